@@ -1,0 +1,423 @@
+//! The layout of everything that crosses between kernel and user space.
+//!
+//! Every type is `repr(C)`, has no implicit padding (the assertions at the end
+//! hold sizes and alignments) and is valid for every bit pattern: a kernel map
+//! may be read while a program writes it.
+
+use crate::{controller::Controller, word::Word};
+
+/// Version of this layout.
+pub const ABI_VERSION: u32 = 1;
+
+/// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
+/// that was built with another layout does not have it, and is not loaded.
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_1";
+
+/// Paths that one agent can tell apart: selectors and unlisted devices.
+/// Index [`UNKNOWN_PATH`] is taken.
+pub const MAX_PATHS: usize = 64;
+
+/// The path of a subflow whose device the agent has not registered yet.
+pub const UNKNOWN_PATH: u32 = 0;
+
+/// Subflows the maps hold for each connection of `--max-connections`: the
+/// first and, as most hosts allow, up to three more.
+pub const SUBFLOWS_PER_CONNECTION: u32 = 4;
+
+/// What the agent wants, in one-element map `CONFIG`. The programs read it at
+/// every callback, so that a new policy holds from the next one on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// One of [`mode`].
+    pub mode: u32,
+    /// Raised whenever selectors or devices change: a subflow that carries
+    /// another value looks its path up again.
+    pub generation: u32,
+}
+
+/// Values of [`Config::mode`].
+pub mod mode {
+    /// Observe only; a cap that is found is lifted.
+    pub const DEFAULT: u32 = 0;
+    /// Acked bytes follow the weights.
+    pub const STRICT: u32 = 1;
+    /// As `STRICT` until a path is full; then the others may take more.
+    pub const SPILL: u32 = 2;
+}
+
+/// What the agent wants of one path, in array `PATHS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathConfig {
+    /// 0 (standby) to 65535.
+    pub weight: u32,
+    /// 1 if the entry is in use.
+    pub used: u32,
+}
+
+/// Keys of map `SELECT_ID`: `kind << 8 | id`.
+pub mod id_kind {
+    /// The address id of the local end (RFC 8684, 3.2): `id:N`.
+    pub const LOCAL: u32 = 1;
+    /// The address id of the remote end: `remote-id:N`.
+    pub const REMOTE: u32 = 2;
+}
+
+/// Upper bounds, in microseconds, of the RTT histogram's buckets; the last
+/// bucket of [`PathStats::rtt`] has none.
+pub const RTT_BOUNDS_US: [u32; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000,
+];
+
+/// Totals of one path on one CPU, in per-CPU array `PATH_STATS`. They only
+/// grow, except [`PathStats::live`], whose sum over the CPUs is a gauge
+/// (modulo 2^64).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathStats {
+    /// `tcp_sock.bytes_sent`: payload, retransmissions included.
+    pub sent_bytes: u64,
+    /// `tcp_sock.bytes_acked`.
+    pub acked_bytes: u64,
+    /// `tcp_sock.bytes_received`.
+    pub received_bytes: u64,
+    /// `tcp_sock.total_retrans`.
+    pub retransmitted_segments: u64,
+    /// Retransmission timeouts (`BPF_SOCK_OPS_RTO_CB`).
+    pub timeouts: u64,
+    /// Subflows that are open now.
+    pub live: u64,
+    /// Subflows opened, by [`subflow_kind`].
+    pub opened: [u64; 2],
+    /// Subflows closed, by [`close_reason`].
+    pub closed: [u64; close_reason::COUNT],
+    /// Scheduling decisions that chose this path.
+    pub decisions: u64,
+    /// Decisions that this path won while its send queue was full: the kernel
+    /// then sends nothing.
+    pub blocked: u64,
+    /// Candidates seen in decisions, by [`candidate`].
+    pub candidates: [u64; candidate::COUNT],
+    /// RTT samples, by bucket of [`RTT_BOUNDS_US`].
+    pub rtt: [u64; RTT_BOUNDS_US.len() + 1],
+    /// Sum of the RTT samples, in microseconds.
+    pub rtt_sum_us: u64,
+}
+
+impl PathStats {
+    /// The sum, modulo 2^64.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        let sum = |a: &mut u64, b: &u64| *a = a.wrapping_add(*b);
+        sum(&mut self.sent_bytes, &other.sent_bytes);
+        sum(&mut self.acked_bytes, &other.acked_bytes);
+        sum(&mut self.received_bytes, &other.received_bytes);
+        sum(&mut self.retransmitted_segments, &other.retransmitted_segments);
+        sum(&mut self.timeouts, &other.timeouts);
+        sum(&mut self.live, &other.live);
+        sum(&mut self.decisions, &other.decisions);
+        sum(&mut self.blocked, &other.blocked);
+        sum(&mut self.rtt_sum_us, &other.rtt_sum_us);
+        self.opened.iter_mut().zip(&other.opened).for_each(|(a, b)| sum(a, b));
+        self.closed.iter_mut().zip(&other.closed).for_each(|(a, b)| sum(a, b));
+        self.candidates.iter_mut().zip(&other.candidates).for_each(|(a, b)| sum(a, b));
+        self.rtt.iter_mut().zip(&other.rtt).for_each(|(a, b)| sum(a, b));
+        self
+    }
+}
+
+/// Indices of [`PathStats::opened`].
+pub mod subflow_kind {
+    /// The connection's first subflow (MP_CAPABLE).
+    pub const INITIAL: u8 = 0;
+    /// A further one (MP_JOIN).
+    pub const JOIN: u8 = 1;
+}
+
+/// Why a subflow closed: indices of [`PathStats::closed`], from the socket's
+/// error and the state that it left.
+pub mod close_reason {
+    /// Both ends said FIN.
+    pub const FIN: u8 = 0;
+    /// The peer sent a reset (`ECONNRESET`, `EPIPE`).
+    pub const RESET: u8 = 1;
+    /// No answer (`ETIMEDOUT`).
+    pub const TIMEOUT: u8 = 2;
+    /// No route (`EHOSTUNREACH`, `ENETUNREACH`).
+    pub const UNREACHABLE: u8 = 3;
+    /// This end gave it up without an error.
+    pub const ABORTED: u8 = 4;
+    /// Any other socket error.
+    pub const ERROR: u8 = 5;
+    /// How many there are.
+    pub const COUNT: usize = 6;
+    /// Their names, as in labels and events.
+    pub const NAMES: [&str; COUNT] =
+        ["fin", "reset", "timeout", "unreachable", "aborted", "error"];
+}
+
+/// What a scheduling decision made of a candidate: indices of
+/// [`PathStats::candidates`], judged as `mptcp_subflow_get_send` judges.
+pub mod candidate {
+    /// Taken into the choice.
+    pub const ELIGIBLE: u8 = 0;
+    /// A backup: only chosen where there is no other.
+    pub const BACKUP: u8 = 1;
+    /// Found unable to carry data (`subflow->stale`).
+    pub const STALE: u8 = 2;
+    /// Not established, or closing.
+    pub const INACTIVE: u8 = 3;
+    /// Held out by this agent (a pacing rate of 0): standby.
+    pub const STANDBY: u8 = 4;
+    /// How many there are.
+    pub const COUNT: usize = 5;
+    /// Their names, as in labels.
+    pub const NAMES: [&str; COUNT] = ["eligible", "backup", "stale", "inactive", "standby"];
+}
+
+/// Host-wide totals on one CPU, in one-element per-CPU array `TOTALS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Connections opened, by [`side`].
+    pub opened: [u64; 2],
+    /// Connections closed.
+    pub closed: u64,
+    /// Connections known now; a gauge modulo 2^64.
+    pub connections: u64,
+    /// Subflows known now; a gauge modulo 2^64.
+    pub subflows: u64,
+    /// Events that found the ring buffer full.
+    pub events_lost: u64,
+    /// Connections that found map `CONNECTIONS` full.
+    pub connections_full: u64,
+    /// Subflows that found map `SUBFLOWS` full.
+    pub subflows_full: u64,
+    /// Subflows beyond the eighth path of their connection: observed, not
+    /// steered.
+    pub slots_full: u64,
+    /// `bpf_setsockopt` calls that the kernel refused.
+    pub setsockopt_failed: u64,
+}
+
+impl Totals {
+    /// The sum, modulo 2^64.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        let sum = u64::wrapping_add;
+        Self {
+            opened: [
+                sum(self.opened[0], other.opened[0]),
+                sum(self.opened[1], other.opened[1]),
+            ],
+            closed: sum(self.closed, other.closed),
+            connections: sum(self.connections, other.connections),
+            subflows: sum(self.subflows, other.subflows),
+            events_lost: sum(self.events_lost, other.events_lost),
+            connections_full: sum(self.connections_full, other.connections_full),
+            subflows_full: sum(self.subflows_full, other.subflows_full),
+            slots_full: sum(self.slots_full, other.slots_full),
+            setsockopt_failed: sum(self.setsockopt_failed, other.setsockopt_failed),
+        }
+    }
+}
+
+/// Who opened the connection: indices of [`Totals::opened`].
+pub mod side {
+    /// This host connected.
+    pub const CLIENT: u8 = 0;
+    /// This host accepted.
+    pub const SERVER: u8 = 1;
+}
+
+/// One connection, in hash map `CONNECTIONS`; its key is the address of the
+/// kernel's `mptcp_sock`, which sockops and the tracepoint both know.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// The weighted controller.
+    pub controller: Controller,
+    /// The running scheduling decision; the msk's lock serialises it.
+    pub decision: Decision,
+    /// Token (RFC 8684, 3.2); 0 until it is known.
+    pub token: Word,
+    /// Subflows that are open.
+    pub subflows: Word,
+}
+
+/// What `mptcp_subflow_get_send` has found so far in the decision at hand;
+/// index 0 for ordinary candidates, 1 for backups.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Least linger time of a candidate.
+    pub linger: [u64; 2],
+    /// Its path, plus one; 0: none.
+    pub path: [u32; 2],
+    /// 1 if its send queue is full.
+    pub full: [u32; 2],
+    /// Ordinary candidates that are active.
+    pub active: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
+/// Bits of [`Subflow::flags`] and [`Event::flags`].
+pub mod subflow_flag {
+    /// MP_PRIO or the endpoint says backup.
+    pub const BACKUP: u8 = 1;
+    /// The kernel found it unable to carry data.
+    pub const STALE: u8 = 2;
+    /// It joined (MP_JOIN); else it is the connection's first.
+    pub const JOIN: u8 = 4;
+    /// This host accepted it.
+    pub const SERVER: u8 = 8;
+    /// The peer has no MPTCP: the connection fell back to TCP.
+    pub const FALLBACK: u8 = 16;
+    /// Its address ids are known.
+    pub const IDS: u8 = 32;
+}
+
+/// Addresses and ids of a subflow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuple {
+    /// Local address; IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    /// Remote address, likewise.
+    pub remote: [u8; 16],
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Remote port, host byte order.
+    pub remote_port: u16,
+    /// Address id of the local end (RFC 8684, 3.2).
+    pub local_id: u8,
+    /// Address id of the remote end.
+    pub remote_id: u8,
+    /// Bits of [`subflow_flag`].
+    pub flags: u8,
+    /// Keeps the size a multiple of four.
+    pub reserved: u8,
+}
+
+/// One subflow, in hash map `SUBFLOWS`, keyed by socket cookie. Its socket's
+/// lock serialises every writer, except for [`Tuple`]'s ids and flags, which
+/// the tracepoint may refresh.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subflow {
+    /// Key in `CONNECTIONS`.
+    pub connection: u64,
+    /// `bytes_sent` already added to the path's total.
+    pub sent_bytes: u64,
+    /// `bytes_acked`, likewise.
+    pub acked_bytes: u64,
+    /// `bytes_received`, likewise.
+    pub received_bytes: u64,
+    /// When the socket was last looked at (`bpf_ktime_get_ns`).
+    pub seen_ns: u64,
+    /// `total_retrans`, likewise.
+    pub retransmitted_segments: u32,
+    /// Index in `PATHS`.
+    pub path: u32,
+    /// [`Config::generation`] under which the path was looked up.
+    pub generation: u32,
+    /// Index of the controller's slot, plus one; 0: not steered.
+    pub slot: u16,
+    /// Callback flags that the socket had before this agent's.
+    pub prior_cb_flags: u16,
+    /// `SO_MAX_PACING_RATE` in force, bytes per second.
+    pub cap: u32,
+    /// `TCP_NOTSENT_LOWAT` in force, bytes; 0: the kernel's default.
+    pub lowat: u32,
+    /// Addresses, ids, flags.
+    pub tuple: Tuple,
+}
+
+/// A change of state, in ring buffer `EVENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC).
+    pub time_ns: u64,
+    /// Key in `CONNECTIONS`: tells connections apart while the token is 0.
+    pub connection: u64,
+    /// Socket cookie of the subflow.
+    pub cookie: u64,
+    /// Its `bytes_sent` so far.
+    pub sent_bytes: u64,
+    /// Its `bytes_acked` so far.
+    pub acked_bytes: u64,
+    /// Its `bytes_received` so far.
+    pub received_bytes: u64,
+    /// The connection's token; 0: not known yet.
+    pub token: u32,
+    /// Index in `PATHS`.
+    pub path: u32,
+    /// Addresses, ids, flags.
+    pub tuple: Tuple,
+    /// One of [`event_kind`].
+    pub kind: u8,
+    /// One of [`close_reason`], for `SUBFLOW_CLOSED`.
+    pub reason: u8,
+    /// Keeps the size a multiple of eight.
+    pub reserved: [u8; 6],
+}
+
+/// Values of [`Event::kind`].
+pub mod event_kind {
+    /// A connection's first subflow is established.
+    pub const OPENED: u8 = 1;
+    /// A further subflow is established (MP_JOIN).
+    pub const JOINED: u8 = 2;
+    /// A subflow became, or ceased to be, a backup (MP_PRIO).
+    pub const PRIORITY: u8 = 3;
+    /// A subflow became, or ceased to be, stale.
+    pub const STALE: u8 = 4;
+    /// A subflow closed.
+    pub const SUBFLOW_CLOSED: u8 = 5;
+    /// A connection's last subflow closed.
+    pub const CLOSED: u8 = 6;
+    /// The peer has no MPTCP: plain TCP goes on.
+    pub const FALLBACK: u8 = 7;
+    /// The controller leaves a path out: it makes no progress.
+    pub const PATH_DOWN: u8 = 8;
+    /// The path makes progress again.
+    pub const PATH_UP: u8 = 9;
+}
+
+/// What `iter/tcp` writes for each subflow when it is read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visit {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// 1 if the socket was not known: adopted in this pass.
+    pub adopted: u32,
+    /// 1 if the socket could not be given callbacks (before Linux 6.12).
+    pub refused: u32,
+}
+
+/// What a pass of `iter/tcp` is to do, in one-element array `SWEEP`.
+pub mod sweep {
+    /// Bring the totals up to date; adopt what is not known.
+    pub const ACCOUNT: u32 = 0;
+    /// And look each subflow's cap up again.
+    pub const APPLY: u32 = 1;
+    /// Lift every cap and option, and forget the callbacks.
+    pub const LIFT: u32 = 2;
+}
+
+const _: () = assert!(size_of::<Word>() == 8);
+const _: () = assert!(size_of::<Config>() == 8);
+const _: () = assert!(size_of::<PathConfig>() == 8);
+const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
+const _: () = assert!(size_of::<Totals>() == 80);
+const _: () = assert!(size_of::<Tuple>() == 40);
+const _: () = assert!(size_of::<Subflow>() == 104 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
+const _: () = assert!(size_of::<Visit>() == 16);
+const _: () = assert!(size_of::<Decision>() == 40);
+const _: () = assert!(size_of::<Connection>().is_multiple_of(8));

@@ -1,0 +1,118 @@
+//! The kernel members that the programs read, by name.
+//!
+//! rustc emits no CO-RE relocations, so each member's offset is a global of
+//! the eBPF object (`read_volatile` keeps it one) that the agent sets from the
+//! running kernel's BTF before it loads the object. A member that BTF does not
+//! have leaves its hooks out; an offset is never guessed.
+
+/// A hook, as a bit: which programs need a member.
+pub mod hook {
+    /// None: what reads the member does without it.
+    pub const NONE: u8 = 0;
+    /// `sockops`.
+    pub const SOCKOPS: u8 = 1;
+    /// `tp_btf/mptcp_subflow_get_send`.
+    pub const GET_SEND: u8 = 2;
+    /// `iter/tcp`.
+    pub const ITER: u8 = 4;
+    /// Both that hold a socket.
+    pub const SOCKETS: u8 = SOCKOPS | ITER;
+    /// All of them.
+    pub const ALL: u8 = SOCKETS | GET_SEND;
+}
+
+/// One member and the global that receives its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Global in the eBPF object, a `u32`.
+    pub global: &'static str,
+    /// Kernel structure.
+    pub structure: &'static str,
+    /// Member, a path of names where it is nested.
+    pub member: &'static str,
+    /// Whether the offset counts bits, for flags that may be bit-fields.
+    pub in_bits: bool,
+    /// Programs that cannot work without it: bits of [`hook`].
+    pub needed_by: u8,
+}
+
+/// What a global holds while the kernel has no such member.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Hands every member to the macro `$then`, as
+/// `GLOBAL = "structure"."member" unit hooks;`.
+#[macro_export]
+macro_rules! for_each_member {
+    ($then:ident) => {
+        $then! {
+            MSK_TOKEN = "mptcp_sock"."token" bytes SOCKETS;
+            MSK_WRITE_SEQ = "mptcp_sock"."write_seq" bytes SOCKETS;
+            MSK_SND_NXT = "mptcp_sock"."snd_nxt" bytes SOCKETS;
+            MSK_CONN_LIST = "mptcp_sock"."conn_list" bytes GET_SEND;
+            MSK_SERVER_SIDE = "mptcp_sock"."pm.server_side" bytes NONE;
+
+            TCP_WRITE_SEQ = "tcp_sock"."write_seq" bytes SOCKETS;
+            TCP_SND_NXT = "tcp_sock"."snd_nxt" bytes SOCKETS;
+            TCP_BYTES_SENT = "tcp_sock"."bytes_sent" bytes SOCKETS;
+            TCP_BYTES_ACKED = "tcp_sock"."bytes_acked" bytes SOCKETS;
+            TCP_BYTES_RECEIVED = "tcp_sock"."bytes_received" bytes SOCKETS;
+            TCP_TOTAL_RETRANS = "tcp_sock"."total_retrans" bytes SOCKETS;
+            TCP_SRTT_US = "tcp_sock"."srtt_us" bytes SOCKETS;
+            TCP_NOTSENT_LOWAT = "tcp_sock"."notsent_lowat" bytes SOCKETS;
+            TCP_CB_FLAGS = "tcp_sock"."bpf_sock_ops_cb_flags" bytes ITER;
+            TCP_IS_MPTCP = "tcp_sock"."is_mptcp" bits ITER;
+
+            SK_FAMILY = "sock_common"."skc_family" bytes SOCKETS;
+            SK_STATE = "sock_common"."skc_state" bytes ALL;
+            SK_LOCAL_PORT = "sock_common"."skc_num" bytes SOCKETS;
+            SK_REMOTE_PORT = "sock_common"."skc_dport" bytes SOCKETS;
+            SK_LOCAL_V4 = "sock_common"."skc_rcv_saddr" bytes SOCKETS;
+            SK_REMOTE_V4 = "sock_common"."skc_daddr" bytes SOCKETS;
+            SK_LOCAL_V6 = "sock_common"."skc_v6_rcv_saddr" bytes SOCKETS;
+            SK_REMOTE_V6 = "sock_common"."skc_v6_daddr" bytes SOCKETS;
+            SK_BOUND_DEV = "sock_common"."skc_bound_dev_if" bytes SOCKETS;
+            SK_ERR = "sock"."sk_err" bytes SOCKETS;
+            SK_MAX_PACING_RATE = "sock"."sk_max_pacing_rate" bytes SOCKETS;
+            SK_PACING_RATE = "sock"."sk_pacing_rate" bytes ALL;
+            SK_WMEM_QUEUED = "sock"."sk_wmem_queued" bytes GET_SEND;
+            SK_SNDBUF = "sock"."sk_sndbuf" bytes GET_SEND;
+            SK_DST_CACHE = "sock"."sk_dst_cache" bytes SOCKETS;
+            DST_DEV = "dst_entry"."dev" bytes SOCKETS;
+            DEV_IFINDEX = "net_device"."ifindex" bytes SOCKETS;
+            ICSK_ULP_DATA = "inet_connection_sock"."icsk_ulp_data" bytes SOCKETS;
+
+            SUBFLOW_NODE = "mptcp_subflow_context"."node" bytes GET_SEND;
+            SUBFLOW_AVG_PACING_RATE = "mptcp_subflow_context"."avg_pacing_rate" bytes GET_SEND;
+            SUBFLOW_REQUEST_JOIN = "mptcp_subflow_context"."request_join" bits GET_SEND;
+            SUBFLOW_REQUEST_BKUP = "mptcp_subflow_context"."request_bkup" bits GET_SEND;
+            SUBFLOW_MP_CAPABLE = "mptcp_subflow_context"."mp_capable" bits SOCKETS;
+            SUBFLOW_MP_JOIN = "mptcp_subflow_context"."mp_join" bits SOCKETS;
+            SUBFLOW_BACKUP = "mptcp_subflow_context"."backup" bits ALL;
+            SUBFLOW_STALE = "mptcp_subflow_context"."stale" bits ALL;
+            SUBFLOW_FULLY_ESTABLISHED = "mptcp_subflow_context"."fully_established" bits GET_SEND;
+            SUBFLOW_LOCAL_ID = "mptcp_subflow_context"."local_id" bytes ALL;
+            SUBFLOW_REMOTE_ID = "mptcp_subflow_context"."remote_id" bytes ALL;
+            SUBFLOW_TCP_SOCK = "mptcp_subflow_context"."tcp_sock" bytes GET_SEND;
+            SUBFLOW_CONN = "mptcp_subflow_context"."conn" bytes GET_SEND;
+            LIST_PREV = "list_head"."prev" bytes GET_SEND;
+            LIST_NEXT = "list_head"."next" bytes GET_SEND;
+        }
+    };
+}
+
+macro_rules! table {
+    ($($global:ident = $structure:literal . $member:literal $unit:ident $hooks:ident;)*) => {
+        /// Every member, by structure.
+        pub const MEMBERS: &[Member] = &[$(Member {
+            global: stringify!($global),
+            structure: $structure,
+            member: $member,
+            in_bits: table!(@ $unit),
+            needed_by: hook::$hooks,
+        }),*];
+    };
+    (@ bytes) => { false };
+    (@ bits) => { true };
+}
+
+for_each_member!(table);

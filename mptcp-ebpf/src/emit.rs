@@ -1,0 +1,39 @@
+//! Events: changes of state, into the ring buffer; what does not fit is
+//! counted.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use mptcp_common::abi::{Event, Subflow};
+
+use crate::maps::{EVENTS, totals};
+
+/// Tells user space that `kind` happened to a subflow.
+#[inline(always)]
+pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: &Subflow) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        totals(|totals| totals.events_lost += 1);
+        return;
+    };
+    entry.write(Event {
+        // SAFETY: the helper has no preconditions.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        connection: subflow.connection,
+        cookie,
+        sent_bytes: subflow.sent_bytes,
+        acked_bytes: subflow.acked_bytes,
+        received_bytes: subflow.received_bytes,
+        token,
+        path: subflow.path,
+        tuple: subflow.tuple,
+        kind,
+        reason,
+        reserved: [0; 6],
+    });
+    entry.submit(0);
+}
+
+/// Tells user space that `kind` happened to a path of a connection.
+#[inline(always)]
+pub fn path_event(kind: u8, connection: u64, token: u32, path: u32) {
+    let subflow = Subflow { connection, path, ..Subflow::default() };
+    subflow_event(kind, 0, 0, token, &subflow);
+}

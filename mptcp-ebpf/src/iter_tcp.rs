@@ -1,0 +1,128 @@
+//! Hook: `iter/tcp`, `struct bpf_iter__tcp { meta; sk_common; uid }`.
+//!
+//! Since Linux 5.9, with bpf_setsockopt since 6.0; visits every TCP socket of
+//! the reader's network namespace, under the socket's lock, when user space
+//! reads it. What it does is in `SWEEP`: bring totals up to date and adopt
+//! what is not known, apply a policy at once, or lift everything.
+//!
+//! TCP_BPF_SOCK_OPS_CB_FLAGS, by which a socket that is older than the agent
+//! is given callbacks, is there since 6.12: before that such sockets are left
+//! alone, and counted. Where the hook is absent, totals lag by a round trip
+//! and connections that are older than the agent are not seen.
+
+use aya_ebpf::{
+    bindings::seq_file,
+    cty::c_void,
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_seq_write},
+};
+use mptcp_common::{
+    abi::{Subflow, Visit, sweep},
+    controller::Limits,
+};
+
+use crate::{
+    maps::{SUBFLOWS, SWEEP, connection},
+    socket::{Socket, offset},
+    steer::{Options, apply, obey, revive},
+    subflow::{CALLBACKS, account, find_path, open},
+};
+
+const SOL_TCP: i32 = 6;
+const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
+
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_CLOSE_WAIT: u8 = 8;
+
+/// The program's context, as the kernel's BTF has it.
+#[repr(C)]
+struct Context {
+    meta: *const Meta,
+    sk_common: *mut c_void,
+}
+
+#[repr(C)]
+struct Meta {
+    seq: *mut seq_file,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
+    // SAFETY: the kernel hands a valid context; both members are typed.
+    let (seq, sk) = unsafe { ((*(*ctx).meta).seq, (*ctx).sk_common) };
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: a typed socket pointer.
+    let Some(socket) = (unsafe { Socket::of_iter(sk) }) else { return 0 };
+    let state: u8 = socket.tcp(&offset::SK_STATE);
+    if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
+        return 0;
+    }
+    // SAFETY: a typed socket pointer; the other helper has no preconditions.
+    let (cookie, now_ns) = unsafe { (bpf_get_socket_cookie(sk), bpf_ktime_get_ns()) };
+    let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
+    let mut visit = Visit { cookie, ..Visit::default() };
+
+    if what != sweep::LIFT && SUBFLOWS.get_ptr_mut(cookie).is_none() {
+        adopt(socket, Options(sk), cookie, now_ns, &mut visit);
+    }
+    update(socket, Options(sk), cookie, now_ns, what);
+
+    // SAFETY: `seq` is typed; the length is that of `visit`.
+    unsafe {
+        bpf_seq_write(seq, (&raw const visit).cast(), size_of::<Visit>() as u32);
+    }
+    0
+}
+
+/// Registers a socket that is older than the agent.
+#[inline(always)]
+fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut Visit) {
+    let prior = socket.callbacks();
+    if options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, prior | CALLBACKS) {
+        visit.adopted = u32::from(open(socket, cookie, prior, now_ns));
+    } else {
+        visit.refused = 1;
+        // Unseen, but not left with what an agent that died has set.
+        lift(socket, options);
+    }
+}
+
+#[inline(always)]
+fn update(socket: Socket, options: Options, cookie: u64, now_ns: u64, what: u32) {
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+        if what == sweep::LIFT {
+            lift(socket, options);
+        }
+        return;
+    };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    let Some(known) = connection(subflow.connection) else { return };
+    // SAFETY: a map value; what other CPUs may change in it is atomic, and the
+    // rest is the step's, of which one runs at a time.
+    let connection = unsafe { &mut *known };
+    find_path(socket, connection, subflow);
+    account(socket, connection, subflow, now_ns);
+    match what {
+        sweep::LIFT => {
+            apply(options, subflow, Limits::NONE);
+            let added = CALLBACKS & !u32::from(subflow.prior_cb_flags);
+            options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, socket.callbacks() & !added);
+        }
+        sweep::APPLY => obey(socket, options, connection, subflow),
+        _ => return,
+    }
+    revive(socket, options);
+}
+
+/// Lifts what is set on a socket that no map knows.
+#[inline(always)]
+fn lift(socket: Socket, options: Options) {
+    let Limits { cap, lowat } = socket.limits();
+    let mut found = Subflow { cap, lowat, ..Subflow::default() };
+    apply(options, &mut found, Limits::NONE);
+    revive(socket, options);
+}

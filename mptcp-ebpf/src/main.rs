@@ -1,0 +1,38 @@
+//! The eBPF side of mptcp-agent: one file per hook, the rest shared by them.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `sockops.rs`, `mptcp_subflow_get_send.rs`, `iter_tcp.rs` | the hooks |
+//! | `subflow.rs` | a subflow's life: open, account, close |
+//! | `path.rs` | which path carries a subflow |
+//! | `steer.rs` | runs the controller, sets and lifts socket options |
+//! | `socket.rs` | typed reads of the kernel's structures |
+//! | `maps.rs`, `emit.rs` | maps and the ring buffer |
+#![no_std]
+#![no_main]
+
+mod emit;
+mod iter_tcp;
+mod maps;
+mod mptcp_subflow_get_send;
+mod path;
+mod socket;
+mod sockops;
+mod steer;
+mod subflow;
+
+/// `abi::ABI_SYMBOL`: the agent loads no object without it.
+#[used]
+#[unsafe(no_mangle)]
+static MPTCP_AGENT_ABI_1: u32 = mptcp_common::abi::ABI_VERSION;
+
+/// bpf_setsockopt and the skc_to_* casts are for GPL-compatible programs.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program from which this can be reached.
+    loop {}
+}

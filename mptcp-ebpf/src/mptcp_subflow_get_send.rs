@@ -1,0 +1,234 @@
+//! Hook: `tp_btf/mptcp_subflow_get_send(struct mptcp_subflow_context *subflow)`.
+//!
+//! Since Linux 5.13; fires once per candidate at every scheduling decision, in
+//! the order of `msk->conn_list`, before the kernel judges the candidate and
+//! under the connection's lock. The judgement is repeated here (net/mptcp/
+//! protocol.c, mptcp_subflow_get_send): least `sk_wmem_queued /
+//! avg_pacing_rate` among the active, backups only where nothing else is; and
+//! nothing is sent if the winner's send queue is full.
+//!
+//! Where it is absent decisions and candidates are not counted, and changes of
+//! priority and stale subflows are seen only when the metrics are read.
+
+use aya_ebpf::{
+    cty::c_void, helpers::bpf_get_socket_cookie, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use mptcp_common::{
+    abi::{Connection, Decision, Subflow, candidate, event_kind, subflow_flag},
+    controller::DEAD_TIMEOUTS,
+};
+
+use crate::{
+    emit::subflow_event,
+    maps::{SUBFLOWS, connection, path_stats},
+    socket::{global, load, load_bit, offset, probe},
+    steer::slot,
+};
+
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE_WAIT: u8 = 8;
+
+/// A candidate: the subflow's context and its socket, both BTF-typed.
+#[derive(Clone, Copy)]
+struct Candidate {
+    context: *const u8,
+    ssk: *const u8,
+}
+
+#[btf_tracepoint(function = "mptcp_subflow_get_send")]
+pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
+    let context: *const u8 = ctx.arg(0);
+    // SAFETY: the tracepoint's argument, typed by BTF, and its members.
+    let (conn, ssk) = unsafe {
+        let conn: *const u8 = load(context, &offset::SUBFLOW_CONN);
+        let ssk: *const u8 = load(context, &offset::SUBFLOW_TCP_SOCK);
+        (conn, ssk)
+    };
+    if ssk.is_null() {
+        return 0;
+    }
+    // Only connections of the agent's own network namespace are known.
+    let Some(known) = connection(conn as u64) else { return 0 };
+    // SAFETY: a map value; the connection's lock is held.
+    let connection = unsafe { &mut *known };
+    // SAFETY: a typed socket pointer, as the helper wants it.
+    let cookie = unsafe { bpf_get_socket_cookie(ssk as *mut c_void) };
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else { return 0 };
+    // SAFETY: a map value; of it only ids and flags are written here.
+    let subflow = unsafe { &mut *entry };
+
+    let this = Candidate { context, ssk };
+    this.note_changes(connection, subflow, cookie);
+
+    let list = (conn as u64).wrapping_add(u64::from(global(&offset::MSK_CONN_LIST)));
+    let (prev, next) = this.neighbours();
+    if prev == list {
+        connection.decision = Decision::default();
+    }
+    let decision = &mut connection.decision;
+    let verdict = this.judge(subflow.path, decision);
+    path_stats(subflow.path, |stats| {
+        if let Some(count) = stats.candidates.get_mut(usize::from(verdict)) {
+            *count += 1;
+        }
+    });
+    if next == list {
+        conclude(decision);
+    }
+    0
+}
+
+impl Candidate {
+    /// Addresses of the list heads around `node`.
+    #[inline(always)]
+    fn neighbours(self) -> (u64, u64) {
+        // SAFETY: `node` is a member of the typed context.
+        unsafe {
+            let node = self.context.add(global(&offset::SUBFLOW_NODE) as usize);
+            let prev: *const u8 = load(node, &offset::LIST_PREV);
+            let next: *const u8 = load(node, &offset::LIST_NEXT);
+            (prev as u64, next as u64)
+        }
+    }
+
+    #[inline(always)]
+    fn bit(self, offset: &'static u32) -> bool {
+        // SAFETY: the context is typed.
+        unsafe { load_bit(self.context, offset) }
+    }
+
+    #[inline(always)]
+    fn is_backup(self) -> bool {
+        self.bit(&offset::SUBFLOW_BACKUP) || self.bit(&offset::SUBFLOW_REQUEST_BKUP)
+    }
+
+    /// Ids where only this hook can read them, and events for flags that moved.
+    #[inline(always)]
+    fn note_changes(self, connection: &Connection, subflow: &mut Subflow, cookie: u64) {
+        let token = connection.token.get() as u32;
+        if subflow.tuple.flags & subflow_flag::IDS == 0 {
+            // SAFETY: the context is typed.
+            unsafe {
+                subflow.tuple.local_id = load(self.context, &offset::SUBFLOW_LOCAL_ID);
+                subflow.tuple.remote_id = load(self.context, &offset::SUBFLOW_REMOTE_ID);
+            }
+            subflow.tuple.flags |= subflow_flag::IDS;
+            // The path may be named by an id.
+            subflow.generation = subflow.generation.wrapping_sub(1);
+        }
+        let mut flags = subflow.tuple.flags & !(subflow_flag::BACKUP | subflow_flag::STALE);
+        if self.is_backup() {
+            flags |= subflow_flag::BACKUP;
+        }
+        if self.bit(&offset::SUBFLOW_STALE) {
+            flags |= subflow_flag::STALE;
+        }
+        let moved = flags ^ subflow.tuple.flags;
+        if moved == 0 {
+            return;
+        }
+        subflow.tuple.flags = flags;
+        if moved & subflow_flag::BACKUP != 0 {
+            subflow_event(event_kind::PRIORITY, 0, cookie, token, subflow);
+        }
+        if moved & subflow_flag::STALE != 0 {
+            if let Some(slot) = slot(connection, subflow)
+                && flags & subflow_flag::STALE != 0
+            {
+                // The kernel has given it up already.
+                slot.timeouts.set(DEAD_TIMEOUTS);
+            }
+            subflow_event(event_kind::STALE, 0, cookie, token, subflow);
+        }
+    }
+
+    /// Judges the candidate as the kernel is about to, into `decision`.
+    #[inline(always)]
+    fn judge(self, path: u32, decision: &mut Decision) -> u8 {
+        if self.bit(&offset::SUBFLOW_STALE) {
+            return candidate::STALE;
+        }
+        // SAFETY: the socket is typed.
+        let state: u8 = unsafe { load(self.ssk, &offset::SK_STATE) };
+        let joining = self.bit(&offset::SUBFLOW_REQUEST_JOIN)
+            && !self.bit(&offset::SUBFLOW_FULLY_ESTABLISHED);
+        if joining || (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT) {
+            return candidate::INACTIVE;
+        }
+        let backup = self.is_backup();
+        decision.active += u32::from(!backup);
+        let pace = self.pace();
+        if pace == 0 {
+            return candidate::STANDBY;
+        }
+        // SAFETY: the socket is typed.
+        let queued: u32 = unsafe { load(self.ssk, &offset::SK_WMEM_QUEUED) };
+        let linger = (u64::from(queued) << 32) / u64::from(pace);
+        let best = usize::from(backup);
+        let taken = [decision.path[0], decision.path[1]][best & 1];
+        let least = [decision.linger[0], decision.linger[1]][best & 1];
+        if taken == 0 || linger < least {
+            let full = u32::from(self.queue_is_full(queued));
+            if backup {
+                (decision.path[1], decision.linger[1], decision.full[1]) = (path + 1, linger, full);
+            } else {
+                (decision.path[0], decision.linger[0], decision.full[0]) = (path + 1, linger, full);
+            }
+        }
+        if backup { candidate::BACKUP } else { candidate::ELIGIBLE }
+    }
+
+    /// Bytes per second; the kernel keeps it in 32 bits.
+    #[inline(always)]
+    fn pace(self) -> u32 {
+        // SAFETY: context and socket are typed.
+        unsafe {
+            let average: u64 = load(self.context, &offset::SUBFLOW_AVG_PACING_RATE);
+            if average as u32 != 0 {
+                return average as u32;
+            }
+            load::<u64>(self.ssk, &offset::SK_PACING_RATE) as u32
+        }
+    }
+
+    /// `!sk_stream_memory_free(ssk)`.
+    #[inline(always)]
+    fn queue_is_full(self, wmem_queued: u32) -> bool {
+        // SAFETY: the socket is typed.
+        let sndbuf: u32 = unsafe { load(self.ssk, &offset::SK_SNDBUF) };
+        if wmem_queued >= sndbuf {
+            return true;
+        }
+        // BTF types it as `struct sock`: what is beyond has to be probed.
+        let ssk = self.ssk as u64;
+        let (Some(written), Some(sent), Some(lowat)) = (
+            probe::<u32>(ssk, &offset::TCP_WRITE_SEQ),
+            probe::<u32>(ssk, &offset::TCP_SND_NXT),
+            probe::<u32>(ssk, &offset::TCP_NOTSENT_LOWAT),
+        ) else {
+            return false;
+        };
+        lowat != 0 && written.wrapping_sub(sent) >= lowat
+    }
+}
+
+/// The last candidate is judged: the decision is known.
+#[inline(always)]
+fn conclude(decision: &Decision) {
+    let (path, full) = if decision.active != 0 {
+        (decision.path[0], decision.full[0])
+    } else {
+        (decision.path[1], decision.full[1])
+    };
+    if path == 0 {
+        return;
+    }
+    path_stats(path - 1, |stats| {
+        if full == 0 {
+            stats.decisions += 1;
+        } else {
+            stats.blocked += 1;
+        }
+    });
+}

@@ -1,0 +1,40 @@
+//! Which path carries a subflow: what the agent listed, most specific first,
+//! else the device.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use mptcp_common::abi::{Tuple, id_kind, subflow_flag};
+
+use crate::maps::{SELECT_DEVICE, SELECT_ID, SELECT_PREFIX};
+
+const ADDRESS_BITS: u32 = 128;
+
+/// Index in `PATHS`; `None` if nothing is known that could tell: no route, or
+/// a device that the agent has not registered yet, or that is gone.
+///
+/// Local id before remote id before the longest prefix of the local address
+/// before the device (`ifindex`, 0 if unknown).
+#[inline(always)]
+pub fn find(tuple: &Tuple, ifindex: u32) -> Option<u32> {
+    if tuple.flags & subflow_flag::IDS != 0 {
+        if let Some(path) = by_id(id_kind::LOCAL, tuple.local_id) {
+            return Some(path);
+        }
+        if let Some(path) = by_id(id_kind::REMOTE, tuple.remote_id) {
+            return Some(path);
+        }
+    }
+    if let Some(path) = SELECT_PREFIX.get(Key::new(ADDRESS_BITS, tuple.local)) {
+        return Some(*path);
+    }
+    if ifindex == 0 {
+        return None;
+    }
+    // SAFETY: a `u32` that user space replaces as a whole.
+    unsafe { SELECT_DEVICE.get(ifindex) }.copied()
+}
+
+#[inline(always)]
+fn by_id(kind: u32, id: u8) -> Option<u32> {
+    // SAFETY: as above.
+    unsafe { SELECT_ID.get(kind << 8 | u32::from(id)) }.copied()
+}

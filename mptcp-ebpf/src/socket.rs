@@ -1,0 +1,321 @@
+//! Typed reads of the kernel's structures, at offsets that the agent takes
+//! from the running kernel's BTF.
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_probe_read_kernel, bpf_skc_to_mptcp_sock, bpf_skc_to_tcp_sock},
+};
+use mptcp_common::{
+    abi::{Tuple, subflow_flag},
+    controller::{Limits, NO_CAP},
+    offsets::ABSENT,
+};
+
+/// The globals that hold the offsets: see `mptcp_common::offsets`.
+#[allow(unreachable_pub, reason = "one macro makes them all; not all are used by every module")]
+pub mod offset {
+    use mptcp_common::offsets::ABSENT;
+
+    macro_rules! globals {
+        ($($global:ident = $structure:literal . $member:literal $unit:ident $hooks:ident;)*) => {
+            $(#[unsafe(no_mangle)] pub static $global: u32 = ABSENT;)*
+        };
+    }
+    mptcp_common::for_each_member!(globals);
+}
+
+/// 1 where the kernel lets programs call `bpf_probe_read_kernel` (not under
+/// lockdown `confidentiality`); set by the agent.
+#[unsafe(no_mangle)]
+static PROBE_READ: u32 = 0;
+
+const AF_INET: u16 = 2;
+
+/// A global that the agent sets before load; the map behind it is frozen, so
+/// the verifier knows the value.
+#[inline(always)]
+pub fn global<T: Copy>(value: &'static T) -> T {
+    // SAFETY: a valid reference; volatile, or rustc would use the initialiser.
+    unsafe { core::ptr::read_volatile(value) }
+}
+
+/// Whether the kernel has the member behind `offset`.
+#[inline(always)]
+pub fn has(offset: &'static u32) -> bool {
+    global(offset) != ABSENT
+}
+
+/// Loads a member through a BTF-typed pointer.
+///
+/// # Safety
+/// `base` must be a pointer that the verifier knows the type of, and `offset`
+/// that of a member of type `T` in it: the verifier checks both.
+#[inline(always)]
+pub unsafe fn load<T: Copy>(base: *const u8, offset: &'static u32) -> T {
+    // SAFETY: the caller's promise; the kernel handles a faulting address.
+    unsafe { core::ptr::read_volatile(base.add(global(offset) as usize).cast()) }
+}
+
+/// Loads a flag, whose offset counts bits, through a BTF-typed pointer.
+///
+/// # Safety
+/// As [`load`].
+#[inline(always)]
+pub unsafe fn load_bit(base: *const u8, offset: &'static u32) -> bool {
+    let bit = global(offset);
+    // SAFETY: the caller's promise.
+    let byte: u8 = unsafe { core::ptr::read_volatile(base.add(bit as usize / 8)) };
+    byte >> (bit % 8) & 1 != 0
+}
+
+/// Reads kernel memory that BTF does not type; `None` where the kernel forbids.
+#[inline(always)]
+pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
+    if global(&PROBE_READ) == 0 || !has(offset) || address == 0 {
+        return None;
+    }
+    let from = address.wrapping_add(u64::from(global(offset))) as *const T;
+    // SAFETY: the helper checks the address; a bad one is an error.
+    unsafe { bpf_probe_read_kernel(from) }.ok()
+}
+
+/// As [`probe`], for a flag.
+#[inline(always)]
+pub fn probe_bit(address: u64, offset: &'static u32) -> Option<bool> {
+    if global(&PROBE_READ) == 0 || !has(offset) || address == 0 {
+        return None;
+    }
+    let bit = global(offset);
+    let from = address.wrapping_add(u64::from(bit / 8)) as *const u8;
+    // SAFETY: as in `probe`.
+    let byte = unsafe { bpf_probe_read_kernel(from) }.ok()?;
+    Some(byte >> (bit % 8) & 1 != 0)
+}
+
+/// A subflow's socket and its connection.
+#[derive(Clone, Copy)]
+pub struct Socket {
+    /// `struct tcp_sock`, BTF-typed.
+    tcp: *const u8,
+    /// `struct mptcp_sock`, BTF-typed; null in `iter/tcp`, where no helper
+    /// types it.
+    msk: *const u8,
+    /// Address of that `struct mptcp_sock`.
+    connection: u64,
+}
+
+impl Socket {
+    /// The subflow behind a socket of a sockops context; `None` if it is no
+    /// MPTCP subflow.
+    ///
+    /// # Safety
+    /// `sk` must be a socket that the verifier lets these helpers take.
+    #[inline(always)]
+    pub unsafe fn of_sockops(sk: *mut c_void) -> Option<Self> {
+        // SAFETY: the caller's promise; null means another kind of socket.
+        let msk = unsafe { bpf_skc_to_mptcp_sock(sk) } as *const u8;
+        if msk.is_null() {
+            return None;
+        }
+        // SAFETY: likewise.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk) } as *const u8;
+        if tcp.is_null() {
+            return None;
+        }
+        Some(Self { tcp, msk, connection: msk as u64 })
+    }
+
+    /// The subflow behind a socket of `iter/tcp`; `None` if it is no MPTCP
+    /// subflow, or if the kernel does not let its connection be known.
+    ///
+    /// # Safety
+    /// `sk` must be a BTF-typed socket.
+    #[inline(always)]
+    pub unsafe fn of_iter(sk: *mut c_void) -> Option<Self> {
+        // SAFETY: the caller's promise; null means another kind of socket.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk) } as *const u8;
+        // SAFETY: typed by the helper.
+        if tcp.is_null() || unsafe { !load_bit(tcp, &offset::TCP_IS_MPTCP) } {
+            return None;
+        }
+        let mut socket = Self { tcp, msk: core::ptr::null(), connection: 0 };
+        socket.connection = probe(socket.context(), &offset::SUBFLOW_CONN)?;
+        Some(socket)
+    }
+
+    /// The connection's key in `CONNECTIONS`.
+    #[inline(always)]
+    pub fn connection(self) -> u64 {
+        self.connection
+    }
+
+    /// The connection's token; 0 while it has none.
+    #[inline(always)]
+    pub fn token(self) -> u32 {
+        self.msk(&offset::MSK_TOKEN)
+    }
+
+    /// Whether this host accepted the connection.
+    #[inline(always)]
+    pub fn is_server(self) -> bool {
+        has(&offset::MSK_SERVER_SIDE) && self.msk::<u8>(&offset::MSK_SERVER_SIDE) != 0
+    }
+
+    /// Whether data waits to be sent, at the connection or on this subflow.
+    #[inline(always)]
+    pub fn is_backlogged(self) -> bool {
+        let written: u64 = self.msk(&offset::MSK_WRITE_SEQ);
+        let sent: u64 = self.msk(&offset::MSK_SND_NXT);
+        written != sent || self.queued() != 0
+    }
+
+    /// Bytes that this subflow was given and has not sent.
+    #[inline(always)]
+    pub fn queued(self) -> u32 {
+        let written: u32 = self.tcp(&offset::TCP_WRITE_SEQ);
+        written.wrapping_sub(self.tcp(&offset::TCP_SND_NXT))
+    }
+
+    /// A member of `struct tcp_sock` or of what it begins with (`sock`,
+    /// `sock_common`, `inet_connection_sock`).
+    #[inline(always)]
+    pub fn tcp<T: Copy>(self, offset: &'static u32) -> T {
+        // SAFETY: `tcp` is typed by the helper that returned it.
+        unsafe { load(self.tcp, offset) }
+    }
+
+    /// A member of `struct mptcp_sock`; zero where the kernel does not let it
+    /// be read.
+    #[inline(always)]
+    fn msk<T: Copy + Default>(self, offset: &'static u32) -> T {
+        if self.msk.is_null() {
+            return probe(self.connection, offset).unwrap_or_default();
+        }
+        // SAFETY: `msk` is typed by the helper that returned it.
+        unsafe { load(self.msk, offset) }
+    }
+
+    /// The device that carries the subflow: the one it is bound to, else the
+    /// one its cached route leaves by; 0 if neither is known.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        let bound: u32 = self.tcp(&offset::SK_BOUND_DEV);
+        if bound != 0 {
+            return bound;
+        }
+        let route: *const u8 = self.tcp(&offset::SK_DST_CACHE);
+        if route.is_null() {
+            return 0;
+        }
+        // SAFETY: typed by the members they come from; a stale pointer reads
+        // as zero.
+        unsafe {
+            let device: *const u8 = load(route, &offset::DST_DEV);
+            if device.is_null() { 0 } else { load(device, &offset::DEV_IFINDEX) }
+        }
+    }
+
+    /// The callbacks that the socket makes: `BPF_SOCK_OPS_*_CB_FLAG`.
+    #[inline(always)]
+    pub fn callbacks(self) -> u32 {
+        u32::from(self.tcp::<u8>(&offset::TCP_CB_FLAGS))
+    }
+
+    /// The limits that are set on the socket. An application cannot have set
+    /// them: MPTCP sockets refuse `SO_MAX_PACING_RATE` and keep
+    /// `TCP_NOTSENT_LOWAT` to themselves. An agent did, maybe one that died.
+    #[inline(always)]
+    pub fn limits(self) -> Limits {
+        let rate: u64 = self.tcp(&offset::SK_MAX_PACING_RATE);
+        Limits {
+            cap: if rate >= u64::from(NO_CAP) { NO_CAP } else { rate as u32 },
+            lowat: self.tcp(&offset::TCP_NOTSENT_LOWAT),
+        }
+    }
+
+    /// `struct mptcp_subflow_context` of this subflow, untyped (the kernel's
+    /// member is a `void *`): only for [`probe`].
+    #[inline(always)]
+    pub fn context(self) -> u64 {
+        self.tcp(&offset::ICSK_ULP_DATA)
+    }
+
+    /// Addresses, ports, ids and flags.
+    #[inline(always)]
+    pub fn tuple(self) -> Tuple {
+        let mut tuple = Tuple {
+            local_port: self.tcp(&offset::SK_LOCAL_PORT),
+            remote_port: u16::from_be(self.tcp(&offset::SK_REMOTE_PORT)),
+            ..Tuple::default()
+        };
+        if self.tcp::<u16>(&offset::SK_FAMILY) == AF_INET {
+            tuple.local = mapped(self.tcp(&offset::SK_LOCAL_V4));
+            tuple.remote = mapped(self.tcp(&offset::SK_REMOTE_V4));
+        } else {
+            tuple.local = self.address(&offset::SK_LOCAL_V6);
+            tuple.remote = self.address(&offset::SK_REMOTE_V6);
+        }
+        self.refresh(&mut tuple);
+        tuple
+    }
+
+    /// Brings ids and flags up to date, as far as the kernel lets them be read.
+    #[inline(always)]
+    pub fn refresh(self, tuple: &mut Tuple) {
+        let context = self.context();
+        if let (Some(local), Some(remote)) = (
+            probe::<u8>(context, &offset::SUBFLOW_LOCAL_ID),
+            probe::<u8>(context, &offset::SUBFLOW_REMOTE_ID),
+        ) {
+            tuple.local_id = local;
+            tuple.remote_id = remote;
+            tuple.flags |= subflow_flag::IDS;
+        }
+        for (offset, flag) in [
+            (&offset::SUBFLOW_BACKUP, subflow_flag::BACKUP),
+            (&offset::SUBFLOW_STALE, subflow_flag::STALE),
+            (&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN),
+        ] {
+            match probe_bit(context, offset) {
+                Some(true) => tuple.flags |= flag,
+                Some(false) => tuple.flags &= !flag,
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the peer turned out to have no MPTCP: an established subflow
+    /// that is neither the first (MP_CAPABLE) nor joined (MP_JOIN).
+    #[inline(always)]
+    pub fn is_fallback(self) -> bool {
+        let context = self.context();
+        probe_bit(context, &offset::SUBFLOW_MP_CAPABLE) == Some(false)
+            && probe_bit(context, &offset::SUBFLOW_MP_JOIN) == Some(false)
+    }
+
+    #[inline(always)]
+    fn address(self, offset: &'static u32) -> [u8; 16] {
+        // In words: the kernel's type is a union of arrays, and a load must
+        // match an element.
+        // SAFETY: typed, as in `tcp`.
+        let words: [u32; 4] = unsafe {
+            let base = self.tcp.add(global(offset) as usize).cast::<u32>();
+            [
+                core::ptr::read_volatile(base),
+                core::ptr::read_volatile(base.add(1)),
+                core::ptr::read_volatile(base.add(2)),
+                core::ptr::read_volatile(base.add(3)),
+            ]
+        };
+        // SAFETY: same size, any bit pattern.
+        unsafe { core::mem::transmute(words) }
+    }
+}
+
+/// An IPv4 address, network byte order, as `::ffff:a.b.c.d`.
+#[inline(always)]
+fn mapped(address: u32) -> [u8; 16] {
+    let words = [0, 0, 0xffff_u32.to_be(), address];
+    // SAFETY: same size, any bit pattern.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
+}

@@ -1,0 +1,187 @@
+//! Hook: `sockops`, on the root of the cgroup hierarchy.
+//!
+//! Relies on: `BPF_SOCK_OPS_{ACTIVE,PASSIVE}_ESTABLISHED_CB`, `_RTT_CB` (once
+//! per round trip), `_RTO_CB`, `_RETRANS_CB`, `_STATE_CB` (include/uapi/linux/
+//! bpf.h) and the helpers bpf_skc_to_mptcp_sock (Linux 5.19) and
+//! bpf_setsockopt. All under the socket's lock.
+//!
+//! Where it is absent nothing is seen and nothing is steered: the agent does
+//! not start.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB,
+    },
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns},
+    macros::sock_ops,
+    programs::SockOpsContext,
+};
+use aya_log_ebpf::warn;
+use mptcp_common::abi::{PathStats, RTT_BOUNDS_US};
+use crate::{
+    maps::{SUBFLOWS, config, connection, path_stats, totals},
+    socket::{Socket, global, offset},
+    steer::{Options, slot, steer},
+    subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle},
+};
+
+/// The agent's own network namespace: the hook sees all of them.
+#[unsafe(no_mangle)]
+static NETNS_COOKIE: u64 = 0;
+
+/// Round trips shorter than this bring a callback more often than anything can
+/// be learnt from.
+const MIN_INTERVAL_NS: u64 = 1_000_000;
+
+const TCP_CLOSE: u32 = 7;
+
+#[sock_ops]
+#[inline(always)]
+pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
+    let at_once = match ctx.op() {
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
+            established(&ctx);
+            true
+        }
+        BPF_SOCK_OPS_RTT_CB => {
+            rtt(&ctx);
+            false
+        }
+        BPF_SOCK_OPS_RTO_CB => {
+            rto(&ctx);
+            true
+        }
+        BPF_SOCK_OPS_RETRANS_CB => false,
+        BPF_SOCK_OPS_STATE_CB => {
+            state(&ctx);
+            return 1;
+        }
+        _ => return 1,
+    };
+    look(&ctx, at_once);
+    1
+}
+
+#[inline(always)]
+fn socket(ctx: &SockOpsContext) -> Option<Socket> {
+    // SAFETY: `sk` is a pointer that the verifier types; null has to be ruled
+    // out before a helper takes it.
+    unsafe {
+        let sk = (*ctx.ops).__bindgen_anon_2.sk;
+        if sk.is_null() { None } else { Socket::of_sockops(sk.cast()) }
+    }
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the helper takes this program type's context.
+    unsafe { bpf_get_socket_cookie(ctx.ops.cast()) }
+}
+
+/// Whether the number of subflows turned away is a power of two: a host that
+/// keeps opening connections beyond the limit is not to flood the log.
+#[inline(always)]
+fn is_first_in_a_while() -> bool {
+    let mut turned_away = 0;
+    totals(|totals| turned_away = totals.connections_full + totals.subflows_full);
+    turned_away & turned_away.wrapping_sub(1) == 0
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn established(ctx: &SockOpsContext) {
+    // SAFETY: the helper takes this program type's context.
+    if unsafe { bpf_get_netns_cookie(ctx.ops.cast()) } != global(&NETNS_COOKIE) {
+        return;
+    }
+    let Some(socket) = socket(ctx) else { return };
+    let prior = ctx.cb_flags();
+    if open(socket, cookie(ctx), prior, now_ns()) {
+        let _ = ctx.set_cb_flags((prior | CALLBACKS) as i32);
+    } else if is_first_in_a_while() {
+        warn!(ctx, "a map is full: a subflow goes unseen (--max-connections)");
+    }
+}
+
+/// Brings a known subflow up to date and gives it what the policy wants.
+#[inline(always)]
+fn look(ctx: &SockOpsContext, at_once: bool) {
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) else { return };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    let now_ns = now_ns();
+    if !at_once && now_ns - subflow.seen_ns < MIN_INTERVAL_NS {
+        return;
+    }
+    let Some(socket) = socket(ctx) else { return };
+    let Some(known) = connection(subflow.connection) else { return };
+    // SAFETY: a map value; what other CPUs may change in it is atomic, and the
+    // rest is the step's, of which one runs at a time.
+    let connection = unsafe { &mut *known };
+    if subflow.generation != config().generation {
+        find_path(socket, connection, subflow);
+    }
+    account(socket, connection, subflow, now_ns);
+    steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
+}
+
+#[inline(always)]
+fn rtt(ctx: &SockOpsContext) {
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) {
+        // The sample itself since Linux 6.11; before that, the smoothed one.
+        let sample = ctx.arg(0);
+        // SAFETY: a field of this program type's context; and a map value.
+        let (srtt_us, path) = unsafe { ((*ctx.ops).srtt_us >> 3, (*entry).path) };
+        let rtt_us = if sample != 0 { sample } else { srtt_us };
+        path_stats(path, |stats| observe(stats, rtt_us));
+    }
+}
+
+#[inline(always)]
+fn observe(stats: &mut PathStats, rtt_us: u32) {
+    let mut bucket = 0;
+    for bound in RTT_BOUNDS_US {
+        bucket += usize::from(rtt_us > bound);
+    }
+    if let Some(count) = stats.rtt.get_mut(bucket) {
+        *count += 1;
+    }
+    stats.rtt_sum_us += u64::from(rtt_us);
+}
+
+#[inline(always)]
+fn rto(ctx: &SockOpsContext) {
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) {
+        // SAFETY: a map value, under its socket's lock.
+        let subflow = unsafe { &mut *entry };
+        path_stats(subflow.path, |stats| stats.timeouts += 1);
+        // A route that changed shows here first.
+        subflow.generation = subflow.generation.wrapping_sub(1);
+        if let Some(known) = connection(subflow.connection) {
+            // SAFETY: as in `look`.
+            let connection = unsafe { &*known };
+            if let Some(slot) = slot(connection, subflow) {
+                slot.timeouts.add(1);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn state(ctx: &SockOpsContext) {
+    if ctx.arg(1) != TCP_CLOSE {
+        return;
+    }
+    let mut error = 0;
+    if let Some(socket) = socket(ctx) {
+        error = socket.tcp(&offset::SK_ERR);
+        settle(socket, cookie(ctx));
+    }
+    close(cookie(ctx), close_reason(error, ctx.arg(0)));
+}

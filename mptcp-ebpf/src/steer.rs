@@ -1,0 +1,212 @@
+//! The policy's hand: runs the controller, sets and lifts socket options.
+
+use aya_ebpf::{cty::c_void, helpers::{bpf_getsockopt, bpf_setsockopt}};
+use mptcp_common::{
+    abi::{Connection, Subflow, event_kind, mode},
+    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, Slot},
+};
+
+use crate::{
+    emit::path_event,
+    maps::{PATHS, config, totals},
+    socket::{Socket, offset},
+};
+
+const SOL_SOCKET: i32 = 1;
+const SO_MAX_PACING_RATE: i32 = 47;
+const SOL_TCP: i32 = 6;
+const TCP_CONGESTION: i32 = 13;
+const TCP_CA_NAME_MAX: usize = 16;
+const TCP_NOTSENT_LOWAT: i32 = 25;
+
+/// What `bpf_setsockopt` takes: a sockops context or, in `iter/tcp`, a socket.
+#[derive(Clone, Copy)]
+pub struct Options(pub *mut c_void);
+
+impl Options {
+    /// Sets a 32-bit option of the socket; a refusal is counted.
+    #[inline(always)]
+    pub fn set(self, level: i32, option: i32, value: u32) -> bool {
+        let done = self.try_set(level, option, value);
+        if !done {
+            totals(|totals| totals.setsockopt_failed += 1);
+        }
+        done
+    }
+
+    /// Sets a 32-bit option that the kernel may not have.
+    #[inline(always)]
+    pub fn try_set(self, level: i32, option: i32, mut value: u32) -> bool {
+        // SAFETY: the verifier checks the pointer; `value` is 4 bytes, which is
+        // what the kernel wants of each option used here.
+        let error = unsafe {
+            bpf_setsockopt(self.0, level, option, (&raw mut value).cast(), size_of::<u32>() as i32)
+        };
+        error == 0
+    }
+}
+
+/// The subflow's slot, plus one; 0: none. Read and written in memory: the
+/// verifier would otherwise follow each choice through all that comes after.
+#[inline(always)]
+fn chosen(subflow: &Subflow) -> u16 {
+    // SAFETY: a reference.
+    unsafe { (&raw const subflow.slot).read_volatile() }
+}
+
+#[inline(always)]
+fn choose(subflow: &mut Subflow, slot: u16) {
+    // SAFETY: a reference.
+    unsafe { (&raw mut subflow.slot).write_volatile(slot) }
+}
+
+/// The slot that `subflow` is steered by, if any.
+#[inline(always)]
+pub fn slot<'a>(connection: &'a Connection, subflow: &Subflow) -> Option<&'a Slot> {
+    let index = usize::from(chosen(subflow)).wrapping_sub(1);
+    // `get` alone would do for rustc; the mask is for the verifier.
+    if index < MAX_SLOTS { connection.controller.slots.get(index & (MAX_SLOTS - 1)) } else { None }
+}
+
+/// Gives a subflow the slot of its path: the one that its path has, else a
+/// free one, else one that a vanished path has left. None if all eight are in
+/// use. `subflow` must be in a map.
+#[inline(always)]
+pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
+    let wanted = u64::from(subflow.path) + 1;
+    let slots = &connection.controller.slots;
+    choose(subflow, 0);
+    for (index, slot) in slots.iter().enumerate() {
+        if chosen(subflow) == 0 && slot.path.get() == wanted {
+            choose(subflow, index as u16 + 1);
+        }
+    }
+    for (index, slot) in slots.iter().enumerate() {
+        let found = slot.path.get();
+        let free = found == 0 || slot.subflows.get() == 0;
+        // Another CPU may take it first.
+        if chosen(subflow) == 0 && free && slot.path.replace(found, wanted) {
+            slot.timeouts.set(0);
+            slot.cap.set(u64::from(NO_CAP));
+            choose(subflow, index as u16 + 1);
+        }
+    }
+    match slot(connection, subflow) {
+        Some(slot) => {
+            slot.subflows.add(1);
+        }
+        None => totals(|totals| totals.slots_full += 1),
+    }
+}
+
+/// Gives the slot back. `subflow` must be in a map.
+#[inline(always)]
+pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
+    if let Some(slot) = slot(connection, subflow) {
+        slot.subflows.sub(1);
+    }
+    choose(subflow, 0);
+}
+
+/// Runs a step of the controller if one is due, then sets what it wants of
+/// this subflow. Under the default policy, lifts what is set.
+#[inline(always)]
+pub fn steer(
+    socket: Socket,
+    options: Options,
+    connection: &mut Connection,
+    subflow: &mut Subflow,
+    now_ns: u64,
+) {
+    let mode = config().mode;
+    if mode != mode::DEFAULT && subflow.slot != 0 {
+        if socket.is_backlogged() {
+            connection.controller.backlogged.set(1);
+        }
+        if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
+            step(connection, subflow.connection, now_ns, elapsed_ns, mode);
+        }
+    }
+    obey(socket, options, connection, subflow);
+}
+
+/// Sets what the last step wants of this subflow.
+#[inline(always)]
+pub fn obey(socket: Socket, options: Options, connection: &Connection, subflow: &mut Subflow) {
+    let limits = match slot(connection, subflow) {
+        Some(slot) if config().mode != mode::DEFAULT => {
+            connection.controller.limits(slot, u64::from(socket.queued()))
+        }
+        _ => Limits::NONE,
+    };
+    apply(options, subflow, limits);
+}
+
+/// One step of the controller, and the events that it gives rise to.
+#[inline(always)]
+fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mode: u32) {
+    for slot in &mut connection.controller.slots {
+        let path = slot.path.get().wrapping_sub(1) as u32;
+        slot.weight = PATHS.get(path).map_or(1, |path| path.weight);
+    }
+    connection.controller.step(now_ns, elapsed_ns, mode == mode::SPILL);
+    let token = connection.token.get() as u32;
+    for slot in &connection.controller.slots {
+        let path = slot.path.get().wrapping_sub(1) as u32;
+        match slot.turned.get() {
+            Slot::DIED => path_event(event_kind::PATH_DOWN, key, token, path),
+            Slot::RETURNED => path_event(event_kind::PATH_UP, key, token, path),
+            _ => {}
+        }
+    }
+}
+
+/// Sets what differs from what is set. A cap that moved by less than a
+/// hundredth is left: each call costs.
+#[inline(always)]
+pub fn apply(options: Options, subflow: &mut Subflow, limits: Limits) {
+    if has_moved(subflow.cap, limits.cap, NO_CAP)
+        && options.set(SOL_SOCKET, SO_MAX_PACING_RATE, limits.cap)
+    {
+        subflow.cap = limits.cap;
+    }
+    if has_moved(subflow.lowat, limits.lowat, 0)
+        && options.set(SOL_TCP, TCP_NOTSENT_LOWAT, limits.lowat)
+    {
+        subflow.lowat = limits.lowat;
+    }
+}
+
+/// Brings an idle subflow that was held out back into the scheduler's choice.
+///
+/// Raising `SO_MAX_PACING_RATE` from 0 leaves `sk_pacing_rate` at 0 until data
+/// is acked, which an idle subflow has none of; the scheduler would pass it
+/// over for ever. What sets the rate anew is the start of BBR (`bbr_init`), so
+/// the socket is given another congestion control for a moment.
+#[inline(always)]
+pub fn revive(socket: Socket, options: Options) {
+    if socket.tcp::<u64>(&offset::SK_PACING_RATE) != 0 || socket.limits().cap == HELD_OUT {
+        return;
+    }
+    let mut name = [0_u8; TCP_CA_NAME_MAX];
+    let length = TCP_CA_NAME_MAX as i32;
+    // SAFETY: the verifier checks the pointers; `name` has `length` bytes.
+    unsafe {
+        if bpf_getsockopt(options.0, SOL_TCP, TCP_CONGESTION, name.as_mut_ptr().cast(), length) != 0 {
+            return;
+        }
+        let mut other = if name[..4] == *b"bbr\0" { *b"reno\0" } else { *b"bbr\0\0" };
+        let other = other.as_mut_ptr().cast();
+        let switched = bpf_setsockopt(options.0, SOL_TCP, TCP_CONGESTION, other, 5) == 0
+            && bpf_setsockopt(options.0, SOL_TCP, TCP_CONGESTION, name.as_mut_ptr().cast(), length) == 0;
+        if !switched {
+            totals(|totals| totals.setsockopt_failed += 1);
+        }
+    }
+}
+
+/// Whether an option has to be set again; `none` is its value when lifted.
+#[inline(always)]
+fn has_moved(set: u32, wanted: u32, none: u32) -> bool {
+    (set == none) != (wanted == none) || set.abs_diff(wanted) > set / 128
+}

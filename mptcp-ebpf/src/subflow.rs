@@ -1,0 +1,227 @@
+//! A subflow's life: opened, accounted for at every callback, closed.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG};
+use mptcp_common::abi::{
+    Connection, Subflow, UNKNOWN_PATH, close_reason, event_kind, side, subflow_flag, subflow_kind,
+};
+
+use crate::{
+    emit::subflow_event,
+    maps::{CONNECTIONS, SUBFLOWS, config, connection, connection_or_new, path_stats, totals},
+    path,
+    socket::{Socket, offset},
+    steer::{leave_slot, slot, take_slot},
+};
+
+/// The callbacks that a subflow's socket is to make.
+pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
+    | BPF_SOCK_OPS_RETRANS_CB_FLAG
+    | BPF_SOCK_OPS_STATE_CB_FLAG
+    | BPF_SOCK_OPS_RTT_CB_FLAG;
+
+/// Registers an established subflow. `prior_cb_flags` are the callbacks that
+/// its socket had before. `false` if a map is full: it stays unseen.
+#[inline(always)]
+pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bool {
+    let key = socket.connection();
+    let mut tuple = socket.tuple();
+    let Some((known, _)) = connection_or_new(key) else {
+        totals(|totals| totals.connections_full += 1);
+        return false;
+    };
+    // SAFETY: a map value; what other CPUs may change in it is atomic.
+    let connection = unsafe { &mut *known };
+    let first = connection.subflows.add(1) == 0;
+    if !first && tuple.flags & subflow_flag::IDS == 0 {
+        // Where the subflow's own flags cannot be read, order tells as much.
+        tuple.flags |= subflow_flag::JOIN;
+    }
+    if socket.is_server() {
+        tuple.flags |= subflow_flag::SERVER;
+    }
+    let fallback = first && socket.is_fallback();
+    if fallback {
+        tuple.flags |= subflow_flag::FALLBACK;
+    }
+    let token = refresh_token(socket, connection);
+    let config = config();
+    let path = path::find(&tuple, socket.ifindex()).unwrap_or(UNKNOWN_PATH);
+    let limits = socket.limits();
+    let subflow = Subflow {
+        connection: key,
+        // A socket that is older than the agent counts from now on.
+        sent_bytes: socket.tcp(&offset::TCP_BYTES_SENT),
+        acked_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
+        received_bytes: socket.tcp(&offset::TCP_BYTES_RECEIVED),
+        retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
+        seen_ns: now_ns,
+        path,
+        generation: config.generation,
+        cap: limits.cap,
+        lowat: limits.lowat,
+        slot: 0,
+        prior_cb_flags: prior_cb_flags as u16,
+        tuple,
+    };
+    if SUBFLOWS.insert(cookie, subflow, u64::from(BPF_ANY)).is_err() {
+        totals(|totals| totals.subflows_full += 1);
+        if connection.subflows.sub(1) == 1 {
+            let _ = CONNECTIONS.remove(key);
+        }
+        return false;
+    }
+    if !fallback && let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        take_slot(connection, unsafe { &mut *entry });
+    }
+
+    let kind = if tuple.flags & subflow_flag::JOIN != 0 { subflow_kind::JOIN } else { subflow_kind::INITIAL };
+    path_stats(path, |stats| {
+        stats.live = stats.live.wrapping_add(1);
+        stats.opened[usize::from(kind & 1)] += 1;
+    });
+    totals(|totals| {
+        totals.subflows = totals.subflows.wrapping_add(1);
+        if first {
+            totals.connections = totals.connections.wrapping_add(1);
+            let side = if tuple.flags & subflow_flag::SERVER != 0 { side::SERVER } else { side::CLIENT };
+            totals.opened[usize::from(side & 1)] += 1;
+        }
+    });
+    let joined = tuple.flags & subflow_flag::JOIN != 0;
+    let event = if joined { event_kind::JOINED } else { event_kind::OPENED };
+    subflow_event(event, 0, cookie, token, &subflow);
+    if fallback {
+        subflow_event(event_kind::FALLBACK, 0, cookie, token, &subflow);
+    }
+    true
+}
+
+/// Adds what the socket did since it was last looked at to its path and to its
+/// controller's slot.
+#[inline(always)]
+pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, now_ns: u64) {
+    let sent: u64 = socket.tcp(&offset::TCP_BYTES_SENT);
+    let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
+    let received: u64 = socket.tcp(&offset::TCP_BYTES_RECEIVED);
+    let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
+    let newly_acked = acked.wrapping_sub(subflow.acked_bytes);
+    path_stats(subflow.path, |stats| {
+        stats.sent_bytes += sent.wrapping_sub(subflow.sent_bytes);
+        stats.acked_bytes += newly_acked;
+        stats.received_bytes += received.wrapping_sub(subflow.received_bytes);
+        stats.retransmitted_segments +=
+            u64::from(retransmitted.wrapping_sub(subflow.retransmitted_segments));
+    });
+    subflow.sent_bytes = sent;
+    subflow.acked_bytes = acked;
+    subflow.received_bytes = received;
+    subflow.retransmitted_segments = retransmitted;
+    subflow.seen_ns = now_ns;
+    if let Some(slot) = slot(connection, subflow) {
+        let srtt_us = u64::from(socket.tcp::<u32>(&offset::TCP_SRTT_US) >> 3);
+        slot.progress(newly_acked, srtt_us, now_ns);
+    }
+    refresh_token(socket, connection);
+}
+
+/// Looks the subflow's path up again, after the selectors, the devices or its
+/// route changed.
+#[inline(always)]
+pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow) {
+    subflow.generation = config().generation;
+    socket.refresh(&mut subflow.tuple);
+    let Some(path) = path::find(&subflow.tuple, socket.ifindex()) else { return };
+    if path == subflow.path {
+        return;
+    }
+    path_stats(subflow.path, |stats| stats.live = stats.live.wrapping_sub(1));
+    path_stats(path, |stats| stats.live = stats.live.wrapping_add(1));
+    subflow.path = path;
+    if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
+        leave_slot(connection, subflow);
+        take_slot(connection, subflow);
+    }
+}
+
+/// Accounts for what a socket that closes did last.
+#[inline(always)]
+pub fn settle(socket: Socket, cookie: u64) {
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else { return };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    if let Some(known) = connection(subflow.connection) {
+        // SAFETY: as in `open`.
+        account(socket, unsafe { &*known }, subflow, subflow.seen_ns);
+    }
+}
+
+/// A subflow is gone: so is all that is known of it, but for the totals.
+#[inline(always)]
+pub fn close(cookie: u64, reason: u8) {
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else { return };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    let key = subflow.connection;
+    let path = subflow.path;
+    let mut token = 0;
+    let mut last = false;
+    if let Some(known) = connection(key) {
+        // SAFETY: as in `open`.
+        let connection = unsafe { &*known };
+        token = connection.token.get() as u32;
+        leave_slot(connection, subflow);
+        last = connection.subflows.sub(1) == 1;
+    }
+    path_stats(path, |stats| {
+        stats.live = stats.live.wrapping_sub(1);
+        if let Some(closed) = stats.closed.get_mut(usize::from(reason)) {
+            *closed += 1;
+        }
+    });
+    totals(|totals| {
+        totals.subflows = totals.subflows.wrapping_sub(1);
+        if last {
+            totals.connections = totals.connections.wrapping_sub(1);
+            totals.closed += 1;
+        }
+    });
+    subflow_event(event_kind::SUBFLOW_CLOSED, reason, cookie, token, subflow);
+    if last {
+        subflow_event(event_kind::CLOSED, reason, cookie, token, subflow);
+        let _ = CONNECTIONS.remove(key);
+    }
+    let _ = SUBFLOWS.remove(cookie);
+}
+
+/// Why a socket closed: from its error and the TCP state that it left.
+#[inline(always)]
+pub fn close_reason(error: i32, old_state: u32) -> u8 {
+    const TCP_ESTABLISHED: u32 = 1;
+    const TCP_CLOSE_WAIT: u32 = 8;
+    const EPIPE: i32 = 32;
+    const ENETUNREACH: i32 = 101;
+    const ECONNRESET: i32 = 104;
+    const ETIMEDOUT: i32 = 110;
+    const EHOSTUNREACH: i32 = 113;
+    match error {
+        0 if old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT => close_reason::ABORTED,
+        0 => close_reason::FIN,
+        ECONNRESET | EPIPE => close_reason::RESET,
+        ETIMEDOUT => close_reason::TIMEOUT,
+        EHOSTUNREACH | ENETUNREACH => close_reason::UNREACHABLE,
+        _ => close_reason::ERROR,
+    }
+}
+
+/// The token is known some time after the first subflow is established.
+#[inline(always)]
+fn refresh_token(socket: Socket, connection: &Connection) -> u32 {
+    let known = connection.token.get() as u32;
+    if known != 0 {
+        return known;
+    }
+    let token = socket.token();
+    connection.token.set(u64::from(token));
+    token
+}
