@@ -1,0 +1,91 @@
+//! Puts the eBPF object where the agent includes it from:
+//! `$OUT_DIR/mptcp-ebpf.o`.
+//!
+//! The object is built for another target by another toolchain, which is
+//! `cargo xtask build`'s work. It hands the path over in MPTCP_EBPF_OBJECT; a
+//! plain `cargo build` takes what xtask left in the target directory. Where
+//! there is none the file is empty, so that `cargo clippy` and editors work;
+//! such an agent refuses to run.
+//!
+//! MPTCP_AGENT_COMMIT is the commit that `--version` shows, or `unknown`.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn main() -> io::Result<()> {
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    embed_object(&out_dir)?;
+    name_commit();
+    Ok(())
+}
+
+fn embed_object(out_dir: &Path) -> io::Result<()> {
+    println!("cargo::rerun-if-env-changed=MPTCP_EBPF_OBJECT");
+    let embedded = out_dir.join("mptcp-ebpf.o");
+    let given = env::var_os("MPTCP_EBPF_OBJECT").map(PathBuf::from);
+    let object = given.clone().or_else(|| left_by_xtask(out_dir));
+    if let Some(object) = object {
+        // Also while it does not exist: its arrival is a change.
+        println!("cargo::rerun-if-changed={}", object.display());
+        if given.is_some() || object.exists() {
+            let bytes = fs::read(&object).map_err(|error| {
+                let path = object.display();
+                io::Error::new(error.kind(), format!("the eBPF object {path}: {error}"))
+            })?;
+            return fs::write(embedded, bytes);
+        }
+    }
+    println!(
+        "cargo::warning=the agent is built without its eBPF object and will refuse to run: \
+         use `cargo xtask build`"
+    );
+    fs::write(embedded, [])
+}
+
+/// `<target>/ebpf/<bpf target>/release/mptcp-ebpf`, where `OUT_DIR` is
+/// somewhere below `<target>`.
+fn left_by_xtask(out_dir: &Path) -> Option<PathBuf> {
+    let target = match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
+        Ok("big") => "bpfeb-unknown-none",
+        _ => "bpfel-unknown-none",
+    };
+    let object = Path::new("ebpf").join(target).join("release/mptcp-ebpf");
+    // <target>/release/build/mptcp-agent-<hash>/out, or with a target triple
+    // before `release`.
+    let mut candidates = out_dir
+        .ancestors()
+        .skip(4)
+        .take(2)
+        .map(|dir| dir.join(&object));
+    let usual = candidates.next()?;
+    if usual.exists() {
+        return Some(usual);
+    }
+    Some(candidates.find(|path| path.exists()).unwrap_or(usual))
+}
+
+fn name_commit() {
+    let commit = git(&["rev-parse", "--short", "HEAD"]);
+    println!(
+        "cargo::rustc-env=MPTCP_AGENT_COMMIT={}",
+        commit.as_deref().unwrap_or("unknown")
+    );
+    // HEAD itself names a branch; its log grows with every commit.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file])
+            && Path::new(&path).exists()
+        {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+}
+
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let text = text.trim();
+    (output.status.success() && !text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,299 @@
+//! What the kernel side tells, typed, and how it is logged.
+//!
+//! Logged at info: what an operator acts on (a path that is down, a subflow
+//! that was lost, a priority that changed). At debug: the ordinary coming and
+//! going of connections, which on a busy host is thousands a second.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use mptcp_common::abi::{self, close_reason, event_kind, subflow_flag};
+use tracing::field;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A connection's first subflow is established.
+    Opened,
+    /// A further subflow is established.
+    Joined,
+    /// A subflow became a backup, or ceased to be one.
+    Priority {
+        /// What it is now.
+        backup: bool,
+    },
+    /// The kernel found a subflow unable to carry data, or able again.
+    Stale {
+        /// What it is now.
+        stale: bool,
+    },
+    /// A subflow closed.
+    SubflowClosed {
+        /// One of [`close_reason::NAMES`].
+        reason: &'static str,
+    },
+    /// A connection's last subflow closed.
+    Closed,
+    /// The peer has no MPTCP.
+    Fallback,
+    /// The controller leaves a path out.
+    PathDown,
+    /// The controller takes a path in again.
+    PathUp,
+    /// An event of a kind that this agent does not know.
+    Unknown(u8),
+}
+
+/// The kinds of events, as in `mptcp_agent_events_total{event}`.
+pub const KINDS: [&str; 10] = [
+    "opened",
+    "joined",
+    "priority",
+    "stale",
+    "subflow_closed",
+    "closed",
+    "fallback",
+    "path_down",
+    "path_up",
+    "unknown",
+];
+
+impl From<&abi::Event> for Change {
+    fn from(event: &abi::Event) -> Self {
+        let flag = |bit| event.tuple.flags & bit != 0;
+        match event.kind {
+            event_kind::OPENED => Self::Opened,
+            event_kind::JOINED => Self::Joined,
+            event_kind::PRIORITY => Self::Priority {
+                backup: flag(subflow_flag::BACKUP),
+            },
+            event_kind::STALE => Self::Stale {
+                stale: flag(subflow_flag::STALE),
+            },
+            event_kind::SUBFLOW_CLOSED => Self::SubflowClosed {
+                reason: close_reason::NAMES
+                    .get(usize::from(event.reason))
+                    .unwrap_or(&"unknown"),
+            },
+            event_kind::CLOSED => Self::Closed,
+            event_kind::FALLBACK => Self::Fallback,
+            event_kind::PATH_DOWN => Self::PathDown,
+            event_kind::PATH_UP => Self::PathUp,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+impl Change {
+    /// Index in [`KINDS`].
+    pub fn kind(self) -> usize {
+        match self {
+            Self::Opened => 0,
+            Self::Joined => 1,
+            Self::Priority { .. } => 2,
+            Self::Stale { .. } => 3,
+            Self::SubflowClosed { .. } => 4,
+            Self::Closed => 5,
+            Self::Fallback => 6,
+            Self::PathDown => 7,
+            Self::PathUp => 8,
+            Self::Unknown(_) => 9,
+        }
+    }
+
+    /// Whether another path of the connection may be needed now.
+    pub fn loses_a_path(self) -> bool {
+        matches!(
+            self,
+            Self::PathDown | Self::SubflowClosed { .. } | Self::Closed
+        )
+    }
+
+    fn is_routine(self) -> bool {
+        match self {
+            Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,
+            Self::SubflowClosed { reason } => {
+                reason == close_reason::NAMES[usize::from(close_reason::FIN)]
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Writes the event to the log, with the label of its path.
+pub fn log(event: &abi::Event, path: &str) {
+    let change = Change::from(event);
+    let token = token(event.token);
+    // An event about a path as a whole names no subflow.
+    let subflow = (event.cookie != 0).then_some(event);
+    let endpoints = subflow.map(|event| endpoints(&event.tuple));
+    let local = endpoints.map(|(local, _)| field::display(local));
+    let remote = endpoints.map(|(_, remote)| field::display(remote));
+    let ids = subflow.filter(|event| event.tuple.flags & subflow_flag::IDS != 0);
+    let side = subflow.map(|event| match event.tuple.flags & subflow_flag::SERVER {
+        0 => "client",
+        _ => "server",
+    });
+    let (mut reason, mut backup, mut stale, mut closed) = (None, None, None, None);
+    match change {
+        Change::SubflowClosed { reason: name } => {
+            reason = Some(name);
+            closed = Some(event);
+        }
+        Change::Priority { backup: now } => backup = Some(now),
+        Change::Stale { stale: now } => stale = Some(now),
+        _ => {}
+    }
+    macro_rules! write_at {
+        ($level:ident) => {
+            tracing::$level!(
+                event = KINDS[change.kind()],
+                token,
+                path,
+                local,
+                remote,
+                local_id = ids.map(|event| event.tuple.local_id),
+                remote_id = ids.map(|event| event.tuple.remote_id),
+                side,
+                reason,
+                backup,
+                stale,
+                sent_bytes = closed.map(|event| event.sent_bytes),
+                acked_bytes = closed.map(|event| event.acked_bytes),
+                received_bytes = closed.map(|event| event.received_bytes),
+                cookie = subflow.map(|event| event.cookie),
+                "{}",
+                change.words()
+            )
+        };
+    }
+    if change.is_routine() {
+        write_at!(debug)
+    } else {
+        write_at!(info)
+    }
+}
+
+impl Change {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Opened => "connection opened",
+            Self::Joined => "subflow joined",
+            Self::Priority { .. } => "subflow priority changed",
+            Self::Stale { stale: true } => "subflow is stale",
+            Self::Stale { stale: false } => "subflow recovered",
+            Self::SubflowClosed { .. } => "subflow closed",
+            Self::Closed => "connection closed",
+            Self::Fallback => "connection fell back to TCP",
+            Self::PathDown => "path makes no progress and is left out",
+            Self::PathUp => "path makes progress again",
+            Self::Unknown(_) => "event of an unknown kind",
+        }
+    }
+}
+
+/// A token as `ip mptcp monitor` prints it; none while it is not known.
+fn token(token: u32) -> Option<String> {
+    (token != 0).then(|| format!("{token:08x}"))
+}
+
+fn endpoints(tuple: &abi::Tuple) -> (SocketAddr, SocketAddr) {
+    let address = |bytes: [u8; 16]| IpAddr::from(Ipv6Addr::from(bytes)).to_canonical();
+    (
+        SocketAddr::new(address(tuple.local), tuple.local_port),
+        SocketAddr::new(address(tuple.remote), tuple.remote_port),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(kind: u8, flags: u8, reason: u8) -> Change {
+        let mut event = abi::Event {
+            kind,
+            reason,
+            ..Default::default()
+        };
+        event.tuple.flags = flags;
+        Change::from(&event)
+    }
+
+    #[test]
+    fn every_kind_has_its_change_and_name() {
+        for (kind, flags, reason, expected, name) in [
+            (event_kind::OPENED, 0, 0, Change::Opened, "opened"),
+            (event_kind::JOINED, 0, 0, Change::Joined, "joined"),
+            (
+                event_kind::PRIORITY,
+                subflow_flag::BACKUP,
+                0,
+                Change::Priority { backup: true },
+                "priority",
+            ),
+            (
+                event_kind::PRIORITY,
+                0,
+                0,
+                Change::Priority { backup: false },
+                "priority",
+            ),
+            (
+                event_kind::STALE,
+                subflow_flag::STALE,
+                0,
+                Change::Stale { stale: true },
+                "stale",
+            ),
+            (
+                event_kind::SUBFLOW_CLOSED,
+                0,
+                close_reason::TIMEOUT,
+                Change::SubflowClosed { reason: "timeout" },
+                "subflow_closed",
+            ),
+            (
+                event_kind::SUBFLOW_CLOSED,
+                0,
+                99,
+                Change::SubflowClosed { reason: "unknown" },
+                "subflow_closed",
+            ),
+            (event_kind::CLOSED, 0, 0, Change::Closed, "closed"),
+            (event_kind::FALLBACK, 0, 0, Change::Fallback, "fallback"),
+            (event_kind::PATH_DOWN, 0, 0, Change::PathDown, "path_down"),
+            (event_kind::PATH_UP, 0, 0, Change::PathUp, "path_up"),
+            (200, 0, 0, Change::Unknown(200), "unknown"),
+        ] {
+            let change = change(kind, flags, reason);
+            assert_eq!(change, expected);
+            assert_eq!(KINDS[change.kind()], name);
+        }
+    }
+
+    #[test]
+    fn what_an_operator_acts_on_is_not_routine() {
+        assert!(change(event_kind::SUBFLOW_CLOSED, 0, close_reason::FIN).is_routine());
+        assert!(!change(event_kind::SUBFLOW_CLOSED, 0, close_reason::RESET).is_routine());
+        assert!(change(event_kind::OPENED, 0, 0).is_routine());
+        assert!(!change(event_kind::PATH_DOWN, 0, 0).is_routine());
+        assert!(change(event_kind::PATH_DOWN, 0, 0).loses_a_path());
+        assert!(!change(event_kind::PATH_UP, 0, 0).loses_a_path());
+    }
+
+    #[test]
+    fn tokens_and_addresses_read_as_the_tools_print_them() {
+        assert_eq!(token(0), None);
+        assert_eq!(token(0x00ab_cdef).as_deref(), Some("00abcdef"));
+        let mut tuple = abi::Tuple {
+            local_port: 80,
+            remote_port: 443,
+            ..Default::default()
+        };
+        tuple.local[10..].copy_from_slice(&[255, 255, 10, 0, 0, 1]);
+        tuple.remote[0] = 0xfd;
+        tuple.remote[15] = 1;
+        let (local, remote) = endpoints(&tuple);
+        assert_eq!(local.to_string(), "10.0.0.1:80");
+        assert_eq!(remote.to_string(), "[fd00::1]:443");
+    }
+}

@@ -1,0 +1,149 @@
+//! The cgroup2 directory that sockops attaches to.
+//!
+//! Its mount may be anywhere, and from inside `ip netns exec`, which mounts a
+//! /sys of its own, none is to be seen. The hierarchy is one for the whole
+//! host, though, so a private mount of it (which never enters the mount table)
+//! does as well.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+/// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
+const MAGIC: u64 = 0x6367_7270;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// Opens `wanted`, else the first cgroup2 mount, else a private one.
+///
+/// # Errors
+/// `wanted` is no cgroup2 directory, or there is no cgroup2 to be had.
+pub fn open(wanted: Option<&Path>) -> Result<OwnedFd> {
+    if let Some(path) = wanted {
+        let shown = path.display();
+        let directory = openat(CWD, path, DIRECTORY, Mode::empty())
+            .with_context(|| format!("cannot open --cgroup {shown} as a directory"))?;
+        ensure!(
+            is_cgroup2(&directory),
+            "--cgroup {shown} is not in a cgroup2 file system: see `findmnt -t cgroup2`, or leave \
+             --cgroup out"
+        );
+        return Ok(directory);
+    }
+    let mounts =
+        fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let visible = cgroup2_mounts(&mounts).find_map(|path| {
+        // Another file system may be mounted over it.
+        openat(CWD, path, DIRECTORY, Mode::empty())
+            .ok()
+            .filter(is_cgroup2)
+    });
+    match visible {
+        Some(directory) => Ok(directory),
+        None => private_mount().context(
+            "no cgroup2 mount is visible, and none could be made: mount one (mount -t cgroup2 \
+             cgroup2 DIRECTORY) and name it with --cgroup",
+        ),
+    }
+}
+
+fn is_cgroup2(directory: &OwnedFd) -> bool {
+    fstatfs(directory).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC))
+}
+
+/// The mount points of type cgroup2 in a mount table (fstab(5)).
+fn cgroup2_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
+    mounts.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (target, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(unescaped(target)))
+    })
+}
+
+/// Undoes the octal escapes (`\040` is a blank) of a mount table.
+fn unescaped(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code.filter(u8::is_ascii) {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(&part[3..]);
+            }
+            None => {
+                text.push('\\');
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+/// The root of the hierarchy (of the cgroup namespace) without a mount point.
+fn private_mount() -> Result<OwnedFd> {
+    let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen")?;
+    fsconfig_create(&context).context("fsconfig")?;
+    let mount = fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+    .context("fsmount")?;
+    // What fsmount returns is an O_PATH descriptor; BPF wants an open file.
+    openat(&mount, ".", DIRECTORY, Mode::empty()).context("open")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn mounts_of_the_right_type_in_order() {
+        let mounts = "proc /proc proc rw 0 0\n\
+                      tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
+                      cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n\
+                      none /mnt/my\\040groups\\134x cgroup2 rw 0 0\n\
+                      short\n";
+        let found: Vec<PathBuf> = cgroup2_mounts(mounts).collect();
+        assert_eq!(
+            found,
+            [
+                Path::new("/sys/fs/cgroup/unified"),
+                Path::new("/mnt/my groups\\x")
+            ]
+        );
+        assert_eq!(unescaped("a\\b\\04"), "a\\b\\04");
+    }
+
+    #[test]
+    fn a_directory_of_another_kind_is_refused() {
+        let error = open(Some(Path::new("/proc"))).unwrap_err().to_string();
+        assert!(
+            error.contains("--cgroup /proc is not in a cgroup2"),
+            "{error}"
+        );
+        let error = format!("{:#}", open(Some(Path::new("/nonexistent"))).unwrap_err());
+        assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_private_mount_is_a_cgroup2() {
+        match private_mount() {
+            Ok(directory) => assert!(is_cgroup2(&directory)),
+            // Only root may try.
+            Err(error) => assert!(format!("{error:#}").contains("Operation not permitted")),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the host must offer, checked before anything is attached.
+//!
+//! The order is from the cheap and general to what takes hold of something;
+//! nothing that is taken outlives the process.
+
+mod cgroup;
+mod control;
+mod mptcp;
+mod netns;
+mod privileges;
+mod standby;
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use anyhow::{Result, anyhow};
+
+use crate::cli::RunArgs;
+use crate::policy::Policy;
+
+/// Everything that the agent holds of the host.
+#[derive(Debug)]
+pub struct Host {
+    cgroup: OwnedFd,
+    namespace: netns::Claim,
+    /// Bound to `--listen`, not accepting yet.
+    pub listener: TcpListener,
+}
+
+impl Host {
+    /// Checks, and takes what must be taken.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what to do about it.
+    pub fn claim(args: &RunArgs, policy: &Policy) -> Result<Self> {
+        if let Some(path) = &args.control {
+            control::check(path)?;
+        }
+        privileges::check()?;
+        mptcp::check()?;
+        if policy.weights().has_standby() {
+            standby::check()?;
+        }
+        let cgroup = cgroup::open(args.cgroup.as_deref())?;
+        let namespace = netns::Claim::take()?;
+        let listener = TcpListener::bind(args.listen).map_err(|error| {
+            anyhow!(
+                "cannot listen on {}: {error}; choose another address or port with --listen",
+                args.listen
+            )
+        })?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            cgroup,
+            namespace,
+            listener,
+        })
+    }
+
+    /// The cgroup2 directory to attach to.
+    pub fn cgroup(&self) -> BorrowedFd<'_> {
+        self.cgroup.as_fd()
+    }
+
+    /// The cookie of this network namespace, as `bpf_get_netns_cookie` gives it.
+    pub fn netns_cookie(&self) -> u64 {
+        self.namespace.cookie()
+    }
+}

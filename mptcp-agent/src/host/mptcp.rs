@@ -1,0 +1,52 @@
+//! What the kernel must have: Multipath TCP, switched on, and its types (BTF).
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::kernel::VMLINUX;
+
+/// `net.mptcp.enabled` of the reader's network namespace.
+const ENABLED: &str = "/proc/sys/net/mptcp/enabled";
+
+/// Whether the kernel can be observed.
+///
+/// # Errors
+/// The agent would have nothing to look at, or no way to.
+pub fn check() -> Result<()> {
+    check_enabled(fs::read_to_string(ENABLED).ok().as_deref())?;
+    ensure!(
+        Path::new(VMLINUX).exists(),
+        "{VMLINUX} is not there: the agent needs a kernel built with CONFIG_DEBUG_INFO_BTF (as \
+         distributions build theirs) and /sys mounted"
+    );
+    Ok(())
+}
+
+fn check_enabled(value: Option<&str>) -> Result<()> {
+    match value.map(str::trim) {
+        Some("0") => bail!(
+            "Multipath TCP is switched off in this network namespace: set net.mptcp.enabled to 1 \
+             (sysctl -w net.mptcp.enabled=1)"
+        ),
+        Some(_) => Ok(()),
+        None => bail!(
+            "this kernel has no Multipath TCP ({ENABLED} is not there): the agent needs one built \
+             with CONFIG_MPTCP=y"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_off_and_absent() {
+        assert!(check_enabled(Some("1\n")).is_ok());
+        let message = |value| check_enabled(value).map_err(|error| error.to_string());
+        assert!(message(Some("0\n")).is_err_and(|text| text.contains("net.mptcp.enabled=1")));
+        assert!(message(None).is_err_and(|text| text.contains("CONFIG_MPTCP")));
+    }
+}

@@ -1,0 +1,52 @@
+//! What weight 0 needs: BBR, by which an idle subflow that was held out is
+//! brought back (`revive` on the eBPF side tells why).
+
+use std::fs;
+
+use anyhow::{Result, bail};
+use rustix::net::sockopt::set_tcp_congestion;
+use rustix::net::{AddressFamily, SocketType, socket};
+
+/// Congestion controls that sockets of this namespace can be given.
+const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+
+/// Whether standby paths can be had; loads the module if it is not there.
+///
+/// # Errors
+/// The kernel has no BBR: an idle standby path would never be used.
+pub fn check() -> Result<()> {
+    if !has_bbr(&available()) {
+        // A privileged request loads the module; programs cannot ask for it.
+        // Whether it worked shows below.
+        let _ = socket(AddressFamily::INET, SocketType::STREAM, None)
+            .and_then(|socket| set_tcp_congestion(&socket, "bbr"));
+    }
+    if !has_bbr(&available()) {
+        bail!(
+            "a weight of 0 (standby) needs the congestion control bbr, by which an idle path is \
+             brought back, and this kernel offers none: load the module tcp_bbr, or give the path \
+             a weight above 0"
+        );
+    }
+    Ok(())
+}
+
+fn available() -> String {
+    fs::read_to_string(AVAILABLE).unwrap_or_default()
+}
+
+fn has_bbr(names: &str) -> bool {
+    names.split_whitespace().any(|name| name == "bbr")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_bbr;
+
+    #[test]
+    fn bbr_is_a_word_of_its_own() {
+        assert!(has_bbr("reno bbr cubic\n"));
+        assert!(!has_bbr("reno bbr2 cubic\n"));
+        assert!(!has_bbr(""));
+    }
+}

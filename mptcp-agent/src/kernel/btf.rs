@@ -1,0 +1,94 @@
+//! Offsets of kernel members, from the running kernel's BTF.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use btf_rs::{Btf, BtfType, Struct, Type};
+
+/// BTF of the running kernel.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// What the running kernel's structures look like.
+pub struct Layout {
+    btf: Btf,
+}
+
+impl Layout {
+    /// Reads the BTF file at `path`.
+    ///
+    /// # Errors
+    /// The file is missing or is not BTF.
+    pub fn read(path: &Path) -> Result<Self> {
+        let btf = Btf::from_file(path)
+            .with_context(|| format!("cannot read the kernel's types from {}", path.display()))?;
+        Ok(Self { btf })
+    }
+
+    /// Offset in bits of `member` (a path of names) in `structure`; `None` if
+    /// the kernel has no such member.
+    pub fn offset_bits(&self, structure: &str, member: &str) -> Option<u32> {
+        let types = self.btf.resolve_types_by_name(structure).ok()?;
+        types.into_iter().find_map(|found| match found {
+            Type::Struct(found) | Type::Union(found) => self.member_bits(&found, member),
+            _ => None,
+        })
+    }
+
+    fn member_bits(&self, structure: &Struct, path: &str) -> Option<u32> {
+        let (name, rest) = match path.split_once('.') {
+            Some((name, rest)) => (name, Some(rest)),
+            None => (path, None),
+        };
+        for member in &structure.members {
+            let found = self.btf.resolve_name(member).unwrap_or_default();
+            let inner = if found.is_empty() {
+                // Unnamed structs and unions lend their members.
+                self.aggregate(member).and_then(|inner| self.member_bits(&inner, path))
+            } else if found != name {
+                None
+            } else if let Some(rest) = rest {
+                self.aggregate(member).and_then(|inner| self.member_bits(&inner, rest))
+            } else {
+                Some(0)
+            };
+            if let Some(inner) = inner {
+                return Some(member.bit_offset() + inner);
+            }
+        }
+        None
+    }
+
+    /// The struct or union that a member is of, behind qualifiers.
+    fn aggregate(&self, member: &dyn BtfType) -> Option<Struct> {
+        let mut found = self.btf.resolve_chained_type(member).ok()?;
+        loop {
+            found = match found {
+                Type::Struct(found) | Type::Union(found) => return Some(found),
+                Type::Const(ref inner) | Type::Volatile(ref inner) => {
+                    self.btf.resolve_chained_type(inner).ok()?
+                }
+                Type::Typedef(ref inner) => self.btf.resolve_chained_type(inner).ok()?,
+                _ => return None,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_the_members_every_kernel_has() {
+        if !Path::new(VMLINUX).exists() {
+            eprintln!("skipped: {VMLINUX} is not there (a kernel without CONFIG_DEBUG_INFO_BTF)");
+            return;
+        }
+        let layout = Layout::read(Path::new(VMLINUX)).expect("BTF");
+        assert_eq!(layout.offset_bits("list_head", "next"), Some(0));
+        assert_eq!(layout.offset_bits("list_head", "prev"), Some(usize::BITS));
+        assert_eq!(layout.offset_bits("sock", "__sk_common"), Some(0));
+        assert_eq!(layout.offset_bits("list_head", "nonsense"), None);
+        assert_eq!(layout.offset_bits("no_such_structure", "next"), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Which offsets this kernel gives the programs, and which programs have to do
+//! without one that they need.
+
+use mptcp_common::offsets::{ABSENT, MEMBERS};
+
+use super::btf::Layout;
+
+/// The globals of the eBPF object, and what is missing.
+pub struct Members {
+    /// Global and value: bytes, or bits for flags; [`ABSENT`] if the kernel
+    /// has no such member.
+    pub globals: Vec<(&'static str, u32)>,
+    /// `structure.member` and the programs that need it (`offsets::hook`).
+    missing: Vec<(String, u8)>,
+}
+
+impl Members {
+    /// Looks every member up.
+    pub fn find(layout: &Layout) -> Self {
+        let mut globals = Vec::with_capacity(MEMBERS.len());
+        let mut missing = Vec::new();
+        for member in MEMBERS {
+            let bits = layout.offset_bits(member.structure, member.member);
+            let value = match bits {
+                Some(bits) if member.in_bits => flag_bits(bits),
+                // Everything else is read by the byte.
+                Some(bits) => bits / 8,
+                None => {
+                    missing.push((format!("{}.{}", member.structure, member.member), member.needed_by));
+                    ABSENT
+                }
+            };
+            globals.push((member.global, value));
+        }
+        Self { globals, missing }
+    }
+
+    /// Why the programs in `hook` cannot run on this kernel, if so.
+    pub fn refusal(&self, hook: u8) -> Option<String> {
+        let names: Vec<&str> = self
+            .missing
+            .iter()
+            .filter(|(_, needed_by)| needed_by & hook != 0)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        (!names.is_empty()).then(|| format!("this kernel has no {}", names.join(", ")))
+    }
+}
+
+/// The programs read a flag as bit `n % 8` of byte `n / 8`. On little-endian
+/// hosts that is how BTF counts bit-fields; on big-endian ones bits count from
+/// the other end of the byte.
+fn flag_bits(bits: u32) -> u32 {
+    if cfg!(target_endian = "big") { bits ^ 7 } else { bits }
+}

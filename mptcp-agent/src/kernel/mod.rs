@@ -1,0 +1,267 @@
+//! The one door to the kernel side: programs, maps, and what they say.
+//!
+//! A policy goes in through [`Kernel::publish`]; totals and events come out.
+//! Dropping a [`Kernel`] lifts every limit that it set.
+
+mod btf;
+mod events;
+mod load;
+mod members;
+mod sweep;
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie},
+    programs::Iter,
+};
+use aya_log::EbpfLogger;
+use ipnet::IpNet;
+use mptcp_common::abi::{self, Config, MAX_PATHS, PathConfig, PathStats, Totals};
+
+pub use btf::VMLINUX;
+pub use events::Events;
+pub use load::LoadOptions;
+pub use sweep::Sweep;
+
+use crate::paths::PathTable;
+
+/// Names of the programs, as in metrics and in the attach table.
+mod program {
+    /// The sockops program.
+    pub const SOCKOPS: &str = "sockops";
+    /// The scheduler's tracepoint.
+    pub const GET_SEND: &str = "mptcp_subflow_get_send";
+    /// The iterator.
+    pub const ITER: &str = "iter_tcp";
+}
+
+/// A hook, and whether it is in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// `sockops`, `mptcp_subflow_get_send` or `iter_tcp`.
+    pub program: &'static str,
+    /// What it is for: what the agent goes without if it is not in place.
+    pub purpose: &'static str,
+    /// Why it is not in place.
+    pub error: Option<String>,
+}
+
+/// What a program has cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramStats {
+    /// As in [`Attachment::program`].
+    pub program: &'static str,
+    /// How often it ran.
+    pub runs: u64,
+    /// How long, in all.
+    pub run_time: Duration,
+}
+
+/// The loaded kernel side.
+pub struct Kernel {
+    ebpf: Ebpf,
+    attachments: Vec<Attachment>,
+    /// What the programs say, rarely.
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Whether nothing that was set is left.
+    lifted: bool,
+    /// While it is open the kernel measures programs' run time.
+    _stats: Option<OwnedFd>,
+}
+
+impl Kernel {
+    /// Loads and attaches what this kernel allows.
+    ///
+    /// # Errors
+    /// The object is missing or unfit, or the sockops program, without which
+    /// nothing is seen, is refused.
+    pub fn load(options: &LoadOptions<'_>) -> Result<Self> {
+        load::load(options)
+    }
+
+    /// Every hook, in place or not.
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// Run count and time of the programs that are in place.
+    pub fn program_stats(&self) -> Vec<ProgramStats> {
+        let info = |program, symbol| {
+            let info = self.ebpf.program(symbol)?.info().ok()?;
+            Some(ProgramStats { program, runs: info.run_count(), run_time: info.run_time() })
+        };
+        load::PROGRAMS.iter().filter_map(|hook| info(hook.name, hook.symbol)).collect()
+    }
+
+    /// Makes `table` and `mode` (one of `abi::mode`) what the programs obey
+    /// from their next callback on.
+    ///
+    /// # Errors
+    /// A map refused an entry.
+    pub fn publish(&mut self, table: &PathTable, mode: u32) -> Result<()> {
+        let mut paths: Array<_, PathConfig> = Array::try_from(self.map("PATHS")?)?;
+        for (index, path) in table.config().iter().enumerate().take(MAX_PATHS) {
+            paths.set(u32::try_from(index)?, *path, 0)?;
+        }
+
+        let wanted: Vec<(u32, u32)> = table.ids().collect();
+        replace(HashMap::try_from(self.map("SELECT_ID")?)?, &wanted)?;
+        let wanted: Vec<(u32, u32)> = table.devices().collect();
+        replace(HashMap::try_from(self.map("SELECT_DEVICE")?)?, &wanted)?;
+
+        let mut prefixes: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
+        let wanted: Vec<_> = table.prefixes().map(|(net, path)| (prefix_key(net), path)).collect();
+        let present: Vec<_> = prefixes.keys().collect::<Result<_, _>>()?;
+        for (key, path) in &wanted {
+            prefixes.insert(key, path, 0)?;
+        }
+        let is_wanted = |key: &lpm_trie::Key<[u8; 16]>| {
+            wanted.iter().any(|(other, _)| {
+                (other.prefix_len(), other.data()) == (key.prefix_len(), key.data())
+            })
+        };
+        for key in present.iter().filter(|key| !is_wanted(key)) {
+            prefixes.remove(key)?;
+        }
+
+        // Last: the new generation sends the programs to the maps above.
+        let config = Config { mode, generation: table.generation() };
+        self.configure(config)
+    }
+
+    fn configure(&mut self, config: Config) -> Result<()> {
+        Ok(Array::try_from(self.map("CONFIG")?)?.set(0, config, 0)?)
+    }
+
+    /// Totals of every path, summed over the CPUs; the index is the path's.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn path_stats(&self) -> Result<Vec<PathStats>> {
+        let map: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
+        (0..u32::try_from(MAX_PATHS)?)
+            .map(|path| {
+                let cpus = map.get(&path, 0)?;
+                Ok(cpus.iter().fold(PathStats::default(), PathStats::plus))
+            })
+            .collect()
+    }
+
+    /// Host-wide totals, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn totals(&self) -> Result<Totals> {
+        let map: PerCpuArray<_, Totals> = PerCpuArray::try_from(self.map_ref("TOTALS")?)?;
+        Ok(map.get(&0, 0)?.iter().fold(Totals::default(), Totals::plus))
+    }
+
+    /// Visits every TCP socket of this network namespace, to do `what` (one of
+    /// `abi::sweep`). Blocks, for about a microsecond a socket.
+    ///
+    /// # Errors
+    /// The iterator is not in place or cannot be read.
+    pub fn sweep(&mut self, what: u32) -> Result<Sweep> {
+        Array::try_from(self.map("SWEEP")?)?.set(0, what, 0)?;
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut(program::ITER)
+            .context("the eBPF object has no iter/tcp program")?
+            .try_into()?;
+        sweep::run(program)
+    }
+
+    /// The events; can be taken once.
+    ///
+    /// # Errors
+    /// They were taken before.
+    pub fn take_events(&mut self) -> Result<Events> {
+        let map = self.ebpf.take_map("EVENTS").context("the events were taken before")?;
+        Events::new(map)
+    }
+
+    /// Passes on what the programs have logged since the last call.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Lifts every limit and detaches.
+    ///
+    /// # Errors
+    /// The sockets could not be visited: those that send lift their limits at
+    /// their next callback, as long as the programs are attached.
+    pub fn shutdown(mut self) -> Result<Sweep> {
+        self.lift()
+    }
+
+    fn lift(&mut self) -> Result<Sweep> {
+        self.lifted = true;
+        // First stop the programs from setting anything again.
+        self.configure(Config { mode: abi::mode::DEFAULT, generation: u32::MAX })?;
+        self.sweep(abi::sweep::LIFT)
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the eBPF object has no map {name}"))
+    }
+
+    fn map_ref(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("the eBPF object has no map {name}"))
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // A panic, an early error: the last chance.
+        if self.lifted {
+            return;
+        }
+        if let Err(error) = self.lift() {
+            tracing::warn!("could not lift the limits of existing connections: {error:#}");
+        }
+    }
+}
+
+/// Makes `wanted` the map's content, without a moment in which an entry that
+/// stays is missing.
+fn replace(mut map: HashMap<&mut MapData, u32, u32>, wanted: &[(u32, u32)]) -> Result<()> {
+    let present: Vec<u32> = map.keys().collect::<Result<_, _>>()?;
+    for (key, path) in wanted {
+        map.insert(key, path, 0)?;
+    }
+    for key in present.iter().filter(|key| !wanted.iter().any(|(other, _)| other == *key)) {
+        map.remove(key)?;
+    }
+    Ok(())
+}
+
+/// IPv4 as `::ffff:a.b.c.d`, as the programs look addresses up.
+fn prefix_key(net: IpNet) -> lpm_trie::Key<[u8; 16]> {
+    let (bits, address) = match net {
+        IpNet::V4(net) => (96 + u32::from(net.prefix_len()), net.network().to_ipv6_mapped()),
+        IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
+    };
+    lpm_trie::Key::new(bits, address.octets())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_key;
+
+    #[test]
+    fn ipv4_prefixes_are_looked_up_as_mapped() {
+        let key = prefix_key("10.1.0.0/16".parse().expect("a prefix"));
+        let bits = key.prefix_len();
+        assert_eq!(bits, 112);
+        assert_eq!(key.data()[10..], [0xff, 0xff, 10, 1, 0, 0]);
+        let key = prefix_key("fd00::/8".parse().expect("a prefix"));
+        let bits = key.prefix_len();
+        assert_eq!(bits, 8);
+        assert_eq!(key.data()[..2], [0xfd, 0]);
+    }
+}

@@ -1,0 +1,39 @@
+//! `mptcp-agent`: observes and steers Multipath TCP on a stock Linux kernel.
+//!
+//! ```text
+//!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
+//!   kernel events, maps          -> events, metrics       -> log, http
+//!   policy, links                -> paths                 -> kernel
+//! ```
+
+mod agent;
+mod cli;
+mod events;
+mod host;
+mod http;
+mod kernel;
+mod links;
+mod logging;
+mod metrics;
+mod mib;
+mod pace;
+mod paths;
+mod policy;
+mod report;
+mod selector;
+mod share;
+mod stop;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli::Job::Run(args, policy) = cli::parse();
+    logging::init(args.log_format);
+    match agent::run(&args, &policy) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::failure(args.log_format, &error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The kernel's own counters.
+
+use super::{Families, Snapshot};
+
+pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
+    let mut events = families.counter(
+        "mptcp_kernel_events_total",
+        "What the kernel counted (a choice of MPTcpExt in /proc/net/netstat).",
+    );
+    for &(event, count) in &snapshot.kernel_events {
+        events.add_count(&[("event", event)], count);
+    }
+}

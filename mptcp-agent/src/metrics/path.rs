@@ -1,0 +1,81 @@
+//! Subflows of each path, and what they carried. Totals outlive subflows.
+
+use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, close_reason, subflow_kind};
+
+use super::{Families, Snapshot};
+
+/// A counter: name, help, and where it comes from.
+type Total = (&'static str, &'static str, fn(&PathStats) -> u64);
+
+const TOTALS: [Total; 5] = [
+    (
+        "mptcp_path_sent_bytes_total",
+        "Payload bytes sent, retransmissions included.",
+        |stats| stats.sent_bytes,
+    ),
+    (
+        "mptcp_path_acked_bytes_total",
+        "Payload bytes sent and acknowledged.",
+        |stats| stats.acked_bytes,
+    ),
+    (
+        "mptcp_path_received_bytes_total",
+        "Payload bytes received.",
+        |stats| stats.received_bytes,
+    ),
+    (
+        "mptcp_path_retransmitted_segments_total",
+        "Segments retransmitted.",
+        |stats| stats.retransmitted_segments,
+    ),
+    (
+        "mptcp_path_timeouts_total",
+        "Retransmission timeouts.",
+        |stats| stats.timeouts,
+    ),
+];
+
+pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
+    subflows(snapshot, families);
+    for (name, help, total) in TOTALS {
+        let mut family = families.counter(name, help);
+        for row in &snapshot.paths {
+            family.add_count(&[("path", &row.label)], total(&row.stats));
+        }
+    }
+    let mut rtt = families.histogram(
+        "mptcp_path_rtt_seconds",
+        "Round-trip times that TCP measured, one per flight.",
+    );
+    for row in &snapshot.paths {
+        let bounds = RTT_BOUNDS_US.iter().map(|&bound| f64::from(bound) / 1e6);
+        let sum = row.stats.rtt_sum_us as f64 / 1e6;
+        rtt.add_histogram(&[("path", &row.label)], bounds, &row.stats.rtt, sum);
+    }
+}
+
+fn subflows(snapshot: &Snapshot, families: &mut Families) {
+    let mut live = families.gauge("mptcp_subflows", "Subflows that are open.");
+    for row in &snapshot.paths {
+        live.add_count(&[("path", &row.label)], row.stats.live);
+    }
+    let mut opened = families.counter(
+        "mptcp_subflows_opened_total",
+        "Subflows opened: a connection's initial one, or one that joined.",
+    );
+    for row in &snapshot.paths {
+        for (kind, name) in [
+            (subflow_kind::INITIAL, "initial"),
+            (subflow_kind::JOIN, "join"),
+        ] {
+            let count = row.stats.opened[usize::from(kind)];
+            opened.add_count(&[("path", &row.label), ("kind", name)], count);
+        }
+    }
+    let mut closed = families.counter("mptcp_subflows_closed_total", "Subflows closed, and why.");
+    for row in &snapshot.paths {
+        for (reason, &count) in close_reason::NAMES.iter().zip(&row.stats.closed) {
+            closed.add_count(&[("path", &row.label), ("reason", reason)], count);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What was asked of each path, and what came of it.
+
+use super::{Families, PathRow, Snapshot};
+
+pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
+    families
+        .gauge(
+            "mptcp_policy_info",
+            "The policy in force and what it acts with.",
+        )
+        .add(
+            &[("policy", snapshot.policy), ("backend", snapshot.backend)],
+            1.0,
+        );
+    if snapshot.weighted {
+        weights(snapshot, families);
+    }
+    let mut share = families.gauge(
+        "mptcp_path_share_ratio",
+        "Part of all acknowledged bytes of the last 10 s that the path carried.",
+    );
+    for row in &snapshot.paths {
+        if let Some(ratio) = row.share {
+            share.add(&[("path", &row.label)], ratio);
+        }
+    }
+}
+
+/// A path counts if the user named it or if it is in use. The ratio is of all
+/// such paths; a connection that lacks some shares out among those it has.
+fn weights(snapshot: &Snapshot, families: &mut Families) {
+    let counts = |row: &&PathRow| row.listed || row.stats.live != 0;
+    let sum: u32 = snapshot
+        .paths
+        .iter()
+        .filter(counts)
+        .map(|row| u32::from(row.weight))
+        .sum();
+    let mut ratio = families.gauge(
+        "mptcp_path_weight_ratio",
+        "Part of the traffic that is asked of the path: its weight over the sum of weights.",
+    );
+    for row in snapshot.paths.iter().filter(counts) {
+        // Sum 0: every path that is there is standby.
+        let asked = f64::from(row.weight) / f64::from(sum.max(1));
+        ratio.add(&[("path", &row.label)], asked);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a scrape renders: plain values, read from the kernel and the agent.
+
+use std::time::Duration;
+
+use mptcp_common::abi::{PathStats, Totals};
+
+use crate::events::KINDS;
+use crate::paths::PathTable;
+
+/// Everything that one scrape says.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The policy's name.
+    pub policy: &'static str,
+    /// What it acts with; `none` if it only observes.
+    pub backend: &'static str,
+    /// Whether weights have a meaning.
+    pub weighted: bool,
+    /// Host-wide totals.
+    pub totals: Totals,
+    /// The paths that are worth a series.
+    pub paths: Vec<PathRow>,
+    /// The kernel's own counters, by event.
+    pub kernel_events: Vec<(&'static str, u64)>,
+    /// The programs.
+    pub programs: Vec<ProgramRow>,
+    /// Events that reached the agent, by [`KINDS`].
+    pub events: [u64; KINDS.len()],
+    /// What it took to collect all this.
+    pub scrape_duration: Duration,
+}
+
+/// One path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PathRow {
+    /// Its device, or the selector that named it.
+    pub label: String,
+    /// What it carried.
+    pub stats: PathStats,
+    /// Its weight.
+    pub weight: u16,
+    /// Whether the user named it.
+    pub listed: bool,
+    /// Its part of all acked bytes of late, 0 to 1; none without traffic.
+    pub share: Option<f64>,
+}
+
+/// One program.
+#[derive(Clone, Debug, Default)]
+pub struct ProgramRow {
+    /// Its name.
+    pub program: &'static str,
+    /// Whether it is attached.
+    pub attached: bool,
+    /// How often it ran, and for how long, if the kernel counts that.
+    pub runs: Option<(u64, Duration)>,
+}
+
+impl PathRow {
+    /// The paths that are worth a series: those that the user named, and those
+    /// that ever carried a subflow and are still there. `stats` and `shares`
+    /// are by index. What shares a label is one path.
+    pub fn collect(table: &PathTable, stats: &[PathStats], shares: Option<&[f64]>) -> Vec<Self> {
+        let mut rows: Vec<Self> = Vec::new();
+        for (index, stats) in (0..).zip(stats) {
+            let listed = table.is_listed(index);
+            let used = *stats != PathStats::default();
+            let there = table.is_present(index) || stats.live != 0;
+            if !(listed || used && there) {
+                continue;
+            }
+            let label = table.label(index);
+            let share = shares.and_then(|shares| shares.get(index as usize).copied());
+            match rows.iter_mut().find(|row| row.label == label) {
+                Some(row) => {
+                    row.stats = row.stats.plus(stats);
+                    row.share = row.share.zip(share).map(|(one, other)| one + other);
+                }
+                None => rows.push(Self {
+                    label: label.to_owned(),
+                    stats: *stats,
+                    weight: table.weight(index),
+                    listed,
+                    share,
+                }),
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,164 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn table(weights: &[&str]) -> PathTable {
+    let given: Vec<_> = weights.iter().map(|text| text.parse().unwrap()).collect();
+    PathTable::new(&Weights::new(&given).unwrap())
+}
+
+fn devices(list: &[(u32, &str)]) -> Devices {
+    list.iter()
+        .map(|&(ifindex, name)| (ifindex, name.to_owned()))
+        .collect()
+}
+
+fn weight_of(table: &PathTable, label: &str) -> Option<u32> {
+    let index = (0..MAX_PATHS as u32)
+        .find(|&index| table.path(index).is_some() && table.label(index) == label)?;
+    Some(table.config()[index as usize].weight)
+}
+
+#[test]
+fn listed_selectors_come_first_and_keep_the_users_order() {
+    let table = table(&[
+        "eth0=4",
+        "10.0.0.0/24=3",
+        "id:2=2",
+        "remote-id:1=1",
+        "default=7",
+    ]);
+    let config = table.config();
+    assert_eq!(config.len(), MAX_PATHS);
+    let weights: Vec<u32> = config.iter().take(6).map(|path| path.weight).collect();
+    assert_eq!(weights, [7, 4, 3, 2, 1, 0]);
+    assert_eq!(config.iter().filter(|path| path.used == 1).count(), 5);
+
+    assert_eq!(table.label(0), "unknown");
+    assert_eq!(table.label(2), "10.0.0.0/24");
+    assert_eq!(
+        table.prefixes().collect::<Vec<_>>(),
+        [("10.0.0.0/24".parse().unwrap(), 2)]
+    );
+    assert_eq!(
+        table.ids().collect::<Vec<_>>(),
+        [(1 << 8 | 2, 3), (2 << 8 | 1, 4)]
+    );
+    assert_eq!(table.devices().count(), 0);
+    assert_eq!(table.missing().collect::<Vec<_>>(), ["eth0"]);
+}
+
+#[test]
+fn unlisted_devices_weigh_the_default() {
+    for (weights, expected) in [(&["eth0=4"][..], 1), (&["eth0=4", "default=9"], 9)] {
+        let mut table = table(weights);
+        assert!(table.set_devices(devices(&[(1, "lo"), (2, "eth0"), (3, "eth1")])));
+        assert_eq!(weight_of(&table, "eth0"), Some(4));
+        assert_eq!(weight_of(&table, "eth1"), Some(expected));
+        assert_eq!(
+            table.devices().collect::<Vec<_>>(),
+            [(1, 2), (2, 1), (3, 3)]
+        );
+        assert_eq!(table.missing().count(), 0);
+    }
+}
+
+#[test]
+fn the_generation_rises_with_each_change_only() {
+    let mut table = table(&[]);
+    let first = table.generation();
+    assert!(table.set_devices(devices(&[(1, "lo")])));
+    assert!(!table.set_devices(devices(&[(1, "lo")])));
+    assert_eq!(table.generation(), first + 1);
+}
+
+#[test]
+fn a_device_that_comes_back_is_the_same_path() {
+    let mut table = table(&["eth0=4"]);
+    table.set_devices(devices(&[(1, "lo"), (2, "eth0"), (3, "wwan0")]));
+    let before: Vec<_> = table.devices().collect();
+    table.set_devices(devices(&[(1, "lo")]));
+    assert_eq!(table.missing().collect::<Vec<_>>(), ["eth0"]);
+    assert!(!table.is_present(1) && !table.is_present(3));
+    assert_eq!(table.label(3), "wwan0");
+    table.set_devices(devices(&[(1, "lo"), (7, "wwan0"), (8, "eth0")]));
+    assert_eq!(
+        table.devices().collect::<Vec<_>>(),
+        [(1, before[0].1), (7, 3), (8, 1)]
+    );
+    assert!(table.is_present(1) && table.is_present(3));
+}
+
+#[test]
+fn a_selector_means_the_device_that_has_the_name_now() {
+    let mut table = table(&["eth0=4"]);
+    table.set_devices(devices(&[(2, "eth0"), (3, "eth1")]));
+    // The two swap names.
+    table.set_devices(devices(&[(2, "eth1"), (3, "eth0")]));
+    assert_eq!(table.devices().collect::<Vec<_>>(), [(2, 2), (3, 1)]);
+    // The listed one is renamed away: it is an ordinary device now.
+    table.set_devices(devices(&[(2, "eth1"), (3, "lan0")]));
+    assert_eq!(table.devices().collect::<Vec<_>>(), [(2, 2), (3, 3)]);
+    assert_eq!(table.label(3), "lan0");
+}
+
+#[test]
+fn devices_beyond_the_last_index_are_unknown_until_there_is_room() {
+    let mut table = table(&["id:1=1"]);
+    let many: Devices = (1..=70).map(|n| (n, format!("veth{n:02}"))).collect();
+    table.set_devices(many.clone());
+    assert_eq!(table.devices().count(), MAX_PATHS - 2);
+    assert_eq!(table.unplaced().count(), 70 - (MAX_PATHS - 2));
+
+    // Two vanish; one of them has carried subflows and keeps its index.
+    let mut fewer = many;
+    fewer.retain(|ifindex, _| *ifindex > 2);
+    table.set_devices(fewer);
+    let used = table.device_index("veth01").unwrap();
+    let generation = table.generation();
+    assert!(table.make_room(|index| index != used));
+    assert_eq!(table.generation(), generation + 1);
+    assert_eq!(table.device_index("veth02"), None);
+    assert_eq!(table.label(used), "veth01");
+    assert_eq!(table.unplaced().count(), 68 - (MAX_PATHS - 3));
+    assert!(!table.make_room(|index| index != used));
+}
+
+#[test]
+fn standby_is_any_weight_of_zero() {
+    assert!(!table(&["eth0=1"]).has_standby());
+    assert!(table(&["eth0=0"]).has_standby());
+    assert!(table(&["eth0=1", "default=0"]).has_standby());
+}
+
+proptest! {
+    /// Whatever devices come and go: a label keeps its index, a device that
+    /// has an index is found under its name, no index means two things.
+    #[test]
+    fn labels_are_stable(
+        rounds in prop::collection::vec(prop::collection::btree_map(1_u32..20, 0_u8..12, 0..8), 1..8)
+    ) {
+        let mut table = table(&["d3=2", "id:1=1"]);
+        let mut known: BTreeMap<String, u32> = BTreeMap::new();
+        for round in rounds {
+            // Names are unique at any one time.
+            let mut names = std::collections::BTreeSet::new();
+            let devices: Devices = round
+                .into_iter()
+                .filter(|(_, name)| names.insert(*name))
+                .map(|(ifindex, name)| (ifindex, format!("d{name}")))
+                .collect();
+            table.set_devices(devices.clone());
+            let indexed: Vec<_> = table.devices().collect();
+            prop_assert_eq!(indexed.len(), devices.len());
+            for (ifindex, index) in indexed {
+                let name = &devices[&ifindex];
+                prop_assert_eq!(table.label(index), name);
+                prop_assert!(index != UNKNOWN_PATH && table.is_present(index));
+                prop_assert_eq!(*known.entry(name.clone()).or_insert(index), index);
+            }
+        }
+    }
+}
