@@ -76,7 +76,7 @@ pub const DRAIN: u64 = 8;
 
 /// A connection that has become slower may have been stalled by its own caps:
 /// they follow its rate down within this time, and up at once.
-pub const UNIT_MEMORY_NS: u64 = 2_000_000_000;
+pub const UNIT_MEMORY_NS: u64 = 1_000_000_000;
 
 /// A path is dead after so many timeouts without progress ...
 pub const DEAD_TIMEOUTS: u64 = 2;
@@ -87,6 +87,15 @@ const DEAD_NS: u64 = 1_000_000_000;
 /// Round trips above this are a full queue's, not a path's: they do not
 /// lengthen the others' queues.
 const MAX_SRTT_US: u64 = 300_000;
+
+/// `1 + eps` while nothing waits to be sent, ...
+const ROOM_PERMILLE: u64 = 1080;
+
+/// ... while something does, ...
+const ROOM_BACKLOGGED_PERMILLE: u64 = 1250;
+
+/// ... and while the connection becomes faster: caps are not to slow that down.
+const ROOM_GROWING_PERMILLE: u64 = 2000;
 
 const NS_PER_SEC: u64 = 1_000_000_000;
 const PERMILLE: u64 = 1000;
@@ -110,6 +119,8 @@ pub struct Slot {
     pub timeouts: Word,
     /// Smoothed round trip of the subflow that spoke last, microseconds.
     pub srtt_us: Word,
+    /// What that subflow has not sent, bytes.
+    pub queued: Word,
     /// The path's cap, bytes per second: [`HELD_OUT`], [`NO_CAP`] or between.
     pub cap: Word,
     /// 1 while the path makes no progress.
@@ -149,6 +160,9 @@ struct Tally {
     rate: Word,
     /// ... and the bytes acked since the last step.
     acked: Word,
+    /// Sum of their excess bytes (two's complement), which forgetting has moved
+    /// away from zero.
+    excess: Word,
     /// 1 if one of them cannot carry its share.
     full: Word,
 }
@@ -200,9 +214,10 @@ impl Slot {
         self.path.get() != 0 && self.subflows.get() != 0
     }
 
-    /// A subflow of this path had `acked` more bytes acked (maybe none).
+    /// A subflow of this path had `acked` more bytes acked (maybe none), and
+    /// has `queued` bytes that it has not sent.
     #[inline(always)]
-    pub fn progress(&self, acked: u64, srtt_us: u64, now_ns: u64) {
+    pub fn progress(&self, acked: u64, srtt_us: u64, queued: u64, now_ns: u64) {
         if acked != 0 {
             self.acked_bytes.add(acked);
             self.progress_ns.set(now_ns);
@@ -211,6 +226,7 @@ impl Slot {
         if srtt_us != 0 {
             self.srtt_us.set(srtt_us);
         }
+        self.queued.set(queued);
     }
 
     /// Whether the path makes no progress, though it has something to send.
@@ -257,9 +273,16 @@ impl Controller {
 
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
-        let acked = self.tally.acked.get();
+        // What there is to share: a sum that is not zero would be a lead of all
+        // paths over nobody, and hold all of them back.
+        let shared = self.tally.acked.get() as i64 + self.tally.excess.get() as i64;
         let thin = rate < THIN_BYTES_PER_SEC || self.tally.active.get() < 2;
-        self.follow(rate / weights + 1, weights, elapsed_ns);
+        let growing = self.follow(rate / weights + 1, weights, elapsed_ns) && backlogged;
+        let room = match (backlogged, growing) {
+            (false, _) => ROOM_PERMILLE,
+            (true, false) => ROOM_BACKLOGGED_PERMILLE,
+            (true, true) => ROOM_GROWING_PERMILLE,
+        };
         self.tally.full.set(0);
         for slot in &mut self.slots {
             let fresh = slot.fresh_bytes();
@@ -268,13 +291,13 @@ impl Controller {
                 Role::Out => NO_CAP,
                 Role::Standby => HELD_OUT,
                 Role::Active(weight) => {
-                    let share = acked * weight / weights;
+                    let share = signed(shared, shared.unsigned_abs() * weight / weights);
                     let fair = weight * self.unit;
-                    let lead = slot.lead_permille(fresh as i64 - share as i64, fair);
-                    if backlogged && lead <= -(PERMILLE as i64) {
+                    let lead = slot.lead_permille(fresh as i64 - share, fair);
+                    if !growing && slot.is_full() {
                         self.tally.full.set(1);
                     }
-                    if thin { NO_CAP } else { cap(fair, lead, backlogged, self.spill_permille) }
+                    if thin { NO_CAP } else { cap(fair * room / PERMILLE, lead, self.spill_permille) }
                 }
             };
             slot.cap.set(u64::from(cap));
@@ -286,7 +309,10 @@ impl Controller {
     #[inline(always)]
     fn count(&mut self) {
         let tally = &self.tally;
-        for sum in [&tally.weighted, &tally.weights, &tally.rate, &tally.acked, &tally.active] {
+        let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
+        tally.weighted.set(0);
+        tally.active.set(0);
+        for sum in sums {
             sum.set(0);
         }
         for slot in &self.slots {
@@ -300,13 +326,16 @@ impl Controller {
                 tally.rate.set(tally.rate.get() + slot.rate);
                 tally.acked.set(tally.acked.get() + slot.fresh_bytes());
                 tally.active.set(tally.active.get() + 1);
+                tally.excess.add(slot.excess_bytes as u64);
             }
         }
     }
 
-    /// Moves `unit` towards what it is `now`.
+    /// Moves `unit` towards what it is `now`; whether the connection has just
+    /// become faster.
     #[inline(always)]
-    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64) {
+    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64) -> bool {
+        let growing = now > self.unit + self.unit / 50;
         if now >= self.unit || weights != self.weights || elapsed_ns >= UNIT_MEMORY_NS {
             self.unit = now;
         } else {
@@ -314,6 +343,7 @@ impl Controller {
             self.unit -= (self.unit - now) * elapsed_us / (UNIT_MEMORY_NS / 1000);
         }
         self.weights = weights;
+        growing
     }
 
     /// Brings every path's rate and life up to date.
@@ -390,6 +420,13 @@ impl Slot {
         self.acked_bytes.get().wrapping_sub(self.counted_bytes)
     }
 
+    /// Whether the path carries all that it can: it has something to send, and
+    /// leaves room below its cap.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.queued.get() >= BASE_LOWAT / 2 && self.rate < self.cap.get() / 8 * 7
+    }
+
     /// Whether standby paths may rest: this one carries.
     #[inline(always)]
     fn is_weighted(&self) -> bool {
@@ -418,22 +455,26 @@ impl Slot {
         #[allow(clippy::manual_clamp, reason = "see above")]
         let excess = (self.excess_bytes + gained).max(-2 * horizon).min(2 * horizon);
         self.excess_bytes = excess;
-        // Unsigned: eBPF has no signed division before its fourth version.
-        let size = (excess.unsigned_abs() * PERMILLE / horizon as u64) as i64;
-        if excess < 0 { -size } else { size }
+        signed(excess, excess.unsigned_abs() * PERMILLE / horizon as u64)
     }
 }
 
-/// `w V (1 + eps) (1 - lead)`, or none for a path that lags.
+/// `size` with the sign of `like`: eBPF has no signed division before its
+/// fourth version.
 #[inline(always)]
-fn cap(fair: u64, lead_permille: i64, backlogged: bool, spill_permille: u64) -> u32 {
+fn signed(like: i64, size: u64) -> i64 {
+    if like < 0 { -(size as i64) } else { size as i64 }
+}
+
+/// `w V (1 + eps) (1 - lead)`, or none for a path that lags; `room` is what
+/// comes before the lead.
+#[inline(always)]
+fn cap(room: u64, lead_permille: i64, spill_permille: u64) -> u32 {
     if lead_permille <= -500 {
         return NO_CAP;
     }
-    let room = if backlogged { 1250 } else { 1080 };
     let factor = (PERMILLE as i64 - lead_permille).max(200) as u64;
-    let cap = fair * room / PERMILLE * factor / PERMILLE;
-    let cap = cap * (PERMILLE + spill_permille) / PERMILLE;
+    let cap = room * factor / PERMILLE * (PERMILLE + spill_permille) / PERMILLE;
     cap.clamp(MIN_CAP_BYTES_PER_SEC, u64::from(NO_CAP)) as u32
 }
 

@@ -65,10 +65,17 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
     let mut visit = Visit { cookie, ..Visit::default() };
 
-    if what != sweep::LIFT && SUBFLOWS.get_ptr_mut(cookie).is_none() {
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        update(socket, unsafe { &mut *entry }, now_ns);
+    } else if what != sweep::LIFT {
         adopt(socket, Options(sk), cookie, now_ns, &mut visit);
     }
-    update(socket, Options(sk), cookie, now_ns, what);
+    match what {
+        sweep::ACCOUNT => {}
+        sweep::APPLY => set(socket, Options(sk), cookie),
+        _ => lift(socket, Options(sk), cookie),
+    }
 
     // SAFETY: `seq` is typed; the length is that of `visit`.
     unsafe {
@@ -85,44 +92,47 @@ fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut
         visit.adopted = u32::from(open(socket, cookie, prior, now_ns));
     } else {
         visit.refused = 1;
+    }
+}
+
+/// Brings a known subflow up to date.
+#[inline(always)]
+fn update(socket: Socket, subflow: &mut Subflow, now_ns: u64) {
+    if let Some(known) = connection(subflow.connection) {
+        // SAFETY: a map value; what other CPUs may change in it is atomic.
+        let connection = unsafe { &*known };
+        find_path(socket, connection, subflow);
+        account(socket, connection, subflow, now_ns);
+    }
+}
+
+/// Sets what the policy wants of a subflow.
+#[inline(always)]
+fn set(socket: Socket, options: Options, cookie: u64) {
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        let subflow = unsafe { &mut *entry };
+        if let Some(known) = connection(subflow.connection) {
+            // SAFETY: as in `update`.
+            obey(socket, options, unsafe { &*known }, subflow);
+        }
+        revive(socket, options);
+    } else {
         // Unseen, but not left with what an agent that died has set.
-        lift(socket, options);
+        lift(socket, options, cookie);
     }
 }
 
+/// Lifts every limit, and takes back the callbacks.
 #[inline(always)]
-fn update(socket: Socket, options: Options, cookie: u64, now_ns: u64, what: u32) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
-        if what == sweep::LIFT {
-            lift(socket, options);
-        }
-        return;
-    };
-    // SAFETY: a map value, under its socket's lock.
-    let subflow = unsafe { &mut *entry };
-    let Some(known) = connection(subflow.connection) else { return };
-    // SAFETY: a map value; what other CPUs may change in it is atomic, and the
-    // rest is the step's, of which one runs at a time.
-    let connection = unsafe { &mut *known };
-    find_path(socket, connection, subflow);
-    account(socket, connection, subflow, now_ns);
-    match what {
-        sweep::LIFT => {
-            apply(options, subflow, Limits::NONE);
-            let added = CALLBACKS & !u32::from(subflow.prior_cb_flags);
-            options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, socket.callbacks() & !added);
-        }
-        sweep::APPLY => obey(socket, options, connection, subflow),
-        _ => return,
-    }
-    revive(socket, options);
-}
-
-/// Lifts what is set on a socket that no map knows.
-#[inline(always)]
-fn lift(socket: Socket, options: Options) {
+fn lift(socket: Socket, options: Options, cookie: u64) {
     let Limits { cap, lowat } = socket.limits();
     let mut found = Subflow { cap, lowat, ..Subflow::default() };
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        let added = CALLBACKS & !u32::from(unsafe { (*entry).prior_cb_flags });
+        options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, socket.callbacks() & !added);
+    }
     apply(options, &mut found, Limits::NONE);
     revive(socket, options);
 }

@@ -3,7 +3,10 @@
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::{bpf_probe_read_kernel, bpf_skc_to_mptcp_sock, bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_skc_to_mptcp_sock,
+        bpf_skc_to_tcp_sock,
+    },
 };
 use mptcp_common::{
     abi::{Tuple, subflow_flag},
@@ -79,17 +82,19 @@ pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(from) }.ok()
 }
 
-/// As [`probe`], for a flag.
+/// As [`probe`], for a flag: 0 or 1, and 0 where it cannot be read. No branch
+/// depends on it, so that the verifier need not follow both values.
 #[inline(always)]
-pub fn probe_bit(address: u64, offset: &'static u32) -> Option<bool> {
-    if global(&PROBE_READ) == 0 || !has(offset) || address == 0 {
-        return None;
+fn probe_flag(address: u64, offset: &'static u32) -> u8 {
+    if global(&PROBE_READ) == 0 || !has(offset) {
+        return 0;
     }
     let bit = global(offset);
-    let from = address.wrapping_add(u64::from(bit / 8)) as *const u8;
-    // SAFETY: as in `probe`.
-    let byte = unsafe { bpf_probe_read_kernel(from) }.ok()?;
-    Some(byte >> (bit % 8) & 1 != 0)
+    let from = address.wrapping_add(u64::from(bit / 8));
+    let mut byte = [0_u8];
+    // SAFETY: the helper checks the address; for a bad one it writes zero.
+    let _ = unsafe { bpf_probe_read_kernel_buf(from as *const u8, &mut byte) };
+    byte[0] >> (bit % 8) & 1
 }
 
 /// A subflow's socket and its connection.
@@ -155,10 +160,10 @@ impl Socket {
         self.msk(&offset::MSK_TOKEN)
     }
 
-    /// Whether this host accepted the connection.
+    /// 1 if this host accepted the connection, else 0.
     #[inline(always)]
-    pub fn is_server(self) -> bool {
-        has(&offset::MSK_SERVER_SIDE) && self.msk::<u8>(&offset::MSK_SERVER_SIDE) != 0
+    pub fn is_server(self) -> u8 {
+        if has(&offset::MSK_SERVER_SIDE) { self.msk::<u8>(&offset::MSK_SERVER_SIDE) & 1 } else { 0 }
     }
 
     /// Whether data waits to be sent, at the connection or on this subflow.
@@ -262,26 +267,19 @@ impl Socket {
     /// Brings ids and flags up to date, as far as the kernel lets them be read.
     #[inline(always)]
     pub fn refresh(self, tuple: &mut Tuple) {
+        if global(&PROBE_READ) == 0 {
+            return;
+        }
         let context = self.context();
-        if let (Some(local), Some(remote)) = (
-            probe::<u8>(context, &offset::SUBFLOW_LOCAL_ID),
-            probe::<u8>(context, &offset::SUBFLOW_REMOTE_ID),
-        ) {
-            tuple.local_id = local;
-            tuple.remote_id = remote;
-            tuple.flags |= subflow_flag::IDS;
-        }
-        for (offset, flag) in [
-            (&offset::SUBFLOW_BACKUP, subflow_flag::BACKUP),
-            (&offset::SUBFLOW_STALE, subflow_flag::STALE),
-            (&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN),
-        ] {
-            match probe_bit(context, offset) {
-                Some(true) => tuple.flags |= flag,
-                Some(false) => tuple.flags &= !flag,
-                None => {}
-            }
-        }
+        let flag = |offset, flag| probe_flag(context, offset) * flag;
+        tuple.local_id = probe(context, &offset::SUBFLOW_LOCAL_ID).unwrap_or_default();
+        tuple.remote_id = probe(context, &offset::SUBFLOW_REMOTE_ID).unwrap_or_default();
+        const READ: u8 = subflow_flag::BACKUP | subflow_flag::STALE | subflow_flag::JOIN;
+        tuple.flags = tuple.flags & !READ
+            | subflow_flag::IDS
+            | flag(&offset::SUBFLOW_BACKUP, subflow_flag::BACKUP)
+            | flag(&offset::SUBFLOW_STALE, subflow_flag::STALE)
+            | flag(&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN);
     }
 
     /// Whether the peer turned out to have no MPTCP: an established subflow
@@ -289,8 +287,9 @@ impl Socket {
     #[inline(always)]
     pub fn is_fallback(self) -> bool {
         let context = self.context();
-        probe_bit(context, &offset::SUBFLOW_MP_CAPABLE) == Some(false)
-            && probe_bit(context, &offset::SUBFLOW_MP_JOIN) == Some(false)
+        let mptcp = probe_flag(context, &offset::SUBFLOW_MP_CAPABLE)
+            | probe_flag(context, &offset::SUBFLOW_MP_JOIN);
+        global(&PROBE_READ) != 0 && mptcp == 0
     }
 
     #[inline(always)]

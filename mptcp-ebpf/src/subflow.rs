@@ -36,9 +36,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         // Where the subflow's own flags cannot be read, order tells as much.
         tuple.flags |= subflow_flag::JOIN;
     }
-    if socket.is_server() {
-        tuple.flags |= subflow_flag::SERVER;
-    }
+    tuple.flags |= socket.is_server() * subflow_flag::SERVER;
     let fallback = first && socket.is_fallback();
     if fallback {
         tuple.flags |= subflow_flag::FALLBACK;
@@ -75,7 +73,8 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         take_slot(connection, unsafe { &mut *entry });
     }
 
-    let kind = if tuple.flags & subflow_flag::JOIN != 0 { subflow_kind::JOIN } else { subflow_kind::INITIAL };
+    let joined = tuple.flags & subflow_flag::JOIN != 0;
+    let kind = if joined { subflow_kind::JOIN } else { subflow_kind::INITIAL };
     path_stats(path, |stats| {
         stats.live = stats.live.wrapping_add(1);
         stats.opened[usize::from(kind & 1)] += 1;
@@ -88,7 +87,6 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
             totals.opened[usize::from(side & 1)] += 1;
         }
     });
-    let joined = tuple.flags & subflow_flag::JOIN != 0;
     let event = if joined { event_kind::JOINED } else { event_kind::OPENED };
     subflow_event(event, 0, cookie, token, &subflow);
     if fallback {
@@ -120,7 +118,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     subflow.seen_ns = now_ns;
     if let Some(slot) = slot(connection, subflow) {
         let srtt_us = u64::from(socket.tcp::<u32>(&offset::TCP_SRTT_US) >> 3);
-        slot.progress(newly_acked, srtt_us, now_ns);
+        slot.progress(newly_acked, srtt_us, u64::from(socket.queued()), now_ns);
     }
     refresh_token(socket, connection);
 }

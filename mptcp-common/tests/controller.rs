@@ -1,0 +1,225 @@
+//! The weighted controller against simulated paths: tables for what a user
+//! would name, random ones for what nobody thought of.
+
+mod simulation;
+
+use mptcp_common::controller::MAX_WEIGHT;
+use proptest::prelude::*;
+use simulation::{Link, Load, Simulation};
+
+const MBIT: f64 = 125_000.0;
+
+fn link(mbit: f64, rtt_ms: u64, weight: u32) -> Link {
+    Link { rate: mbit * MBIT, rtt_ms, loss: 0.0, weight }
+}
+
+/// What a link carries alone: its congestion control, not the policy, decides
+/// that under loss and long round trips. Bytes per second.
+fn alone(link: &Link, settle_ms: u64) -> f64 {
+    let mut simulation = Simulation::new(std::slice::from_ref(link), 7);
+    simulation.run(settle_ms, Load::Bulk);
+    rate(&simulation.run(5000, Load::Bulk), 5000)
+}
+
+/// The links, each with the rate that it carries alone.
+fn carried(links: &[Link], settle_ms: u64) -> Vec<Link> {
+    let link = |link: &Link| Link { rate: alone(link, settle_ms), ..link.clone() };
+    links.iter().map(link).collect()
+}
+
+/// The largest rate in which every path keeps its share and none exceeds its
+/// link, bytes per second.
+fn bound(links: &[Link]) -> f64 {
+    let weights: u32 = links.iter().map(|link| link.weight).sum();
+    links
+        .iter()
+        .filter(|link| link.weight != 0)
+        .map(|link| link.rate * f64::from(weights) / f64::from(link.weight))
+        .fold(f64::INFINITY, f64::min)
+}
+
+fn shares(acked: &[u64]) -> Vec<f64> {
+    let sum: u64 = acked.iter().sum();
+    acked.iter().map(|bytes| *bytes as f64 / sum.max(1) as f64).collect()
+}
+
+fn worst(acked: &[u64], links: &[Link]) -> f64 {
+    let weights: u32 = links.iter().map(|link| link.weight).sum();
+    shares(acked)
+        .iter()
+        .zip(links)
+        .map(|(share, link)| (share - f64::from(link.weight) / f64::from(weights)).abs())
+        .fold(0.0, f64::max)
+}
+
+fn rate(acked: &[u64], ms: u64) -> f64 {
+    acked.iter().sum::<u64>() as f64 * 1000.0 / ms as f64
+}
+
+#[test]
+fn bulk_keeps_the_ratio_at_nearly_all_of_the_rate_it_allows() {
+    for links in [
+        vec![link(100.0, 1, 1), link(50.0, 1, 1)],
+        vec![link(100.0, 1, 4), link(50.0, 1, 1)],
+        vec![link(100.0, 1, 1), link(50.0, 1, 9)],
+        vec![link(50.0, 10, 1), link(15.0, 60, 1)],
+        vec![link(50.0, 10, 4), link(15.0, 60, 1)],
+        vec![link(60.0, 5, 3), link(30.0, 20, 2), link(20.0, 40, 1)],
+        vec![link(20.0, 5, 1), link(20.0, 200, 1)],
+    ] {
+        let mut simulation = Simulation::new(&links, 7);
+        simulation.run(4000, Load::Bulk);
+        let acked = simulation.run(5000, Load::Bulk);
+        assert!(worst(&acked, &links) < 0.02, "{links:?}: {:?}", shares(&acked));
+        let reached = rate(&acked, 5000) / bound(&carried(&links, 4000));
+        assert!(reached > 0.85, "{links:?}: {reached:.3} of the bound");
+    }
+}
+
+#[test]
+fn a_load_below_the_bound_keeps_the_ratio_and_is_carried() {
+    for links in [
+        vec![link(100.0, 1, 4), link(50.0, 1, 1)],
+        vec![link(100.0, 1, 1), link(50.0, 1, 9)],
+        vec![link(50.0, 10, 4), link(15.0, 60, 1)],
+    ] {
+        let offered = bound(&links) * 0.4;
+        let mut simulation = Simulation::new(&links, 7);
+        simulation.run(4000, Load::Rate(offered));
+        let acked = simulation.run(5000, Load::Rate(offered));
+        assert!(worst(&acked, &links) < 0.03, "{links:?}: {:?}", shares(&acked));
+        let carried = rate(&acked, 5000) / offered;
+        assert!((0.97..1.05).contains(&carried), "{links:?}: {carried:.3} of the load");
+    }
+}
+
+#[test]
+fn a_thin_connection_is_left_alone() {
+    let links = [link(100.0, 1, 1), link(50.0, 1, 9)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.run(5000, Load::Rate(10_000.0));
+    for slot in &simulation.controller.slots[..2] {
+        assert_eq!(slot.cap.get(), u64::from(u32::MAX));
+    }
+}
+
+#[test]
+fn a_dead_path_is_left_out_and_taken_back() {
+    let links = [link(50.0, 10, 1), link(40.0, 20, 1)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.run(3000, Load::Bulk);
+    simulation.link(1).rate = 0.0;
+    simulation.run(3000, Load::Bulk);
+    let acked = simulation.run(2000, Load::Bulk);
+    assert_eq!(simulation.controller.slots[1].dead.get(), 1);
+    assert!(rate(&acked, 2000) > 0.8 * links[0].rate, "{acked:?}");
+    simulation.link(1).rate = links[1].rate;
+    // Its own retransmission timer, long by now, has to fire first.
+    simulation.run(9000, Load::Bulk);
+    let acked = simulation.run(5000, Load::Bulk);
+    assert!(worst(&acked, &links) < 0.03, "{:?}", shares(&acked));
+}
+
+#[test]
+fn standby_carries_nothing_until_it_is_needed() {
+    let links = [link(50.0, 10, 1), link(40.0, 20, 0)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.run(2000, Load::Bulk);
+    let acked = simulation.run(5000, Load::Bulk);
+    assert!(shares(&acked)[1] < 0.001, "{acked:?}");
+    assert!(rate(&acked, 5000) > 0.85 * links[0].rate, "{acked:?}");
+    simulation.link(0).rate = 0.0;
+    simulation.run(3000, Load::Bulk);
+    let acked = simulation.run(3000, Load::Bulk);
+    assert!(rate(&acked, 3000) > 0.8 * links[1].rate, "{acked:?}");
+}
+
+#[test]
+fn spill_fills_the_links_and_keeps_the_ratio_below_that() {
+    let links = [link(50.0, 5, 4), link(50.0, 5, 1)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.spill = true;
+    simulation.run(5000, Load::Bulk);
+    let acked = simulation.run(5000, Load::Bulk);
+    let sum: f64 = links.iter().map(|link| link.rate).sum();
+    assert!(rate(&acked, 5000) > 0.85 * sum, "{:.1}", rate(&acked, 5000) / MBIT);
+    let offered = bound(&links) * 0.5;
+    simulation.run(4000, Load::Rate(offered));
+    let acked = simulation.run(5000, Load::Rate(offered));
+    assert!(worst(&acked, &links) < 0.05, "{:?}", shares(&acked));
+}
+
+prop_compose! {
+    fn any_link()(mbit in 2.0..100.0_f64, rtt_ms in 1..200_u64, loss in 0.0..0.0002_f64, weight in 1..=9_u32) -> Link {
+        Link { loss, ..link(mbit, rtt_ms, weight) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the paths: no collapse, nobody starved.
+    #[test]
+    fn bulk_never_collapses(links in prop::collection::vec(any_link(), 2..=4), seed: u64) {
+        let mut simulation = Simulation::new(&links, seed);
+        simulation.run(6000, Load::Bulk);
+        let acked = simulation.run(5000, Load::Bulk);
+        let reached = rate(&acked, 5000) / bound(&carried(&links, 6000));
+        prop_assert!(reached > 0.6, "{reached:.3} of the bound, {:?}", shares(&acked));
+        for (share, link) in shares(&acked).iter().zip(&links) {
+            let weights: u32 = links.iter().map(|link| link.weight).sum();
+            let asked = f64::from(link.weight) / f64::from(weights);
+            prop_assert!(*share > asked / 2.0, "starved: {share:.3} of {asked:.3}");
+        }
+    }
+
+    /// Loads that start and stop, and paths that die and return.
+    #[test]
+    fn it_recovers_from_anything(
+        links in prop::collection::vec(any_link(), 2..=3),
+        seed: u64,
+        dead in 0..2_usize,
+        pause_ms in 100..3000_u64,
+    ) {
+        let mut simulation = Simulation::new(&links, seed);
+        simulation.run(2000, Load::Bulk);
+        simulation.run(pause_ms, Load::Idle);
+        simulation.run(1000, Load::Bulk);
+        let rate_before = links[dead].rate;
+        simulation.link(dead).rate = 0.0;
+        simulation.run(4000, Load::Bulk);
+        let while_dead = simulation.run(2000, Load::Bulk);
+        prop_assert!(while_dead.iter().sum::<u64>() > 0, "stalled while a path is dead");
+        simulation.link(dead).rate = rate_before;
+        simulation.run(15_000, Load::Bulk);
+        let acked = simulation.run(4000, Load::Bulk);
+        let reached = rate(&acked, 4000) / bound(&carried(&links, 6000));
+        prop_assert!(reached > 0.5, "{reached:.3} of the bound after all came back");
+    }
+
+    /// No input makes the arithmetic overflow or panic.
+    #[test]
+    fn any_weight_and_rate_is_survived(
+        weights in prop::collection::vec(0..=MAX_WEIGHT, 8),
+        acked in prop::collection::vec(0..(u64::MAX >> 24), 8),
+        steps in prop::collection::vec((1_u64..10_000_000_000, any::<bool>()), 1..20),
+    ) {
+        let mut controller = mptcp_common::controller::Controller::default();
+        let mut now = 0;
+        for (elapsed, flag) in steps {
+            now += elapsed;
+            for (index, slot) in controller.slots.iter_mut().enumerate() {
+                slot.path.set(index as u64 + 1);
+                slot.subflows.set(1);
+                slot.weight = weights[index];
+                slot.progress(acked[index] / 64, 1000, acked[index], now);
+            }
+            controller.backlogged.set(u64::from(flag));
+            controller.step(now, elapsed.max(1), flag);
+            for slot in &controller.slots {
+                let limits = controller.limits(slot, acked[0]);
+                prop_assert!(limits.lowat > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! A connection in the small: paths with a rate, a round trip, a queue and
+//! random loss; congestion control by halves; the kernel's default scheduler;
+//! and the controller, called as the eBPF side calls it.
+//!
+//! Time runs in ticks of a millisecond. What is modelled is what the policy
+//! acts on: the scheduler's choice by `wmem / pace`, which sends nothing while
+//! its favourite's queue is full; pacing caps that a socket learns of at its
+//! own ACKs only; the receiver's window, which data stuck on one path fills.
+
+use std::collections::VecDeque;
+
+use mptcp_common::controller::{Controller, Limits, NO_CAP};
+
+pub const MS: u64 = 1_000_000;
+const MSS: f64 = 1448.0;
+/// What the scheduler hands out at once: a page fragment.
+const BURST: u64 = 32_768;
+/// The receiver's window.
+const WINDOW: u64 = 6 << 20;
+
+/// A link, as the test sets it; may change while the simulation runs.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub rate: f64,
+    pub rtt_ms: u64,
+    pub loss: f64,
+    pub weight: u32,
+}
+
+/// Offered load.
+#[derive(Clone, Copy, Debug)]
+pub enum Load {
+    Bulk,
+    /// Bytes per second.
+    Rate(f64),
+    Idle,
+}
+
+/// A piece of data on its way over a path.
+#[derive(Clone, Copy)]
+struct Piece {
+    seq: u64,
+    bytes: u64,
+}
+
+struct Path {
+    link: Link,
+    limits: Limits,
+    /// Given by the scheduler, not sent.
+    unsent: VecDeque<Piece>,
+    /// In the link's queue, then on the wire until the time its ACK is back.
+    queued: VecDeque<Piece>,
+    flying: VecDeque<(u64, Piece)>,
+    cwnd: f64,
+    slow_start: bool,
+    /// The window, not the pace, held it back lately.
+    window_limited: bool,
+    pace_credit: f64,
+    link_credit: f64,
+    average_pace: f64,
+    heard_ms: u64,
+    rto_ms: u64,
+    backoff: u32,
+    recovered_ms: u64,
+    acked: u64,
+}
+
+pub struct Simulation {
+    pub controller: Controller,
+    paths: Vec<Path>,
+    pub now_ms: u64,
+    pub spill: bool,
+    next_seq: u64,
+    /// Data that is not acked yet, oldest first.
+    outstanding: std::collections::BTreeSet<u64>,
+    backlog: f64,
+    reinject: VecDeque<Piece>,
+    random: u64,
+}
+
+fn bytes(pieces: &VecDeque<Piece>) -> u64 {
+    pieces.iter().map(|piece| piece.bytes).sum()
+}
+
+impl Path {
+    fn in_flight(&self) -> u64 {
+        bytes(&self.queued) + self.flying.iter().map(|(_, piece)| piece.bytes).sum::<u64>()
+    }
+
+    fn pace(&self) -> f64 {
+        // As TCP paces: twice the window a round trip, below the cap.
+        let own = 2.0 * self.cwnd * 1000.0 / self.link.rtt_ms.max(1) as f64;
+        if self.limits.cap == NO_CAP { own } else { own.min(f64::from(self.limits.cap)) }
+    }
+}
+
+impl Simulation {
+    pub fn new(links: &[Link], seed: u64) -> Self {
+        let controller = Controller::default();
+        let paths = links
+            .iter()
+            .enumerate()
+            .map(|(index, link)| {
+                let slot = &controller.slots[index];
+                slot.path.set(index as u64 + 1);
+                slot.subflows.set(1);
+                slot.cap.set(u64::from(NO_CAP));
+                Path {
+                    link: link.clone(),
+                    limits: Limits::NONE,
+                    unsent: VecDeque::new(),
+                    queued: VecDeque::new(),
+                    flying: VecDeque::new(),
+                    cwnd: 10.0 * MSS,
+                    slow_start: true,
+                    window_limited: false,
+                    pace_credit: 0.0,
+                    link_credit: 0.0,
+                    average_pace: 0.0,
+                    heard_ms: 0,
+                    rto_ms: 1000,
+                    backoff: 0,
+                    recovered_ms: 0,
+                    acked: 0,
+                }
+            })
+            .collect();
+        Self {
+            controller,
+            paths,
+            now_ms: 1,
+            spill: false,
+            next_seq: 0,
+            outstanding: Default::default(),
+            backlog: 0.0,
+            reinject: VecDeque::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// Changes a link while the connection runs; rate 0: it is dead.
+    pub fn link(&mut self, path: usize) -> &mut Link {
+        &mut self.paths[path].link
+    }
+
+    /// Runs for `ms` and returns what each path got acked.
+    pub fn run(&mut self, ms: u64, load: Load) -> Vec<u64> {
+        let before: Vec<u64> = self.paths.iter().map(|path| path.acked).collect();
+        for _ in 0..ms {
+            self.now_ms += 1;
+            match load {
+                Load::Bulk => self.backlog = self.backlog.max(4e6),
+                Load::Rate(rate) => self.backlog += rate / 1000.0,
+                Load::Idle => self.backlog = 0.0,
+            }
+            self.schedule();
+            self.retransmit();
+            for path in 0..self.paths.len() {
+                self.transmit(path);
+                self.acknowledge(path);
+                self.time_out(path);
+            }
+            if self.now_ms.is_multiple_of(100) {
+                self.sweep();
+            }
+        }
+        self.paths.iter().zip(before).map(|(path, before)| path.acked - before).collect()
+    }
+
+    fn random(&mut self) -> f64 {
+        // xorshift64
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// mptcp_subflow_get_retrans: to a path that has nothing of its own, held
+    /// out or not.
+    fn retransmit(&mut self) {
+        while let Some(piece) = self.reinject.front().copied() {
+            let idle = |path: &&mut Path| {
+                path.backoff == 0 && path.unsent.is_empty() && path.in_flight() == 0
+            };
+            let Some(path) = self.paths.iter_mut().find(idle) else { return };
+            path.unsent.push_back(piece);
+            self.reinject.pop_front();
+        }
+    }
+
+    /// `iter/tcp` with `sweep::APPLY`, which the agent runs when a path is lost.
+    fn sweep(&mut self) {
+        for (path, slot) in self.paths.iter_mut().zip(&self.controller.slots) {
+            path.limits = self.controller.limits(slot, bytes(&path.unsent));
+        }
+    }
+
+    /// mptcp_subflow_get_send, until it finds nobody.
+    fn schedule(&mut self) {
+        loop {
+            let oldest = self.outstanding.first().copied().unwrap_or(self.next_seq);
+            if self.backlog < 1.0 || self.next_seq - oldest > WINDOW {
+                return;
+            }
+            let mut best: Option<(f64, usize)> = None;
+            for (index, path) in self.paths.iter_mut().enumerate() {
+                // Stale after four timeouts in a row (mptcp_pm_subflow_chk_stale).
+                if path.backoff >= 4 {
+                    continue;
+                }
+                if path.average_pace == 0.0 {
+                    path.average_pace = path.pace();
+                }
+                if path.average_pace == 0.0 {
+                    continue;
+                }
+                let memory = bytes(&path.unsent) + path.in_flight();
+                let linger = memory as f64 / path.average_pace;
+                if best.is_none_or(|(least, _)| linger < least) {
+                    best = Some((linger, index));
+                }
+            }
+            let Some((_, index)) = best else { return };
+            let path = &mut self.paths[index];
+            let lowat = if path.limits.lowat == 0 { u64::MAX } else { u64::from(path.limits.lowat) };
+            let unsent = bytes(&path.unsent);
+            // The send buffer: twice the window.
+            if unsent >= lowat || (unsent + path.in_flight()) as f64 > 3.0 * path.cwnd + 65_536.0 {
+                return;
+            }
+            let memory = (unsent + path.in_flight()) as f64;
+            let size = (self.backlog as u64).clamp(1, BURST);
+            self.backlog -= size as f64;
+            let piece = Piece { seq: self.next_seq, bytes: size };
+            self.next_seq += size;
+            self.outstanding.insert(piece.seq);
+            let burst = piece.bytes as f64;
+            path.average_pace =
+                (path.average_pace * memory + path.pace() * burst) / (memory + burst);
+            path.unsent.push_back(piece);
+        }
+    }
+
+    /// Paces from the socket into the link's queue, and serves the link.
+    fn transmit(&mut self, index: usize) {
+        let lost = {
+            let roll = self.random();
+            roll < self.paths[index].link.loss
+        };
+        let now = self.now_ms;
+        let path = &mut self.paths[index];
+        // A pacing rate of 0 does not pace.
+        let pace = if path.limits.cap == 0 { f64::INFINITY } else { path.pace() };
+        path.pace_credit = (path.pace_credit + pace / 1000.0).min((pace / 100.0).max(MSS));
+        let mut drop = lost;
+        while let Some(piece) = path.unsent.front_mut() {
+            let room = path.cwnd - (bytes(&path.queued)
+                + path.flying.iter().map(|(_, piece)| piece.bytes).sum::<u64>()) as f64;
+            let bytes_now = (piece.bytes as f64).min(MSS).min(room);
+            if room < 1.0 {
+                path.window_limited = true;
+                break;
+            }
+            if path.pace_credit < bytes_now {
+                break;
+            }
+            path.pace_credit -= bytes_now;
+            let sent = (bytes_now as u64).max(1);
+            piece.bytes = piece.bytes.saturating_sub(sent);
+            // The last part carries the piece's name: acked as a whole.
+            let part = Piece { seq: if piece.bytes == 0 { piece.seq } else { u64::MAX }, bytes: sent };
+            if piece.bytes == 0 {
+                path.unsent.pop_front();
+            }
+            path.queued.push_back(part);
+        }
+        let limit = (path.link.rate * 0.05).max(30.0 * MSS);
+        drop |= bytes(&path.queued) as f64 > limit;
+        if drop && now > path.recovered_ms {
+            // One halving a round trip; the loss itself is repaired in place.
+            path.cwnd = (path.cwnd * 0.7).max(4.0 * MSS);
+            path.slow_start = false;
+            path.recovered_ms = now + path.link.rtt_ms.max(1);
+        }
+        path.link_credit = (path.link_credit + path.link.rate / 1000.0).min(path.link.rate / 500.0 + MSS);
+        while let Some(part) = path.queued.front() {
+            if path.link_credit < part.bytes as f64 {
+                break;
+            }
+            path.link_credit -= part.bytes as f64;
+            let back = now + path.link.rtt_ms.max(1);
+            path.flying.push_back((back, *part));
+            path.queued.pop_front();
+        }
+    }
+
+    fn acknowledge(&mut self, index: usize) {
+        let now = self.now_ms;
+        let path = &mut self.paths[index];
+        let mut fresh = 0;
+        while path.flying.front().is_some_and(|(back, _)| *back <= now) {
+            let Some((_, part)) = path.flying.pop_front() else { break };
+            fresh += part.bytes;
+            if part.seq != u64::MAX {
+                self.outstanding.remove(&part.seq);
+            }
+        }
+        if fresh == 0 {
+            return;
+        }
+        path.acked += fresh;
+        path.backoff = 0;
+        path.rto_ms = now + 200 + 2 * path.link.rtt_ms;
+        if path.window_limited {
+            path.window_limited = path.slow_start;
+            let growth = if path.slow_start { fresh as f64 } else { MSS * fresh as f64 / path.cwnd };
+            path.cwnd += growth;
+        }
+        // RTT_CB: once a round trip, and no more than once a millisecond.
+        if now < path.heard_ms + path.link.rtt_ms.max(1) {
+            return;
+        }
+        path.heard_ms = now;
+        self.callback(index);
+    }
+
+    fn time_out(&mut self, index: usize) {
+        let now = self.now_ms;
+        let path = &mut self.paths[index];
+        if path.in_flight() == 0 {
+            path.rto_ms = now + 200 + 2 * path.link.rtt_ms;
+            return;
+        }
+        if now < path.rto_ms {
+            return;
+        }
+        path.backoff += 1;
+        path.rto_ms = now + ((200 + 2 * path.link.rtt_ms) << path.backoff.min(6));
+        path.cwnd = 2.0 * MSS;
+        // What is stuck is sent again on the others; this path keeps its copy.
+        let stuck: Vec<Piece> = path.unsent.drain(..).collect();
+        let lost: Vec<u64> =
+            path.queued.iter().map(|part| part.seq).filter(|seq| *seq != u64::MAX).collect();
+        let path_callback = path.backoff;
+        self.reinject.extend(stuck);
+        self.reinject.extend(lost.into_iter().map(|seq| Piece { seq, bytes: BURST }));
+        self.controller.slots[index].timeouts.set(u64::from(path_callback));
+        self.callback(index);
+    }
+
+    /// What `sockops` does at a callback of this path's subflow.
+    fn callback(&mut self, index: usize) {
+        let now_ns = self.now_ms * MS;
+        let path = &mut self.paths[index];
+        let slot = &self.controller.slots[index];
+        let fresh = path.acked - slot.acked_bytes.get();
+        let delay_ms = bytes(&path.queued) as f64 * 1000.0 / path.link.rate.max(1.0);
+        let srtt_us = 1000 * path.link.rtt_ms.max(1) + (1000.0 * delay_ms.min(60.0)) as u64;
+        let unsent = bytes(&path.unsent);
+        slot.progress(fresh, srtt_us, unsent, now_ns);
+        if self.backlog >= 1.0 || unsent > 0 {
+            self.controller.backlogged.set(1);
+        }
+        if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
+            for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
+                slot.weight = path.link.weight;
+            }
+            self.controller.step(now_ns, elapsed_ns, self.spill);
+        }
+        let slot = &self.controller.slots[index];
+        self.paths[index].limits = self.controller.limits(slot, unsent);
+    }
+}
