@@ -128,8 +128,10 @@ impl Agent {
             if refused > 0 {
                 tracing::warn!(
                     refused,
-                    "subflows that were open before are left alone: this kernel cannot give \
-                     sockets callbacks later on (Linux 6.12 and later can)"
+                    "subflows that were open before are left alone: --cgroup is not the root of the \
+                     hierarchy, or this kernel cannot give \
+                     sockets callbacks later on (Linux 6.12 and later can), or lockdown forbids the \
+                     reads that tell their connection"
                 );
             }
         }

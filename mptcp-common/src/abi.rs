@@ -114,16 +114,31 @@ impl PathStats {
         sum(&mut self.sent_bytes, &other.sent_bytes);
         sum(&mut self.acked_bytes, &other.acked_bytes);
         sum(&mut self.received_bytes, &other.received_bytes);
-        sum(&mut self.retransmitted_segments, &other.retransmitted_segments);
+        sum(
+            &mut self.retransmitted_segments,
+            &other.retransmitted_segments,
+        );
         sum(&mut self.timeouts, &other.timeouts);
         sum(&mut self.live, &other.live);
         sum(&mut self.decisions, &other.decisions);
         sum(&mut self.blocked, &other.blocked);
         sum(&mut self.rtt_sum_us, &other.rtt_sum_us);
-        self.opened.iter_mut().zip(&other.opened).for_each(|(a, b)| sum(a, b));
-        self.closed.iter_mut().zip(&other.closed).for_each(|(a, b)| sum(a, b));
-        self.candidates.iter_mut().zip(&other.candidates).for_each(|(a, b)| sum(a, b));
-        self.rtt.iter_mut().zip(&other.rtt).for_each(|(a, b)| sum(a, b));
+        self.opened
+            .iter_mut()
+            .zip(&other.opened)
+            .for_each(|(a, b)| sum(a, b));
+        self.closed
+            .iter_mut()
+            .zip(&other.closed)
+            .for_each(|(a, b)| sum(a, b));
+        self.candidates
+            .iter_mut()
+            .zip(&other.candidates)
+            .for_each(|(a, b)| sum(a, b));
+        self.rtt
+            .iter_mut()
+            .zip(&other.rtt)
+            .for_each(|(a, b)| sum(a, b));
         self
     }
 }
@@ -154,8 +169,7 @@ pub mod close_reason {
     /// How many there are.
     pub const COUNT: usize = 6;
     /// Their names, as in labels and events.
-    pub const NAMES: [&str; COUNT] =
-        ["fin", "reset", "timeout", "unreachable", "aborted", "error"];
+    pub const NAMES: [&str; COUNT] = ["fin", "reset", "timeout", "unreachable", "aborted", "error"];
 }
 
 /// What a scheduling decision made of a candidate: indices of

@@ -75,7 +75,7 @@ macro_rules! for_each_member {
             SK_MAX_PACING_RATE = "sock"."sk_max_pacing_rate" bytes SOCKETS;
             SK_PACING_RATE = "sock"."sk_pacing_rate" bytes ALL;
             SK_WMEM_QUEUED = "sock"."sk_wmem_queued" bytes GET_SEND;
-            SK_SNDBUF = "sock"."sk_sndbuf" bytes GET_SEND;
+            SK_SNDBUF = "sock"."sk_sndbuf" bytes ALL;
             SK_DST_CACHE = "sock"."sk_dst_cache" bytes SOCKETS;
             DST_DEV = "dst_entry"."dev" bytes SOCKETS;
             DEV_IFINDEX = "net_device"."ifindex" bytes SOCKETS;
@@ -84,7 +84,7 @@ macro_rules! for_each_member {
             SUBFLOW_NODE = "mptcp_subflow_context"."node" bytes GET_SEND;
             SUBFLOW_AVG_PACING_RATE = "mptcp_subflow_context"."avg_pacing_rate" bytes GET_SEND;
             SUBFLOW_REQUEST_JOIN = "mptcp_subflow_context"."request_join" bits GET_SEND;
-            SUBFLOW_REQUEST_BKUP = "mptcp_subflow_context"."request_bkup" bits GET_SEND;
+            SUBFLOW_REQUEST_BKUP = "mptcp_subflow_context"."request_bkup" bits ALL;
             SUBFLOW_MP_CAPABLE = "mptcp_subflow_context"."mp_capable" bits SOCKETS;
             SUBFLOW_MP_JOIN = "mptcp_subflow_context"."mp_join" bits SOCKETS;
             SUBFLOW_BACKUP = "mptcp_subflow_context"."backup" bits ALL;

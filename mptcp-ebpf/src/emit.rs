@@ -4,13 +4,13 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use mptcp_common::abi::{Event, Subflow};
 
-use crate::maps::{EVENTS, totals};
+use crate::maps::{EVENTS, add, totals};
 
 /// Tells user space that `kind` happened to a subflow.
 #[inline(always)]
 pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: &Subflow) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        totals(|totals| totals.events_lost += 1);
+        totals(|totals| add(&mut totals.events_lost, 1));
         return;
     };
     entry.write(Event {
@@ -34,6 +34,10 @@ pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: &Su
 /// Tells user space that `kind` happened to a path of a connection.
 #[inline(always)]
 pub fn path_event(kind: u8, connection: u64, token: u32, path: u32) {
-    let subflow = Subflow { connection, path, ..Subflow::default() };
+    let subflow = Subflow {
+        connection,
+        path,
+        ..Subflow::default()
+    };
     subflow_event(kind, 0, 0, token, &subflow);
 }

@@ -7,8 +7,12 @@
 //!
 //! TCP_BPF_SOCK_OPS_CB_FLAGS, by which a socket that is older than the agent
 //! is given callbacks, is there since 6.12: before that such sockets are left
-//! alone, and counted. Where the hook is absent, totals lag by a round trip
-//! and connections that are older than the agent are not seen.
+//! alone, and counted; so they are where the kernel forbids the reads that
+//! tell a socket's connection (lockdown `confidentiality`), and where the agent
+//! was given a part of the cgroup hierarchy only.
+//!
+//! Where it is absent totals lag by a round trip, connections that are older
+//! than the agent are not seen, and stopping leaves the limits of idle ones.
 
 use aya_ebpf::{
     bindings::seq_file,
@@ -22,7 +26,7 @@ use mptcp_common::{
 
 use crate::{
     maps::{SUBFLOWS, SWEEP, connection},
-    socket::{Socket, offset},
+    socket::{ADOPT, Socket, global, offset},
     steer::{Options, apply, obey, revive},
     subflow::{CALLBACKS, account, find_path, open},
 };
@@ -55,7 +59,9 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         return 0;
     }
     // SAFETY: a typed socket pointer.
-    let Some(socket) = (unsafe { Socket::of_iter(sk) }) else { return 0 };
+    let Some(socket) = (unsafe { Socket::of_iter(sk) }) else {
+        return 0;
+    };
     let state: u8 = socket.tcp(&offset::SK_STATE);
     if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
         return 0;
@@ -63,7 +69,10 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     // SAFETY: a typed socket pointer; the other helper has no preconditions.
     let (cookie, now_ns) = unsafe { (bpf_get_socket_cookie(sk), bpf_ktime_get_ns()) };
     let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
-    let mut visit = Visit { cookie, ..Visit::default() };
+    let mut visit = Visit {
+        cookie,
+        ..Visit::default()
+    };
 
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
@@ -88,7 +97,10 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
 #[inline(always)]
 fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut Visit) {
     let prior = socket.callbacks();
-    if options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, prior | CALLBACKS) {
+    if global(&ADOPT) != 0
+        && socket.connection() != 0
+        && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, prior | CALLBACKS)
+    {
         visit.adopted = u32::from(open(socket, cookie, prior, now_ns));
     } else {
         visit.refused = 1;
@@ -127,11 +139,19 @@ fn set(socket: Socket, options: Options, cookie: u64) {
 #[inline(always)]
 fn lift(socket: Socket, options: Options, cookie: u64) {
     let Limits { cap, lowat } = socket.limits();
-    let mut found = Subflow { cap, lowat, ..Subflow::default() };
+    let mut found = Subflow {
+        cap,
+        lowat,
+        ..Subflow::default()
+    };
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
         let added = CALLBACKS & !u32::from(unsafe { (*entry).prior_cb_flags });
-        options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, socket.callbacks() & !added);
+        options.try_set(
+            SOL_TCP,
+            TCP_BPF_SOCK_OPS_CB_FLAGS,
+            socket.callbacks() & !added,
+        );
     }
     apply(options, &mut found, Limits::NONE);
     revive(socket, options);

@@ -6,8 +6,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
-use mptcp_common::abi::{
-    Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
+use mptcp_common::{
+    abi::{Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals},
+    word::Word,
 };
 
 // The agent resizes these two from `--max-connections` before it loads them.
@@ -51,22 +52,31 @@ pub fn config() -> Config {
     CONFIG.get(0).copied().unwrap_or_default()
 }
 
-/// Runs `change` on this CPU's host-wide totals.
+/// What takes one away: totals count modulo 2^64.
+pub const LESS_ONE: u64 = u64::MAX;
+
+/// Adds to a total. Atomically, although it is this CPU's own: a callback in
+/// process context may be interrupted by one in a softirq.
+#[inline(always)]
+pub fn add(total: &mut u64, value: u64) {
+    // SAFETY: a valid reference, of the size and alignment of a `Word`.
+    unsafe { &*(&raw mut *total).cast::<Word>() }.add(value);
+}
+
+/// Runs `change` on this CPU's host-wide totals, which only [`add`] changes.
 #[inline(always)]
 pub fn totals(change: impl FnOnce(&mut Totals)) {
     if let Some(totals) = TOTALS.get_ptr_mut(0) {
-        // SAFETY: a per-CPU value: programs of the types used here are not
-        // preempted by each other while they touch it, short of an interrupt
-        // between read and write, which may cost one count.
+        // SAFETY: a map value; see `add`.
         change(unsafe { &mut *totals });
     }
 }
 
-/// Runs `change` on this CPU's totals of a path.
+/// Runs `change` on this CPU's totals of a path, which only [`add`] changes.
 #[inline(always)]
 pub fn path_stats(path: u32, change: impl FnOnce(&mut PathStats)) {
     if let Some(stats) = PATH_STATS.get_ptr_mut(path) {
-        // SAFETY: as in `totals`.
+        // SAFETY: a map value; see `add`.
         change(unsafe { &mut *stats });
     }
 }
@@ -85,6 +95,8 @@ pub fn connection_or_new(key: u64) -> Option<(*mut Connection, bool)> {
         return Some((known, false));
     }
     let blank = NEW_CONNECTION.get(0)?;
-    let made = CONNECTIONS.insert(key, blank, u64::from(BPF_NOEXIST)).is_ok();
+    let made = CONNECTIONS
+        .insert(key, blank, u64::from(BPF_NOEXIST))
+        .is_ok();
     connection(key).map(|connection| (connection, made))
 }

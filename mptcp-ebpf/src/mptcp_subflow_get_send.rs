@@ -21,7 +21,7 @@ use mptcp_common::{
 
 use crate::{
     emit::subflow_event,
-    maps::{SUBFLOWS, connection, path_stats},
+    maps::{SUBFLOWS, add, connection, path_stats},
     socket::{global, load, load_bit, offset, probe},
     steer::slot,
 };
@@ -49,12 +49,16 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // Only connections of the agent's own network namespace are known.
-    let Some(known) = connection(conn as u64) else { return 0 };
+    let Some(known) = connection(conn as u64) else {
+        return 0;
+    };
     // SAFETY: a map value; the connection's lock is held.
     let connection = unsafe { &mut *known };
     // SAFETY: a typed socket pointer, as the helper wants it.
     let cookie = unsafe { bpf_get_socket_cookie(ssk as *mut c_void) };
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else { return 0 };
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+        return 0;
+    };
     // SAFETY: a map value; of it only ids and flags are written here.
     let subflow = unsafe { &mut *entry };
 
@@ -70,7 +74,7 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
     let verdict = this.judge(subflow.path, decision);
     path_stats(subflow.path, |stats| {
         if let Some(count) = stats.candidates.get_mut(usize::from(verdict)) {
-            *count += 1;
+            add(count, 1);
         }
     });
     if next == list {
@@ -176,7 +180,11 @@ impl Candidate {
                 (decision.path[0], decision.linger[0], decision.full[0]) = (path + 1, linger, full);
             }
         }
-        if backup { candidate::BACKUP } else { candidate::ELIGIBLE }
+        if backup {
+            candidate::BACKUP
+        } else {
+            candidate::ELIGIBLE
+        }
     }
 
     /// Bytes per second; the kernel keeps it in 32 bits.
@@ -226,9 +234,9 @@ fn conclude(decision: &Decision) {
     }
     path_stats(path - 1, |stats| {
         if full == 0 {
-            stats.decisions += 1;
+            add(&mut stats.decisions, 1);
         } else {
-            stats.blocked += 1;
+            add(&mut stats.blocked, 1);
         }
     });
 }

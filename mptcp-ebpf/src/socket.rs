@@ -15,7 +15,10 @@ use mptcp_common::{
 };
 
 /// The globals that hold the offsets: see `mptcp_common::offsets`.
-#[allow(unreachable_pub, reason = "one macro makes them all; not all are used by every module")]
+#[allow(
+    unreachable_pub,
+    reason = "one macro makes them all; not all are used by every module"
+)]
 pub mod offset {
     use mptcp_common::offsets::ABSENT;
 
@@ -26,6 +29,11 @@ pub mod offset {
     }
     mptcp_common::for_each_member!(globals);
 }
+
+/// 1 if sockets that are older than the agent may be adopted: the program on
+/// the cgroup sees them all, since it is the root of the hierarchy.
+#[unsafe(no_mangle)]
+pub static ADOPT: u32 = 0;
 
 /// 1 where the kernel lets programs call `bpf_probe_read_kernel` (not under
 /// lockdown `confidentiality`); set by the agent.
@@ -127,11 +135,34 @@ impl Socket {
         if tcp.is_null() {
             return None;
         }
-        Some(Self { tcp, msk, connection: msk as u64 })
+        Some(Self {
+            tcp,
+            msk,
+            connection: msk as u64,
+        })
+    }
+
+    /// A socket that is closing: by then it may have left its connection, of
+    /// which nothing can be read then.
+    ///
+    /// # Safety
+    /// As [`Socket::of_sockops`].
+    #[inline(always)]
+    pub unsafe fn of_closing(sk: *mut c_void) -> Option<Self> {
+        // SAFETY: the caller's promise; null means another kind of socket.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk) } as *const u8;
+        if tcp.is_null() {
+            return None;
+        }
+        Some(Self {
+            tcp,
+            msk: core::ptr::null(),
+            connection: 0,
+        })
     }
 
     /// The subflow behind a socket of `iter/tcp`; `None` if it is no MPTCP
-    /// subflow, or if the kernel does not let its connection be known.
+    /// subflow. Its connection stays 0 where the kernel does not let it be read.
     ///
     /// # Safety
     /// `sk` must be a BTF-typed socket.
@@ -143,8 +174,12 @@ impl Socket {
         if tcp.is_null() || unsafe { !load_bit(tcp, &offset::TCP_IS_MPTCP) } {
             return None;
         }
-        let mut socket = Self { tcp, msk: core::ptr::null(), connection: 0 };
-        socket.connection = probe(socket.context(), &offset::SUBFLOW_CONN)?;
+        let mut socket = Self {
+            tcp,
+            msk: core::ptr::null(),
+            connection: 0,
+        };
+        socket.connection = probe(socket.context(), &offset::SUBFLOW_CONN).unwrap_or_default();
         Some(socket)
     }
 
@@ -163,7 +198,11 @@ impl Socket {
     /// 1 if this host accepted the connection, else 0.
     #[inline(always)]
     pub fn is_server(self) -> u8 {
-        if has(&offset::MSK_SERVER_SIDE) { self.msk::<u8>(&offset::MSK_SERVER_SIDE) & 1 } else { 0 }
+        if has(&offset::MSK_SERVER_SIDE) {
+            self.msk::<u8>(&offset::MSK_SERVER_SIDE) & 1
+        } else {
+            0
+        }
     }
 
     /// Whether data waits to be sent, at the connection or on this subflow.
@@ -172,6 +211,13 @@ impl Socket {
         let written: u64 = self.msk(&offset::MSK_WRITE_SEQ);
         let sent: u64 = self.msk(&offset::MSK_SND_NXT);
         written != sent || self.queued() != 0
+    }
+
+    /// Size of the connection's send buffer, bytes.
+    #[inline(always)]
+    pub fn send_buffer(self) -> u64 {
+        // `mptcp_sock` begins with its `sock`.
+        u64::from(self.msk::<u32>(&offset::SK_SNDBUF))
     }
 
     /// Bytes that this subflow was given and has not sent.
@@ -216,7 +262,11 @@ impl Socket {
         // as zero.
         unsafe {
             let device: *const u8 = load(route, &offset::DST_DEV);
-            if device.is_null() { 0 } else { load(device, &offset::DEV_IFINDEX) }
+            if device.is_null() {
+                0
+            } else {
+                load(device, &offset::DEV_IFINDEX)
+            }
         }
     }
 
@@ -233,7 +283,11 @@ impl Socket {
     pub fn limits(self) -> Limits {
         let rate: u64 = self.tcp(&offset::SK_MAX_PACING_RATE);
         Limits {
-            cap: if rate >= u64::from(NO_CAP) { NO_CAP } else { rate as u32 },
+            cap: if rate >= u64::from(NO_CAP) {
+                NO_CAP
+            } else {
+                rate as u32
+            },
             lowat: self.tcp(&offset::TCP_NOTSENT_LOWAT),
         }
     }
@@ -278,6 +332,7 @@ impl Socket {
         tuple.flags = tuple.flags & !READ
             | subflow_flag::IDS
             | flag(&offset::SUBFLOW_BACKUP, subflow_flag::BACKUP)
+            | flag(&offset::SUBFLOW_REQUEST_BKUP, subflow_flag::BACKUP)
             | flag(&offset::SUBFLOW_STALE, subflow_flag::STALE)
             | flag(&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN);
     }

@@ -8,6 +8,12 @@
 //! Where it is absent nothing is seen and nothing is steered: the agent does
 //! not start.
 
+use crate::{
+    maps::{SUBFLOWS, add, config, connection, path_stats, totals},
+    socket::{Socket, global, offset},
+    steer::{Options, slot, steer},
+    subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle},
+};
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
@@ -19,12 +25,6 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use mptcp_common::abi::{PathStats, RTT_BOUNDS_US};
-use crate::{
-    maps::{SUBFLOWS, config, connection, path_stats, totals},
-    socket::{Socket, global, offset},
-    steer::{Options, slot, steer},
-    subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle},
-};
 
 /// The agent's own network namespace: the hook sees all of them.
 #[unsafe(no_mangle)]
@@ -69,7 +69,11 @@ fn socket(ctx: &SockOpsContext) -> Option<Socket> {
     // out before a helper takes it.
     unsafe {
         let sk = (*ctx.ops).__bindgen_anon_2.sk;
-        if sk.is_null() { None } else { Socket::of_sockops(sk.cast()) }
+        if sk.is_null() {
+            None
+        } else {
+            Socket::of_sockops(sk.cast())
+        }
     }
 }
 
@@ -105,14 +109,19 @@ fn established(ctx: &SockOpsContext) {
     if open(socket, cookie(ctx), prior, now_ns()) {
         let _ = ctx.set_cb_flags((prior | CALLBACKS) as i32);
     } else if is_first_in_a_while() {
-        warn!(ctx, "a map is full: a subflow goes unseen (--max-connections)");
+        warn!(
+            ctx,
+            "a map is full: a subflow goes unseen (--max-connections)"
+        );
     }
 }
 
 /// Brings a known subflow up to date and gives it what the policy wants.
 #[inline(always)]
 fn look(ctx: &SockOpsContext, at_once: bool) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) else { return };
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) else {
+        return;
+    };
     // SAFETY: a map value, under its socket's lock.
     let subflow = unsafe { &mut *entry };
     let now_ns = now_ns();
@@ -120,7 +129,9 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
         return;
     }
     let Some(socket) = socket(ctx) else { return };
-    let Some(known) = connection(subflow.connection) else { return };
+    let Some(known) = connection(subflow.connection) else {
+        return;
+    };
     // SAFETY: a map value; what other CPUs may change in it is atomic, and the
     // rest is the step's, of which one runs at a time.
     let connection = unsafe { &mut *known };
@@ -150,9 +161,9 @@ fn observe(stats: &mut PathStats, rtt_us: u32) {
         bucket += usize::from(rtt_us > bound);
     }
     if let Some(count) = stats.rtt.get_mut(bucket) {
-        *count += 1;
+        add(count, 1);
     }
-    stats.rtt_sum_us += u64::from(rtt_us);
+    add(&mut stats.rtt_sum_us, u64::from(rtt_us));
 }
 
 #[inline(always)]
@@ -160,7 +171,7 @@ fn rto(ctx: &SockOpsContext) {
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
-        path_stats(subflow.path, |stats| stats.timeouts += 1);
+        path_stats(subflow.path, |stats| add(&mut stats.timeouts, 1));
         // A route that changed shows here first.
         subflow.generation = subflow.generation.wrapping_sub(1);
         if let Some(known) = connection(subflow.connection) {
@@ -179,7 +190,16 @@ fn state(ctx: &SockOpsContext) {
         return;
     }
     let mut error = 0;
-    if let Some(socket) = socket(ctx) {
+    // SAFETY: as in `socket`.
+    let closing = unsafe {
+        let sk = (*ctx.ops).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            None
+        } else {
+            Socket::of_closing(sk.cast())
+        }
+    };
+    if let Some(socket) = closing {
         error = socket.tcp(&offset::SK_ERR);
         settle(socket, cookie(ctx));
     }

@@ -1,6 +1,9 @@
 //! The policy's hand: runs the controller, sets and lifts socket options.
 
-use aya_ebpf::{cty::c_void, helpers::{bpf_getsockopt, bpf_setsockopt}};
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_getsockopt, bpf_setsockopt},
+};
 use mptcp_common::{
     abi::{Connection, Subflow, event_kind, mode},
     controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, Slot},
@@ -8,7 +11,7 @@ use mptcp_common::{
 
 use crate::{
     emit::path_event,
-    maps::{PATHS, config, totals},
+    maps::{PATHS, add, config, totals},
     socket::{Socket, offset},
 };
 
@@ -29,7 +32,7 @@ impl Options {
     pub fn set(self, level: i32, option: i32, value: u32) -> bool {
         let done = self.try_set(level, option, value);
         if !done {
-            totals(|totals| totals.setsockopt_failed += 1);
+            totals(|totals| add(&mut totals.setsockopt_failed, 1));
         }
         done
     }
@@ -40,7 +43,13 @@ impl Options {
         // SAFETY: the verifier checks the pointer; `value` is 4 bytes, which is
         // what the kernel wants of each option used here.
         let error = unsafe {
-            bpf_setsockopt(self.0, level, option, (&raw mut value).cast(), size_of::<u32>() as i32)
+            bpf_setsockopt(
+                self.0,
+                level,
+                option,
+                (&raw mut value).cast(),
+                size_of::<u32>() as i32,
+            )
         };
         error == 0
     }
@@ -65,7 +74,11 @@ fn choose(subflow: &mut Subflow, slot: u16) {
 pub fn slot<'a>(connection: &'a Connection, subflow: &Subflow) -> Option<&'a Slot> {
     let index = usize::from(chosen(subflow)).wrapping_sub(1);
     // `get` alone would do for rustc; the mask is for the verifier.
-    if index < MAX_SLOTS { connection.controller.slots.get(index & (MAX_SLOTS - 1)) } else { None }
+    if index < MAX_SLOTS {
+        connection.controller.slots.get(index & (MAX_SLOTS - 1))
+    } else {
+        None
+    }
 }
 
 /// Gives a subflow the slot of its path: the one that its path has, else a
@@ -95,7 +108,7 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
         Some(slot) => {
             slot.subflows.add(1);
         }
-        None => totals(|totals| totals.slots_full += 1),
+        None => totals(|totals| add(&mut totals.slots_full, 1)),
     }
 }
 
@@ -124,6 +137,7 @@ pub fn steer(
             connection.controller.backlogged.set(1);
         }
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
+            connection.controller.send_buffer.set(socket.send_buffer());
             step(connection, subflow.connection, now_ns, elapsed_ns, mode);
         }
     }
@@ -134,9 +148,9 @@ pub fn steer(
 #[inline(always)]
 pub fn obey(socket: Socket, options: Options, connection: &Connection, subflow: &mut Subflow) {
     let limits = match slot(connection, subflow) {
-        Some(slot) if config().mode != mode::DEFAULT => {
-            connection.controller.limits(slot, u64::from(socket.queued()))
-        }
+        Some(slot) if config().mode != mode::DEFAULT => connection
+            .controller
+            .limits(slot, u64::from(socket.queued())),
         _ => Limits::NONE,
     };
     apply(options, subflow, limits);
@@ -149,7 +163,9 @@ fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mod
         let path = slot.path.get().wrapping_sub(1) as u32;
         slot.weight = PATHS.get(path).map_or(1, |path| path.weight);
     }
-    connection.controller.step(now_ns, elapsed_ns, mode == mode::SPILL);
+    connection
+        .controller
+        .step(now_ns, elapsed_ns, mode == mode::SPILL);
     let token = connection.token.get() as u32;
     for slot in &connection.controller.slots {
         let path = slot.path.get().wrapping_sub(1) as u32;
@@ -192,15 +208,32 @@ pub fn revive(socket: Socket, options: Options) {
     let length = TCP_CA_NAME_MAX as i32;
     // SAFETY: the verifier checks the pointers; `name` has `length` bytes.
     unsafe {
-        if bpf_getsockopt(options.0, SOL_TCP, TCP_CONGESTION, name.as_mut_ptr().cast(), length) != 0 {
+        if bpf_getsockopt(
+            options.0,
+            SOL_TCP,
+            TCP_CONGESTION,
+            name.as_mut_ptr().cast(),
+            length,
+        ) != 0
+        {
             return;
         }
-        let mut other = if name[..4] == *b"bbr\0" { *b"reno\0" } else { *b"bbr\0\0" };
+        let mut other = if name[..4] == *b"bbr\0" {
+            *b"reno\0"
+        } else {
+            *b"bbr\0\0"
+        };
         let other = other.as_mut_ptr().cast();
         let switched = bpf_setsockopt(options.0, SOL_TCP, TCP_CONGESTION, other, 5) == 0
-            && bpf_setsockopt(options.0, SOL_TCP, TCP_CONGESTION, name.as_mut_ptr().cast(), length) == 0;
+            && bpf_setsockopt(
+                options.0,
+                SOL_TCP,
+                TCP_CONGESTION,
+                name.as_mut_ptr().cast(),
+                length,
+            ) == 0;
         if !switched {
-            totals(|totals| totals.setsockopt_failed += 1);
+            totals(|totals| add(&mut totals.setsockopt_failed, 1));
         }
     }
 }

@@ -1,13 +1,19 @@
 //! A subflow's life: opened, accounted for at every callback, closed.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG};
+use aya_ebpf::bindings::{
+    BPF_ANY, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_RTT_CB_FLAG,
+    BPF_SOCK_OPS_STATE_CB_FLAG,
+};
 use mptcp_common::abi::{
     Connection, Subflow, UNKNOWN_PATH, close_reason, event_kind, side, subflow_flag, subflow_kind,
 };
 
 use crate::{
     emit::subflow_event,
-    maps::{CONNECTIONS, SUBFLOWS, config, connection, connection_or_new, path_stats, totals},
+    maps::{
+        CONNECTIONS, LESS_ONE, SUBFLOWS, add, config, connection, connection_or_new, path_stats,
+        totals,
+    },
     path,
     socket::{Socket, offset},
     steer::{leave_slot, slot, take_slot},
@@ -26,7 +32,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
     let key = socket.connection();
     let mut tuple = socket.tuple();
     let Some((known, _)) = connection_or_new(key) else {
-        totals(|totals| totals.connections_full += 1);
+        totals(|totals| add(&mut totals.connections_full, 1));
         return false;
     };
     // SAFETY: a map value; what other CPUs may change in it is atomic.
@@ -61,8 +67,11 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         prior_cb_flags: prior_cb_flags as u16,
         tuple,
     };
-    if SUBFLOWS.insert(cookie, subflow, u64::from(BPF_ANY)).is_err() {
-        totals(|totals| totals.subflows_full += 1);
+    if SUBFLOWS
+        .insert(cookie, subflow, u64::from(BPF_ANY))
+        .is_err()
+    {
+        totals(|totals| add(&mut totals.subflows_full, 1));
         if connection.subflows.sub(1) == 1 {
             let _ = CONNECTIONS.remove(key);
         }
@@ -74,20 +83,32 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
     }
 
     let joined = tuple.flags & subflow_flag::JOIN != 0;
-    let kind = if joined { subflow_kind::JOIN } else { subflow_kind::INITIAL };
+    let kind = if joined {
+        subflow_kind::JOIN
+    } else {
+        subflow_kind::INITIAL
+    };
     path_stats(path, |stats| {
-        stats.live = stats.live.wrapping_add(1);
-        stats.opened[usize::from(kind & 1)] += 1;
+        add(&mut stats.live, 1);
+        add(&mut stats.opened[usize::from(kind & 1)], 1);
     });
     totals(|totals| {
-        totals.subflows = totals.subflows.wrapping_add(1);
+        add(&mut totals.subflows, 1);
         if first {
-            totals.connections = totals.connections.wrapping_add(1);
-            let side = if tuple.flags & subflow_flag::SERVER != 0 { side::SERVER } else { side::CLIENT };
-            totals.opened[usize::from(side & 1)] += 1;
+            add(&mut totals.connections, 1);
+            let side = if tuple.flags & subflow_flag::SERVER != 0 {
+                side::SERVER
+            } else {
+                side::CLIENT
+            };
+            add(&mut totals.opened[usize::from(side & 1)], 1);
         }
     });
-    let event = if joined { event_kind::JOINED } else { event_kind::OPENED };
+    let event = if joined {
+        event_kind::JOINED
+    } else {
+        event_kind::OPENED
+    };
     subflow_event(event, 0, cookie, token, &subflow);
     if fallback {
         subflow_event(event_kind::FALLBACK, 0, cookie, token, &subflow);
@@ -105,11 +126,14 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
     let newly_acked = acked.wrapping_sub(subflow.acked_bytes);
     path_stats(subflow.path, |stats| {
-        stats.sent_bytes += sent.wrapping_sub(subflow.sent_bytes);
-        stats.acked_bytes += newly_acked;
-        stats.received_bytes += received.wrapping_sub(subflow.received_bytes);
-        stats.retransmitted_segments +=
-            u64::from(retransmitted.wrapping_sub(subflow.retransmitted_segments));
+        add(&mut stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes));
+        add(&mut stats.acked_bytes, newly_acked);
+        add(
+            &mut stats.received_bytes,
+            received.wrapping_sub(subflow.received_bytes),
+        );
+        let again = retransmitted.wrapping_sub(subflow.retransmitted_segments);
+        add(&mut stats.retransmitted_segments, u64::from(again));
     });
     subflow.sent_bytes = sent;
     subflow.acked_bytes = acked;
@@ -129,12 +153,14 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
 pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow) {
     subflow.generation = config().generation;
     socket.refresh(&mut subflow.tuple);
-    let Some(path) = path::find(&subflow.tuple, socket.ifindex()) else { return };
+    let Some(path) = path::find(&subflow.tuple, socket.ifindex()) else {
+        return;
+    };
     if path == subflow.path {
         return;
     }
-    path_stats(subflow.path, |stats| stats.live = stats.live.wrapping_sub(1));
-    path_stats(path, |stats| stats.live = stats.live.wrapping_add(1));
+    path_stats(subflow.path, |stats| add(&mut stats.live, LESS_ONE));
+    path_stats(path, |stats| add(&mut stats.live, 1));
     subflow.path = path;
     if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
         leave_slot(connection, subflow);
@@ -145,7 +171,9 @@ pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow)
 /// Accounts for what a socket that closes did last.
 #[inline(always)]
 pub fn settle(socket: Socket, cookie: u64) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else { return };
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+        return;
+    };
     // SAFETY: a map value, under its socket's lock.
     let subflow = unsafe { &mut *entry };
     if let Some(known) = connection(subflow.connection) {
@@ -157,7 +185,9 @@ pub fn settle(socket: Socket, cookie: u64) {
 /// A subflow is gone: so is all that is known of it, but for the totals.
 #[inline(always)]
 pub fn close(cookie: u64, reason: u8) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else { return };
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+        return;
+    };
     // SAFETY: a map value, under its socket's lock.
     let subflow = unsafe { &mut *entry };
     let key = subflow.connection;
@@ -172,16 +202,16 @@ pub fn close(cookie: u64, reason: u8) {
         last = connection.subflows.sub(1) == 1;
     }
     path_stats(path, |stats| {
-        stats.live = stats.live.wrapping_sub(1);
+        add(&mut stats.live, LESS_ONE);
         if let Some(closed) = stats.closed.get_mut(usize::from(reason)) {
-            *closed += 1;
+            add(closed, 1);
         }
     });
     totals(|totals| {
-        totals.subflows = totals.subflows.wrapping_sub(1);
+        add(&mut totals.subflows, LESS_ONE);
         if last {
-            totals.connections = totals.connections.wrapping_sub(1);
-            totals.closed += 1;
+            add(&mut totals.connections, LESS_ONE);
+            add(&mut totals.closed, 1);
         }
     });
     subflow_event(event_kind::SUBFLOW_CLOSED, reason, cookie, token, subflow);

@@ -43,11 +43,13 @@ impl Layout {
             let found = self.btf.resolve_name(member).unwrap_or_default();
             let inner = if found.is_empty() {
                 // Unnamed structs and unions lend their members.
-                self.aggregate(member).and_then(|inner| self.member_bits(&inner, path))
+                self.aggregate(member)
+                    .and_then(|inner| self.member_bits(&inner, path))
             } else if found != name {
                 None
             } else if let Some(rest) = rest {
-                self.aggregate(member).and_then(|inner| self.member_bits(&inner, rest))
+                self.aggregate(member)
+                    .and_then(|inner| self.member_bits(&inner, rest))
             } else {
                 Some(0)
             };

@@ -21,7 +21,9 @@ impl Events {
         // SAFETY: the ring buffer owns its descriptor, which stays the same and
         // open for as long as it lives, and it lives in the `AsyncFd`.
         let ring = unsafe { AsyncFd::register(ring) };
-        Ok(Self { ring: ring.context("cannot poll the event ring buffer")? })
+        Ok(Self {
+            ring: ring.context("cannot poll the event ring buffer")?,
+        })
     }
 
     /// The next event; waits for one.

@@ -13,6 +13,7 @@ use mptcp_common::{
     abi::{ABI_SYMBOL, SUBFLOWS_PER_CONNECTION},
     offsets::hook,
 };
+use rustix::fs::{Access, AtFlags};
 
 use super::{
     Attachment, Kernel,
@@ -70,6 +71,18 @@ pub(super) const PROGRAMS: &[Hook] = &[
 ];
 
 pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
+    // Lockdown does not always say that it is there: its file is in securityfs,
+    // which may not be mounted.
+    if may_probe_read() {
+        match load_with(options, true) {
+            Err(error) => tracing::debug!("without bpf_probe_read_kernel, because: {error:#}"),
+            loaded => return loaded,
+        }
+    }
+    load_with(options, false)
+}
+
+fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
     if OBJECT.is_empty() {
         bail!("this binary was built without its eBPF programs: build it with `cargo xtask build`");
     }
@@ -83,14 +96,18 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
     // metrics of run time where it is refused.
     let stats = enable_stats(Stats::RunTime).ok();
 
-    let probe_read = u32::from(may_probe_read());
+    let probe_read = u32::from(probe_read);
+    let adopt = u32::from(is_root(options.cgroup));
     let abi = 1_u32;
-    let subflows = options.max_connections.saturating_mul(SUBFLOWS_PER_CONNECTION);
+    let subflows = options
+        .max_connections
+        .saturating_mul(SUBFLOWS_PER_CONNECTION);
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
         .override_global(ABI_SYMBOL, &abi, true)
         .override_global("PROBE_READ", &probe_read, true)
+        .override_global("ADOPT", &adopt, true)
         .override_global("NETNS_COOKIE", &options.netns_cookie, true)
         .map_max_entries("CONNECTIONS", options.max_connections)
         .map_max_entries("SUBFLOWS", subflows);
@@ -98,7 +115,9 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
         // A member that no program reads has no global.
         loader.override_global(global, value, false);
     }
-    let mut ebpf = loader.load(OBJECT).context("cannot load the eBPF maps")?;
+    let mut ebpf = loader
+        .load(OBJECT)
+        .map_err(|error| anyhow!("cannot load the eBPF programs: {}", describe(&error.into())))?;
 
     let logger = EbpfLogger::init(&mut ebpf)
         .map_err(|error| tracing::debug!("no log of the eBPF programs: {error}"))
@@ -111,12 +130,22 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
             None => (hook.attach)(&mut ebpf, &btf, options.cgroup),
         };
         let error = result.err().map(|error| describe(&error));
-        attachments.push(Attachment { program: hook.name, purpose: hook.purpose, error });
+        attachments.push(Attachment {
+            program: hook.name,
+            purpose: hook.purpose,
+            error,
+        });
     }
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
-    Ok(Kernel { ebpf, attachments, logger, lifted: false, _stats: stats })
+    Ok(Kernel {
+        ebpf,
+        attachments,
+        logger,
+        lifted: false,
+        stats,
+    })
 }
 
 fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<()> {
@@ -142,7 +171,15 @@ fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn find<'a>(ebpf: &'a mut Ebpf, symbol: &str) -> Result<&'a mut aya::programs::Program> {
-    ebpf.program_mut(symbol).with_context(|| format!("the eBPF object has no program {symbol}"))
+    ebpf.program_mut(symbol)
+        .with_context(|| format!("the eBPF object has no program {symbol}"))
+}
+
+/// Whether a cgroup2 directory is the root of its hierarchy: all others have
+/// this file. Older sockets do not tell the programs where they belong, so that
+/// only an agent at the root may adopt them.
+fn is_root(cgroup: BorrowedFd<'_>) -> bool {
+    rustix::fs::accessat(cgroup, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
 }
 
 /// Whether programs may call bpf_probe_read_kernel: not under lockdown
@@ -155,11 +192,23 @@ fn may_probe_read() -> bool {
     }
 }
 
-/// One line of an error; the verifier's log goes to the debug log.
+/// The first line of an error; the rest, such as the verifier's log, goes to
+/// the debug log.
 fn describe(error: &anyhow::Error) -> String {
-    if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
+    let whole = format!("{error:#}");
+    if let Some(ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    }) = error.downcast_ref()
+    {
         tracing::debug!("verifier log:\n{verifier_log}");
         return format!("the verifier refused it: {io_error} (RUST_LOG=debug shows its log)");
     }
-    format!("{error:#}")
+    match whole.split_once('\n') {
+        Some((first, rest)) => {
+            tracing::debug!("{first}\n{rest}");
+            format!("{first} (RUST_LOG=debug shows more)")
+        }
+        None => whole,
+    }
 }

@@ -26,7 +26,10 @@ impl Members {
                 // Everything else is read by the byte.
                 Some(bits) => bits / 8,
                 None => {
-                    missing.push((format!("{}.{}", member.structure, member.member), member.needed_by));
+                    missing.push((
+                        format!("{}.{}", member.structure, member.member),
+                        member.needed_by,
+                    ));
                     ABSENT
                 }
             };
@@ -51,5 +54,9 @@ impl Members {
 /// hosts that is how BTF counts bit-fields; on big-endian ones bits count from
 /// the other end of the byte.
 fn flag_bits(bits: u32) -> u32 {
-    if cfg!(target_endian = "big") { bits ^ 7 } else { bits }
+    if cfg!(target_endian = "big") {
+        bits ^ 7
+    } else {
+        bits
+    }
 }

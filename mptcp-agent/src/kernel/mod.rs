@@ -38,6 +38,10 @@ mod program {
     pub const ITER: &str = "iter_tcp";
 }
 
+/// How long sockets have to lift their limits themselves, where they cannot be
+/// visited: a few of the longest round trips.
+const GRACE: Duration = Duration::from_millis(700);
+
 /// A hook, and whether it is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -69,7 +73,7 @@ pub struct Kernel {
     /// Whether nothing that was set is left.
     lifted: bool,
     /// While it is open the kernel measures programs' run time.
-    _stats: Option<OwnedFd>,
+    stats: Option<OwnedFd>,
 }
 
 impl Kernel {
@@ -87,13 +91,24 @@ impl Kernel {
         &self.attachments
     }
 
-    /// Run count and time of the programs that are in place.
+    /// Run count and time of the programs that are in place; none where the
+    /// kernel does not measure them.
     pub fn program_stats(&self) -> Vec<ProgramStats> {
+        if self.stats.is_none() {
+            return Vec::new();
+        }
         let info = |program, symbol| {
             let info = self.ebpf.program(symbol)?.info().ok()?;
-            Some(ProgramStats { program, runs: info.run_count(), run_time: info.run_time() })
+            Some(ProgramStats {
+                program,
+                runs: info.run_count(),
+                run_time: info.run_time(),
+            })
         };
-        load::PROGRAMS.iter().filter_map(|hook| info(hook.name, hook.symbol)).collect()
+        load::PROGRAMS
+            .iter()
+            .filter_map(|hook| info(hook.name, hook.symbol))
+            .collect()
     }
 
     /// Makes `table` and `mode` (one of `abi::mode`) what the programs obey
@@ -112,8 +127,12 @@ impl Kernel {
         let wanted: Vec<(u32, u32)> = table.devices().collect();
         replace(HashMap::try_from(self.map("SELECT_DEVICE")?)?, &wanted)?;
 
-        let mut prefixes: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
-        let wanted: Vec<_> = table.prefixes().map(|(net, path)| (prefix_key(net), path)).collect();
+        let mut prefixes: LpmTrie<_, [u8; 16], u32> =
+            LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
+        let wanted: Vec<_> = table
+            .prefixes()
+            .map(|(net, path)| (prefix_key(net), path))
+            .collect();
         let present: Vec<_> = prefixes.keys().collect::<Result<_, _>>()?;
         for (key, path) in &wanted {
             prefixes.insert(key, path, 0)?;
@@ -128,7 +147,10 @@ impl Kernel {
         }
 
         // Last: the new generation sends the programs to the maps above.
-        let config = Config { mode, generation: table.generation() };
+        let config = Config {
+            mode,
+            generation: table.generation(),
+        };
         self.configure(config)
     }
 
@@ -179,7 +201,10 @@ impl Kernel {
     /// # Errors
     /// They were taken before.
     pub fn take_events(&mut self) -> Result<Events> {
-        let map = self.ebpf.take_map("EVENTS").context("the events were taken before")?;
+        let map = self
+            .ebpf
+            .take_map("EVENTS")
+            .context("the events were taken before")?;
         Events::new(map)
     }
 
@@ -202,16 +227,29 @@ impl Kernel {
     fn lift(&mut self) -> Result<Sweep> {
         self.lifted = true;
         // First stop the programs from setting anything again.
-        self.configure(Config { mode: abi::mode::DEFAULT, generation: u32::MAX })?;
-        self.sweep(abi::sweep::LIFT)
+        self.configure(Config {
+            mode: abi::mode::DEFAULT,
+            generation: u32::MAX,
+        })?;
+        let lifted = self.sweep(abi::sweep::LIFT);
+        if lifted.is_err() {
+            // Sockets that send lift their limits at their next callback, as
+            // long as the programs are there.
+            std::thread::sleep(GRACE);
+        }
+        lifted
     }
 
     fn map(&mut self, name: &str) -> Result<&mut Map> {
-        self.ebpf.map_mut(name).with_context(|| format!("the eBPF object has no map {name}"))
+        self.ebpf
+            .map_mut(name)
+            .with_context(|| format!("the eBPF object has no map {name}"))
     }
 
     fn map_ref(&self, name: &str) -> Result<&Map> {
-        self.ebpf.map(name).with_context(|| format!("the eBPF object has no map {name}"))
+        self.ebpf
+            .map(name)
+            .with_context(|| format!("the eBPF object has no map {name}"))
     }
 }
 
@@ -234,7 +272,10 @@ fn replace(mut map: HashMap<&mut MapData, u32, u32>, wanted: &[(u32, u32)]) -> R
     for (key, path) in wanted {
         map.insert(key, path, 0)?;
     }
-    for key in present.iter().filter(|key| !wanted.iter().any(|(other, _)| other == *key)) {
+    for key in present
+        .iter()
+        .filter(|key| !wanted.iter().any(|(other, _)| other == *key))
+    {
         map.remove(key)?;
     }
     Ok(())
@@ -243,7 +284,10 @@ fn replace(mut map: HashMap<&mut MapData, u32, u32>, wanted: &[(u32, u32)]) -> R
 /// IPv4 as `::ffff:a.b.c.d`, as the programs look addresses up.
 fn prefix_key(net: IpNet) -> lpm_trie::Key<[u8; 16]> {
     let (bits, address) = match net {
-        IpNet::V4(net) => (96 + u32::from(net.prefix_len()), net.network().to_ipv6_mapped()),
+        IpNet::V4(net) => (
+            96 + u32::from(net.prefix_len()),
+            net.network().to_ipv6_mapped(),
+        ),
         IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
     };
     lpm_trie::Key::new(bits, address.octets())

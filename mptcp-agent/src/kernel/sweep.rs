@@ -14,7 +14,9 @@ pub struct Sweep {
     /// Of those, not known before, and taken over.
     pub adopted: u64,
     /// Of those, not known before, and not to be had: the kernel (before 6.12)
-    /// gives a socket callbacks only when it is established.
+    /// gives a socket callbacks only when it is established, lockdown
+    /// (`confidentiality`) hides the connection, or the agent's cgroup is not
+    /// the root of the hierarchy.
     pub refused: u64,
 }
 
@@ -24,9 +26,13 @@ pub struct Sweep {
 /// The kernel refused the iterator, or reading it.
 pub fn run(program: &mut Iter) -> Result<Sweep> {
     let id = program.attach().context("cannot attach iter/tcp")?;
-    let mut file = program.take_link(id)?.into_file().context("cannot open iter/tcp")?;
+    let mut file = program
+        .take_link(id)?
+        .into_file()
+        .context("cannot open iter/tcp")?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).context("cannot read iter/tcp")?;
+    file.read_to_end(&mut bytes)
+        .context("cannot read iter/tcp")?;
     Ok(count(&bytes))
 }
 
@@ -55,7 +61,14 @@ mod tests {
             bytes
         };
         let bytes = [record(1, 0), record(0, 1), record(0, 0)].concat();
-        assert_eq!(count(&bytes), Sweep { visited: 3, adopted: 1, refused: 1 });
+        assert_eq!(
+            count(&bytes),
+            Sweep {
+                visited: 3,
+                adopted: 1,
+                refused: 1
+            }
+        );
         assert_eq!(count(&[]), Sweep::default());
     }
 }

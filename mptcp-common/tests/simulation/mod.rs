@@ -5,7 +5,7 @@
 //! Time runs in ticks of a millisecond. What is modelled is what the policy
 //! acts on: the scheduler's choice by `wmem / pace`, which sends nothing while
 //! its favourite's queue is full; pacing caps that a socket learns of at its
-//! own ACKs only; the receiver's window, which data stuck on one path fills.
+//! own ACKs only; the send buffer, which data stuck on one path fills.
 
 use std::collections::VecDeque;
 
@@ -15,8 +15,11 @@ pub const MS: u64 = 1_000_000;
 const MSS: f64 = 1448.0;
 /// What the scheduler hands out at once: a page fragment.
 const BURST: u64 = 32_768;
-/// The receiver's window.
-const WINDOW: u64 = 6 << 20;
+/// What the kernel accounts for a full-size segment.
+const TRUESIZE: f64 = 2304.0;
+
+/// `net.ipv4.tcp_wmem`: the most that one subflow adds to the send buffer.
+const MAX_SEND_BUFFER: u64 = 4 << 20;
 
 /// A link, as the test sets it; may change while the simulation runs.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub enum Load {
     Bulk,
     /// Bytes per second.
     Rate(f64),
+    /// So many bytes at once, and the next when they have arrived.
+    Requests(f64),
     Idle,
 }
 
@@ -52,6 +57,8 @@ struct Path {
     queued: VecDeque<Piece>,
     flying: VecDeque<(u64, Piece)>,
     cwnd: f64,
+    /// As tcp_sndbuf_expand: two windows, and never less again.
+    send_buffer: u64,
     slow_start: bool,
     /// The window, not the pace, held it back lately.
     window_limited: bool,
@@ -84,13 +91,22 @@ fn bytes(pieces: &VecDeque<Piece>) -> u64 {
 
 impl Path {
     fn in_flight(&self) -> u64 {
-        bytes(&self.queued) + self.flying.iter().map(|(_, piece)| piece.bytes).sum::<u64>()
+        bytes(&self.queued)
+            + self
+                .flying
+                .iter()
+                .map(|(_, piece)| piece.bytes)
+                .sum::<u64>()
     }
 
     fn pace(&self) -> f64 {
         // As TCP paces: twice the window a round trip, below the cap.
         let own = 2.0 * self.cwnd * 1000.0 / self.link.rtt_ms.max(1) as f64;
-        if self.limits.cap == NO_CAP { own } else { own.min(f64::from(self.limits.cap)) }
+        if self.limits.cap == NO_CAP {
+            own
+        } else {
+            own.min(f64::from(self.limits.cap))
+        }
     }
 }
 
@@ -112,6 +128,7 @@ impl Simulation {
                     queued: VecDeque::new(),
                     flying: VecDeque::new(),
                     cwnd: 10.0 * MSS,
+                    send_buffer: (20.0 * TRUESIZE) as u64,
                     slow_start: true,
                     window_limited: false,
                     pace_credit: 0.0,
@@ -151,6 +168,10 @@ impl Simulation {
             match load {
                 Load::Bulk => self.backlog = self.backlog.max(4e6),
                 Load::Rate(rate) => self.backlog += rate / 1000.0,
+                Load::Requests(size) if self.outstanding.is_empty() && self.backlog < 1.0 => {
+                    self.backlog = size;
+                }
+                Load::Requests(_) => {}
                 Load::Idle => self.backlog = 0.0,
             }
             self.schedule();
@@ -164,7 +185,15 @@ impl Simulation {
                 self.sweep();
             }
         }
-        self.paths.iter().zip(before).map(|(path, before)| path.acked - before).collect()
+        self.paths
+            .iter()
+            .zip(before)
+            .map(|(path, before)| path.acked - before)
+            .collect()
+    }
+
+    fn send_buffer(&self) -> u64 {
+        self.paths.iter().map(|path| path.send_buffer).sum()
     }
 
     fn random(&mut self) -> f64 {
@@ -182,7 +211,9 @@ impl Simulation {
             let idle = |path: &&mut Path| {
                 path.backoff == 0 && path.unsent.is_empty() && path.in_flight() == 0
             };
-            let Some(path) = self.paths.iter_mut().find(idle) else { return };
+            let Some(path) = self.paths.iter_mut().find(idle) else {
+                return;
+            };
             path.unsent.push_back(piece);
             self.reinject.pop_front();
         }
@@ -199,7 +230,7 @@ impl Simulation {
     fn schedule(&mut self) {
         loop {
             let oldest = self.outstanding.first().copied().unwrap_or(self.next_seq);
-            if self.backlog < 1.0 || self.next_seq - oldest > WINDOW {
+            if self.backlog < 1.0 || self.next_seq - oldest > self.send_buffer() {
                 return;
             }
             let mut best: Option<(f64, usize)> = None;
@@ -222,7 +253,11 @@ impl Simulation {
             }
             let Some((_, index)) = best else { return };
             let path = &mut self.paths[index];
-            let lowat = if path.limits.lowat == 0 { u64::MAX } else { u64::from(path.limits.lowat) };
+            let lowat = if path.limits.lowat == 0 {
+                u64::MAX
+            } else {
+                u64::from(path.limits.lowat)
+            };
             let unsent = bytes(&path.unsent);
             // The send buffer: twice the window.
             if unsent >= lowat || (unsent + path.in_flight()) as f64 > 3.0 * path.cwnd + 65_536.0 {
@@ -231,7 +266,10 @@ impl Simulation {
             let memory = (unsent + path.in_flight()) as f64;
             let size = (self.backlog as u64).clamp(1, BURST);
             self.backlog -= size as f64;
-            let piece = Piece { seq: self.next_seq, bytes: size };
+            let piece = Piece {
+                seq: self.next_seq,
+                bytes: size,
+            };
             self.next_seq += size;
             self.outstanding.insert(piece.seq);
             let burst = piece.bytes as f64;
@@ -250,12 +288,21 @@ impl Simulation {
         let now = self.now_ms;
         let path = &mut self.paths[index];
         // A pacing rate of 0 does not pace.
-        let pace = if path.limits.cap == 0 { f64::INFINITY } else { path.pace() };
+        let pace = if path.limits.cap == 0 {
+            f64::INFINITY
+        } else {
+            path.pace()
+        };
         path.pace_credit = (path.pace_credit + pace / 1000.0).min((pace / 100.0).max(MSS));
         let mut drop = lost;
         while let Some(piece) = path.unsent.front_mut() {
-            let room = path.cwnd - (bytes(&path.queued)
-                + path.flying.iter().map(|(_, piece)| piece.bytes).sum::<u64>()) as f64;
+            let room = path.cwnd
+                - (bytes(&path.queued)
+                    + path
+                        .flying
+                        .iter()
+                        .map(|(_, piece)| piece.bytes)
+                        .sum::<u64>()) as f64;
             let bytes_now = (piece.bytes as f64).min(MSS).min(room);
             if room < 1.0 {
                 path.window_limited = true;
@@ -268,7 +315,14 @@ impl Simulation {
             let sent = (bytes_now as u64).max(1);
             piece.bytes = piece.bytes.saturating_sub(sent);
             // The last part carries the piece's name: acked as a whole.
-            let part = Piece { seq: if piece.bytes == 0 { piece.seq } else { u64::MAX }, bytes: sent };
+            let part = Piece {
+                seq: if piece.bytes == 0 {
+                    piece.seq
+                } else {
+                    u64::MAX
+                },
+                bytes: sent,
+            };
             if piece.bytes == 0 {
                 path.unsent.pop_front();
             }
@@ -282,7 +336,8 @@ impl Simulation {
             path.slow_start = false;
             path.recovered_ms = now + path.link.rtt_ms.max(1);
         }
-        path.link_credit = (path.link_credit + path.link.rate / 1000.0).min(path.link.rate / 500.0 + MSS);
+        path.link_credit =
+            (path.link_credit + path.link.rate / 1000.0).min(path.link.rate / 500.0 + MSS);
         while let Some(part) = path.queued.front() {
             if path.link_credit < part.bytes as f64 {
                 break;
@@ -299,7 +354,9 @@ impl Simulation {
         let path = &mut self.paths[index];
         let mut fresh = 0;
         while path.flying.front().is_some_and(|(back, _)| *back <= now) {
-            let Some((_, part)) = path.flying.pop_front() else { break };
+            let Some((_, part)) = path.flying.pop_front() else {
+                break;
+            };
             fresh += part.bytes;
             if part.seq != u64::MAX {
                 self.outstanding.remove(&part.seq);
@@ -310,10 +367,16 @@ impl Simulation {
         }
         path.acked += fresh;
         path.backoff = 0;
+        let wanted = (2.0 * TRUESIZE * path.cwnd / MSS) as u64;
+        path.send_buffer = path.send_buffer.max(wanted.min(MAX_SEND_BUFFER));
         path.rto_ms = now + 200 + 2 * path.link.rtt_ms;
         if path.window_limited {
             path.window_limited = path.slow_start;
-            let growth = if path.slow_start { fresh as f64 } else { MSS * fresh as f64 / path.cwnd };
+            let growth = if path.slow_start {
+                fresh as f64
+            } else {
+                MSS * fresh as f64 / path.cwnd
+            };
             path.cwnd += growth;
         }
         // RTT_CB: once a round trip, and no more than once a millisecond.
@@ -339,12 +402,19 @@ impl Simulation {
         path.cwnd = 2.0 * MSS;
         // What is stuck is sent again on the others; this path keeps its copy.
         let stuck: Vec<Piece> = path.unsent.drain(..).collect();
-        let lost: Vec<u64> =
-            path.queued.iter().map(|part| part.seq).filter(|seq| *seq != u64::MAX).collect();
+        let lost: Vec<u64> = path
+            .queued
+            .iter()
+            .map(|part| part.seq)
+            .filter(|seq| *seq != u64::MAX)
+            .collect();
         let path_callback = path.backoff;
         self.reinject.extend(stuck);
-        self.reinject.extend(lost.into_iter().map(|seq| Piece { seq, bytes: BURST }));
-        self.controller.slots[index].timeouts.set(u64::from(path_callback));
+        self.reinject
+            .extend(lost.into_iter().map(|seq| Piece { seq, bytes: BURST }));
+        self.controller.slots[index]
+            .timeouts
+            .set(u64::from(path_callback));
         self.callback(index);
     }
 
@@ -365,6 +435,7 @@ impl Simulation {
             for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
                 slot.weight = path.link.weight;
             }
+            self.controller.send_buffer.set(self.send_buffer());
             self.controller.step(now_ns, elapsed_ns, self.spill);
         }
         let slot = &self.controller.slots[index];

@@ -1,0 +1,81 @@
+//! What one subflow is to be given: its share of its path's cap, and a queue.
+
+use super::tuning::*;
+use super::{Controller, Slot};
+
+/// What one subflow is to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `SO_MAX_PACING_RATE`, bytes per second.
+    pub cap: u32,
+    /// `TCP_NOTSENT_LOWAT`, bytes; 0: the kernel's default.
+    pub lowat: u32,
+}
+
+impl Limits {
+    /// A socket as the kernel made it.
+    pub const NONE: Self = Self {
+        cap: NO_CAP,
+        lowat: 0,
+    };
+}
+
+impl Controller {
+    /// Whether a path that carries is left. Not a matter for the next step: an
+    /// idle standby path may be all that there is, and brings about no step.
+    #[inline(always)]
+    fn has_weighted(&self) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| slot.open() && slot.is_weighted())
+    }
+
+    /// What a subflow of path `slot` is to be given, `queued` bytes of whose
+    /// data wait to be sent.
+    #[inline(always)]
+    pub fn limits(&self, slot: &Slot, queued: u64) -> Limits {
+        let path_cap = slot.cap.get() as u32;
+        let free = match path_cap {
+            HELD_OUT => !self.has_weighted(),
+            _ => self.tally.free.get() != 0,
+        };
+        if free || self.tally.open.get() < 2 {
+            return Limits::NONE;
+        }
+        let subflows = slot.subflows.get().max(1);
+        let lowat = lowat(slot, path_cap, self.tally.longest_us.get());
+        let cap = match path_cap {
+            NO_CAP | HELD_OUT => path_cap,
+            cap => {
+                let mut cap = (u64::from(cap) / subflows).max(MIN_CAP_BYTES_PER_SEC);
+                if queued > BASE_LOWAT + lowat {
+                    cap = cap.max((queued - lowat) * DRAIN);
+                }
+                cap.min(u64::from(NO_CAP)) as u32
+            }
+        };
+        Limits {
+            cap,
+            lowat: lowat as u32,
+        }
+    }
+}
+
+/// The scheduler sends nothing while its favourite's queue is full. With equal
+/// queues a path of a short round trip would always look emptier, so each may
+/// hold, beyond [`QUEUE_NS`] of its cap, what it lacks in round trip to the
+/// longest.
+#[inline(always)]
+fn lowat(slot: &Slot, path_cap: u32, longest_us: u64) -> u64 {
+    let gap_us = longest_us.saturating_sub(slot.srtt_us.get());
+    let known = if slot.rate == 0 { 1_000_000 } else { slot.rate };
+    let (rate, base) = match path_cap {
+        HELD_OUT | NO_CAP => (known, BASE_LOWAT),
+        cap => {
+            let cap = u64::from(cap);
+            let queue = cap / (NS_PER_SEC / QUEUE_NS);
+            (known.min(cap), queue.clamp(MIN_LOWAT, BASE_LOWAT))
+        }
+    };
+    (base + rate / 1000 * gap_us / 1000 * 3 / 2).min(MAX_LOWAT)
+}

@@ -1,0 +1,162 @@
+//! One path of one connection: what it did, what it is owed.
+
+use super::Tally;
+use super::tuning::*;
+use crate::word::Word;
+
+/// One path of one connection.
+///
+/// The atomics are written by the callbacks of any of the path's subflows, on
+/// any CPU; the rest only by the step, of which one runs at a time.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// Index of the path, plus one; 0: the slot is free.
+    pub path: Word,
+    /// Open subflows on this path.
+    pub subflows: Word,
+    /// Bytes acked, in total.
+    pub acked_bytes: Word,
+    /// When the last of them were acked.
+    pub progress_ns: Word,
+    /// Retransmission timeouts since.
+    pub timeouts: Word,
+    /// Smoothed round trip of the subflow that spoke last, microseconds.
+    pub srtt_us: Word,
+    /// What that subflow has not sent, bytes.
+    pub queued: Word,
+    /// The path's cap, bytes per second: [`HELD_OUT`], [`NO_CAP`] or between.
+    pub cap: Word,
+    /// 1 while the path makes no progress.
+    pub dead: Word,
+    /// What the last step made of it: [`Slot::DIED`], [`Slot::RETURNED`] or 0.
+    pub turned: Word,
+    /// Weight; set from `PATHS` before each step.
+    pub weight: u32,
+    /// 1 once the step has seen the slot.
+    pub(super) known: u32,
+    /// `acked_bytes` at the last step.
+    pub(super) counted_bytes: u64,
+    /// Smoothed rate, bytes per second.
+    pub rate: u64,
+    /// Bytes acked beyond the path's share.
+    pub excess_bytes: i64,
+}
+
+/// Which paths are weighed against each other in a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// No subflow, or no progress: neither counted nor capped.
+    Out,
+    /// Weight 0 while another path carries the connection.
+    Standby,
+    /// Takes part with this weight.
+    Active(u64),
+}
+
+impl Slot {
+    /// [`Slot::turned`]: the path stopped making progress.
+    pub const DIED: u64 = 1;
+    /// [`Slot::turned`]: it makes progress again.
+    pub const RETURNED: u64 = 2;
+
+    /// Whether the path is in use.
+    #[inline(always)]
+    pub fn open(&self) -> bool {
+        self.path.get() != 0 && self.subflows.get() != 0
+    }
+
+    /// A subflow of this path had `acked` more bytes acked (maybe none), and
+    /// has `queued` bytes that it has not sent.
+    #[inline(always)]
+    pub fn progress(&self, acked: u64, srtt_us: u64, queued: u64, now_ns: u64) {
+        if acked != 0 {
+            self.acked_bytes.add(acked);
+            self.progress_ns.set(now_ns);
+            self.timeouts.set(0);
+        }
+        if srtt_us != 0 {
+            self.srtt_us.set(srtt_us);
+        }
+        self.queued.set(queued);
+    }
+
+    /// Whether the path makes no progress, though it has something to send.
+    #[inline(always)]
+    pub(super) fn is_dead(&self, now_ns: u64) -> bool {
+        let timeouts = self.timeouts.get();
+        let idle_ns = now_ns.saturating_sub(self.progress_ns.get());
+        timeouts >= DEAD_TIMEOUTS || (timeouts != 0 && idle_ns > DEAD_NS)
+    }
+
+    #[inline(always)]
+    pub(super) fn fresh_bytes(&self) -> u64 {
+        self.acked_bytes.get().wrapping_sub(self.counted_bytes)
+    }
+
+    /// Whether the path carries all that it can: it has something to send, and
+    /// leaves room below its cap.
+    #[inline(always)]
+    pub(super) fn is_full(&self) -> bool {
+        self.queued.get() >= BASE_LOWAT / 2 && self.rate < self.cap.get() / 8 * 7
+    }
+
+    /// Whether the path has had nothing to carry, since `steered_ns`, for longer
+    /// than it takes to carry three chunks at the rate `fair`.
+    #[inline(always)]
+    pub(super) fn is_idle(&self, now_ns: u64, steered_ns: u64, fair: u64) -> bool {
+        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
+        let chunks_ns = 3 * CHUNK * NS_PER_SEC / fair.max(1);
+        let trips_ns = 4_000 * self.srtt_us.get();
+        let least_ns = chunks_ns.max(trips_ns).max(100_000_000);
+        self.timeouts.get() == 0 && quiet_ns > least_ns
+    }
+
+    /// Whether standby paths may rest: this one carries.
+    #[inline(always)]
+    pub(super) fn is_weighted(&self) -> bool {
+        self.weight != 0 && self.dead.get() == 0 && self.timeouts.get() < DEAD_TIMEOUTS
+    }
+
+    #[inline(always)]
+    pub(super) fn role(&self, tally: &Tally) -> Role {
+        if !self.open() || self.dead.get() != 0 {
+            Role::Out
+        } else if tally.weighted.get() == 0 {
+            Role::Active(1)
+        } else if self.weight == 0 {
+            Role::Standby
+        } else {
+            Role::Active(u64::from(self.weight))
+        }
+    }
+
+    /// Adds `gained` to the excess and returns the lead, in thousandths of a
+    /// horizon at the rate `fair` (of this path; `total` is all paths').
+    ///
+    /// A lead is forgotten beyond two horizons. A lag is remembered for longer:
+    /// what one light path lacks is what holds all the others back.
+    #[inline(always)]
+    pub(super) fn lead_permille(&mut self, gained: i64, fair: u64, total: u64) -> i64 {
+        let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
+        let longest_lag = 2 * horizon + (total / (NS_PER_SEC / TAU_NS)) as i64 / 2;
+        // Not `clamp`: it can panic, and the verifier refuses what can.
+        #[allow(clippy::manual_clamp, reason = "see above")]
+        let excess = (self.excess_bytes + gained)
+            .max(-longest_lag)
+            .min(2 * horizon);
+        self.excess_bytes = excess;
+        signed(excess, excess.unsigned_abs() * PERMILLE / horizon as u64)
+    }
+}
+
+/// `size` with the sign of `like`: eBPF has no signed division before its
+/// fourth version.
+#[inline(always)]
+pub(super) fn signed(like: i64, size: u64) -> i64 {
+    if like < 0 {
+        -(size as i64)
+    } else {
+        size as i64
+    }
+}
