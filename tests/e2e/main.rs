@@ -1,0 +1,29 @@
+//! End-to-end tests: one binary, a module per behaviour. They need root; one
+//! that cannot run here says why, and fails under `MPTCP_REQUIRE_ALL=1`.
+
+mod bad_input;
+mod cgroup;
+mod churn;
+mod endpoint;
+mod exact;
+mod failover;
+mod fallback;
+mod isolation;
+mod lab;
+mod lifecycle;
+mod links;
+mod observe;
+mod scheduler;
+mod support;
+mod weights;
+
+use std::time::Duration;
+
+/// Ample for a few round trips on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// A transfer of this length is stopped when the test has seen enough.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+/// Ample for what needs some seconds to settle.
+pub(crate) const SETTLE: Duration = Duration::from_secs(25);
+/// For a transfer that settles several times.
+pub(crate) const VERY_LONG: Duration = Duration::from_secs(120);

@@ -1,0 +1,166 @@
+//! Connections and subflows are seen, with their ids and addresses, at both
+//! ends.
+
+use anyhow::{Context, Result};
+use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
+use mptcp_lab::{Lab, kernel};
+use serde_json::{Value, json};
+
+use crate::SOON;
+use crate::support::{Watched, require_agent, scrape_until, two_paths, upload};
+
+const NO_ARGS: [&str; 0] = [];
+
+/// As the agent and `ip mptcp monitor` print it.
+fn hex(token: u32) -> Value {
+    json!(format!("{token:08x}"))
+}
+
+#[test]
+fn a_handshake_and_a_join_are_seen_at_both_ends() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let client = Watched::start(&net.client, &binary, &NO_ARGS)?;
+    let server = Watched::start(&net.server, &binary, &NO_ARGS)?;
+    let (sink, transfer) = upload(&net, 2)?;
+    let subflows = transfer.subflows()?;
+    let tokens = [
+        kernel::mptcp_info(transfer.socket())?.token,
+        sink.connection(0, SOON)?.mptcp_info()?.token,
+    ];
+    assert_ne!(tokens[0], tokens[1], "each end has its own token");
+
+    for (agent, side, token) in [
+        (&client, "client", tokens[0]),
+        (&server, "server", tokens[1]),
+    ] {
+        let at_client = side == "client";
+        for (name, index) in [("opened", 0), ("joined", 1)] {
+            let (here, there) = match (at_client, subflows[index]) {
+                (true, subflow) => (subflow.local, subflow.remote),
+                (false, subflow) => (subflow.remote, subflow.local),
+            };
+            // The client's endpoint has the id 1; where connections start is 0.
+            let ids = if at_client { (index, 0) } else { (0, index) };
+            let event = agent.event(
+                name,
+                &[
+                    ("side", json!(side)),
+                    ("path", json!(net.links[index].name)),
+                    ("local", json!(here.to_string())),
+                    ("remote", json!(there.to_string())),
+                    ("local_id", json!(ids.0)),
+                    ("remote_id", json!(ids.1)),
+                ],
+            )?;
+            // It may not be known yet when the first subflow opens.
+            if name == "joined" || event["token"] != Value::Null {
+                assert_eq!(event["token"], hex(token), "{side}: {event}");
+            }
+            assert_eq!(agent.events(name)?.len(), 1, "{side}: one {name}");
+        }
+    }
+
+    transfer.stop()?;
+    for (agent, token) in [(&client, tokens[0]), (&server, tokens[1])] {
+        agent.event("closed", &[("token", hex(token))])?;
+        let closed = agent.events("subflow_closed")?;
+        assert_eq!(closed.len(), 2, "{closed:#?}");
+        assert!(closed.iter().all(|event| event["token"] == hex(token)));
+        assert!(closed.iter().all(|event| event["reason"].is_string()));
+    }
+    Ok(())
+}
+
+#[test]
+fn connections_and_subflows_are_counted_by_side_and_kind() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let client = Watched::start(&net.client, &binary, &NO_ARGS)?;
+    let server = Watched::start(&net.server, &binary, &NO_ARGS)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    for (agent, side, other) in [(&client, "client", "server"), (&server, "server", "client")] {
+        let metrics = scrape_until(agent, "two subflows", |metrics| {
+            metrics.sum("mptcp_subflows", &[]) == 2.0
+        })?;
+        let value = |name: &str, labels: &[(&str, &str)]| metrics.value(name, labels);
+        let opened = "mptcp_connections_opened_total";
+        assert_eq!(value(opened, &[("side", side)]), Some(1.0));
+        assert_eq!(value(opened, &[("side", other)]), Some(0.0));
+        assert_eq!(value("mptcp_connections", &[]), Some(1.0));
+        for (path, kind, count) in [
+            ("p1", "initial", 1.0),
+            ("p1", "join", 0.0),
+            ("p2", "initial", 0.0),
+            ("p2", "join", 1.0),
+        ] {
+            let labels = [("path", path), ("kind", kind)];
+            assert_eq!(
+                value("mptcp_subflows_opened_total", &labels),
+                Some(count),
+                "{labels:?}"
+            );
+        }
+        for path in ["p1", "p2"] {
+            assert_eq!(value("mptcp_subflows", &[("path", path)]), Some(1.0));
+        }
+    }
+    transfer.stop()?;
+    for agent in [&client, &server] {
+        let metrics = scrape_until(agent, "no connection", |metrics| {
+            metrics.value("mptcp_connections", &[]) == Some(0.0)
+        })?;
+        assert_eq!(metrics.sum("mptcp_subflows", &[]), 0.0);
+        assert_eq!(
+            metrics.value("mptcp_connections_closed_total", &[]),
+            Some(1.0)
+        );
+        assert_eq!(metrics.sum("mptcp_subflows_closed_total", &[]), 2.0);
+        assert_eq!(metrics.sum("mptcp_connections_opened_total", &[]), 1.0);
+        assert_eq!(metrics.sum("mptcp_subflows_opened_total", &[]), 2.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_to_oneself_has_two_ends() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let host = lab.host("alone")?;
+    let agent = Watched::start(&host, &binary, &NO_ARGS)?;
+    let echo = Server::spawn(&host, ANY, Behaviour::Echo)?;
+    let to = echo.at("127.0.0.1".parse()?);
+    let ping = RequestResponse::new(1000, std::time::Duration::ZERO, 3);
+    let exchange = ping.start(&host, to)?;
+    exchange.wait_for_responses(3, SOON)?;
+    let metrics = scrape_until(&agent, "both ends", |metrics| {
+        metrics.value("mptcp_connections", &[]) == Some(2.0)
+    })?;
+    for side in ["client", "server"] {
+        let labels = [("side", side)];
+        assert_eq!(
+            metrics.value("mptcp_connections_opened_total", &labels),
+            Some(1.0)
+        );
+    }
+    let lo = [("path", "lo")];
+    assert_eq!(metrics.value("mptcp_subflows", &lo), Some(2.0));
+    assert_eq!(
+        metrics.value("mptcp_path_received_bytes_total", &lo),
+        Some(6000.0)
+    );
+    let opened = agent.events("opened")?;
+    let mut sides: Vec<&str> = opened
+        .iter()
+        .flat_map(|event| event["side"].as_str())
+        .collect();
+    sides.sort_unstable();
+    assert_eq!(sides, ["client", "server"]);
+    exchange.stop()?;
+    scrape_until(&agent, "no end", |metrics| {
+        metrics.value("mptcp_connections", &[]) == Some(0.0)
+    })?;
+    agent.stop().context("the agent")
+}

@@ -1,0 +1,13 @@
+//! The kernel's own word, to hold against what a tool reports: subflows of a
+//! socket ([`subflows`], [`mptcp_info`]), MIB counters and device bytes of a
+//! namespace ([`Host::netstat`], [`Host::device`]).
+
+mod counters;
+mod info;
+mod layout;
+
+pub use counters::{DeviceCounters, Netstat};
+pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
+
+#[cfg(doc)]
+use crate::Host;

@@ -1,0 +1,203 @@
+//! The lab: it owns its hosts and links, numbers them, and takes them down.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::host::Host;
+use crate::link::{DelayLink, Link, Path, ip_of};
+use crate::{namespace, require};
+
+/// The most subflows beside its first that a connection may have.
+const SUBFLOWS_MAX: u8 = 8;
+
+/// Hosts and the paths between them. When it is dropped, its namespaces lose
+/// their names and its delay links stop.
+///
+/// ```no_run
+/// # fn main() -> anyhow::Result<()> {
+/// use mptcp_lab::{Lab, Path};
+/// let lab = Lab::new()?;
+/// let (client, server) = (lab.host("client")?, lab.host("server")?);
+/// let wired = lab.path(&client, &server, Path::new("wired").rate_mbit(100.0))?;
+/// let lte = lab.path(&client, &server, Path::new("lte").rate_mbit(20.0).delay_ms(30.0))?;
+/// client.limits(2, 2)?;
+/// server.limits(2, 2)?;
+/// client.endpoint(lte.client_addr, &lte.name, "subflow")?;
+/// # drop(wired);
+/// // The same, in short:
+/// let paths = [Path::new("wired").rate_mbit(100.0), Path::new("lte").rate_mbit(20.0)];
+/// let net = lab.two_hosts(paths)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Lab {
+    hosts: Mutex<Vec<Host>>,
+    delay_links: Mutex<Vec<Arc<DelayLink>>>,
+    next_path: AtomicU8,
+}
+
+/// What [`Lab::two_hosts`] made.
+#[derive(Debug)]
+pub struct TwoHosts {
+    /// The host that connects, with an endpoint on each path but the first.
+    pub client: Host,
+    /// The host that listens.
+    pub server: Host,
+    /// In the order asked for.
+    pub links: Vec<Link>,
+}
+
+impl TwoHosts {
+    /// The server's address on the first path, where connections start.
+    pub fn server_addr(&self) -> IpAddr {
+        self.links[0].server_addr
+    }
+}
+
+/// What [`Lab::routed`] made: a server with one address behind a router to
+/// which the client has several uplinks.
+#[derive(Debug)]
+pub struct Routed {
+    /// The host with the uplinks.
+    pub client: Host,
+    /// The host between, which forwards.
+    pub router: Host,
+    /// The host with one address.
+    pub server: Host,
+    /// Client to router, in the order asked for; each `client_addr` leaves
+    /// through its own uplink, and answers come back the same way.
+    pub uplinks: Vec<Link>,
+    /// Router to server.
+    pub downlink: Link,
+}
+
+impl Routed {
+    /// The server's one address.
+    pub fn server_addr(&self) -> IpAddr {
+        self.downlink.server_addr
+    }
+}
+
+impl Lab {
+    /// An empty lab. Namespaces that a killed process left are removed, known
+    /// by the process id in their names.
+    pub fn new() -> Result<Self> {
+        require::lab().map_err(anyhow::Error::msg)?;
+        namespace::sweep();
+        Ok(Self {
+            hosts: Mutex::default(),
+            delay_links: Mutex::default(),
+            next_path: AtomicU8::new(1),
+        })
+    }
+
+    /// A new host, whose namespace is `mptcp-<pid>-<n>-<label>`.
+    pub fn host(&self, label: &str) -> Result<Host> {
+        let host = Host::create(label).with_context(|| format!("make the host {label}"))?;
+        lock(&self.hosts).push(host.clone());
+        Ok(host)
+    }
+
+    /// A new path: one link in a subnet of its own, with one address on each
+    /// end. What the client sends from its address on this path leaves through
+    /// this path, whatever the destination; so a subflow's path is given by
+    /// the client's address, in both directions.
+    pub fn path(&self, client: &Host, server: &Host, path: Path) -> Result<Link> {
+        let number = self.next_path.fetch_add(1, Ordering::Relaxed);
+        let name = path.name.clone();
+        let link = Link::create(client, server, path, number)
+            .with_context(|| format!("make the path {name}"))?;
+        lock(&self.delay_links).extend(link.delay_link());
+        Ok(link)
+    }
+
+    /// A client and a server with these paths (at least one). The client joins
+    /// from every path of the first one's address family; for the other
+    /// family's the server's addresses need endpoints with the flag `signal`,
+    /// and the client's socket must be AF_INET6.
+    pub fn two_hosts(&self, paths: impl IntoIterator<Item = Path>) -> Result<TwoHosts> {
+        let (client, server) = (self.host("client")?, self.host("server")?);
+        let links: Vec<Link> = paths
+            .into_iter()
+            .map(|path| self.path(&client, &server, path))
+            .collect::<Result<_>>()?;
+        ensure!(!links.is_empty(), "two hosts without a path");
+        join_from_all(&client, &server, &links)?;
+        Ok(TwoHosts {
+            client,
+            server,
+            links,
+        })
+    }
+
+    /// Client, router and server, of which the client joins from every uplink: `uplinks` from client to router, `downlink`
+    /// from router to server, all of one address family.
+    pub fn routed(
+        &self,
+        uplinks: impl IntoIterator<Item = Path>,
+        downlink: Path,
+    ) -> Result<Routed> {
+        let (client, router) = (self.host("client")?, self.host("router")?);
+        let server = self.host("server")?;
+        router.sysctl("net.ipv4.conf.all.forwarding", "1")?;
+        router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        let uplinks = uplinks
+            .into_iter()
+            .map(|path| self.path(&client, &router, path))
+            .collect::<Result<Vec<_>>>()?;
+        let downlink = self.path(&router, &server, downlink)?;
+        // A socket that is not bound starts on the first uplink.
+        if let Some(first) = uplinks.first() {
+            let gateway = first.server_addr;
+            let ip = ip_of(gateway);
+            client.run(&format!(
+                "{ip} route add default via {gateway} dev {}",
+                first.name
+            ))?;
+        }
+        let gateway = downlink.client_addr;
+        let ip = ip_of(gateway);
+        server.run(&format!(
+            "{ip} route add default via {gateway} dev {}",
+            downlink.name
+        ))?;
+        join_from_all(&client, &server, &uplinks)?;
+        Ok(Routed {
+            client,
+            router,
+            server,
+            uplinks,
+            downlink,
+        })
+    }
+}
+
+/// Room for as many subflows as the kernel has, and an endpoint on each link
+/// but the first.
+fn join_from_all(client: &Host, server: &Host, links: &[Link]) -> Result<()> {
+    for host in [client, server] {
+        host.limits(SUBFLOWS_MAX, SUBFLOWS_MAX)?;
+    }
+    for link in links.iter().skip(1) {
+        client.endpoint(link.client_addr, &link.name, "subflow")?;
+    }
+    Ok(())
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for link in lock(&self.delay_links).drain(..) {
+            link.stop();
+        }
+        for host in lock(&self.hosts).drain(..) {
+            host.remove();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

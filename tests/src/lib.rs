@@ -1,0 +1,35 @@
+//! The lab: hosts in network namespaces, paths between them, and the traffic
+//! that runs over them, for tests, demonstrations and measurements.
+//!
+//! ```text
+//!   Lab -- owns --> Host (a network namespace)       link::Link (one path)
+//!                    |                                 |
+//!                    | in_ns, run, spawn, endpoint     | set_rate, set_loss, blackhole, down
+//!                    v                                 v
+//!   traffic: Server, Bulk, RequestResponse     kernel: subflows, MIB counters, device bytes
+//!   agent: Agent -- scrape --> metrics         share: bytes by path, windows, bounds
+//! ```
+//!
+//! Everything is a value that cleans up when it is dropped, also on a panic
+//! and on Ctrl-C ([`cleanup`]). Nothing outside of the namespaces that a lab
+//! makes is changed. Needs root; [`mod@require`] says what else.
+
+pub mod agent;
+pub mod cleanup;
+mod host;
+pub mod kernel;
+mod lab;
+pub mod link;
+pub mod metrics;
+mod namespace;
+mod process;
+pub mod require;
+pub mod share;
+pub mod traffic;
+pub mod wait;
+
+pub use agent::Agent;
+pub use host::Host;
+pub use lab::{Lab, Routed, TwoHosts};
+pub use link::{Direction, Family, Link, Path};
+pub use process::Process;

@@ -1,0 +1,175 @@
+//! What a path should be like.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+/// The longest name that a Linux device can have.
+const NAME_MAX: usize = 15;
+/// The least queue, in packets of MTU size.
+const QUEUE_MIN_PACKETS: u64 = 10;
+/// The queue of a path with less than this round-trip time.
+const QUEUE_DEFAULT: Duration = Duration::from_millis(50);
+
+/// A veth link's rate counts the Ethernet header too.
+const ETHERNET_HEADER: u32 = 14;
+/// TCP's header with timestamps, and MPTCP's DSS option (RFC 8684, 3.3) with
+/// a mapping and an acknowledgement of 64 bits each.
+const TCP_HEADER: u32 = 32 + 28;
+
+/// The family of a path's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `10.77.<n>.1` (client) and `10.77.<n>.2` (server), in a /24.
+    V4,
+    /// `fd77:0:0:<n>::1` and `fd77:0:0:<n>::2`, in a /64.
+    V6,
+}
+
+impl Family {
+    /// The addresses (client, server) of path number `number`.
+    pub(crate) fn addresses(self, number: u8) -> (IpAddr, IpAddr) {
+        let end = |host: u8| -> IpAddr {
+            match self {
+                Self::V4 => Ipv4Addr::new(10, 77, number, host).into(),
+                Self::V6 => Ipv6Addr::new(0xfd77, 0, 0, number.into(), 0, 0, 0, host.into()).into(),
+            }
+        };
+        (end(1), end(2))
+    }
+
+    fn ip_header(self) -> u32 {
+        match self {
+            Self::V4 => 20,
+            Self::V6 => 40,
+        }
+    }
+
+    pub(crate) fn prefix_len(self) -> u8 {
+        match self {
+            Self::V4 => 24,
+            Self::V6 => 64,
+        }
+    }
+}
+
+/// A path to be made by [`Lab::path`](crate::Lab::path). As given by
+/// [`Path::new`]: IPv4, MTU 1500, no delay, no limit of rate.
+#[derive(Debug, Clone)]
+pub struct Path {
+    pub(crate) name: String,
+    pub(crate) family: Family,
+    pub(crate) mtu: u32,
+    /// One way.
+    pub(crate) delay: Duration,
+    pub(crate) rate_mbit: Option<f64>,
+    pub(crate) queue: Option<Duration>,
+    pub(crate) gso: bool,
+}
+
+impl Path {
+    /// A path whose devices are called `name` (at most 15 bytes) on both hosts.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            family: Family::V4,
+            mtu: 1500,
+            delay: Duration::ZERO,
+            rate_mbit: None,
+            queue: None,
+            gso: true,
+        }
+    }
+
+    /// The rate in each direction, in Mbit/s of IP packets (delay links) or of
+    /// Ethernet frames without their check sum (veth links).
+    #[must_use]
+    pub fn rate_mbit(mut self, rate_mbit: f64) -> Self {
+        self.rate_mbit = Some(rate_mbit);
+        self
+    }
+
+    /// The delay in each direction, in milliseconds: the round-trip time of an
+    /// idle path is twice that.
+    #[must_use]
+    pub fn delay_ms(mut self, delay_ms: f64) -> Self {
+        self.delay = Duration::from_secs_f64(delay_ms / 1e3);
+        self
+    }
+
+    /// The family of the addresses.
+    #[must_use]
+    pub fn family(mut self, family: Family) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// The MTU in bytes.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
+    /// How much the queue ahead of the bottleneck holds, in milliseconds at
+    /// the path's rate. Without this: 50 ms or the round-trip time, whichever
+    /// is more; and never less than ten packets.
+    #[must_use]
+    pub fn queue_ms(mut self, queue_ms: f64) -> Self {
+        self.queue = Some(Duration::from_secs_f64(queue_ms / 1e3));
+        self
+    }
+
+    /// Makes a veth link carry packets of MTU size, at a cost of CPU time. (A
+    /// delay link always does.)
+    #[must_use]
+    pub fn no_gso(mut self) -> Self {
+        self.gso = false;
+        self
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The most payload of TCP that the rate leaves room for, in Mbit/s, in
+    /// full segments; `None` without a rate.
+    pub fn goodput_mbit(&self) -> Option<f64> {
+        let payload = self.mtu - self.family.ip_header() - TCP_HEADER;
+        let is_veth = self.delay.is_zero();
+        let counted = self.mtu + if is_veth { ETHERNET_HEADER } else { 0 };
+        self.rate_mbit
+            .map(|rate| rate * f64::from(payload) / f64::from(counted))
+    }
+
+    /// The queue's size in bytes at a rate in bits per second.
+    pub(crate) fn queue_bytes(&self, rate_bits_per_sec: u64) -> u64 {
+        let queue = self.queue.unwrap_or(QUEUE_DEFAULT.max(self.delay * 2));
+        let bytes = queue.as_secs_f64() * rate_bits_per_sec as f64 / 8.0;
+        (bytes as u64).max(QUEUE_MIN_PACKETS * u64::from(self.mtu))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure!(
+            (1..=NAME_MAX).contains(&self.name.len()) && !self.name.contains(char::is_whitespace),
+            "a device cannot be called {:?}",
+            self.name
+        );
+        ensure!(
+            self.rate_mbit.is_none_or(|rate| rate > 0.0),
+            "the rate is not positive"
+        );
+        ensure!(
+            self.family == Family::V4 || self.mtu >= 1280,
+            "IPv6 needs an MTU of 1280"
+        );
+        Ok(())
+    }
+}
+
+/// Bits per second of a rate in Mbit/s.
+pub(crate) fn bits_per_sec(rate_mbit: f64) -> u64 {
+    (rate_mbit * 1e6) as u64
+}

@@ -1,0 +1,129 @@
+//! Metrics in Prometheus' text format, as far as the agent's need it.
+
+use anyhow::{Context, Result};
+
+/// One scrape.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// In the order in which they came.
+    pub samples: Vec<Sample>,
+}
+
+/// One line of a scrape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The metric's name, or a histogram's with `_bucket`, `_sum`, `_count`.
+    pub name: String,
+    /// Names and values.
+    pub labels: Vec<(String, String)>,
+    /// What is measured.
+    pub value: f64,
+}
+
+impl Metrics {
+    /// Parses a scrape.
+    pub fn parse(text: &str) -> Result<Self> {
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let samples = lines.map(|line| {
+            Sample::parse(line).with_context(|| format!("no sample of a metric: {line:?}"))
+        });
+        Ok(Self {
+            samples: samples.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The samples of a metric that have all these labels, and maybe others.
+    pub fn select<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a [(&str, &str)],
+    ) -> impl Iterator<Item = &'a Sample> {
+        self.samples.iter().filter(move |sample| {
+            let has = |&(name, value): &(&str, &str)| sample.label(name) == Some(value);
+            sample.name == name && labels.iter().all(has)
+        })
+    }
+
+    /// The value of the first sample that [`Metrics::select`] gives.
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        self.select(name, labels).next().map(|sample| sample.value)
+    }
+
+    /// The sum over the samples that [`Metrics::select`] gives; 0 for none.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.select(name, labels).map(|sample| sample.value).sum()
+    }
+}
+
+impl Sample {
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let found = self.labels.iter().find(|(label, _)| label == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// `name{label="value",...} value`.
+    fn parse(line: &str) -> Option<Self> {
+        let end = line.find(['{', ' '])?;
+        let (name, mut rest) = line.split_at(end);
+        let mut labels = Vec::new();
+        if let Some(inside) = rest.strip_prefix('{') {
+            rest = inside;
+            while !rest.starts_with('}') {
+                let (label, value) = rest.split_once("=\"")?;
+                let (value, after) = unescape(value)?;
+                labels.push((label.trim_start_matches(',').to_owned(), value));
+                rest = after;
+            }
+            rest = &rest[1..];
+        }
+        Some(Self {
+            name: name.to_owned(),
+            labels,
+            // Rust reads Prometheus' +Inf and NaN as well.
+            value: rest.split_whitespace().next()?.parse().ok()?,
+        })
+    }
+}
+
+/// A label's value up to its closing quote, and what follows that.
+fn unescape(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(match chars.next()?.1 {
+                'n' => '\n',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_with_and_without_labels() -> Result<()> {
+        let text = "# HELP a b\n# TYPE a counter\na 1\nb{path=\"p1\",state=\"x, \\\"y}\"} 2.5\n\
+                    b{path=\"p2\",state=\"z\"} 1e3\nc_bucket{le=\"+Inf\"} +Inf\n";
+        let metrics = Metrics::parse(text)?;
+        assert_eq!(metrics.value("a", &[]), Some(1.0));
+        assert_eq!(metrics.value("b", &[("path", "p2")]), Some(1000.0));
+        assert_eq!(metrics.value("b", &[("path", "p3")]), None);
+        assert_eq!(metrics.sum("b", &[]), 1002.5);
+        let first = metrics.select("b", &[]).next().context("b")?;
+        assert_eq!(first.label("state"), Some("x, \"y}"));
+        assert_eq!(metrics.value("c_bucket", &[]), Some(f64::INFINITY));
+        for wrong in ["a", "a{b=\"c} 1", "a{b} 1", "a one"] {
+            assert!(Metrics::parse(wrong).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
+}

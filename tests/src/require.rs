@@ -1,0 +1,111 @@
+//! What a test needs of the machine. A test that cannot run says so on the
+//! real standard error (past the test harness's capture) and returns; with
+//! `MPTCP_REQUIRE_ALL=1` in the environment it fails instead.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::process;
+
+/// Returns from the test, loudly, unless the condition holds:
+/// `require!(require::tun(), "delay links need /dev/net/tun")`. For tests that
+/// return `()` or a `Result<(), _>`.
+#[macro_export]
+macro_rules! require {
+    ($condition:expr, $($why:tt)+) => {
+        if !$condition {
+            $crate::require::skip(module_path!(), line!(), &format!($($why)+));
+            return $crate::require::Skipped::skipped();
+        }
+    };
+}
+
+/// Returns from the test, loudly, unless this machine can run a [`Lab`](crate::Lab)
+/// with any kind of path.
+#[macro_export]
+macro_rules! require_lab {
+    () => {
+        if let Err(why) = $crate::require::lab() {
+            $crate::require::skip(module_path!(), line!(), &why);
+            return $crate::require::Skipped::skipped();
+        }
+    };
+}
+
+/// What a skipped test returns.
+pub trait Skipped {
+    /// The value of a test that had nothing to complain about.
+    fn skipped() -> Self;
+}
+
+impl Skipped for () {
+    fn skipped() -> Self {}
+}
+
+impl<E> Skipped for Result<(), E> {
+    fn skipped() -> Self {
+        Ok(())
+    }
+}
+
+/// Says why a test does not run, or fails it under `MPTCP_REQUIRE_ALL=1`.
+///
+/// # Panics
+/// If `MPTCP_REQUIRE_ALL` is `1`.
+pub fn skip(module: &str, line: u32, why: &str) {
+    let everything = std::env::var("MPTCP_REQUIRE_ALL").is_ok_and(|value| value == "1");
+    assert!(
+        !everything,
+        "MPTCP_REQUIRE_ALL=1, but {module} (line {line}) cannot run: {why}"
+    );
+    // Not eprintln!: the harness swallows that of a test that passes.
+    let _ = writeln!(
+        std::io::stderr(),
+        "\n*** SKIPPED: {module} (line {line}): {why}\n"
+    );
+}
+
+/// What is missing for a lab, if anything.
+pub fn lab() -> Result<(), String> {
+    if !root() {
+        return Err("needs root".to_owned());
+    }
+    if !mptcp() {
+        return Err("needs a kernel with MPTCP (net.mptcp.enabled)".to_owned());
+    }
+    if !tun() {
+        return Err("needs /dev/net/tun for paths with a delay".to_owned());
+    }
+    match ["ip", "tc", "nft"].iter().find(|name| !tool(name)) {
+        Some(name) => Err(format!("needs the program `{name}`")),
+        None => Ok(()),
+    }
+}
+
+/// Whether this process is root.
+pub fn root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether the kernel has MPTCP.
+pub fn mptcp() -> bool {
+    Path::new("/proc/sys/net/mptcp/enabled").exists()
+}
+
+/// Whether TUN devices can be made.
+pub fn tun() -> bool {
+    Path::new("/dev/net/tun").exists()
+}
+
+/// Whether the program `name` can be started.
+pub fn tool(name: &str) -> bool {
+    let version = if name == "nft" { "--version" } else { "-V" };
+    let mut command = process::command(name);
+    command
+        .arg(version)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok()
+}

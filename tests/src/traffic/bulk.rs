@@ -1,0 +1,323 @@
+//! A bulk transfer, up (to a [`Behaviour::Sink`]) or down (from a
+//! [`Behaviour::Source`]).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use socket2::Socket;
+
+use super::socket::{self, Io, Pacer, Protocol, Sockets};
+use crate::host::Host;
+use crate::kernel::{self, SubflowInfo};
+use crate::link::Direction;
+use crate::wait;
+
+#[cfg(doc)]
+use super::Behaviour;
+
+/// Bytes moved by one call.
+const BUFFER: usize = 128 * 1024;
+/// How long a connect may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How much longer than asked a transfer may take, connection's end included.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The most time that a transfer by bytes may take, unless told otherwise.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A transfer to be.
+#[derive(Debug, Clone)]
+pub struct Bulk {
+    direction: Direction,
+    bytes: u64,
+    duration: Option<Duration>,
+    limit: Duration,
+    rate_mbit: Option<f64>,
+    sockets: Sockets,
+}
+
+/// A transfer under way; its drop stops it.
+#[derive(Debug)]
+pub struct Transfer {
+    socket: Arc<Socket>,
+    progress: Arc<Progress>,
+    thread: Option<JoinHandle<Result<Report>>>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    bytes: AtomicU64,
+    stop: AtomicBool,
+    /// Nobody waits for the end any more.
+    abandoned: AtomicBool,
+}
+
+/// A transfer that has ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Payload moved by the application.
+    pub bytes: u64,
+    /// From connected to the last byte (up: to the peer's end of stream, which
+    /// follows its last byte).
+    pub elapsed: Duration,
+    /// Whether an upload was confirmed by the peer's end of stream.
+    pub confirmed: bool,
+    /// The subflows just before the end, on the client's side.
+    pub subflows: Vec<SubflowInfo>,
+}
+
+impl Report {
+    /// Goodput in Mbit/s.
+    pub fn rate_mbit(&self) -> f64 {
+        self.bytes as f64 * 8e-6 / self.elapsed.as_secs_f64()
+    }
+}
+
+impl Bulk {
+    /// Sends for a time.
+    pub fn upload_for(duration: Duration) -> Self {
+        Self::new(Direction::Up, u64::MAX, Some(duration))
+    }
+
+    /// Sends so many bytes.
+    pub fn upload_bytes(bytes: u64) -> Self {
+        Self::new(Direction::Up, bytes, None)
+    }
+
+    /// Receives for a time.
+    pub fn download_for(duration: Duration) -> Self {
+        Self::new(Direction::Down, u64::MAX, Some(duration))
+    }
+
+    /// Receives at least so many bytes.
+    pub fn download_bytes(bytes: u64) -> Self {
+        Self::new(Direction::Down, bytes, None)
+    }
+
+    fn new(direction: Direction, bytes: u64, duration: Option<Duration>) -> Self {
+        let limit = duration.map_or(LIMIT, |duration| duration + PATIENCE);
+        Self {
+            direction,
+            bytes,
+            duration,
+            limit,
+            rate_mbit: None,
+            sockets: Sockets::default(),
+        }
+    }
+
+    /// The rate at which the application sends, in Mbit/s. (That of a download
+    /// is the server's: [`Behaviour::Source`].)
+    #[must_use]
+    pub fn rate_mbit(mut self, rate_mbit: f64) -> Self {
+        self.rate_mbit = Some(rate_mbit);
+        self
+    }
+
+    /// The most time that the transfer may take; it is an error to take more.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// How the client's socket is made.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Sockets) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// The congestion control: `"cubic"`, `"reno"` or `"bbr"`.
+    #[must_use]
+    pub fn congestion(mut self, name: &str) -> Self {
+        self.sockets.congestion = Some(name.to_owned());
+        self
+    }
+
+    /// Plain TCP instead of MPTCP.
+    #[must_use]
+    pub fn tcp(mut self) -> Self {
+        self.sockets.protocol = Protocol::Tcp;
+        self
+    }
+
+    /// An AF_INET6 socket whatever the server's address: such a connection may
+    /// have subflows of both families.
+    #[must_use]
+    pub fn dual_stack(mut self) -> Self {
+        self.sockets.dual_stack = true;
+        self
+    }
+
+    /// Connects from `host` to `server` and starts.
+    pub fn start(&self, host: &Host, server: SocketAddr) -> Result<Transfer> {
+        let socket = Arc::new(self.sockets.connect(host, server, CONNECT)?);
+        let progress = Arc::new(Progress::default());
+        let (bulk, of_thread) = (self.clone(), (Arc::clone(&socket), Arc::clone(&progress)));
+        let thread = std::thread::spawn(move || bulk.run(&of_thread.0, &of_thread.1));
+        Ok(Transfer {
+            socket,
+            progress,
+            thread: Some(thread),
+        })
+    }
+
+    /// Connects, transfers and waits for the end.
+    pub fn run_to_end(&self, host: &Host, server: SocketAddr) -> Result<Report> {
+        self.start(host, server)?.finish()
+    }
+
+    fn run(&self, socket: &Socket, progress: &Progress) -> Result<Report> {
+        let start = Instant::now();
+        let hard_end = start + self.limit;
+        let end = self.duration.map_or(hard_end, |duration| start + duration);
+        let mut confirmed = false;
+        let subflows;
+        if self.direction == Direction::Up {
+            self.send(socket, progress, end)?;
+            socket.shutdown(std::net::Shutdown::Write)?;
+            confirmed = wait_for_end(socket, &progress.abandoned, hard_end)?;
+            // A closed subflow keeps its counters until the socket is closed.
+            subflows = kernel::subflows(socket).unwrap_or_default();
+        } else {
+            self.receive(socket, progress, end)?;
+            subflows = kernel::subflows(socket).unwrap_or_default();
+            socket.shutdown(std::net::Shutdown::Both)?;
+        }
+        let bytes = progress.bytes.load(Relaxed);
+        let whole = self.duration.is_some() || bytes >= self.bytes || progress.stopped();
+        ensure!(
+            whole,
+            "only {bytes} of {} bytes within {:?}",
+            self.bytes,
+            self.limit
+        );
+        Ok(Report {
+            bytes,
+            elapsed: start.elapsed(),
+            confirmed,
+            subflows,
+        })
+    }
+
+    fn send(&self, socket: &Socket, progress: &Progress, end: Instant) -> Result<()> {
+        let buffer = vec![0; BUFFER];
+        let mut pacer = self.rate_mbit.map(Pacer::new);
+        let mut left = self.bytes;
+        while left > 0 && !progress.stopped() && Instant::now() < end {
+            let chunk = pacer.as_ref().map_or(BUFFER, Pacer::chunk).min(BUFFER) as u64;
+            let chunk = chunk.min(left) as usize;
+            if let Some(pacer) = &mut pacer {
+                pacer.pace(chunk);
+            }
+            match socket::write(socket, &buffer[..chunk])? {
+                Io::Moved(count) => left -= progress.moved(count),
+                Io::Idle => {}
+                Io::Closed => anyhow::bail!("the server has closed"),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&self, socket: &Socket, progress: &Progress, end: Instant) -> Result<()> {
+        let stop = || progress.stopped() || Instant::now() >= end;
+        ensure!(
+            socket::write_all(socket, b"?", stop)?,
+            "the request could not be sent"
+        );
+        let mut buffer = vec![0; BUFFER];
+        let mut left = self.bytes;
+        while left > 0 && !stop() {
+            match socket::read(socket, &mut buffer)? {
+                Io::Moved(count) => left = left.saturating_sub(progress.moved(count)),
+                Io::Idle => {}
+                Io::Closed => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    fn moved(&self, count: usize) -> u64 {
+        self.bytes.fetch_add(count as u64, Relaxed);
+        count as u64
+    }
+}
+
+impl Transfer {
+    /// Bytes that the application has moved so far.
+    pub fn bytes(&self) -> u64 {
+        self.progress.bytes.load(Relaxed)
+    }
+
+    /// The connection's socket, to ask the kernel of it.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The subflows now, on the client's side.
+    pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
+        kernel::subflows(&self.socket)
+    }
+
+    /// Waits until the connection has at least `count` established subflows,
+    /// its first included, and gives them.
+    pub fn wait_for_subflows(&self, count: usize, within: Duration) -> Result<Vec<SubflowInfo>> {
+        super::wait_for_subflows(&self.socket, count, within)
+    }
+
+    /// Waits until the application has moved `bytes` more.
+    pub fn wait_for_progress(&self, bytes: u64, within: Duration) -> Result<()> {
+        let goal = self.bytes() + bytes;
+        wait::try_until("progress of a transfer", within, || match self.bytes() {
+            now if now >= goal => Ok(()),
+            now => Err((now, goal)),
+        })
+    }
+
+    /// Stops sending or receiving now and waits for the end.
+    pub fn stop(self) -> Result<Report> {
+        self.progress.stop.store(true, Relaxed);
+        self.finish()
+    }
+
+    /// Waits for the end, which comes by itself (see [`Bulk::limit`]).
+    pub fn finish(mut self) -> Result<Report> {
+        let thread = self.thread.take().context("finished before")?;
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.progress.stop.store(true, Relaxed);
+        self.progress.abandoned.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its result has no taker; it ends within a tick.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads until the peer's end of stream; `false` if it did not come in time.
+fn wait_for_end(socket: &Socket, abandoned: &AtomicBool, deadline: Instant) -> Result<bool> {
+    let deadline = deadline.min(Instant::now() + PATIENCE);
+    let mut buffer = [0; 256];
+    while Instant::now() < deadline && !abandoned.load(Relaxed) {
+        if socket::read(socket, &mut buffer)? == Io::Closed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

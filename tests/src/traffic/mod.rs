@@ -1,0 +1,52 @@
+//! Traffic for the lab: servers, bulk transfers and requests, over MPTCP or
+//! plain TCP. Everything is bounded in time, can be stopped, and counts as it
+//! goes.
+
+mod bulk;
+mod request;
+mod server;
+mod socket;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Result;
+use socket2::Socket;
+
+use crate::kernel::{self, SubflowInfo};
+use crate::wait;
+
+pub use bulk::{Bulk, Report, Transfer};
+pub use request::{Exchange, Latencies, RequestResponse};
+pub use server::{Behaviour, Connection, Server, ServerConfig};
+pub use socket::{Protocol, Sockets};
+
+/// Any IPv4 address, and a port that the kernel chooses.
+pub const ANY_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Any address of both families (the socket is AF_INET6), and a port that the
+/// kernel chooses.
+pub const ANY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+/// Waits until a connection has at least `count` established subflows, its
+/// first included, and gives them. (Joins need data to have been acknowledged.)
+pub fn wait_for_subflows(
+    socket: &Socket,
+    count: usize,
+    within: Duration,
+) -> Result<Vec<SubflowInfo>> {
+    wait::try_until(
+        &format!("{count} subflows"),
+        within,
+        || match kernel::subflows(socket) {
+            Ok(mut subflows) => {
+                subflows.retain(|subflow| subflow.established);
+                if subflows.len() >= count {
+                    Ok(subflows)
+                } else {
+                    Err(Ok(subflows))
+                }
+            }
+            Err(error) => Err(Err(error)),
+        },
+    )
+}

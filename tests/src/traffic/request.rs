@@ -1,0 +1,246 @@
+//! Requests and responses, one at a time, to a [`Behaviour::Echo`] server, and
+//! how long they take.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use socket2::Socket;
+
+use super::socket::{self, Io, Sockets};
+use crate::host::Host;
+use crate::kernel::{self, SubflowInfo};
+use crate::wait;
+
+#[cfg(doc)]
+use super::Behaviour;
+
+/// How long a connect may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// An exchange to be.
+#[derive(Debug, Clone)]
+pub struct RequestResponse {
+    /// Bytes of a request, and of its response.
+    pub size: usize,
+    /// From the start of a request to the start of the next; a request that
+    /// takes longer is followed by the next one at once.
+    pub interval: Duration,
+    /// How many requests.
+    pub count: usize,
+    /// The most time that a response may take; it is an error to take more.
+    pub limit: Duration,
+    /// How the client's socket is made.
+    pub sockets: Sockets,
+}
+
+/// An exchange under way; its drop stops it.
+#[derive(Debug)]
+pub struct Exchange {
+    socket: Arc<Socket>,
+    progress: Arc<Progress>,
+    thread: Option<JoinHandle<Result<Latencies>>>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    responses: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// How long the responses took, from before the request was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latencies {
+    /// In the order of the requests.
+    pub samples: Vec<Duration>,
+    sorted: Vec<Duration>,
+}
+
+impl Latencies {
+    /// Of these samples.
+    pub fn new(samples: Vec<Duration>) -> Self {
+        let mut sorted = samples.clone();
+        sorted.sort_unstable();
+        Self { samples, sorted }
+    }
+
+    /// The least value that at least `percent` of the samples do not exceed
+    /// (nearest rank); zero without samples.
+    pub fn percentile(&self, percent: f64) -> Duration {
+        // 99.9 is no binary fraction: what its rounding adds is not a rank.
+        let exact = percent * self.sorted.len() as f64 / 100.0;
+        let rank = (exact - 1e-6).ceil() as usize;
+        self.sorted
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The median.
+    pub fn p50(&self) -> Duration {
+        self.percentile(50.0)
+    }
+
+    /// The 99th percentile.
+    pub fn p99(&self) -> Duration {
+        self.percentile(99.0)
+    }
+
+    /// The 99.9th percentile.
+    pub fn p999(&self) -> Duration {
+        self.percentile(99.9)
+    }
+
+    /// The worst.
+    pub fn max(&self) -> Duration {
+        self.percentile(100.0)
+    }
+}
+
+impl RequestResponse {
+    /// `count` requests of `size` bytes every `interval`, each answered within
+    /// 30 s, over MPTCP.
+    pub fn new(size: usize, interval: Duration, count: usize) -> Self {
+        let limit = Duration::from_secs(30);
+        Self {
+            size,
+            interval,
+            count,
+            limit,
+            sockets: Sockets::default(),
+        }
+    }
+
+    /// Connects from `host` to `server` and starts.
+    pub fn start(&self, host: &Host, server: SocketAddr) -> Result<Exchange> {
+        ensure!(self.size > 0, "a request has at least one byte");
+        let socket = Arc::new(self.sockets.connect(host, server, CONNECT)?);
+        let progress = Arc::new(Progress::default());
+        let (this, of_thread) = (self.clone(), (Arc::clone(&socket), Arc::clone(&progress)));
+        let thread = std::thread::spawn(move || this.run(&of_thread.0, &of_thread.1));
+        Ok(Exchange {
+            socket,
+            progress,
+            thread: Some(thread),
+        })
+    }
+
+    /// Connects, exchanges and waits for the end.
+    pub fn run_to_end(&self, host: &Host, server: SocketAddr) -> Result<Latencies> {
+        self.start(host, server)?.finish()
+    }
+
+    fn run(&self, socket: &Socket, progress: &Progress) -> Result<Latencies> {
+        let request = vec![b'.'; self.size];
+        let mut response = vec![0; self.size];
+        let mut samples = Vec::with_capacity(self.count);
+        let mut next = Instant::now();
+        while samples.len() < self.count && !progress.stop.load(Relaxed) {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            let start = Instant::now();
+            next = (next + self.interval).max(start);
+            let done = || progress.stop.load(Relaxed) || start.elapsed() > self.limit;
+            let mut whole = socket::write_all(socket, &request, done)?;
+            let mut left = self.size;
+            while whole && left > 0 {
+                match socket::read(socket, &mut response[..left])? {
+                    Io::Moved(count) => left -= count,
+                    Io::Idle => whole = !done(),
+                    Io::Closed => anyhow::bail!("the server has closed"),
+                }
+            }
+            if !whole {
+                let number = samples.len();
+                ensure!(
+                    progress.stop.load(Relaxed),
+                    "no response {number} in {:?}",
+                    self.limit
+                );
+                break;
+            }
+            samples.push(start.elapsed());
+            progress.responses.fetch_add(1, Relaxed);
+        }
+        Ok(Latencies::new(samples))
+    }
+}
+
+impl Exchange {
+    /// Responses so far.
+    pub fn responses(&self) -> u64 {
+        self.progress.responses.load(Relaxed)
+    }
+
+    /// The connection's socket, to ask the kernel of it.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The subflows now, on the client's side.
+    pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
+        kernel::subflows(&self.socket)
+    }
+
+    /// Waits until the connection has at least `count` established subflows,
+    /// its first included, and gives them.
+    pub fn wait_for_subflows(&self, count: usize, within: Duration) -> Result<Vec<SubflowInfo>> {
+        super::wait_for_subflows(&self.socket, count, within)
+    }
+
+    /// Waits for the response number `count`.
+    pub fn wait_for_responses(&self, count: u64, within: Duration) -> Result<()> {
+        wait::try_until(&format!("{count} responses"), within, || {
+            match self.responses() {
+                now if now >= count => Ok(()),
+                now => Err(now),
+            }
+        })
+    }
+
+    /// Asks no more; the connection stays open and comes to rest.
+    pub fn rest(&self) {
+        self.progress.stop.store(true, Relaxed);
+    }
+
+    /// Ends with the response that is due, if it comes at once.
+    pub fn stop(self) -> Result<Latencies> {
+        self.progress.stop.store(true, Relaxed);
+        self.finish()
+    }
+
+    /// Waits for the last response.
+    pub fn finish(mut self) -> Result<Latencies> {
+        let thread = self.thread.take().context("finished before")?;
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.progress.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its result has no taker; it ends within an interval.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_samples_by_nearest_rank() {
+        let latencies = Latencies::new((1..=1000).rev().map(Duration::from_micros).collect());
+        assert_eq!(latencies.p50(), Duration::from_micros(500));
+        assert_eq!(latencies.p99(), Duration::from_micros(990));
+        assert_eq!(latencies.p999(), Duration::from_micros(999));
+        assert_eq!(latencies.max(), Duration::from_micros(1000));
+        assert_eq!(Latencies::new(Vec::new()).p99(), Duration::ZERO);
+    }
+}

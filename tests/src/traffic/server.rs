@@ -1,0 +1,300 @@
+//! Servers: a sink, a source and an echo.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+
+use super::socket::{self, Io, Pacer, Protocol, Sockets};
+use crate::host::Host;
+use crate::kernel::{self, MptcpInfo, SubflowInfo};
+use crate::wait;
+
+/// Bytes moved by one call.
+const BUFFER: usize = 128 * 1024;
+/// How long the server waits for a connection before it looks around.
+const ACCEPT_TICK_MS: u8 = 20;
+
+/// What a server does with a connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Behaviour {
+    /// Reads and counts until the peer has finished, then finishes too.
+    Sink,
+    /// After one byte of request, sends until the peer closes.
+    Source {
+        /// In Mbit/s; without it as fast as it goes.
+        rate_mbit: Option<f64>,
+    },
+    /// Sends back what it reads.
+    Echo,
+}
+
+/// A server to be: [`Server::spawn`] is the short form.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// What it does.
+    pub behaviour: Behaviour,
+    /// How its listening socket is made (`local` and `dual_stack` do not
+    /// apply); connections inherit from it.
+    pub sockets: Sockets,
+}
+
+/// A server on a thread of its own, with another for each connection. Ends
+/// with its drop.
+#[derive(Debug)]
+pub struct Server {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<Result<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+/// A connection that a server has accepted; it may have ended since.
+#[derive(Debug)]
+pub struct Connection {
+    /// The peer's address at the time of accept.
+    pub peer: SocketAddr,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// While it is open.
+    socket: Mutex<Option<Arc<Socket>>>,
+    last_subflows: Mutex<Vec<SubflowInfo>>,
+}
+
+impl Server {
+    /// Listens over MPTCP on `addr` of `host` ([`ANY_V4`](super::ANY_V4) or
+    /// [`ANY`](super::ANY) as a rule: joins come to every address).
+    pub fn spawn(host: &Host, addr: SocketAddr, behaviour: Behaviour) -> Result<Self> {
+        ServerConfig {
+            behaviour,
+            sockets: Sockets::default(),
+        }
+        .spawn(host, addr)
+    }
+
+    /// Like [`Server::spawn`], over plain TCP.
+    pub fn spawn_tcp(host: &Host, addr: SocketAddr, behaviour: Behaviour) -> Result<Self> {
+        let sockets = Sockets {
+            protocol: Protocol::Tcp,
+            ..Sockets::default()
+        };
+        ServerConfig { behaviour, sockets }.spawn(host, addr)
+    }
+
+    /// What it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
+    /// Its port on one of its host's addresses, to connect to.
+    pub fn at(&self, ip: std::net::IpAddr) -> SocketAddr {
+        SocketAddr::new(ip, self.port())
+    }
+
+    /// All connections so far, in the order of their accept.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        lock(&self.shared.connections).clone()
+    }
+
+    /// Waits for the connection number `index`, from 0.
+    pub fn connection(&self, index: usize, within: Duration) -> Result<Arc<Connection>> {
+        wait::try_until("a connection to be accepted", within, || {
+            let connections = lock(&self.shared.connections);
+            connections.get(index).cloned().ok_or(connections.len())
+        })
+    }
+
+    /// Bytes received over all connections.
+    pub fn received(&self) -> u64 {
+        self.connections()
+            .iter()
+            .map(|connection| connection.received())
+            .sum()
+    }
+
+    /// Ends it and its connections.
+    pub fn stop(mut self) -> Result<()> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.shared.stop.store(true, Relaxed);
+        let Some(acceptor) = self.acceptor.take() else {
+            return Ok(());
+        };
+        acceptor
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("the server has panicked"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // An error has no taker here; `stop` gives it.
+        let _ = self.join();
+    }
+}
+
+impl ServerConfig {
+    /// Starts the server on `addr` of `host`.
+    pub fn spawn(&self, host: &Host, addr: SocketAddr) -> Result<Server> {
+        let listener = self.sockets.listen(host, addr)?;
+        let addr = listener
+            .local_addr()?
+            .as_socket()
+            .context("no local address")?;
+        let shared = Arc::new(Shared::default());
+        let (behaviour, of_thread) = (self.behaviour, Arc::clone(&shared));
+        let acceptor = std::thread::spawn(move || accept(&listener, behaviour, &of_thread));
+        Ok(Server {
+            addr,
+            shared,
+            acceptor: Some(acceptor),
+        })
+    }
+}
+
+impl Connection {
+    /// Bytes received by the application.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Bytes that the application has handed to its socket.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        lock(&self.socket).is_some()
+    }
+
+    /// Its subflows on the server's side; the last ones seen once it is closed.
+    pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
+        match &*lock(&self.socket) {
+            Some(socket) => kernel::subflows(socket),
+            None => Ok(lock(&self.last_subflows).clone()),
+        }
+    }
+
+    /// What the kernel says of it.
+    ///
+    /// # Errors
+    /// It is closed, or plain TCP.
+    pub fn mptcp_info(&self) -> Result<MptcpInfo> {
+        let socket = lock(&self.socket);
+        kernel::mptcp_info(socket.as_ref().context("the connection is closed")?)
+    }
+
+    fn serve(&self, socket: &Socket, behaviour: Behaviour, stop: &AtomicBool) -> Result<()> {
+        let stop = || stop.load(Relaxed);
+        let mut buffer = vec![0; BUFFER];
+        let mut asked = false;
+        let mut pacer = None;
+        while !stop() {
+            if asked {
+                let chunk = pacer.as_ref().map_or(BUFFER, Pacer::chunk).min(BUFFER);
+                if let Some(pacer) = &mut pacer {
+                    pacer.pace(chunk);
+                }
+                let gone = || stop() || socket::has_finished(socket);
+                if gone() || !self.send(socket, &buffer[..chunk], gone)? {
+                    break;
+                }
+                continue;
+            }
+            let count = match socket::read(socket, &mut buffer)? {
+                Io::Moved(count) => count,
+                Io::Idle => continue,
+                Io::Closed => break,
+            };
+            self.received.fetch_add(count as u64, Relaxed);
+            match behaviour {
+                Behaviour::Sink => {}
+                Behaviour::Source { rate_mbit } => {
+                    asked = true;
+                    pacer = rate_mbit.map(Pacer::new);
+                }
+                Behaviour::Echo => {
+                    if !self.send(socket, &buffer[..count], stop)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all; `false` if that was cut short.
+    fn send(&self, socket: &Socket, bytes: &[u8], stop: impl Fn() -> bool) -> Result<bool> {
+        let mut left = bytes;
+        while !left.is_empty() && !stop() {
+            match socket::write(socket, left)? {
+                Io::Moved(count) => {
+                    self.sent.fetch_add(count as u64, Relaxed);
+                    left = &left[count..];
+                }
+                Io::Idle => {}
+                Io::Closed => break,
+            }
+        }
+        Ok(left.is_empty())
+    }
+}
+
+fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Result<()> {
+    let mut workers: Vec<JoinHandle<Result<()>>> = Vec::new();
+    while !shared.stop.load(Relaxed) {
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        // Whatever poll says, accept is what tells.
+        let _ = poll(&mut fds, PollTimeout::from(ACCEPT_TICK_MS));
+        let Ok((socket, peer)) = listener.accept() else {
+            continue;
+        };
+        socket::prepare(&socket)?;
+        let socket = Arc::new(socket);
+        let connection = Arc::new(Connection {
+            peer: peer.as_socket().context("a peer without an address")?,
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            socket: Mutex::new(Some(Arc::clone(&socket))),
+            last_subflows: Mutex::default(),
+        });
+        lock(&shared.connections).push(Arc::clone(&connection));
+        let shared = Arc::clone(shared);
+        workers.push(std::thread::spawn(move || {
+            let served = connection.serve(&socket, behaviour, &shared.stop);
+            *lock(&connection.last_subflows) = kernel::subflows(&socket).unwrap_or_default();
+            // With both of its owners gone the socket closes.
+            lock(&connection.socket).take();
+            served
+        }));
+    }
+    let results = workers.into_iter().map(|worker| {
+        worker
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("a connection's thread has panicked"))
+    });
+    results.collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
