@@ -1,0 +1,250 @@
+//! `cargo xtask bench`: the agent's targets, measured on real links.
+
+mod cost;
+mod measure;
+pub mod plan;
+mod progress;
+mod table;
+mod thin;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use mptcp_lab::{Agent, agent, cleanup};
+use serde_json::{Value, json};
+
+use crate::{build, command::Steps, machine::Machine, tools, workspace::Workspace};
+use cost::Cost;
+use measure::{Rig, SETTLE, WINDOW};
+use plan::{Mode, Row, ThinRow};
+use progress::Progress;
+use table::Outcome;
+
+/// How long it takes to build a lab and to start and stop an agent.
+const OVERHEAD: Duration = Duration::from_secs(2);
+
+/// What comes after the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(clap::Subcommand)]
+enum Subject {
+    /// Shares, goodput and latency under `--policy weighted`
+    ///
+    /// Each row is a transfer under the agent and one under the default
+    /// scheduler, on the same links. Where MPTCP_AGENT_BIN names an agent,
+    /// that one is measured as it is; else the agent is built first.
+    Weighted(Weighted),
+}
+
+#[derive(clap::Args)]
+struct Weighted {
+    /// Cubic alone, and one window a row
+    #[arg(long)]
+    quick: bool,
+    /// Also unequal round trips of 5 and 200 ms, and the mode `spill`
+    #[arg(long)]
+    all: bool,
+    /// Only rows that have each of these words: --only "100+50 4:1 bbr", or
+    /// --only thin
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    only: String,
+    /// How long a transfer under the agent takes: 2 s, then windows of 5 s
+    /// [default: 17; 7 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(7..))]
+    seconds: Option<u32>,
+    /// Write all figures to a file as well
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+/// How rows are measured.
+struct Bench {
+    agent: PathBuf,
+    /// Of a transfer under the agent.
+    windows: u32,
+    /// The one of a transfer under the default scheduler.
+    default_window: Duration,
+    /// Of requests and responses.
+    thin: Duration,
+    progress: Progress,
+    cost: Cost,
+    tally: Tally,
+}
+
+/// What has come of the rows.
+#[derive(Default)]
+struct Tally {
+    ok: usize,
+    over: usize,
+    broken: usize,
+    json: Vec<Value>,
+}
+
+/// The verb.
+pub fn run(machine: &Machine, args: &Args) -> Result<()> {
+    ensure!(
+        Machine::is_root(),
+        "the benchmarks need root: they build network namespaces and load eBPF programs. Run \
+         them with: sudo -E env \"PATH=$PATH\" cargo xtask bench weighted"
+    );
+    let Subject::Weighted(args) = &args.subject;
+    args.run(prepare(machine)?)
+}
+
+/// The agent's binary, and what the lab needs.
+pub fn prepare(machine: &Machine) -> Result<PathBuf> {
+    let workspace = Workspace::find()?;
+    let agent = match agent::binary() {
+        Some(agent) => agent,
+        None => build::agent(machine, &workspace, &mut Steps::new(build::STEPS))?.agent,
+    };
+    tools::prepare_lab(machine, &workspace)?;
+    Ok(agent)
+}
+
+/// What fails here would fail in every row.
+fn try_out(agent: &Path) -> Result<()> {
+    let rig = Rig::new(&plan::near())?;
+    let args = agent::weighted_args(&[("p1", 1)]);
+    Agent::start(&rig.net.client, agent, &args)?.stop()
+}
+
+impl Weighted {
+    fn run(&self, agent: PathBuf) -> Result<()> {
+        let mut rows = plan::rows(self.all, self.quick);
+        rows.retain(|row| self.wants(row));
+        let mut thin = plan::thin_rows();
+        thin.retain(|row| self.wants(row));
+        ensure!(
+            rows.len() + thin.len() > 0,
+            "no row has all of these words: {}",
+            self.only
+        );
+
+        try_out(&agent)?;
+        let mut bench = self.bench(agent, rows.len(), thin.len());
+        if !rows.is_empty() {
+            bench.progress.print(&table::header());
+        }
+        for row in &rows {
+            bench.transfers(row);
+        }
+        if !thin.is_empty() {
+            bench.progress.print(&thin::header());
+        }
+        for row in &thin {
+            bench.latencies(row);
+        }
+        for line in bench.cost.lines() {
+            println!("{line}");
+        }
+        self.finish(&bench)
+    }
+
+    fn wants(&self, row: &impl ToString) -> bool {
+        let row = row.to_string();
+        self.only.split_whitespace().all(|word| row.contains(word))
+    }
+
+    fn bench(&self, agent: PathBuf, rows: usize, thin: usize) -> Bench {
+        let settle = SETTLE.as_secs() as u32;
+        let seconds = self.seconds.unwrap_or(if self.quick { 7 } else { 17 });
+        let windows = (seconds - settle) / WINDOW.as_secs() as u32;
+        let default_window = Duration::from_secs(if self.quick { 3 } else { 5 });
+        let thin_row = Duration::from_secs(if self.quick { 10 } else { 30 });
+        let row = OVERHEAD + 2 * SETTLE + windows * WINDOW + default_window;
+        let estimate = row * rows as u32 + (OVERHEAD + thin_row) * thin as u32;
+        Bench {
+            agent,
+            windows,
+            default_window,
+            thin: thin_row,
+            progress: Progress::new(rows + thin, estimate),
+            cost: Cost::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn finish(&self, bench: &Bench) -> Result<()> {
+        let Tally {
+            ok,
+            over,
+            broken,
+            json,
+        } = &bench.tally;
+        if let Some(path) = &self.json {
+            let all = json!({ "rows": json, "cost": bench.cost.json() });
+            std::fs::write(path, format!("{all:#}\n"))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        println!("{ok} rows within the targets, {over} over, {broken} broken");
+        ensure!(*broken == 0, "{broken} rows broke");
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Measures and prints a row of shares and goodput.
+    fn transfers(&mut self, row: &Row) {
+        match self.measure(row) {
+            Ok(outcome) => {
+                self.progress.done(&table::line(row, &outcome));
+                self.tally.add(outcome.ok, outcome.json(row));
+            }
+            Err(error) => self.broken(row, &table::label(row), &error),
+        }
+    }
+
+    fn measure(&mut self, row: &Row) -> Result<Outcome> {
+        let rig = Rig::new(&row.links)?;
+        self.progress.now(row, "default scheduler");
+        let default = rig
+            .transfer(row, 1, self.default_window)
+            .context("default scheduler")?;
+        self.progress.now(row, "agent");
+        let mut args = agent::weighted_args(&row.links.with(&row.weights));
+        if row.mode == Mode::Spill {
+            args.extend(["--weighted-mode", "spill"].map(str::to_owned));
+        }
+        let agent = Agent::start(&rig.net.client, &self.agent, &args)?;
+        let measured = rig.transfer(row, self.windows, WINDOW)?;
+        self.cost.add(&agent, SETTLE + WINDOW * self.windows);
+        agent.stop()?;
+        Ok(Outcome::new(row, row.best_mbit()?, &measured, &default))
+    }
+
+    /// Measures and prints a row of latencies.
+    fn latencies(&mut self, row: &ThinRow) {
+        self.progress.now(row, "both at once");
+        match thin::measure(row, &self.agent, self.thin) {
+            Ok(outcome) => {
+                self.progress.done(&thin::line(row, &outcome));
+                self.tally.add(outcome.ok, outcome.json(row));
+            }
+            Err(error) => self.broken(row, &thin::label(row), &error),
+        }
+    }
+
+    fn broken(&mut self, row: &impl ToString, label: &str, error: &anyhow::Error) {
+        cleanup::rest_if_interrupted();
+        let why = format!("{error:#}");
+        self.progress.done(&format!("{label}  BROKEN: {why}"));
+        self.tally.broken += 1;
+        self.tally
+            .json
+            .push(json!({ "row": row.to_string(), "broken": why }));
+    }
+}
+
+impl Tally {
+    fn add(&mut self, ok: bool, row: Value) {
+        self.ok += usize::from(ok);
+        self.over += usize::from(!ok);
+        self.json.push(row);
+    }
+}

@@ -1,0 +1,69 @@
+//! What the agent's programs cost, as the agent's own metrics tell it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use mptcp_lab::Agent;
+use serde_json::{Value, json};
+
+/// Of all transfers together.
+#[derive(Default)]
+pub struct Cost {
+    /// Runs and seconds of each program.
+    programs: BTreeMap<String, (f64, f64)>,
+    /// How long the transfers took.
+    seconds: f64,
+    /// Why some of it is not known.
+    unknown: Option<String>,
+}
+
+impl Cost {
+    /// Adds what a transfer of this length has cost, before the agent ends.
+    pub fn add(&mut self, agent: &Agent, transfer: Duration) {
+        if let Err(error) = self.scrape(agent, transfer) {
+            self.unknown = Some(format!("{error:#}"));
+        }
+    }
+
+    fn scrape(&mut self, agent: &Agent, transfer: Duration) -> Result<()> {
+        const RUNS: &str = "mptcp_agent_program_runs_total";
+        const SECONDS: &str = "mptcp_agent_program_run_seconds_total";
+        let metrics = agent.scrape()?;
+        for sample in metrics.select(RUNS, &[]) {
+            let program = sample.label("program").unwrap_or("?");
+            let sum = self.programs.entry(program.to_owned()).or_default();
+            sum.0 += sample.value;
+            sum.1 += metrics.sum(SECONDS, &[("program", program)]);
+        }
+        self.seconds += transfer.as_secs_f64();
+        Ok(())
+    }
+
+    /// A line for each program.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (program, (runs, seconds)) in &self.programs {
+            lines.push(format!(
+                "cost: {program}: {:.0} ns a run, {:.0} runs a second, {:.2} % of one CPU",
+                seconds * 1e9 / runs.max(1.0),
+                runs / self.seconds,
+                seconds / self.seconds * 100.0
+            ));
+        }
+        lines.extend(
+            self.unknown
+                .iter()
+                .map(|why| format!("cost: not known: {why}")),
+        );
+        lines
+    }
+
+    /// The same for the file.
+    pub fn json(&self) -> Value {
+        let programs = self.programs.iter().map(|(program, (runs, seconds))| {
+            json!({ "program": program, "runs": runs, "run_seconds": seconds })
+        });
+        json!({ "transfer_seconds": self.seconds, "programs": programs.collect::<Vec<_>>() })
+    }
+}

@@ -1,0 +1,65 @@
+//! How far the benchmark is: a line at the foot of the terminal.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// Counts rows.
+pub struct Progress {
+    done: usize,
+    total: usize,
+    started: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    /// So many rows, which take about so long.
+    pub fn new(total: usize, estimate: Duration) -> Self {
+        eprintln!("{total} rows, about {}", rounded(estimate));
+        Self {
+            done: 0,
+            total,
+            started: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Says what is measured now.
+    pub fn now(&self, row: impl Display, phase: &str) {
+        if self.terminal {
+            let (number, total) = (self.done + 1, self.total);
+            let left = self.left().map_or(String::new(), |left| {
+                format!(", about {} left", rounded(left))
+            });
+            eprint!("\r\x1b[K[{number}/{total}] {row}: {phase}{left}");
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    /// Prints a row's line.
+    pub fn done(&mut self, line: &str) {
+        self.done += 1;
+        self.print(line);
+    }
+
+    /// Prints a line above the progress.
+    pub fn print(&self, line: &str) {
+        if self.terminal {
+            eprint!("\r\x1b[K");
+        }
+        println!("{line}");
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let done = u32::try_from(self.done).ok().filter(|&done| done > 0)?;
+        let left = u32::try_from(self.total - self.done).ok()?;
+        Some(self.started.elapsed() / done * left)
+    }
+}
+
+fn rounded(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..90 => format!("{seconds} s"),
+        seconds => format!("{} min", (seconds + 30) / 60),
+    }
+}

@@ -1,0 +1,141 @@
+//! Requests and responses: what a thin connection feels of the agent.
+//!
+//! Two labs with the same links, one under the agent, run at the same time, so
+//! that what else this machine does touches both alike.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Result;
+use mptcp_lab::Agent;
+use mptcp_lab::traffic::{ANY, Behaviour, Exchange, Latencies, RequestResponse, Server};
+use serde_json::{Value, json};
+
+use super::measure::Rig;
+use super::plan::{ThinRow, ratio};
+
+/// Bytes of a request, and of a response.
+const SIZE: usize = 200;
+/// From request to request.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Connections of each side.
+const CONNECTIONS: u32 = 4;
+/// The most that the 99th percentile may grow.
+const P99_RATIO_MAX: f64 = 1.10;
+
+/// A row that was measured.
+pub struct Outcome {
+    agent: Latencies,
+    default: Latencies,
+    /// Whether it meets the target.
+    pub ok: bool,
+}
+
+/// Measures a row for so long.
+pub fn measure(row: &ThinRow, binary: &Path, duration: Duration) -> Result<Outcome> {
+    let (steered, default) = (Rig::new(&row.links)?, Rig::new(&row.links)?);
+    let weights = row.links.with(&row.weights);
+    let agent = Agent::weighted(&steered.net.client, binary, &weights)?;
+    let rigs = [&steered, &default];
+    let servers = rigs.map(|rig| Server::spawn(&rig.net.server, ANY, Behaviour::Echo));
+    let [of_agent, of_default] = servers;
+    let servers = [of_agent?, of_default?];
+    let mut exchanges = [Vec::new(), Vec::new()];
+    for _ in 0..CONNECTIONS {
+        for ((rig, server), side) in rigs.iter().zip(&servers).zip(&mut exchanges) {
+            side.push(start(rig, server, duration)?);
+            // No two at the same time.
+            sleep(INTERVAL / (2 * CONNECTIONS));
+        }
+    }
+    let [of_agent, of_default] = exchanges.map(together);
+    agent.stop()?;
+    let (agent, default) = (of_agent?, of_default?);
+    Ok(Outcome {
+        ok: agent.p99() <= default.p99().mul_f64(P99_RATIO_MAX),
+        agent,
+        default,
+    })
+}
+
+fn start(rig: &Rig, server: &Server, duration: Duration) -> Result<Exchange> {
+    let count = duration.as_millis() / INTERVAL.as_millis();
+    RequestResponse::new(SIZE, INTERVAL, count as usize)
+        .start(&rig.net.client, server.at(rig.net.server_addr()))
+}
+
+/// The latencies of all connections.
+fn together(exchanges: Vec<Exchange>) -> Result<Latencies> {
+    let each = exchanges.into_iter().map(Exchange::finish);
+    let each = each.collect::<Result<Vec<_>>>()?;
+    Ok(Latencies::new(
+        each.into_iter().flat_map(|one| one.samples).collect(),
+    ))
+}
+
+impl Outcome {
+    /// The row as JSON.
+    pub fn json(&self, row: &ThinRow) -> Value {
+        let side = |latencies: &Latencies| {
+            json!({
+                "requests": latencies.samples.len(),
+                "p50_ms": milliseconds(latencies.p50()),
+                "p99_ms": milliseconds(latencies.p99()),
+                "max_ms": milliseconds(latencies.max()),
+            })
+        };
+        json!({
+            "links": row.links.title,
+            "weights": ratio(&row.weights),
+            "load": "thin",
+            "agent": side(&self.agent),
+            "default": side(&self.default),
+            "p99_ratio": self.agent.p99().div_duration_f64(self.default.p99()),
+            "ok": self.ok,
+        })
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// What the columns are called.
+pub fn header() -> String {
+    format!(
+        "thin: {SIZE} bytes there and back each {} ms; milliseconds\n\
+         {:15} {:7}  {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  {:>6} {:>6}  verdict",
+        INTERVAL.as_millis(),
+        "links",
+        "weights",
+        "p50",
+        "p99",
+        "max",
+        "def. p50",
+        "def. p99",
+        "def. max",
+        "p50 /",
+        "p99 /",
+    )
+}
+
+/// A row's first columns.
+pub fn label(row: &ThinRow) -> String {
+    format!("{:15} {:7}", row.links.title, ratio(&row.weights))
+}
+
+/// A row's line.
+pub fn line(row: &ThinRow, outcome: &Outcome) -> String {
+    let Outcome { agent, default, ok } = outcome;
+    let three = |of: &Latencies| [of.p50(), of.p99(), of.max()].map(milliseconds);
+    let [a50, a99, a_max] = three(agent);
+    let [d50, d99, d_max] = three(default);
+    format!(
+        "{}  {a50:9.3} {a99:9.3} {a_max:9.3}  {d50:9.3} {d99:9.3} {d_max:9.3}  {:6.2} {:6.2}  {}",
+        label(row),
+        a50 / d50,
+        a99 / d99,
+        super::table::verdict(*ok),
+    )
+}

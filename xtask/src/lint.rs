@@ -1,0 +1,55 @@
+//! `cargo xtask lint`: the format, and clippy for both sides.
+
+use anyhow::Result;
+
+use crate::{
+    build::{EBPF_TARGET, ebpf_target_dir},
+    command::{self, Steps},
+    machine::Machine,
+    toolchain::{self, Toolchain},
+    workspace::Workspace,
+};
+
+/// The verb.
+pub fn run(machine: &Machine) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let mut steps = Steps::new(3);
+
+    steps.next("format");
+    command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+
+    steps.next("clippy: user space");
+    // Release: its build scripts and macros then serve the build as well.
+    command::run(
+        workspace
+            .cargo()
+            .args(["clippy", "--release", "--workspace", "--all-targets"])
+            .args(["--exclude", "mptcp-ebpf", "--", "-D", "warnings"]),
+    )?;
+    steps.done("ok");
+
+    let toolchain = prepare(machine, &workspace)?;
+    steps.next(format_args!("clippy: eBPF, with {toolchain}"));
+    command::run(
+        toolchain
+            .cargo_clippy(&workspace)
+            .args(["clippy", "--release", "-p", "mptcp-ebpf"])
+            .args(["-Z", "build-std=core", "--target", EBPF_TARGET])
+            .arg("--target-dir")
+            .arg(ebpf_target_dir(&workspace))
+            .args(["--", "-D", "warnings"]),
+    )?;
+    steps.done("ok");
+    Ok(())
+}
+
+fn prepare(machine: &Machine, workspace: &Workspace) -> Result<Toolchain> {
+    let Some(toolchain) = Toolchain::find() else {
+        let needs = [Toolchain::need(), Toolchain::debian_clippy_need()];
+        machine.supply(workspace, &needs)?;
+        return toolchain::find_after_install();
+    };
+    let need: Vec<_> = toolchain.clippy_need().into_iter().collect();
+    machine.supply(workspace, &need)?;
+    Ok(toolchain)
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask test`: the unit tests, then the end-to-end tests.
+
+use std::{env, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build,
+    command::{self, Steps},
+    machine::Machine,
+    tools,
+    workspace::Workspace,
+};
+
+/// Said where a test run cannot be complete.
+const NEED_ROOT: &str = "the end-to-end tests need root: they build network namespaces and load \
+    eBPF programs. Run them with: sudo -E env \"PATH=$PATH\" cargo xtask test";
+
+/// What comes after the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Passed on to the test programs: a filter, or for example --nocapture
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// The verb.
+pub fn run(machine: &Machine, args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let mut steps = Steps::new(build::STEPS + 3);
+    let built = build::agent(machine, &workspace, &mut steps)?;
+
+    steps.next("commands that the end-to-end tests use");
+    let root = Machine::is_root();
+    if root {
+        tools::prepare(machine, &workspace)?;
+    }
+
+    steps.next("unit tests");
+    let mut unit = built.cargo(&workspace);
+    unit.args(["test", "--release", "--no-fail-fast", "--workspace"])
+        .args(["--exclude", "mptcp-ebpf", "--exclude", "mptcp-tests"])
+        .arg("--")
+        .args(&args.filter);
+    let unit = command::run(&mut unit);
+    steps.done(verdict(&unit));
+
+    steps.next("end-to-end tests");
+    let end_to_end = if root {
+        let mut cargo = built.cargo(&workspace);
+        cargo
+            .env("MPTCP_AGENT_BIN", &built.agent)
+            .env("PATH", tools::path(&workspace)?);
+        command::run(end_to_end_tests(&mut cargo, args))
+    } else if requires_all() {
+        Err(anyhow::anyhow!("MPTCP_REQUIRE_ALL is set, and {NEED_ROOT}"))
+    } else {
+        eprintln!("      SKIPPED: {NEED_ROOT}");
+        Ok(())
+    };
+    steps.done(verdict(&end_to_end));
+
+    // Both have run, so that one failure does not hide another.
+    match (unit, end_to_end) {
+        (Ok(()), Ok(())) if root => println!("all unit tests and end-to-end tests passed"),
+        (Ok(()), Ok(())) => println!("all unit tests passed; the end-to-end tests did not run"),
+        (Err(unit), Err(end_to_end)) => bail!("{unit}\n{end_to_end}"),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    }
+    Ok(())
+}
+
+/// One at a time: each builds its own hosts and paths, and several measure
+/// time.
+fn end_to_end_tests<'a>(cargo: &'a mut Command, args: &Args) -> &'a mut Command {
+    cargo
+        .args(["test", "--release", "--no-fail-fast", "-p", "mptcp-tests"])
+        .args(["--", "--test-threads=1"])
+        .args(&args.filter)
+}
+
+fn verdict(result: &Result<()>) -> &'static str {
+    if result.is_ok() { "ok" } else { "FAILED" }
+}
+
+fn requires_all() -> bool {
+    env::var_os("MPTCP_REQUIRE_ALL").is_some_and(|value| value == "1")
+}

@@ -1,0 +1,109 @@
+//! The commands that the lab uses, and the end-to-end tests.
+
+use std::{env, ffi::OsString, path::PathBuf};
+
+use crate::{
+    command,
+    machine::{Machine, Need},
+    workspace::Workspace,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Each with the Debian package that brings it.
+const COMMANDS: [(&str, &[&str]); 5] = [
+    ("ip", &["iproute2"]),
+    ("tc", &["iproute2"]),
+    ("ss", &["iproute2"]),
+    ("nft", &["nftables"]),
+    ("nsenter", &["util-linux"]),
+];
+
+/// Finds or installs all that the end-to-end tests use. They are on [`path`].
+pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
+    supply(machine, workspace, || {
+        let mut needs = missing(workspace)?;
+        needs.extend(missing_promtool(workspace)?);
+        Ok(needs)
+    })
+}
+
+/// Finds or installs what the lab alone uses.
+pub fn prepare_lab(machine: &Machine, workspace: &Workspace) -> Result<()> {
+    supply(machine, workspace, || missing(workspace))
+}
+
+fn supply(
+    machine: &Machine,
+    workspace: &Workspace,
+    missing: impl Fn() -> Result<Vec<Need>>,
+) -> Result<()> {
+    machine.supply(workspace, &missing()?)?;
+    let missing = missing()?;
+    ensure!(
+        missing.is_empty(),
+        "the packages are installed, yet these commands are not on PATH: {}",
+        missing
+            .iter()
+            .map(|need| &*need.what)
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    Ok(())
+}
+
+/// PATH for the tests: with our own tools, and with the directories of system
+/// administration that a shell entered through `su` lacks.
+pub fn path(workspace: &Workspace) -> Result<OsString> {
+    let user = env::var_os("PATH").unwrap_or_default();
+    let dirs = [workspace.tools().join("bin")]
+        .into_iter()
+        .chain(env::split_paths(&user))
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    env::join_paths(dirs).context("a directory on PATH has a colon in its name")
+}
+
+fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
+    let mut needs = Vec::new();
+    for (name, packages) in COMMANDS {
+        if lacks(workspace, name)? {
+            needs.push(Need {
+                what: name.to_owned(),
+                because: "the lab builds its networks with it",
+                packages,
+                script: None,
+                instead: None,
+            });
+        }
+    }
+    Ok(needs)
+}
+
+fn missing_promtool(workspace: &Workspace) -> Result<Option<Need>> {
+    let need = lacks(workspace, "promtool")?.then(|| Need {
+        what: "promtool".to_owned(),
+        because: "the end-to-end tests check the agent's metrics with it",
+        packages: &[],
+        script: Some(promtool_script(workspace)),
+        instead: None,
+    });
+    Ok(need)
+}
+
+fn lacks(workspace: &Workspace, name: &str) -> Result<bool> {
+    let path = path(workspace)?;
+    Ok(which::which_in(name, Some(&path), &workspace.root).is_err())
+}
+
+/// Takes one program out of the package `prometheus`. Installing the package
+/// would start a server where systemd runs, and leave a user and a service
+/// behind.
+fn promtool_script(workspace: &Workspace) -> String {
+    let tools = command::quote(&workspace.tools().to_string_lossy());
+    format!(
+        "mkdir -p {tools} && cd {tools} && rm -f prometheus_*.deb && \
+         apt-get -q download prometheus && \
+         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=2 ./usr/bin/promtool && \
+         rm -f prometheus_*.deb && bin/promtool --version"
+    )
+}

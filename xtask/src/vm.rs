@@ -1,0 +1,160 @@
+//! `cargo xtask vm`: the agent on other kernels, in virtual machines.
+//!
+//! ```text
+//!   archive     newest kernel of a series, from Debian, unpacked
+//!   initramfs   agent + xtask + ip and their libraries   --> qemu: boots it
+//!   guest       this same xtask as /init: traffic, agent, checks
+//!   report      what guest tells host, line by line, over the console
+//! ```
+//!
+//! Nothing is installed beside QEMU, and only installing that takes root. The
+//! processor is emulated, so that this runs wherever programs run: expect half
+//! a minute for each kernel, more if the verifier has much to do.
+
+mod archive;
+pub mod guest;
+mod initramfs;
+mod qemu;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use mptcp_lab::agent;
+
+use crate::build;
+use crate::command::Steps;
+use crate::machine::{Machine, Need};
+use crate::workspace::Workspace;
+use archive::{Archive, Kernel};
+use report::Report;
+
+/// The kernels that Debian's stable releases have, and its newest.
+const KERNELS: [&str; 3] = ["6.1", "6.12", archive::NEWEST];
+
+/// What comes after the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A series that Debian has (6.1, 6.12, 7.2), `backports` for its newest,
+    /// or the path of a .deb that holds a kernel and its modules; may be
+    /// repeated [default: 6.1, 6.12 and backports]
+    ///
+    /// Where MPTCP_AGENT_BIN names an agent, that one is checked; else the
+    /// agent is built first. What the guests said is in target/vm/*.log.
+    #[arg(long = "kernel", value_name = "SERIES|PATH")]
+    kernels: Vec<String>,
+    /// More parameters for the kernels: --append lockdown=confidentiality
+    #[arg(long, value_name = "PARAMETERS", default_value = "")]
+    append: String,
+}
+
+/// The verb.
+pub fn run(machine: &Machine, args: &Args) -> Result<()> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "Debian's kernels for x86-64 are all that this verb knows to boot"
+    );
+    let workspace = Workspace::find()?;
+    let dir = workspace.target.join("vm");
+    let wanted = if args.kernels.is_empty() {
+        KERNELS.map(str::to_owned).to_vec()
+    } else {
+        args.kernels.clone()
+    };
+
+    let given = agent::binary();
+    let building = if given.is_some() { 0 } else { build::STEPS };
+    let mut steps = Steps::new(building + 1 + wanted.len() as u32);
+    let agent = match given {
+        Some(agent) => agent,
+        None => build::agent(machine, &workspace, &mut steps)?.agent,
+    };
+
+    steps.next("QEMU, and kernels from Debian's archive");
+    supply(machine, &workspace)?;
+    let kernels = kernels(&dir, &wanted)?;
+    let names: Vec<&str> = kernels.iter().map(|kernel| &*kernel.name).collect();
+    steps.done(names.join(", "));
+
+    let mut reports = Vec::with_capacity(kernels.len());
+    for kernel in &kernels {
+        steps.next(format_args!("{}: boot and check", kernel.name));
+        let mut report = Report::new(&kernel.name, &dir);
+        // The others may do better.
+        if let Err(error) = boot(kernel, &agent, &dir, &args.append, &mut report) {
+            report.broke(&error);
+        }
+        steps.done(report.summary());
+        reports.push(report);
+    }
+
+    println!("{}", report::table(&reports));
+    let failed: Vec<String> = reports
+        .iter()
+        .filter(|report| !report.ok())
+        .map(|report| format!("{}, see {}", report.kernel, report.console.display()))
+        .collect();
+    ensure!(failed.is_empty(), "not well on {}", failed.join("; "));
+    Ok(())
+}
+
+fn kernels(dir: &Path, wanted: &[String]) -> Result<Vec<Kernel>> {
+    let is_file = |kernel: &str| kernel.ends_with(".deb");
+    // Which needs a network.
+    let archive = if wanted.iter().all(|kernel| is_file(kernel)) {
+        None
+    } else {
+        Some(Archive::open(dir)?)
+    };
+    let get = |kernel: &String| match &archive {
+        Some(archive) if !is_file(kernel) => archive.kernel(kernel),
+        _ => Kernel::unpack(dir, &[PathBuf::from(kernel)]),
+    };
+    wanted.iter().map(get).collect()
+}
+
+fn boot(
+    kernel: &Kernel,
+    agent: &Path,
+    dir: &Path,
+    append: &str,
+    report: &mut Report,
+) -> Result<()> {
+    let initramfs = dir.join("initramfs.cpio");
+    initramfs::write(&initramfs, agent, kernel)
+        .with_context(|| format!("write {}", initramfs.display()))?;
+    let ended = qemu::boot(kernel, &initramfs, append, report);
+    // Tens of megabytes that take no time to make.
+    let _ = fs::remove_file(&initramfs);
+    ended
+}
+
+fn supply(machine: &Machine, workspace: &Workspace) -> Result<()> {
+    let need = |name: &str, because, packages| Need {
+        what: name.to_owned(),
+        because,
+        packages,
+        script: None,
+        instead: None,
+    };
+    let mut needs = vec![
+        need(qemu::PROGRAM, "it boots the kernels", &["qemu-system-x86"]),
+        need("ip", "the guests configure MPTCP with it", &["iproute2"]),
+        need(
+            "modprobe",
+            "the guests' kernels load modules with it",
+            &["kmod"],
+        ),
+    ];
+    needs.retain(|need| initramfs::find(&need.what).is_err());
+    if !Path::new(archive::KEYRING).exists() {
+        let name = "debian-archive-keyring";
+        needs.push(need(
+            name,
+            "kernels are checked with it",
+            &["debian-archive-keyring"],
+        ));
+    }
+    machine.supply(workspace, &needs)
+}

@@ -1,0 +1,305 @@
+//! Kernels from Debian's archive, through an apt of our own.
+//!
+//! apt-get does the downloading and checks the signatures, with its package
+//! lists in the target directory: this machine's own apt, and what release it
+//! is of, make no difference and see none.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command;
+
+/// The series that stands for the newest of all.
+pub const NEWEST: &str = "backports";
+
+/// How an archive's address ends, and what is wanted of it: security updates
+/// keep the kernels of a release that is supported, the backports of the next
+/// one have those that follow upstream.
+const SOURCES: [(&str, &str); 2] = [
+    ("/debian-security", "bookworm-security main"),
+    ("/debian", "trixie-backports main"),
+];
+
+/// What they are signed with.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A kernel's package: `linux-image-6.1.0-56-cloud-amd64`. The cloud flavour
+/// is the smallest, and has MPTCP and BTF as the others do.
+const PREFIX: &str = "linux-image-";
+const SUFFIX: &str = "-cloud-amd64";
+
+/// Newer kernels' packages only refer to those with the files.
+const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
+
+/// Debian's archive.
+pub struct Archive {
+    dir: PathBuf,
+    config: PathBuf,
+    /// All kernels' packages.
+    names: Vec<String>,
+}
+
+/// A kernel, unpacked.
+pub struct Kernel {
+    /// Its release, as `uname -r` will say.
+    pub name: String,
+    /// What QEMU boots.
+    pub image: PathBuf,
+    /// Holds `kernel/net/...`.
+    pub modules: PathBuf,
+}
+
+/// The sources, at the mirrors that this machine's own apt uses.
+fn sources() -> Result<String> {
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI)"]);
+    let known = command::output(&mut targets).unwrap_or_default();
+    let mut list = String::new();
+    for (ending, suite) in SOURCES {
+        let mut mirrors = known.lines().map(|line| line.trim_end_matches('/'));
+        let mirror = mirrors.rfind(|line| line.ends_with(ending));
+        let mirror = mirror.with_context(|| {
+            format!("this machine's apt has no archive that ends in {ending}: kernels come from Debian's")
+        })?;
+        list.push_str(&format!(
+            "deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite}\n"
+        ));
+    }
+    Ok(list)
+}
+
+impl Archive {
+    /// Brings the package lists up to date.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let dir = dir.join("apt");
+        fs::create_dir_all(dir.join("lists/partial"))?;
+        fs::create_dir_all(dir.join("cache/archives/partial"))?;
+        fs::write(dir.join("sources.list"), sources()?)?;
+        // No package counts as installed.
+        fs::write(dir.join("status"), "")?;
+        let config = dir.join("apt.conf");
+        let own = dir.display();
+        fs::write(
+            &config,
+            format!(
+                "Dir::Etc::SourceList \"{own}/sources.list\";\n\
+                 Dir::Etc::SourceParts \"/dev/null\";\n\
+                 Dir::State::Lists \"{own}/lists\";\n\
+                 Dir::State::Status \"{own}/status\";\n\
+                 Dir::Cache \"{own}/cache\";\n\
+                 Acquire::Languages \"none\";\n\
+                 APT::Sandbox::User \"\";\n"
+            ),
+        )?;
+        let mut archive = Self {
+            dir,
+            config,
+            names: Vec::new(),
+        };
+        let updated = command::run(archive.apt("apt-get").args(["-qq", "update"]));
+        let search = ["search", "--names-only", "^linux-image-.*-cloud-amd64$"];
+        let found = command::output(archive.apt("apt-cache").args(search)).unwrap_or_default();
+        archive.names = found
+            .lines()
+            .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))
+            .collect();
+        if archive.names.is_empty() {
+            updated?;
+        }
+        Ok(archive)
+    }
+
+    /// The newest kernel of a series, downloaded if it is not here yet.
+    pub fn kernel(&self, series: &str) -> Result<Kernel> {
+        let packages = newest_first(&self.names, series)
+            .into_iter()
+            .find_map(|image| self.packages(image));
+        let packages = packages.with_context(|| {
+            let known = series_of(&self.names).join(", ");
+            format!("Debian's archive has no whole kernel {series}; it has packages of {known}")
+        })?;
+        let debs: Vec<PathBuf> = packages
+            .iter()
+            .map(|package| self.download(package))
+            .collect::<Result<_>>()?;
+        Kernel::unpack(self.dir.parent().unwrap_or(&self.dir), &debs)
+    }
+
+    /// The packages that make up a kernel; `None` if one of them has gone.
+    fn packages(&self, image: &str) -> Option<Vec<String>> {
+        let depends = command::output(self.apt("apt-cache").args(["depends", image]))?;
+        parts(image, &depends)
+    }
+
+    fn download(&self, package: &str) -> Result<PathBuf> {
+        let show = ["show", "--no-all-versions", package];
+        let facts = command::output(self.apt("apt-cache").args(show)).unwrap_or_default();
+        let file = facts
+            .lines()
+            .find_map(|line| line.strip_prefix("Filename: "));
+        let file = file.and_then(|path| path.rsplit('/').next());
+        let deb = self
+            .dir
+            .join(file.with_context(|| format!("there is no {package}"))?);
+        // Which has nothing to do if the right file is there.
+        let get = ["-q", "download", package];
+        command::run(self.apt("apt-get").args(get).stdout(Stdio::null()))?;
+        ensure!(deb.exists(), "apt-get has left no {}", deb.display());
+        Ok(deb)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(&self.dir)
+            .env("APT_CONFIG", &self.config)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Kernel {
+    /// Unpacks a kernel's packages into `dir`.
+    pub fn unpack(dir: &Path, debs: &[PathBuf]) -> Result<Self> {
+        let first = debs.first().context("no package")?;
+        let stem = first.file_stem().context("a path without a file")?;
+        let root = dir.join("root").join(stem);
+        // What an earlier run has left may be of another package, or a part.
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
+        fs::create_dir_all(&root)?;
+        for deb in debs {
+            command::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&root))?;
+        }
+        Self::find(&root).with_context(|| format!("no kernel in {}", first.display()))
+    }
+
+    fn find(root: &Path) -> Result<Self> {
+        let modules = ["lib/modules", "usr/lib/modules"];
+        let modules = modules.iter().map(|path| root.join(path));
+        let modules = modules
+            .filter_map(|path| fs::read_dir(path).ok())
+            .flat_map(|entries| entries.flatten())
+            .map(|entry| entry.path())
+            .next()
+            .context("no directory of modules")?;
+        let name = modules.file_name().context("a directory has no name")?;
+        let name = name.to_string_lossy().into_owned();
+        let images = [
+            root.join(format!("boot/vmlinuz-{name}")),
+            modules.join("vmlinuz"),
+        ];
+        let image = images.into_iter().find(|image| image.exists());
+        Ok(Self {
+            image: image.with_context(|| format!("no vmlinuz of {name}"))?,
+            name,
+            modules,
+        })
+    }
+}
+
+/// The packages of the kernels whose version begins with `series`.
+fn newest_first<'a>(names: &'a [String], series: &str) -> Vec<&'a str> {
+    let series = if series == NEWEST {
+        Vec::new()
+    } else {
+        numbers(series)
+    };
+    let versions = names.iter().filter_map(|name| {
+        let version = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+        Some((numbers(version), name.as_str()))
+    });
+    let mut found: Vec<_> = versions
+        .filter(|(version, _)| version.len() > 2 && version.starts_with(&series))
+        .collect();
+    found.sort_unstable();
+    found.into_iter().rev().map(|(_, name)| name).collect()
+}
+
+/// `image` and those of its dependencies (`apt-cache depends`) that are parts
+/// of the kernel. One in angle brackets is not in the archive.
+fn parts(image: &str, depends: &str) -> Option<Vec<String>> {
+    let mut packages = vec![image.to_owned()];
+    for line in depends.lines() {
+        let Some(name) = line.trim().strip_prefix("Depends: ") else {
+            continue;
+        };
+        let bare = name.trim_start_matches('<');
+        if PARTS.iter().any(|part| bare.starts_with(part)) {
+            packages.push((bare == name).then(|| name.to_owned())?);
+        }
+    }
+    Some(packages)
+}
+
+/// The series that there are: 6.1, 6.12, ...
+fn series_of(names: &[String]) -> Vec<String> {
+    let versions = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    let series: BTreeSet<_> = versions
+        .filter_map(|version| Some([*numbers(version).first()?, *numbers(version).get(1)?]))
+        .collect();
+    series
+        .iter()
+        .map(|[major, minor]| format!("{major}.{minor}"))
+        .collect()
+}
+
+/// The numbers in a version: 6.12.117+deb12 is 6, 12, 117, 12.
+fn numbers(version: &str) -> Vec<u32> {
+    version
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_series() {
+        let names = [
+            "linux-image-cloud-amd64",
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+            "linux-image-6.12.99+deb12-cloud-amd64",
+            "linux-image-7.3.4+deb13-cloud-amd64",
+            "linux-image-7.3.4+deb13-cloud-amd64-dbg",
+        ]
+        .map(str::to_owned);
+        let newest = |series| newest_first(&names, series).first().copied();
+        for (series, package) in [
+            ("6.1", Some("linux-image-6.1.0-56-cloud-amd64")),
+            ("6.12", Some("linux-image-6.12.117+deb12-cloud-amd64")),
+            (NEWEST, Some("linux-image-7.3.4+deb13-cloud-amd64")),
+            ("7", Some("linux-image-7.3.4+deb13-cloud-amd64")),
+            ("5.10", None),
+        ] {
+            assert_eq!(newest(series), package, "{series}");
+        }
+        assert_eq!(series_of(&names[1..]), ["6.1", "6.12", "7.3"]);
+    }
+
+    #[test]
+    fn a_kernel_in_parts() {
+        let depends = |modules| {
+            format!(
+                "linux-image-7.3\n  PreDepends: linux-base\n |Depends: <dracut>\n  \
+                 Depends: linux-binary-7.3\n  Depends: {modules}\n"
+            )
+        };
+        let whole = parts("linux-image-7.3", &depends("linux-modules-7.3"));
+        let names = ["linux-image-7.3", "linux-binary-7.3", "linux-modules-7.3"];
+        assert_eq!(whole, Some(names.map(str::to_owned).to_vec()));
+        let gone = parts("linux-image-7.3", &depends("<linux-modules-7.3>"));
+        assert_eq!(gone, None);
+    }
+}

@@ -1,0 +1,116 @@
+//! Inside the virtual machine: this xtask is its first process, and when that
+//! ends, so does the machine.
+
+mod agent;
+mod checks;
+mod subflows;
+mod traffic;
+
+use std::ffi::CStr;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::OFlags;
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, reboot};
+
+use super::report;
+
+/// The verb that only a guest uses.
+pub const VERB: &str = "vm-guest";
+/// Where the initramfs has this program.
+pub const INIT: &str = "/bin/xtask";
+/// Where it has the agent.
+pub const AGENT: &str = "/bin/mptcp-agent";
+/// Where it has iproute2's program.
+pub const IP: &str = "/sbin/ip";
+/// Where it has kmod, which goes by its name: this, and what the kernel starts.
+pub const KMOD: [&str; 2] = ["/sbin/depmod", "/sbin/modprobe"];
+/// What it has to have beside them.
+pub const DIRECTORIES: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
+
+/// How long a kernel may take to boot.
+pub const BOOT: Duration = Duration::from_secs(60);
+/// How long all checks together may take. Much, if the verifier refuses a
+/// program: it is then asked again for its reasons.
+pub const LIMIT: Duration = Duration::from_secs(540);
+
+/// The verb.
+pub fn run() -> Result<()> {
+    ensure!(std::process::id() == 1, "this is only for `cargo xtask vm`");
+    std::thread::spawn(|| {
+        std::thread::sleep(LIMIT);
+        report::tell_check("in time", false, &format!("not done after {LIMIT:?}"));
+        reboot(RebootCommand::PowerOff)
+    });
+    match set_up().and_then(|()| checks::all()) {
+        Ok(()) => report::tell_done(),
+        Err(error) => report::tell_check("all checks made", false, &format!("{error:#}")),
+    }
+    Ok(reboot(RebootCommand::PowerOff)?)
+}
+
+fn set_up() -> Result<()> {
+    for (kind, place) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("securityfs", "/sys/kernel/security"),
+        ("devtmpfs", "/dev"),
+        ("cgroup2", "/sys/fs/cgroup"),
+        ("bpf", "/sys/fs/bpf"),
+    ] {
+        mount(kind, place, kind, MountFlags::empty(), None::<&CStr>)
+            .with_context(|| format!("mount {kind} on {place}"))?;
+    }
+    // So that the kernel finds its modules.
+    command(KMOD[0], "")?;
+    ip("link set lo up")?;
+    ip(&format!("address add {}/8 dev lo", traffic::OTHER))?;
+    ip("mptcp limits set subflows 2 add_addr_accepted 2")?;
+    ip(&format!(
+        "mptcp endpoint add {} dev lo subflow",
+        traffic::OTHER
+    ))
+}
+
+fn ip(words: &str) -> Result<()> {
+    command(IP, words)
+}
+
+fn command(program: &str, words: &str) -> Result<()> {
+    let output = Command::new(program)
+        .args(words.split_whitespace())
+        .output();
+    let output = output.with_context(|| format!("start {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{program} {words}: {}",
+        said.trim()
+    );
+    Ok(())
+}
+
+/// What the kernel complained of since it was booted.
+fn complaints() -> Result<Vec<String>> {
+    let mut log = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open("/dev/kmsg")?;
+    let (mut found, mut record) = (Vec::new(), [0; 8192]);
+    // One record a call; at the end the call would wait for another.
+    while let Ok(count) = log.read(&mut record) {
+        let text = String::from_utf8_lossy(&record[..count]);
+        let first = text.lines().next().unwrap_or_default();
+        let words = ["WARNING:", "BUG:", "Oops"];
+        if words.iter().any(|word| first.contains(word)) {
+            let text = first.split_once(';').map_or(first, |(_, text)| text);
+            found.push(text.to_owned());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,183 @@
+//! The agent in the guest: what it logs, serves and sets.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use mptcp_lab::metrics::Metrics;
+use mptcp_lab::wait;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::AGENT;
+use super::traffic::SOON;
+
+const LISTEN: &str = "127.0.0.1:8684";
+const LOG: &str = "/tmp/agent.log";
+
+/// How long the verifier may take over all programs, refusals included.
+const READY: Duration = Duration::from_secs(300);
+/// How much of the verifier's words is worth passing on: their end.
+const VERIFIER_LINES: usize = 40;
+
+/// A running agent.
+pub struct Agent {
+    child: Child,
+    /// What it took to be ready.
+    pub load_time: Duration,
+}
+
+/// A line of its attach table.
+pub struct Hook {
+    /// The hook's name.
+    pub name: String,
+    /// Instructions that the verifier went through, 0 if that is not known.
+    pub instructions: u64,
+    /// Why it is not attached.
+    pub refusal: Option<String>,
+}
+
+impl Agent {
+    /// Starts it with weights, and waits until it is ready.
+    pub fn start(weights: &[&str]) -> Result<Self> {
+        let mut command = Command::new(AGENT);
+        command
+            .args(["run", "--listen", LISTEN, "--log-format", "json"])
+            .args(["--policy", "weighted"])
+            .args(weights.iter().flat_map(|weight| ["--weight", weight]))
+            .env("RUST_LOG", "debug")
+            .stdin(Stdio::null())
+            .stderr(File::create(LOG)?);
+        let started = Instant::now();
+        let mut child = command.spawn().context("start the agent")?;
+        let ready = wait::try_until("the agent to be ready", READY, || {
+            if log().iter().any(|line| line["message"] == "ready") {
+                Ok(true)
+            } else if matches!(child.try_wait(), Ok(None)) {
+                Err(())
+            } else {
+                Ok(false)
+            }
+        });
+        let agent = Self {
+            child,
+            load_time: started.elapsed(),
+        };
+        if !ready? {
+            let last = log().pop().unwrap_or_default();
+            bail!("the agent has ended: {}", words(&last["message"]));
+        }
+        Ok(agent)
+    }
+
+    /// Its attach table.
+    pub fn hooks(&self) -> Vec<Hook> {
+        let verified = self.verified().unwrap_or_default();
+        let mut hooks: Vec<Hook> = log()
+            .iter()
+            .filter(|line| line["message"] == "hook")
+            .map(|line| Hook {
+                name: words(&line["program"]),
+                instructions: 0,
+                refusal: (line["attached"] != true).then(|| words(&line["reason"])),
+            })
+            .collect();
+        for hook in &mut hooks {
+            let found = verified.iter().find(|(program, _)| {
+                // The kernel may have cut the program's name short.
+                program.ends_with(&hook.name) || hook.name.starts_with(program.as_str())
+            });
+            hook.instructions = found.map_or(0, |(_, &count)| count);
+        }
+        hooks
+    }
+
+    /// Subflows from before the agent: adopted, and refused.
+    pub fn adopted(&self) -> [u64; 2] {
+        let log = log();
+        let sum = |field| log.iter().filter_map(|line| line[field].as_u64()).max();
+        ["adopted", "refused"].map(|field| sum(field).unwrap_or(0))
+    }
+
+    /// Its metrics now.
+    pub fn scrape(&self) -> Result<Metrics> {
+        let mut stream = TcpStream::connect(LISTEN)?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").context("no answer")?.1;
+        Metrics::parse(body)
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        kill_process(Pid::from_child(&self.child), Signal::INT)?;
+        wait::try_until("the agent to end", SOON, || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(other),
+        })
+    }
+
+    /// By program: the instructions that the verifier went through. A program's
+    /// name is told by its symbol, its file descriptor knows it by its tag.
+    fn verified(&self) -> Result<BTreeMap<String, u64>> {
+        let mut by_tag = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()))? {
+            let info = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let field = |name| {
+                let mut lines = info.lines().filter_map(|line| line.split_once(":\t"));
+                lines
+                    .find(|(field, _)| *field == name)
+                    .map(|(_, value)| value)
+            };
+            if let (Some(tag), Some(count)) = (field("prog_tag"), field("verified_insns")) {
+                by_tag.insert(tag.to_owned(), count.parse()?);
+            }
+        }
+        let symbols = fs::read_to_string("/proc/kallsyms")?;
+        let programs = symbols.split_whitespace().filter_map(|symbol| {
+            let (tag, name) = symbol.strip_prefix("bpf_prog_")?.split_once('_')?;
+            Some((name.to_owned(), *by_tag.get(tag)?))
+        });
+        Ok(programs.collect())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Either fails if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Passes on what the agent and the verifier complained of.
+pub fn print_complaints() {
+    for line in log() {
+        let text = words(&line["message"]);
+        if let Some(log) = text.strip_prefix("verifier log:\n") {
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
+            println!("--- the end of the verifier's log\n{}", tail.join("\n"));
+        } else if line["level"] == "WARN" || line["level"] == "ERROR" {
+            println!("--- {line}");
+        }
+    }
+}
+
+fn log() -> Vec<Value> {
+    let text = fs::read_to_string(LOG).unwrap_or_default();
+    // The last line may not be whole yet.
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+fn words(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

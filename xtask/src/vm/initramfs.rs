@@ -1,0 +1,151 @@
+//! The guest's root: the agent, this xtask as /init, `ip`, and the libraries
+//! that they are linked with.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use cpio::newc::{self, ModeFileType};
+
+use super::archive::Kernel;
+use super::guest;
+
+/// Modules that Debian's kernels load when they are asked for.
+const MODULES: [&str; 1] = ["kernel/net/ipv4/tcp_bbr"];
+
+/// Writes it.
+pub fn write(to: &Path, agent: &Path, kernel: &Kernel) -> Result<()> {
+    let xtask = std::env::current_exe().context("which program is this?")?;
+    let kmod = find("modprobe")?;
+    let programs = [
+        (xtask, guest::INIT),
+        (agent.to_owned(), guest::AGENT),
+        (find("ip")?, guest::IP),
+        (kmod.clone(), guest::KMOD[0]),
+        (kmod, guest::KMOD[1]),
+    ];
+    let mut tree = Tree::new(to)?;
+    for dir in guest::DIRECTORIES {
+        tree.dir(Path::new(dir))?;
+    }
+    for (program, place) in &programs {
+        tree.file(program, Path::new(place))?;
+        for library in libraries(program)? {
+            tree.file(&library, &library)?;
+        }
+    }
+    let modules = Path::new("/lib/modules").join(&kernel.name);
+    tree.dir(&modules)?;
+    for module in MODULES {
+        // Built in, if there is none.
+        let found = ["ko", "ko.xz", "ko.zst"]
+            .map(|extension| format!("{module}.{extension}"))
+            .into_iter()
+            .find(|name| kernel.modules.join(name).exists());
+        if let Some(name) = found {
+            tree.file(&kernel.modules.join(&name), &modules.join(&name))?;
+        }
+    }
+    tree.finish()
+}
+
+/// Finds a program, also in the directories of system administration.
+pub fn find(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let path = std::env::join_paths(dirs)?;
+    which::which_in(name, Some(path), "/").with_context(|| format!("there is no {name}"))
+}
+
+/// The shared libraries of a program, its loader included, all of which the
+/// loader will find where they are here.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let shown = program.display();
+    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output();
+    let output = output.with_context(|| format!("ldd {shown}"))?;
+    // A static program has none, which ldd takes for an error.
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(!text.contains("not found"), "ldd {shown}:\n{text}");
+    Ok(paths(&text).map(PathBuf::from).collect())
+}
+
+/// The files that ldd names.
+fn paths(ldd: &str) -> impl Iterator<Item = &str> {
+    ldd.split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+}
+
+/// An archive in the making, of the one format that the kernel reads.
+struct Tree {
+    archive: BufWriter<File>,
+    /// A file is written once, and after its directory.
+    written: BTreeSet<PathBuf>,
+}
+
+impl Tree {
+    fn new(path: &Path) -> Result<Self> {
+        Ok(Self {
+            archive: BufWriter::new(File::create(path)?),
+            written: BTreeSet::from([PathBuf::from("/")]),
+        })
+    }
+
+    fn dir(&mut self, path: &Path) -> Result<()> {
+        if let Some(parent) = path.parent()
+            && self.written.insert(path.to_owned())
+        {
+            self.dir(parent)?;
+            self.entry(path, ModeFileType::Directory, &[])?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: &Path, path: &Path) -> Result<()> {
+        self.dir(path.parent().context("a file without a directory")?)?;
+        if self.written.insert(path.to_owned()) {
+            let content = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+            self.entry(path, ModeFileType::Regular, &content)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, kind: ModeFileType, content: &[u8]) -> Result<()> {
+        let name = path.to_str().context("a name that is not UTF-8")?;
+        let entry = newc::Builder::new(name.trim_start_matches('/'))
+            .mode(0o755)
+            .set_mode_file_type(kind);
+        let mut writer = entry.write(&mut self.archive, content.len().try_into()?);
+        writer.write_all(content)?;
+        writer.finish()?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        newc::trailer(&mut self.archive)?;
+        Ok(self.archive.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_and_the_loader() {
+        let text = "\tlinux-vdso.so.1 (0x7fff1)\n\
+                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f1)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x7f2)\n";
+        let found: Vec<&str> = paths(text).collect();
+        assert_eq!(
+            found,
+            [
+                "/lib/x86_64-linux-gnu/libc.so.6",
+                "/lib64/ld-linux-x86-64.so.2"
+            ]
+        );
+        assert_eq!(paths("\tstatically linked\n").count(), 0);
+    }
+}

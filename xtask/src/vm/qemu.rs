@@ -1,0 +1,98 @@
+//! A virtual machine, from its boot to its end.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use mptcp_lab::cleanup::Cleanup;
+
+use super::archive::Kernel;
+use super::guest;
+use super::report::Report;
+
+/// QEMU's name.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Boots a kernel and waits until the guest is done. The console is copied
+/// into the report's file on its way.
+pub fn boot(kernel: &Kernel, initramfs: &Path, append: &str, report: &mut Report) -> Result<()> {
+    let mut copy = File::create(&report.console).context("the copy of the console")?;
+    let child = command(kernel, initramfs, append)?.spawn();
+    let mut child = child.with_context(|| format!("start {PROGRAM}"))?;
+    let lines = lines(child.stdout.take());
+    let child = Arc::new(Mutex::new(child));
+    let _end = end(&child);
+    // The guest ends by itself before that.
+    let deadline = Instant::now() + guest::LIMIT + guest::BOOT;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                writeln!(copy, "{line}")?;
+                report.line(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => bail!("it did not end in time"),
+        }
+    }
+    let status = lock(&child).wait()?;
+    ensure!(status.success(), "{PROGRAM} ended with {status}");
+    Ok(())
+}
+
+fn command(kernel: &Kernel, initramfs: &Path, append: &str) -> Result<Command> {
+    let init = guest::INIT;
+    let verb = guest::VERB;
+    let mut command = Command::new(super::initramfs::find(PROGRAM)?);
+    command
+        // One thread for both processors: with two, a kernel that patches its
+        // code may stumble over QEMU's old translation of it (Oops: int3).
+        .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"])
+        .args(["-m", "1G", "-nodefaults", "-no-user-config", "-display"])
+        .args(["none", "-serial", "stdio", "-no-reboot", "-kernel"])
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 quiet panic=-1 {append} rdinit={init} -- {verb}"
+        ))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// The console's lines as they come.
+fn lines(console: Option<ChildStdout>) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut console = BufReader::new(console?);
+        let mut line = Vec::new();
+        while matches!(console.read_until(b'\n', &mut line), Ok(count) if count > 0) {
+            let text = String::from_utf8_lossy(&line);
+            sender.send(text.trim_end().to_owned()).ok()?;
+            line.clear();
+        }
+        Some(())
+    });
+    receiver
+}
+
+/// Ends QEMU with the guard, and with this program.
+fn end(child: &Arc<Mutex<Child>>) -> Cleanup {
+    let child = Arc::clone(child);
+    Cleanup::new(move || {
+        let mut child = lock(&child);
+        // Either fails if it has ended.
+        let _ = child.kill();
+        let _ = child.wait();
+    })
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,179 @@
+//! What the guest tells the host, and how the host shows it.
+//!
+//! A line of the console that begins with [`MARK`] carries JSON; the rest is
+//! the kernel's and the agent's.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+const MARK: &str = "@vm ";
+
+/// Tells of a hook: whether it is attached, how many instructions the verifier
+/// walked through (0: unknown), and why it is not attached.
+pub fn tell_hook(name: &str, attached: bool, instructions: u64, why: &str) {
+    tell(&json!({ "hook": name, "attached": attached, "insns": instructions, "seen": why }));
+}
+
+/// Tells of a check, and what was seen.
+pub fn tell_check(name: &str, ok: bool, seen: &str) {
+    tell(&json!({ "check": name, "ok": ok, "seen": seen }));
+}
+
+/// Tells that all checks were made.
+pub fn tell_done() {
+    tell(&json!({ "done": true }));
+}
+
+fn tell(what: &Value) {
+    // The kernel may have left a line unfinished.
+    println!("\n{MARK}{what}");
+}
+
+/// What has come of a kernel.
+pub struct Report {
+    /// Its release.
+    pub kernel: String,
+    /// The file with all that the guest said.
+    pub console: PathBuf,
+    rows: Vec<Row>,
+    done: bool,
+    started: Instant,
+    seconds: f32,
+}
+
+struct Row {
+    hook: bool,
+    name: String,
+    ok: bool,
+    instructions: u64,
+    seen: String,
+}
+
+impl Report {
+    /// Nothing is known of this kernel yet.
+    pub fn new(kernel: &str, dir: &Path) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            console: dir.join(format!("{kernel}.log")),
+            rows: Vec::new(),
+            done: false,
+            started: Instant::now(),
+            seconds: 0.0,
+        }
+    }
+
+    /// Takes a line of the console.
+    pub fn line(&mut self, line: &str) {
+        self.seconds = self.started.elapsed().as_secs_f32();
+        let Some(told) = line.strip_prefix(MARK) else {
+            return;
+        };
+        // What another line ran into is a check that is missing in the end.
+        let told: Value = serde_json::from_str(told).unwrap_or_default();
+        self.done |= told["done"] == true;
+        let hook = told["hook"].is_string();
+        let name = if hook { &told["hook"] } else { &told["check"] };
+        if let Some(name) = name.as_str() {
+            let row = Row {
+                hook,
+                name: name.to_owned(),
+                ok: told[if hook { "attached" } else { "ok" }] == true,
+                instructions: told["insns"].as_u64().unwrap_or(0),
+                seen: told["seen"].as_str().unwrap_or_default().to_owned(),
+            };
+            eprintln!("      {}", row.line());
+            self.rows.push(row);
+        }
+    }
+
+    /// The machine itself failed.
+    pub fn broke(&mut self, error: &anyhow::Error) {
+        self.rows.push(Row {
+            hook: false,
+            name: "virtual machine".to_owned(),
+            ok: false,
+            instructions: 0,
+            seen: format!("{error:#}"),
+        });
+    }
+
+    /// Whether every hook is attached and every check went well.
+    pub fn ok(&self) -> bool {
+        self.done && self.rows.iter().all(|row| row.ok)
+    }
+
+    /// In a few words.
+    pub fn summary(&self) -> String {
+        let count = |hook| {
+            let rows = self.rows.iter().filter(move |row| row.hook == hook);
+            (rows.clone().filter(|row| row.ok).count(), rows.count())
+        };
+        let ((attached, hooks), (good, checks)) = (count(true), count(false));
+        let end = if self.done {
+            ""
+        } else {
+            ", and then it broke off"
+        };
+        format!("{attached} of {hooks} hooks attached, {good} of {checks} checks ok{end}")
+    }
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let verdict = match (self.hook, self.ok) {
+            (true, true) => "attached",
+            (true, false) => "NOT ATTACHED",
+            (false, true) => "ok",
+            (false, false) => "FAILED",
+        };
+        let mut line = format!("{:24} {verdict:12}", self.name);
+        if self.instructions > 0 {
+            let _ = write!(line, " {:>7} instructions verified", self.instructions);
+        }
+        if !self.seen.is_empty() {
+            let _ = write!(line, " {}", self.seen);
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+/// All that is known of these kernels.
+pub fn table(reports: &[Report]) -> String {
+    let mut text = String::new();
+    for report in reports {
+        let (kernel, seconds) = (&report.kernel, report.seconds);
+        let _ = writeln!(text, "{kernel}: {} ({seconds:.0} s)", report.summary());
+        for row in &report.rows {
+            let _ = writeln!(text, "  {}", row.line());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_a_table() {
+        let mut report = Report::new("6.1.0", Path::new("vm"));
+        report.line("[    1.0] something else");
+        report.line(r#"@vm {"hook":"sockops","attached":true,"insns":4711,"seen":""}"#);
+        report.line(r#"@vm {"check":"bytes","ok":true,"seen":"12 34"}"#);
+        assert!(!report.ok(), "it is not done yet");
+        report.line(r#"@vm {"done":true}"#);
+        assert!(report.ok());
+        report.line(r#"@vm {"hook":"iter_tcp","attached":false,"seen":"too large"}"#);
+        assert!(!report.ok());
+        assert_eq!(
+            table(&[report]),
+            "6.1.0: 1 of 2 hooks attached, 1 of 1 checks ok (0 s)\n\
+             \x20 sockops                  attached        4711 instructions verified\n\
+             \x20 bytes                    ok           12 34\n\
+             \x20 iter_tcp                 NOT ATTACHED too large\n"
+        );
+    }
+}

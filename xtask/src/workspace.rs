@@ -1,0 +1,166 @@
+//! Where the workspace and its target directory are, and the cargo that runs
+//! in them.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::command;
+
+/// The directories that cargo itself names: CARGO_TARGET_DIR and
+/// configuration files are respected.
+pub struct Workspace {
+    /// Holds the workspace's Cargo.toml.
+    pub root: PathBuf,
+    /// Where cargo builds.
+    pub target: PathBuf,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub fn find() -> Result<Self> {
+        let mut cargo = Command::new(outer_cargo());
+        cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
+        // An xtask that was started by its path still finds its own workspace.
+        if env::var_os("CARGO_MANIFEST_DIR").is_none() {
+            cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        }
+        let text = command::output(&mut cargo).context(
+            "`cargo metadata` failed: run `cargo xtask` from inside the repository, \
+             and see what `cargo metadata --no-deps` says there",
+        )?;
+        let metadata: serde_json::Value =
+            serde_json::from_str(&text).context("`cargo metadata` printed no JSON")?;
+        let path = |key: &str| {
+            metadata[key]
+                .as_str()
+                .map(PathBuf::from)
+                .with_context(|| format!("`cargo metadata` does not name its {key}"))
+        };
+        Ok(Self {
+            root: path("workspace_root")?,
+            target: path("target_directory")?,
+        })
+    }
+
+    /// Tools that are put together for this workspace alone.
+    pub fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    /// The cargo that runs xtask, for the user-space crates. It keeps the
+    /// user's own choices (RUSTFLAGS, toolchain) and loses what the outer
+    /// `cargo run` adds, which would make every other build a new one.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = Command::new(outer_cargo());
+        cargo.current_dir(&self.root);
+        cargo.env("CARGO_TARGET_DIR", &self.target);
+        for (name, _) in env::vars_os() {
+            if is_of_outer_package(&name) {
+                cargo.env_remove(name);
+            }
+        }
+        self.restore_library_path(&mut cargo);
+        cargo
+    }
+
+    /// A cargo, or a program that starts one, which inherits nothing that
+    /// speaks of another toolchain, other flags or another target.
+    pub fn foreign(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        for (name, _) in env::vars_os() {
+            if is_of_a_toolchain(&name) {
+                command.env_remove(name);
+            }
+        }
+        self.restore_library_path(&mut command);
+        command
+    }
+
+    /// Takes out of LD_LIBRARY_PATH what `cargo run` put there: the outer
+    /// toolchain's libraries do not belong into another toolchain's rustc.
+    fn restore_library_path(&self, command: &mut Command) {
+        const NAME: &str = "LD_LIBRARY_PATH";
+        let Some(paths) = env::var_os(NAME) else {
+            return;
+        };
+        let sysroot = outer_cargo();
+        let sysroot = Path::new(&sysroot).ancestors().nth(2);
+        let sysroot = sysroot.filter(|path| !path.as_os_str().is_empty());
+        let kept: Vec<PathBuf> = env::split_paths(&paths)
+            .filter(|path| !path.starts_with(&self.target))
+            .filter(|path| sysroot.is_none_or(|sysroot| !path.starts_with(sysroot)))
+            .collect();
+        match env::join_paths(&kept) {
+            Ok(paths) if !kept.is_empty() => command.env(NAME, paths),
+            _ => command.env_remove(NAME),
+        };
+    }
+}
+
+fn outer_cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn is_of_outer_package(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    })
+}
+
+fn is_of_a_toolchain(name: &OsStr) -> bool {
+    // How cargo reaches the network, where its cache is, how it talks.
+    const KEPT: [&str; 7] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+        "CARGO_BUILD_JOBS",
+    ];
+    const DROPPED: [&str; 6] = [
+        "CARGO",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTFLAGS",
+        "RUSTUP_TOOLCHAIN",
+        "CLIPPY_",
+    ];
+    let starts = |prefixes: &[&str]| {
+        name.to_str()
+            .is_some_and(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+    };
+    starts(&DROPPED) && !starts(&KEPT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_cargo_keeps_the_way_to_the_network_only() {
+        for name in [
+            "RUSTFLAGS",
+            "CARGO",
+            "CARGO_BUILD_TARGET",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+            "RUSTC_WRAPPER",
+            "RUSTUP_TOOLCHAIN",
+        ] {
+            assert!(is_of_a_toolchain(OsStr::new(name)), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "RUSTUP_HOME", "PATH"] {
+            assert!(!is_of_a_toolchain(OsStr::new(name)), "{name}");
+        }
+    }
+}
