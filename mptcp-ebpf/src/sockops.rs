@@ -105,6 +105,11 @@ fn established(ctx: &SockOpsContext) {
         return;
     }
     let Some(socket) = socket(ctx) else { return };
+    if socket.tcp::<u8>(&offset::SK_STATE) == TCP_CLOSE as u8 {
+        // A join that came too late was reset before this callback; no other
+        // one will tell its end.
+        return;
+    }
     let prior = ctx.cb_flags();
     if open(socket, cookie(ctx), prior, now_ns()) {
         let _ = ctx.set_cb_flags((prior | CALLBACKS) as i32);
