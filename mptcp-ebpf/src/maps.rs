@@ -87,16 +87,14 @@ pub fn connection(key: u64) -> Option<*mut Connection> {
     CONNECTIONS.get_ptr_mut(key)
 }
 
-/// The connection at `key`, made if need be, and whether it was; `None` if the
-/// map is full.
+/// The connection at `key`, made if need be; `None` if the map is full.
 #[inline(always)]
-pub fn connection_or_new(key: u64) -> Option<(*mut Connection, bool)> {
+pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
     if let Some(known) = connection(key) {
-        return Some((known, false));
+        return Some(known);
     }
     let blank = NEW_CONNECTION.get(0)?;
-    let made = CONNECTIONS
-        .insert(key, blank, u64::from(BPF_NOEXIST))
-        .is_ok();
-    connection(key).map(|connection| (connection, made))
+    // Another CPU may have been first: what counts is that it is there.
+    let _ = CONNECTIONS.insert(key, blank, u64::from(BPF_NOEXIST));
+    connection(key)
 }

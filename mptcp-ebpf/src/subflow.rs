@@ -31,7 +31,7 @@ pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
 pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bool {
     let key = socket.connection();
     let mut tuple = socket.tuple();
-    let Some((known, _)) = connection_or_new(key) else {
+    let Some(known) = connection_or_new(key) else {
         totals(|totals| add(&mut totals.connections_full, 1));
         return false;
     };

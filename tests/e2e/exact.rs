@@ -9,7 +9,9 @@ use mptcp_lab::metrics::Metrics;
 use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
 use mptcp_lab::{Agent, Direction, Family, Lab, Link, Path, TwoHosts, wait};
 
-use crate::support::{require_agent, scrape_until, two_paths, upload, weighted};
+use crate::support::{
+    require_agent, scrape_until, scrape_until_empty, two_paths, upload, weighted,
+};
 use crate::{LONG, SETTLE, SOON};
 
 /// Payload bytes sent (again, too), acknowledged and received on a path.
@@ -212,9 +214,7 @@ fn totals_survive_the_close_of_a_subflow_and_of_the_connection() -> Result<()> {
     agree(&agents, &before, "p1")?;
     exchange.stop()?;
     for agent in &agents {
-        scrape_until(agent, "no connection", |metrics| {
-            metrics.value("mptcp_connections", &[]) == Some(0.0)
-        })?;
+        scrape_until_empty(agent)?;
     }
     agree(&agents, &before, "p1")?;
     agree(&agents, &before, "p2")

@@ -11,47 +11,34 @@ use crate::support::{
 };
 use crate::{SETTLE, SOON};
 
-fn p2(state: &str) -> (String, [(&'static str, serde_json::Value); 1]) {
-    (state.to_owned(), [("path", json!("p2"))])
+/// A transfer over two paths, of which the one at `index` is cut and mended.
+fn dies_and_returns(index: usize) -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let agent = Watched::start(&net.client, &binary, &weighted(&["p1=2", "p2=1"]))?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    wait_for_shares(&transfer, &net.links, &[2, 1])?;
+    let path = [("path", json!(["p1", "p2"][index]))];
+
+    net.links[index].blackhole(Direction::Both, true)?;
+    agent.event("path_down", &path)?;
+    transfer.wait_for_progress(5_000_000, SETTLE)?;
+    net.links[index].blackhole(Direction::Both, false)?;
+    agent.event("path_up", &path)?;
+    wait_for_shares(&transfer, &net.links, &[2, 1])?;
+    transfer.stop()?;
+    agent.stop()
 }
 
 #[test]
 fn a_path_dies_and_returns() -> Result<()> {
-    let binary = require_agent!();
-    let lab = Lab::new()?;
-    let net = two_paths(&lab)?;
-    let agent = Watched::start(&net.client, &binary, &weighted(&["p1=2", "p2=1"]))?;
-    let (_sink, transfer) = upload(&net, 2)?;
-    wait_for_shares(&transfer, &net.links, &[2, 1])?;
-
-    net.links[1].blackhole(Direction::Both, true)?;
-    let (down, fields) = p2("path_down");
-    agent.event(&down, &fields)?;
-    transfer.wait_for_progress(5_000_000, SETTLE)?;
-    net.links[1].blackhole(Direction::Both, false)?;
-    let (up, fields) = p2("path_up");
-    agent.event(&up, &fields)?;
-    wait_for_shares(&transfer, &net.links, &[2, 1])?;
-    transfer.stop()?;
-    agent.stop()
+    dies_and_returns(1)
 }
 
 #[test]
 fn the_path_that_a_connection_started_on_dies_and_returns() -> Result<()> {
-    let binary = require_agent!();
-    let lab = Lab::new()?;
-    let net = two_paths(&lab)?;
-    let agent = Watched::start(&net.client, &binary, &weighted(&["p1=2", "p2=1"]))?;
-    let (_sink, transfer) = upload(&net, 2)?;
-    wait_for_shares(&transfer, &net.links, &[2, 1])?;
-    net.links[0].blackhole(Direction::Both, true)?;
-    agent.event("path_down", &[("path", json!("p1"))])?;
-    transfer.wait_for_progress(5_000_000, SETTLE)?;
-    net.links[0].blackhole(Direction::Both, false)?;
-    agent.event("path_up", &[("path", json!("p1"))])?;
-    wait_for_shares(&transfer, &net.links, &[2, 1])?;
-    transfer.stop()?;
-    agent.stop()
+    dies_and_returns(0)
 }
 
 #[test]

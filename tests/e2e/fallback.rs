@@ -5,7 +5,7 @@ use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server};
 use mptcp_lab::{Lab, kernel};
 use serde_json::json;
 
-use crate::support::{Watched, capped, require_agent, scrape_until, two_paths, weighted};
+use crate::support::{Watched, capped, require_agent, scrape_until_empty, two_paths, weighted};
 use crate::{LONG, SETTLE, SOON};
 
 #[test]
@@ -43,10 +43,7 @@ fn a_server_without_mptcp_is_a_fallback() -> Result<()> {
     transfer.wait_for_progress(10_000_000, SETTLE)?;
     assert!(!capped(&transfer.subflows()?));
     transfer.stop()?;
-    scrape_until(&agent, "no connection", |metrics| {
-        metrics.value("mptcp_connections", &[]) == Some(0.0)
-            && metrics.sum("mptcp_subflows", &[]) == 0.0
-    })?;
+    scrape_until_empty(&agent)?;
     agent.stop()
 }
 

@@ -5,7 +5,7 @@ use mptcp_lab::{Agent, Lab, TwoHosts, wait};
 
 use crate::SETTLE;
 use crate::support::{
-    capped, failure_of, require_agent, scrape_until, two_paths, upload, wait_for_cap,
+    capped, failure_of, require_agent, scrape_until_empty, two_paths, upload, wait_for_cap,
     wait_for_shares, weighted,
 };
 
@@ -67,9 +67,7 @@ fn connections_of_another_namespace_are_left_alone() -> Result<()> {
     assert_eq!(metrics.sum("mptcp_subflows_opened_total", &[]), 2.0);
     own.stop()?;
     foreign.stop()?;
-    scrape_until(&agent, "no connection", |metrics| {
-        metrics.value("mptcp_connections", &[]) == Some(0.0)
-    })?;
+    scrape_until_empty(&agent)?;
     agent.stop()
 }
 

@@ -6,8 +6,8 @@ use mptcp_lab::{Agent, Lab, require, wait};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Watched, capped, require_agent, scrape_until, two_paths, upload, wait_for_cap, wait_for_shares,
-    weighted,
+    Watched, capped, require_agent, scrape_until_empty, two_paths, upload, wait_for_cap,
+    wait_for_shares, weighted,
 };
 use crate::{SETTLE, SOON};
 
@@ -55,10 +55,7 @@ fn connections_older_than_the_agent_are_adopted_and_steered() -> Result<()> {
     }
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
     transfer.stop()?;
-    scrape_until(&agent, "no connection", |metrics| {
-        metrics.value("mptcp_connections", &[]) == Some(0.0)
-            && metrics.sum("mptcp_subflows", &[]) == 0.0
-    })?;
+    scrape_until_empty(&agent)?;
     agent.stop()
 }
 

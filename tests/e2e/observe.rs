@@ -7,7 +7,7 @@ use mptcp_lab::{Lab, kernel};
 use serde_json::{Value, json};
 
 use crate::SOON;
-use crate::support::{Watched, require_agent, scrape_until, two_paths, upload};
+use crate::support::{Watched, require_agent, scrape_until, scrape_until_empty, two_paths, upload};
 
 const NO_ARGS: [&str; 0] = [];
 
@@ -109,9 +109,7 @@ fn connections_and_subflows_are_counted_by_side_and_kind() -> Result<()> {
     }
     transfer.stop()?;
     for agent in [&client, &server] {
-        let metrics = scrape_until(agent, "no connection", |metrics| {
-            metrics.value("mptcp_connections", &[]) == Some(0.0)
-        })?;
+        let metrics = scrape_until_empty(agent)?;
         assert_eq!(metrics.sum("mptcp_subflows", &[]), 0.0);
         assert_eq!(
             metrics.value("mptcp_connections_closed_total", &[]),

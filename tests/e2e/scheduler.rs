@@ -6,7 +6,7 @@ use mptcp_lab::{Direction, Lab};
 use serde_json::json;
 
 use crate::SETTLE;
-use crate::support::{Watched, require_agent, scrape_until, two_paths, upload};
+use crate::support::{Watched, require_agent, scrape_until, scrape_until_empty, two_paths, upload};
 
 const DEFAULT: [&str; 2] = ["--policy", "default"];
 
@@ -28,9 +28,7 @@ fn decisions_are_counted_by_the_path_they_chose() -> Result<()> {
     let (_sink, transfer) = upload(&net, 2)?;
     transfer.wait_for_progress(20_000_000, SETTLE)?;
     transfer.stop()?;
-    let metrics = scrape_until(&agent, "no connection", |metrics| {
-        metrics.value("mptcp_connections", &[]) == Some(0.0)
-    })?;
+    let metrics = scrape_until_empty(&agent)?;
     for path in ["p1", "p2"] {
         let (chosen, eligible) = (
             decisions(&metrics, path),

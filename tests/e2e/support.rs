@@ -126,6 +126,15 @@ pub(crate) fn failure_of(host: &Host, command: &mut Command) -> Result<String> {
     Ok(errors[0].to_owned())
 }
 
+/// Waits until the agent knows of no connection and no subflow, and gives that
+/// scrape.
+pub(crate) fn scrape_until_empty(agent: &Agent) -> Result<Metrics> {
+    scrape_until(agent, "no connection", |metrics| {
+        metrics.value("mptcp_connections", &[]) == Some(0.0)
+            && metrics.sum("mptcp_subflows", &[]) == 0.0
+    })
+}
+
 /// Waits until a scrape fits, and gives it.
 pub(crate) fn scrape_until(
     agent: &Agent,
