@@ -28,8 +28,9 @@
 //!   every path a lead over nobody, and all are throttled.
 //! * Data queued on a subflow that is then throttled stalls the connection, so
 //!   queues are kept short (`TCP_NOTSENT_LOWAT`), a cap never falls below what
-//!   drains a long queue within [`DRAIN`], and, where the send buffer is small,
-//!   below 0.85 of the path's share (see [`CHUNK`]).
+//!   drains a long queue within [`DRAIN`] nor, where the send buffer is small
+//!   and data waits, below what lets the buffer last for a [`CHUNK`]: the ratio
+//!   comes second until the buffer has grown.
 //! * A thin connection (below [`THIN_BYTES_PER_SEC`]) is not steered at all:
 //!   there is nothing to balance, and latency to lose.
 //! * Nor is one whose lagging path is given nothing, however the others are
@@ -51,8 +52,9 @@ use crate::word::Word;
 
 /// What a step counts over the paths.
 ///
-/// In memory rather than in registers: the verifier would otherwise follow
-/// every value that each count can have through all that comes after.
+/// And what it settles before it looks at them one by one. In memory rather
+/// than in registers: the verifier would otherwise follow every value that each
+/// of these can have through all that comes after.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct Tally {
@@ -79,6 +81,16 @@ struct Tally {
     starving: Word,
     /// 1 if one of them cannot carry its share.
     full: Word,
+    /// 1 if one of them carries no more than its cap lets it.
+    held: Word,
+    /// What no cap is lower than, beyond its path's share, bytes per second.
+    spare: Word,
+    /// How far debts are forgotten in this step: a power of two.
+    forget: Word,
+    /// `1 + eps`, per mille.
+    room: Word,
+    /// Since when the connection is steered.
+    steered_ns: Word,
 }
 
 /// State of the weighted policy for one connection.
@@ -142,19 +154,31 @@ impl Controller {
         }
         let free = thin || now_ns < self.free_until_ns;
         self.tally.free.set(u64::from(free));
-        let steered_ns = self.thin_ns.max(self.free_until_ns);
+        self.tally
+            .steered_ns
+            .set(self.thin_ns.max(self.free_until_ns));
         // What paths that were just starting did not carry is not made up for.
         let young = now_ns.saturating_sub(self.thin_ns) < YOUNG_NS;
-        let growing = self.follow(rate / weights + 1, weights, elapsed_ns) && backlogged;
-        let room = match (backlogged, growing) {
+        self.tally.forget.set(u64::from(young));
+        if free {
+            // Nobody was steered: nobody owes anything (but a byte), or was held
+            // back.
+            self.tally.forget.set(63);
+            self.tally.held.set(0);
+        }
+        let growing =
+            self.follow(rate / weights + 1, weights, elapsed_ns, backlogged) && backlogged;
+        self.tally.room.set(match (backlogged, growing) {
             (false, _) => ROOM_PERMILLE,
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
             (true, true) => ROOM_GROWING_PERMILLE,
-        };
+        });
         // What a path is given next holds up all that comes after it, and that
-        // must fit into the send buffer for as long: so no path is slowed down
-        // further than it takes to correct a lead, if it does not fit.
+        // must fit into the send buffer for as long. If it does not, and data
+        // waits, slowing a path down further would only stall the others; if
+        // none waits, no path is slowed down further than a lead takes.
         let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
+        self.tally.spare.set(if backlogged { fits } else { 0 });
         self.tally.full.set(0);
         self.tally.starving.set(0);
         for slot in &mut self.slots {
@@ -164,26 +188,28 @@ impl Controller {
                 Role::Out => NO_CAP,
                 Role::Standby => HELD_OUT,
                 Role::Active(weight) => {
-                    if free {
-                        // Nobody was steered: nobody owes anything.
-                        slot.excess_bytes = 0;
-                    } else if young {
-                        slot.excess_bytes >>= 1;
-                    }
+                    slot.excess_bytes >>= self.tally.forget.get() & 63;
                     let share = signed(shared, shared.unsigned_abs() * weight / weights);
                     let fair = weight * self.unit;
                     let lead = slot.lead_permille(fresh as i64 - share, fair, weights * self.unit);
-                    if !growing && slot.is_full() {
+                    if self.tally.room.get() != ROOM_GROWING_PERMILLE && slot.is_full() {
                         self.tally.full.set(1);
                     }
-                    let floor = (rate * weight / weights * 17 / 20).min(fits);
-                    if lead < 0 && slot.is_idle(now_ns, steered_ns, fair) {
+                    let slow = rate * weight / weights * 17 / 20;
+                    let floor = fits.min(slow + self.tally.spare.get());
+                    if lead >= 0 || self.tally.held.get() == 0 {
+                        slot.unowed_ns = now_ns;
+                    } else if slot.is_idle(now_ns, fair) {
                         self.tally.starving.set(1);
                     }
-                    if free {
+                    if lead < 0 && slot.is_forgotten(now_ns, self.tally.steered_ns.get()) {
+                        self.tally.starving.set(1);
+                    }
+                    if self.tally.free.get() != 0 {
                         NO_CAP
                     } else {
-                        cap(fair * room / PERMILLE, lead, self.spill_permille).max(floor as u32)
+                        let room = fair * self.tally.room.get() / PERMILLE;
+                        cap(room, lead, self.spill_permille).max(floor as u32)
                     }
                 }
             };
@@ -214,6 +240,7 @@ impl Controller {
         let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
         tally.weighted.set(0);
         tally.active.set(0);
+        tally.held.set(0);
         for sum in sums {
             sum.set(0);
         }
@@ -229,6 +256,9 @@ impl Controller {
                 tally.acked.set(tally.acked.get() + slot.fresh_bytes());
                 tally.active.set(tally.active.get() + 1);
                 tally.excess.add(slot.excess_bytes as u64);
+                if slot.is_held() {
+                    tally.held.set(1);
+                }
             }
         }
     }
@@ -236,13 +266,17 @@ impl Controller {
     /// Moves `unit` towards what it is `now`; whether the connection has just
     /// become faster.
     #[inline(always)]
-    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64) -> bool {
+    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, backlogged: bool) -> bool {
         let growing = now > self.unit + self.unit / 50;
-        if now >= self.unit || weights != self.weights || elapsed_ns >= UNIT_MEMORY_NS {
+        let memory_ns = if backlogged {
+            UNIT_MEMORY_NS
+        } else {
+            IDLE_UNIT_MEMORY_NS
+        };
+        if now >= self.unit || weights != self.weights || elapsed_ns >= memory_ns {
             self.unit = now;
         } else {
-            let elapsed_us = elapsed_ns / 1000;
-            self.unit -= (self.unit - now) * elapsed_us / (UNIT_MEMORY_NS / 1000);
+            self.unit -= (self.unit - now) * (elapsed_ns / 1000) / (memory_ns / 1000);
         }
         self.weights = weights;
         growing

@@ -41,6 +41,8 @@ pub struct Slot {
     pub rate: u64,
     /// Bytes acked beyond the path's share.
     pub excess_bytes: i64,
+    /// When the path was last owed nothing, or nobody was held back for it.
+    pub(super) unowed_ns: u64,
 }
 
 /// Which paths are weighed against each other in a step.
@@ -101,15 +103,30 @@ impl Slot {
         self.queued.get() >= BASE_LOWAT / 2 && self.rate < self.cap.get() / 8 * 7
     }
 
-    /// Whether the path has had nothing to carry, since `steered_ns`, for longer
-    /// than it takes to carry three chunks at the rate `fair`.
+    /// Whether its cap is what keeps the path from carrying more.
     #[inline(always)]
-    pub(super) fn is_idle(&self, now_ns: u64, steered_ns: u64, fair: u64) -> bool {
-        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
+    pub(super) fn is_held(&self) -> bool {
+        self.cap.get() < self.rate / 32 * 33
+    }
+
+    /// Whether the path has been given nothing, while it was owed something and
+    /// others were held back for it, for longer than it takes to carry three
+    /// chunks at the rate `fair`.
+    #[inline(always)]
+    pub(super) fn is_idle(&self, now_ns: u64, fair: u64) -> bool {
+        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns));
         let chunks_ns = 3 * CHUNK * NS_PER_SEC / fair.max(1);
         let trips_ns = 4_000 * self.srtt_us.get();
         let least_ns = chunks_ns.max(trips_ns).max(100_000_000);
         self.timeouts.get() == 0 && quiet_ns > least_ns
+    }
+
+    /// Whether the path has been given nothing for so long, since `steered_ns`,
+    /// that nothing will come, whether others are held back or not.
+    #[inline(always)]
+    pub(super) fn is_forgotten(&self, now_ns: u64, steered_ns: u64) -> bool {
+        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
+        self.timeouts.get() == 0 && quiet_ns > FORGOTTEN_NS
     }
 
     /// Whether standby paths may rest: this one carries.

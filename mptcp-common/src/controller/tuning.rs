@@ -49,8 +49,15 @@ pub const DRAIN: u64 = 8;
 /// they follow its rate down within this time, and up at once.
 pub const UNIT_MEMORY_NS: u64 = 1_000_000_000;
 
+/// One that has become slower with nothing left to send has less to send: its
+/// caps follow sooner.
+pub const IDLE_UNIT_MEMORY_NS: u64 = 600_000_000;
+
 /// A connection that has been steered for less than this is still starting.
 pub const YOUNG_NS: u64 = 1_000_000_000;
+
+/// A path that lags and is given nothing for so long will be given nothing.
+pub(super) const FORGOTTEN_NS: u64 = 1_000_000_000;
 
 /// While a path lags and is given nothing the connection is left alone, for so
 /// long at first, ...
