@@ -107,6 +107,14 @@ impl Agent {
         Self::start(host, binary, &weighted_args(weights))
     }
 
+    /// Starts it with `--policy redundant` and what else is asked for.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn redundant(host: &Host, binary: &Path, more: &[&str]) -> Result<Self> {
+        Self::start(host, binary, &redundant_args(more))
+    }
+
     /// Where it serves HTTP, in its host.
     pub fn listen(&self) -> SocketAddr {
         self.listen
@@ -168,6 +176,12 @@ pub fn weighted_args(weights: &[(&str, u16)]) -> Vec<String> {
         args.extend(["--weight".to_owned(), format!("{selector}={weight}")]);
     }
     args
+}
+
+/// `--policy redundant ...`.
+pub fn redundant_args(more: &[&str]) -> Vec<String> {
+    let policy = ["--policy", "redundant"].iter();
+    policy.chain(more).map(|&word| word.to_owned()).collect()
 }
 
 impl Output {

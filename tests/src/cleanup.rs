@@ -27,7 +27,9 @@ impl Cleanup {
     /// the program has set one of its own; that one should call [`run_all`]).
     pub fn new(action: impl FnOnce() + Send + 'static) -> Self {
         HANDLER.call_once(|| {
-            let set = ctrlc::try_set_handler(|| {
+            // Also where the signals are ignored, as a shell's background jobs
+            // find SIGINT: else nothing would be cleaned up.
+            let set = ctrlc::set_handler(|| {
                 INTERRUPTED.store(true, Ordering::Relaxed);
                 run_all();
                 std::process::exit(EXIT_INTERRUPTED);

@@ -55,6 +55,22 @@ impl TwoHosts {
     pub fn server_addr(&self) -> IpAddr {
         self.links[0].server_addr
     }
+
+    /// Makes the server signal its addresses of the family that connections do
+    /// not start with, so that clients with IPv6 sockets join them.
+    ///
+    /// # Errors
+    /// An endpoint cannot be added.
+    pub fn signal_other_family(&self) -> Result<()> {
+        let first = self.server_addr();
+        for link in &self.links {
+            if link.server_addr.is_ipv6() != first.is_ipv6() {
+                self.server
+                    .endpoint(link.server_addr, &link.name, "signal")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What [`Lab::routed`] made: a server with one address behind a router to

@@ -53,7 +53,9 @@ impl Metrics {
 
     /// The sum over the samples that [`Metrics::select`] gives; 0 for none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.select(name, labels).map(|sample| sample.value).sum()
+        // Not `sum`, which makes -0 of nothing.
+        self.select(name, labels)
+            .fold(0.0, |sum, sample| sum + sample.value)
     }
 }
 

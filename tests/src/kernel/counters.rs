@@ -20,7 +20,8 @@ pub struct DeviceCounters {
     pub tx_packets: u64,
 }
 
-/// The counters of /proc/net/netstat: `TcpExt`, `IpExt` and `MPTcpExt`.
+/// The counters of /proc/net/snmp (`Ip`, `Tcp`, `Udp`, ...) and of
+/// /proc/net/netstat (`TcpExt`, `IpExt`, `MPTcpExt`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Netstat(BTreeMap<String, u64>);
 
@@ -65,7 +66,8 @@ impl Host {
     /// The namespace's MIB counters.
     pub fn netstat(&self) -> Result<Netstat> {
         // /proc/net would be that of the process's first thread.
-        let text = self.in_ns(|| Ok(std::fs::read_to_string("/proc/thread-self/net/netstat")?))?;
+        let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        let text = self.in_ns(|| Ok(read("snmp")? + &read("netstat")?))?;
         Ok(Netstat::parse(&text))
     }
 
@@ -103,6 +105,8 @@ mod tests {
         assert_eq!(netstat.get("TcpExt", "B"), 0);
         assert_eq!(netstat.mptcp("C"), 7);
         assert_eq!(netstat.mptcp("absent"), 0);
+        let both = Netstat::parse("Tcp: A MaxConn\nTcp: 3 -1\nTcpExt: A\nTcpExt: 1\n");
+        assert_eq!((both.get("Tcp", "A"), both.get("TcpExt", "A")), (3, 1));
         let later = Netstat::parse("MPTcpExt: C D\nMPTcpExt: 9 0\n");
         assert_eq!(later.since(&netstat), [("MPTcpExt.C".to_owned(), 2)].into());
     }

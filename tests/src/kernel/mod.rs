@@ -5,9 +5,11 @@
 mod counters;
 mod info;
 mod layout;
+mod recovery;
 
 pub use counters::{DeviceCounters, Netstat};
 pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
+pub use recovery::Recovery;
 
 #[cfg(doc)]
 use crate::Host;

@@ -5,12 +5,16 @@
 //! is a user-space link over two TUN devices ([`delay`]); its queue is out of
 //! the sender's sight, like that of a modem.
 //!
-//! Loss and blackholes act at the receiving end, after a packet has taken its
-//! turn in the queue: on veth links as nftables rules in a netdev ingress
-//! chain (`numgen random mod 10000 < n drop`; a policy of drop), on delay
-//! links in the link's own thread, with a generator seeded by the path's
-//! number. A veth link carries segments of up to 64 KiB (GSO), and loss drops
-//! whole ones; [`Path::no_gso`] makes them packets of MTU size.
+//! Loss and blackholes act on the wire: behind all that tc programs of the
+//! sender do, ahead of all that those of the receiver do. So what a program
+//! copies to another path is copied before the original is lost, what it wraps
+//! is lost as a whole, and what a receiver unwraps is not lost a second time.
+//! (A netdev chain of nftables would see packets before the sender's programs,
+//! or after the receiver's.) On veth links a filter at the end of the sender's
+//! clsact egress does it, ahead of the queue; on delay links the link's own
+//! thread, behind the queue, with a generator seeded by the path's number. A
+//! veth link carries segments of up to 64 KiB (GSO), and loss drops whole ones;
+//! [`Path::no_gso`] makes them packets of MTU size.
 
 pub mod delay;
 mod path;
@@ -189,7 +193,7 @@ impl Link {
                 Kind::Veth(impairments) => {
                     let mut all = impairments.lock().unwrap_or_else(PoisonError::into_inner);
                     on_veth(&mut all[index]);
-                    veth::impair(self.sender(1 - index), &self.name, all[index])?;
+                    veth::impair(self.sender(index), &self.name, all[index])?;
                 }
                 Kind::Delay(link) => on_lane(link.lane(index)),
             }

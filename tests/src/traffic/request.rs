@@ -2,8 +2,8 @@
 //! how long they take.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,10 @@ pub struct Exchange {
 struct Progress {
     responses: AtomicU64,
     stop: AtomicBool,
+    /// Of the responses so far.
+    samples: Mutex<Vec<Duration>>,
+    /// When the request was sent whose response is awaited.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// How long the responses took, from before the request was written.
@@ -136,11 +140,12 @@ impl RequestResponse {
     fn run(&self, socket: &Socket, progress: &Progress) -> Result<Latencies> {
         let request = vec![b'.'; self.size];
         let mut response = vec![0; self.size];
-        let mut samples = Vec::with_capacity(self.count);
         let mut next = Instant::now();
-        while samples.len() < self.count && !progress.stop.load(Relaxed) {
+        let mut number = 0;
+        while number < self.count && !progress.stop.load(Relaxed) {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             let start = Instant::now();
+            *lock(&progress.asked) = Some(start);
             next = (next + self.interval).max(start);
             let done = || progress.stop.load(Relaxed) || start.elapsed() > self.limit;
             let mut whole = socket::write_all(socket, &request, done)?;
@@ -153,7 +158,6 @@ impl RequestResponse {
                 }
             }
             if !whole {
-                let number = samples.len();
                 ensure!(
                     progress.stop.load(Relaxed),
                     "no response {number} in {:?}",
@@ -161,10 +165,12 @@ impl RequestResponse {
                 );
                 break;
             }
-            samples.push(start.elapsed());
+            lock(&progress.samples).push(start.elapsed());
+            *lock(&progress.asked) = None;
             progress.responses.fetch_add(1, Relaxed);
+            number += 1;
         }
-        Ok(Latencies::new(samples))
+        Ok(Latencies::new(std::mem::take(&mut lock(&progress.samples))))
     }
 }
 
@@ -172,6 +178,17 @@ impl Exchange {
     /// Responses so far.
     pub fn responses(&self) -> u64 {
         self.progress.responses.load(Relaxed)
+    }
+
+    /// How long the responses took, from number `first` on.
+    pub fn latencies_from(&self, first: u64) -> Vec<Duration> {
+        let samples = lock(&self.progress.samples);
+        samples.get(first as usize..).unwrap_or_default().to_vec()
+    }
+
+    /// For how long a response has been awaited by now.
+    pub fn waiting(&self) -> Option<Duration> {
+        lock(&self.progress.asked).map(|asked| asked.elapsed())
     }
 
     /// The connection's socket, to ask the kernel of it.
@@ -228,6 +245,10 @@ impl Drop for Exchange {
             let _ = thread.join();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
