@@ -17,14 +17,16 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::RunArgs;
+use crate::devices::{self, Present};
 use crate::events::{self, Change, KINDS};
 use crate::host::Host;
 use crate::http::{self, Request};
 use crate::kernel::{Events, Kernel, LoadOptions, Sweep};
 use crate::metrics::{self, PathRow, ProgramRow, Snapshot};
 use crate::pace::Pace;
-use crate::paths::{Devices, PathTable};
+use crate::paths::PathTable;
 use crate::policy::Policy;
+use crate::redundant::{self, Received};
 use crate::share::ShareWindow;
 use crate::stop::Stop;
 use crate::{links, mib, report};
@@ -59,7 +61,10 @@ struct Agent {
     table: PathTable,
     events: Events,
     counts: [u64; KINDS.len()],
-    links: watch::Receiver<Devices>,
+    links: watch::Receiver<Present>,
+    redundant: Option<redundant::Service>,
+    /// What arrives on the redundant policy's port; closed without it.
+    datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
     tasks: JoinSet<Result<()>>,
     tick: Interval,
@@ -78,15 +83,26 @@ impl Agent {
         let mut tasks = JoinSet::new();
         let mut links = links::watch(&mut tasks).await?;
         let mut table = PathTable::new(&policy.weights());
-        table.set_devices(links.borrow_and_update().clone());
+        let present = links.borrow_and_update().clone();
+        table.set_devices(devices::names(&present));
 
         let mut kernel = Kernel::load(&LoadOptions {
             max_connections: args.max_connections,
             cgroup: host.cgroup(),
             netns_cookie: host.netns_cookie(),
+            redundant: match policy.redundant() {
+                Some(_) => Some(redundant::random_nonzero()?),
+                None => None,
+            },
         })?;
         kernel.publish(&table, policy.mode())?;
         let events = kernel.take_events()?;
+        let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
+        if let (Some(settings), Some(claim)) = (policy.redundant(), &host.redundant) {
+            let (mut service, received) = redundant::Service::start(settings, claim, &mut tasks)?;
+            service.follow(present, &table, &mut kernel);
+            (redundant, datagrams) = (Some(service), received);
+        }
         report::attachments(args.log_format, kernel.attachments());
 
         let (sender, requests) = http::channel();
@@ -100,6 +116,8 @@ impl Agent {
             events,
             counts: [0; KINDS.len()],
             links,
+            redundant,
+            datagrams,
             requests,
             tasks,
             tick,
@@ -155,6 +173,16 @@ impl Agent {
                 }
                 _ = self.tick.tick() => self.sample(),
                 Some(request) = self.requests.recv() => self.answer(request),
+                Some(received) = self.datagrams.recv() => {
+                    if let Some(service) = &mut self.redundant {
+                        service.on_datagram(&received, &mut self.kernel);
+                    }
+                }
+                () = until(self.redundant.as_ref().map(redundant::Service::due)) => {
+                    if let Some(service) = &mut self.redundant {
+                        service.on_timer(&mut self.kernel);
+                    }
+                }
                 () = until(self.pace.due()) => {
                     self.sweep(sweep::APPLY);
                 }
@@ -186,16 +214,26 @@ impl Agent {
         let change = Change::from(event);
         self.counts[change.kind()] += 1;
         events::log(event, self.table.label(event.path));
+        if let Some(service) = &mut self.redundant {
+            service.on_event(event, &mut self.kernel);
+        }
         if change.loses_a_path() && self.table.has_standby() {
             self.pace.request(Instant::now());
         }
     }
 
     fn on_links(&mut self) {
-        let devices = self.links.borrow_and_update().clone();
-        if !self.table.set_devices(devices) {
-            return;
+        let present = self.links.borrow_and_update().clone();
+        if self.table.set_devices(devices::names(&present)) {
+            self.on_paths();
         }
+        if let Some(service) = &mut self.redundant {
+            service.follow(present, &self.table, &mut self.kernel);
+        }
+    }
+
+    /// Devices came, went or were renamed.
+    fn on_paths(&mut self) {
         if self.table.unplaced().next().is_some()
             && let Ok(stats) = self.kernel.path_stats()
         {
@@ -228,6 +266,11 @@ impl Agent {
 
     fn sample(&mut self) {
         self.kernel.flush_log();
+        if let Some(service) = &mut self.redundant
+            && let Ok(totals) = self.kernel.totals()
+        {
+            service.on_lost(totals.events_lost);
+        }
         match self.kernel.path_stats() {
             Ok(stats) => self
                 .share
@@ -308,12 +351,15 @@ impl Agent {
                 .find(|row| row.program == hook.program)
                 .map(|row| (row.runs, row.run_time)),
         });
+        let copies = self.redundant.as_ref();
+        let copies = copies.map(|service| service.rows(&self.table, &self.kernel));
         Ok(Snapshot {
             policy: self.policy.name(),
             backend: self.policy.backend(),
             weighted: matches!(self.policy, Policy::Weighted(..)),
             totals: self.kernel.totals()?,
             paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
+            redundant: copies.transpose()?,
             kernel_events: mib::read()?,
             programs: programs.collect(),
             events: self.counts,

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::policy::{Policy, PolicyName, Weight, WeightedMode};
+use crate::policy::{Policy, PolicyName, RedundantArgs, Weight, WeightedMode};
 
 /// Where metrics are served unless `--listen` says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -40,7 +40,12 @@ pub fn parse() -> Job {
 fn job(cli: Cli) -> Result<Job, clap::Error> {
     match cli.command {
         Command::Run(args) => {
-            let policy = Policy::new(args.policy, args.weighted_mode, &args.weights);
+            let policy = Policy::new(
+                args.policy,
+                args.weighted_mode,
+                &args.weights,
+                &args.redundant,
+            );
             let policy = policy.map_err(|message| usage_error("run", &message))?;
             Ok(Job::Run(args, policy))
         }
@@ -61,9 +66,9 @@ fn usage_error(subcommand: &str, message: &str) -> clap::Error {
 ///
 /// The agent attaches eBPF programs to this network namespace's MPTCP
 /// sockets, counts what each path carries, serves that to Prometheus and, if
-/// asked, makes each connection use its paths by weight. Applications and
-/// kernel stay as they are; when the agent stops, every limit that it set on
-/// a socket is lifted.
+/// asked, makes each connection use its paths by weight, or sends every
+/// segment on more than one of them. Applications and kernel stay as they
+/// are; when the agent stops, every limit that it set on a socket is lifted.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
 struct Cli {
@@ -94,6 +99,9 @@ Examples:
 
   A server with one address, by the ids of its clients' addresses:
     mptcp-agent run --policy weighted --weight remote-id:0=1 --weight remote-id:1=9
+
+  Every segment on two paths, at both ends (a lost path is not noticed):
+    mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
 
 Environment:
   RUST_LOG  what is logged (default: info); RUST_LOG=debug shows every
@@ -156,6 +164,10 @@ pub struct RunArgs {
     /// How to log; json also turns what is printed at start into log lines
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    redundant: RedundantArgs,
 }
 
 /// `--log-format`.
@@ -207,11 +219,46 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_the_redundant_policy_come_through() {
+        let (_, policy) = parse("mptcp-agent run --policy redundant").unwrap();
+        let settings = policy.redundant().unwrap();
+        assert_eq!((settings.copies, settings.port), (2, 8684));
+        let line = "mptcp-agent run --policy redundant --redundant-copies 4 \
+                    --redundant-port 9000 --redundant-key /etc/key --redundant-budget 40mbit";
+        let (_, policy) = parse(line).unwrap();
+        let settings = policy.redundant().unwrap();
+        assert_eq!((settings.copies, settings.port), (4, 9000));
+        assert_eq!(settings.key, Some("/etc/key".into()));
+        let budget = settings.budget.unwrap();
+        assert_eq!(budget.bytes_per_sec, 5_000_000);
+    }
+
+    #[test]
     fn wrong_arguments_say_why() {
         for (arguments, reason) in [
-            ("--policy fast", "[possible values: default, weighted]"),
+            (
+                "--policy fast",
+                "[possible values: default, weighted, redundant]",
+            ),
             ("--weight eth0=1", "--policy weighted"),
             ("--weighted-mode spill", "--policy weighted"),
+            ("--redundant-copies 3", "--policy redundant"),
+            ("--redundant-port 9000", "--policy redundant"),
+            ("--redundant-key /etc/key", "--policy redundant"),
+            ("--redundant-budget 40mbit", "--policy redundant"),
+            (
+                "--policy weighted --redundant-port 9000",
+                "--redundant-port has no effect under --policy weighted",
+            ),
+            (
+                "--policy redundant --weight eth0=1",
+                "--weight has no effect under --policy redundant",
+            ),
+            ("--policy redundant --redundant-copies 1", "2..=4"),
+            ("--policy redundant --redundant-copies 5", "2..=4"),
+            ("--policy redundant --redundant-port 0", "1..=65535"),
+            ("--policy redundant --redundant-port 65536", "1..=65535"),
+            ("--policy redundant --redundant-budget fast", "8kbit"),
             (
                 "--policy weighted --weight eth0=65536",
                 "0 (standby) to 65535",

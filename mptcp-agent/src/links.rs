@@ -1,4 +1,5 @@
-//! The network namespace's devices, as they come, go and change their names.
+//! The network namespace's devices, as they come, go and change their names,
+//! addresses and MTUs.
 //!
 //! A notice says only that something changed; what there is now is always read
 //! anew. So nothing depends on a notice's content (a bridge, for one, sends
@@ -8,12 +9,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
+use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::paths::Devices;
+use crate::devices::{Device, Present};
+
+const GROUPS: [MulticastGroup; 3] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+];
 
 /// Notices come in bursts (a new device sends several).
 const SETTLE: Duration = Duration::from_millis(20);
@@ -23,8 +31,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// The devices cannot be read.
-pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<Devices>> {
-    let (connection, handle, mut notices) = new_multicast_connection(&[MulticastGroup::Link])
+pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<Present>> {
+    let (connection, handle, mut notices) = new_multicast_connection(&GROUPS)
         .context("cannot open a netlink socket to list network devices")?;
     tasks.spawn(async {
         connection.await;
@@ -48,24 +56,51 @@ pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<De
     Ok(receiver)
 }
 
-async fn list(handle: &Handle) -> Result<Devices> {
-    let mut dump = std::pin::pin!(handle.link().get().execute());
-    let mut devices = Devices::new();
-    while let Some(link) = dump
+async fn list(handle: &Handle) -> Result<Present> {
+    let mut devices = Present::new();
+    let mut links = std::pin::pin!(handle.link().get().execute());
+    while let Some(link) = links
         .try_next()
         .await
         .context("cannot list network devices")?
     {
-        let name = link
-            .attributes
-            .into_iter()
-            .find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name),
-                _ => None,
-            });
-        if let Some(name) = name {
-            devices.insert(link.header.index, name);
+        let mut device = Device {
+            kind: u16::from(link.header.link_layer_type),
+            ..Device::default()
+        };
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => device.name = name,
+                LinkAttribute::Mtu(mtu) => device.mtu = mtu,
+                _ => {}
+            }
         }
+        if !device.name.is_empty() {
+            devices.insert(link.header.index, device);
+        }
+    }
+    let mut addresses = std::pin::pin!(handle.address().get().execute());
+    while let Some(address) = addresses
+        .try_next()
+        .await
+        .context("cannot list network addresses")?
+    {
+        let Some(device) = devices.get_mut(&address.header.index) else {
+            continue;
+        };
+        // Of a point-to-point link, `Address` is the other end.
+        let (mut own, mut other) = (None, None);
+        for attribute in address.attributes {
+            match attribute {
+                AddressAttribute::Local(address) => own = Some(address),
+                AddressAttribute::Address(address) => other = Some(address),
+                _ => {}
+            }
+        }
+        device.addresses.extend(own.or(other));
+    }
+    for device in devices.values_mut() {
+        device.addresses.sort_unstable();
     }
     Ok(devices)
 }
@@ -80,6 +115,8 @@ mod tests {
     async fn loopback_is_there() {
         let mut tasks = JoinSet::new();
         let devices = watch(&mut tasks).await.unwrap();
-        assert_eq!(devices.borrow().get(&1).map(String::as_str), Some("lo"));
+        let lo = devices.borrow().get(&1).cloned().unwrap();
+        assert_eq!(lo.name, "lo");
+        assert!(lo.mtu > 0 && !lo.is_path(), "{lo:?}");
     }
 }

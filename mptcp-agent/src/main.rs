@@ -4,10 +4,12 @@
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
 //!   kernel events, maps          -> events, metrics       -> log, http
 //!   policy, links                -> paths                 -> kernel
+//!   redundant (peers, copies)   <-> agent, its UDP port   -> kernel
 //! ```
 
 mod agent;
 mod cli;
+mod devices;
 mod events;
 mod host;
 mod http;
@@ -19,6 +21,7 @@ mod mib;
 mod pace;
 mod paths;
 mod policy;
+mod redundant;
 mod report;
 mod selector;
 mod share;

@@ -2,11 +2,15 @@
 //!
 //! Pure: the arguments go in, a [`Policy`] or one clear line comes out.
 
+mod redundant;
+
 use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
 use mptcp_common::abi::{MAX_PATHS, mode};
+
+pub use redundant::{Redundant, RedundantArgs};
 
 use crate::selector::Selector;
 
@@ -23,6 +27,8 @@ pub enum PolicyName {
     Default,
     /// Share each connection's bytes out by the paths' weights
     Weighted,
+    /// Send every segment on more than one path; wants an agent at both ends
+    Redundant,
 }
 
 /// `--weighted-mode`.
@@ -131,6 +137,8 @@ pub enum Policy {
     Default,
     /// Steer by weights.
     Weighted(WeightedMode, Weights),
+    /// Copy segments to other paths.
+    Redundant(Redundant),
 }
 
 impl Policy {
@@ -142,23 +150,26 @@ impl Policy {
         name: PolicyName,
         mode: Option<WeightedMode>,
         weights: &[Weight],
+        redundant: &RedundantArgs,
     ) -> Result<Self, String> {
+        if name != PolicyName::Weighted {
+            let useless = if weights.is_empty() {
+                mode.map(|_| "--weighted-mode")
+            } else {
+                Some("--weight")
+            };
+            refuse(useless, name, "weighted")?;
+        }
+        if name != PolicyName::Redundant {
+            refuse(redundant.given(), name, "redundant")?;
+        }
         match name {
-            PolicyName::Default if !weights.is_empty() => Err(
-                "--weight has no effect under --policy default, which only observes: add \
-                     --policy weighted, or leave --weight out"
-                    .to_owned(),
-            ),
-            PolicyName::Default if mode.is_some() => Err(
-                "--weighted-mode has no effect under --policy default, which only observes: \
-                     add --policy weighted, or leave it out"
-                    .to_owned(),
-            ),
             PolicyName::Default => Ok(Self::Default),
             PolicyName::Weighted => {
                 let mode = mode.unwrap_or(WeightedMode::Strict);
                 Ok(Self::Weighted(mode, Weights::new(weights)?))
             }
+            PolicyName::Redundant => Ok(Self::Redundant(Redundant::new(redundant))),
         }
     }
 
@@ -167,6 +178,7 @@ impl Policy {
         match self {
             Self::Default => "default",
             Self::Weighted(..) => "weighted",
+            Self::Redundant(_) => "redundant",
         }
     }
 
@@ -175,6 +187,7 @@ impl Policy {
         match self {
             Self::Default => "none",
             Self::Weighted(..) => "pacing",
+            Self::Redundant(_) => "copies",
         }
     }
 
@@ -184,14 +197,23 @@ impl Policy {
             Self::Default => mode::DEFAULT,
             Self::Weighted(WeightedMode::Strict, _) => mode::STRICT,
             Self::Weighted(WeightedMode::Spill, _) => mode::SPILL,
+            Self::Redundant(_) => mode::REDUNDANT,
         }
     }
 
     /// The weights; all equal where the policy has none.
     pub fn weights(&self) -> Weights {
         match self {
-            Self::Default => Weights::EQUAL,
+            Self::Default | Self::Redundant(_) => Weights::EQUAL,
             Self::Weighted(_, weights) => weights.clone(),
+        }
+    }
+
+    /// The settings of the redundant policy, if that is it.
+    pub fn redundant(&self) -> Option<&Redundant> {
+        match self {
+            Self::Redundant(settings) => Some(settings),
+            Self::Default | Self::Weighted(..) => None,
         }
     }
 }
@@ -202,107 +224,26 @@ impl fmt::Display for Policy {
             Self::Default => f.write_str("default"),
             Self::Weighted(WeightedMode::Strict, _) => f.write_str("weighted (strict)"),
             Self::Weighted(WeightedMode::Spill, _) => f.write_str("weighted (spill)"),
+            Self::Redundant(settings) => write!(f, "redundant ({} copies)", settings.copies),
         }
     }
+}
+
+/// Refuses `argument`, if there is one: only policy `wanted` has a use for it.
+fn refuse(argument: Option<&str>, name: PolicyName, wanted: &str) -> Result<(), String> {
+    let Some(argument) = argument else {
+        return Ok(());
+    };
+    let name = match name {
+        PolicyName::Default => "default, which only observes",
+        PolicyName::Weighted => "weighted",
+        PolicyName::Redundant => "redundant",
+    };
+    Err(format!(
+        "{argument} has no effect under --policy {name}: add --policy {wanted}, or leave \
+         {argument} out"
+    ))
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-
-    fn weights(given: &[&str]) -> Result<Weights, String> {
-        let given: Vec<Weight> = given.iter().map(|text| text.parse().unwrap()).collect();
-        Weights::new(&given)
-    }
-
-    #[test]
-    fn a_weight_is_a_selector_and_a_number() {
-        for (text, selector, weight) in [
-            ("eth0=4", "eth0", 4),
-            ("eth0=0", "eth0", 0),
-            ("a=b=65535", "a=b", 65535),
-            ("fd00::/64=1", "fd00::/64", 1),
-            ("id:2=7", "id:2", 7),
-            ("default=0", "default", 0),
-        ] {
-            let parsed: Weight = text.parse().unwrap();
-            assert_eq!(
-                (parsed.selector.to_string().as_str(), parsed.weight),
-                (selector, weight)
-            );
-        }
-        for (text, reason) in [
-            ("eth0", "no weight"),
-            ("eth0=", "0 (standby) to 65535"),
-            ("eth0=-1", "0 (standby) to 65535"),
-            ("eth0=+1", "0 (standby) to 65535"),
-            ("eth0=1.5", "0 (standby) to 65535"),
-            ("eth0=65536", "0 (standby) to 65535"),
-            ("=1", "missing"),
-            ("10.0.0.1/24=1", "10.0.0.0/24"),
-        ] {
-            let error = text.parse::<Weight>().unwrap_err();
-            assert!(error.contains(reason), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn weights_are_checked_as_a_whole() {
-        assert_eq!(weights(&[]), Ok(Weights::EQUAL));
-        let mixed = weights(&["eth0=4", "default=0", "wwan0=0"]).unwrap();
-        assert_eq!((mixed.listed.len(), mixed.unlisted), (2, 0));
-        // Standby beside unlisted paths, which weigh 1.
-        assert!(weights(&["wwan0=0"]).is_ok());
-
-        for (given, reason) in [
-            (&["eth0=1", "eth0=2"][..], "same path, `eth0`"),
-            (&["10.0.0.1=1", "10.0.0.1/32=1"], "same path, `10.0.0.1`"),
-            (
-                &["::ffff:10.0.0.1=1", "10.0.0.1=1"],
-                "same path, `10.0.0.1`",
-            ),
-            (&["id:1=1", "id:01=1"], "same path, `id:1`"),
-            (
-                &["default=1", "eth0=1", "default=1"],
-                "same path, `default`",
-            ),
-            (&["default=0"], "all weights are 0"),
-            (&["eth0=0", "default=0"], "all weights are 0"),
-        ] {
-            let error = weights(given).unwrap_err();
-            assert!(error.contains(reason), "{given:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn as_many_selectors_as_there_are_indices() {
-        let many =
-            |count: usize| -> Vec<String> { (0..count).map(|n| format!("id:{n}=1")).collect() };
-        let texts = |many: &[String]| weights(&many.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(texts(&many(MAX_SELECTORS)).is_ok());
-        assert!(
-            texts(&many(MAX_SELECTORS + 1))
-                .unwrap_err()
-                .contains("63 fit")
-        );
-    }
-
-    #[test]
-    fn the_default_policy_takes_no_weights() {
-        let weight: Weight = "eth0=1".parse().unwrap();
-        let error = Policy::new(PolicyName::Default, None, &[weight]).unwrap_err();
-        assert!(error.contains("--policy weighted"), "{error}");
-        let spill = Some(WeightedMode::Spill);
-        assert!(Policy::new(PolicyName::Default, spill, &[]).is_err());
-
-        let policy = Policy::new(PolicyName::Weighted, spill, &[]).unwrap();
-        assert_eq!(
-            (policy.mode(), policy.to_string().as_str()),
-            (mode::SPILL, "weighted (spill)")
-        );
-        let policy = Policy::new(PolicyName::Weighted, None, &[]).unwrap();
-        assert_eq!((policy.mode(), policy.backend()), (mode::STRICT, "pacing"));
-    }
-}
+mod tests;

@@ -4,14 +4,19 @@
 //! hold sizes and alignments) and is valid for every bit pattern: a kernel map
 //! may be read while a program writes it.
 
+mod image;
+pub mod redundant;
+
+pub use image::ConnectionImage;
+
 use crate::{controller::Controller, word::Word};
 
 /// Version of this layout.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
 /// that was built with another layout does not have it, and is not loaded.
-pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_1";
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_2";
 
 /// Paths that one agent can tell apart: selectors and unlisted devices.
 /// Index [`UNKNOWN_PATH`] is taken.
@@ -36,6 +41,23 @@ pub struct Config {
     pub generation: u32,
 }
 
+impl Config {
+    /// Whether subflows are capped.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        // One comparison: the verifier follows each.
+        self.mode.wrapping_sub(mode::STRICT) <= mode::SPILL - mode::STRICT
+    }
+
+    /// Whether segments are copied.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_redundant(&self) -> bool {
+        self.mode == mode::REDUNDANT
+    }
+}
+
 /// Values of [`Config::mode`].
 pub mod mode {
     /// Observe only; a cap that is found is lifted.
@@ -44,6 +66,8 @@ pub mod mode {
     pub const STRICT: u32 = 1;
     /// As `STRICT` until a path is full; then the others may take more.
     pub const SPILL: u32 = 2;
+    /// Segments are copied to other paths; nothing is capped.
+    pub const REDUNDANT: u32 = 3;
 }
 
 /// What the agent wants of one path, in array `PATHS`.
@@ -259,6 +283,10 @@ pub struct Connection {
     pub token: Word,
     /// Subflows that are open.
     pub subflows: Word,
+    /// This end's key (RFC 8684, 3.1); 0 until it is known.
+    pub local_key: Word,
+    /// The peer's key; 0 until it is known.
+    pub remote_key: Word,
 }
 
 /// What `mptcp_subflow_get_send` has found so far in the decision at hand;
@@ -292,6 +320,14 @@ pub mod subflow_flag {
     pub const FALLBACK: u8 = 16;
     /// Its address ids are known.
     pub const IDS: u8 = 32;
+}
+
+/// An IPv4 address, network byte order, as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
+#[inline(always)]
+#[must_use]
+pub const fn mapped_v4(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
 /// Addresses and ids of a subflow.
@@ -346,6 +382,16 @@ pub struct Subflow {
     pub cap: u32,
     /// `TCP_NOTSENT_LOWAT` in force, bytes; 0: the kernel's default.
     pub lowat: u32,
+    /// The device that carries it; 0: not known.
+    pub ifindex: u32,
+    /// Smoothed round trip, microseconds; 0: not known.
+    pub srtt_us: u32,
+    /// Least round trip of late (`tcp_min_rtt`), microseconds.
+    pub min_rtt_us: u32,
+    /// What it was given and has not sent, bytes.
+    pub queued: u32,
+    /// When it was last seen to have retransmitted (`bpf_ktime_get_ns`).
+    pub retransmitted_ns: u64,
     /// Addresses, ids, flags.
     pub tuple: Tuple,
 }
@@ -376,8 +422,10 @@ pub struct Event {
     pub kind: u8,
     /// One of [`close_reason`], for `SUBFLOW_CLOSED`.
     pub reason: u8,
-    /// Keeps the size a multiple of eight.
-    pub reserved: [u8; 6],
+    /// Keeps `ifindex` aligned.
+    pub reserved: [u8; 2],
+    /// The device that carries the subflow; 0: not known.
+    pub ifindex: u32,
 }
 
 /// Values of [`Event::kind`].
@@ -430,7 +478,7 @@ const _: () = assert!(size_of::<PathConfig>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 80);
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 104 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 128 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
 const _: () = assert!(size_of::<Decision>() == 40);

@@ -3,15 +3,21 @@
 //! * [`abi`]: the maps' keys and values, the events, and their version;
 //! * [`offsets`]: the kernel members that the programs read, by name;
 //! * [`controller`]: the weighted policy's arithmetic, a pure function that
-//!   runs in the kernel and, unchanged, in the unit tests.
+//!   runs in the kernel and, unchanged, in the unit tests;
+//! * [`packet`], [`arrival`] and [`bucket`]: what the redundant policy reads off
+//!   the wire, how it tells copies from retransmissions, and what it lets a
+//!   path carry, likewise.
 //!
 //! No IO, no clock, no allocation: time is an argument.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod arrival;
+pub mod bucket;
 pub mod controller;
 pub mod offsets;
+pub mod packet;
 pub mod word;
 
 #[cfg(feature = "user")]

@@ -17,8 +17,12 @@ pub mod hook {
     pub const ITER: u8 = 4;
     /// Both that hold a socket.
     pub const SOCKETS: u8 = SOCKOPS | ITER;
-    /// All of them.
+    /// Those and the tracepoint.
     pub const ALL: u8 = SOCKETS | GET_SEND;
+    /// tc ingress, under the redundant policy.
+    pub const INGRESS: u8 = 8;
+    /// Both that hold a socket, and tc ingress.
+    pub const SOCKETS_INGRESS: u8 = SOCKETS | INGRESS;
 }
 
 /// One member and the global that receives its offset.
@@ -50,6 +54,8 @@ macro_rules! for_each_member {
             MSK_SND_NXT = "mptcp_sock"."snd_nxt" bytes SOCKETS;
             MSK_CONN_LIST = "mptcp_sock"."conn_list" bytes GET_SEND;
             MSK_SERVER_SIDE = "mptcp_sock"."pm.server_side" bytes NONE;
+            MSK_LOCAL_KEY = "mptcp_sock"."local_key" bytes NONE;
+            MSK_REMOTE_KEY = "mptcp_sock"."remote_key" bytes NONE;
 
             TCP_WRITE_SEQ = "tcp_sock"."write_seq" bytes SOCKETS;
             TCP_SND_NXT = "tcp_sock"."snd_nxt" bytes SOCKETS;
@@ -59,6 +65,13 @@ macro_rules! for_each_member {
             TCP_TOTAL_RETRANS = "tcp_sock"."total_retrans" bytes SOCKETS;
             TCP_SRTT_US = "tcp_sock"."srtt_us" bytes SOCKETS;
             TCP_NOTSENT_LOWAT = "tcp_sock"."notsent_lowat" bytes SOCKETS;
+            TCP_RTT_MIN = "tcp_sock"."rtt_min.s" bytes NONE;
+            TCP_USER_MSS = "tcp_sock"."rx_opt.user_mss" bytes NONE;
+            TCP_RCV_NXT = "tcp_sock"."rcv_nxt" bytes INGRESS;
+            TCP_SND_UNA = "tcp_sock"."snd_una" bytes INGRESS;
+            TCP_TS_RECENT = "tcp_sock"."rx_opt.ts_recent" bytes INGRESS;
+            TCP_NUM_SACKS = "tcp_sock"."rx_opt.num_sacks" bytes INGRESS;
+            TCP_SELECTIVE_ACKS = "tcp_sock"."selective_acks" bytes INGRESS;
             TCP_CB_FLAGS = "tcp_sock"."bpf_sock_ops_cb_flags" bytes ITER;
             TCP_IS_MPTCP = "tcp_sock"."is_mptcp" bits ITER;
 
@@ -76,6 +89,11 @@ macro_rules! for_each_member {
             SK_PACING_RATE = "sock"."sk_pacing_rate" bytes ALL;
             SK_WMEM_QUEUED = "sock"."sk_wmem_queued" bytes GET_SEND;
             SK_SNDBUF = "sock"."sk_sndbuf" bytes ALL;
+            SK_BACKLOG_LEN = "sock"."sk_backlog.len" bytes INGRESS;
+            SK_BACKLOG_HEAD = "sock"."sk_backlog.head" bytes INGRESS;
+            SK_BACKLOG_TAIL = "sock"."sk_backlog.tail" bytes INGRESS;
+            SKB_NEXT = "sk_buff"."next" bytes INGRESS;
+            SKB_CB = "sk_buff"."cb" bytes INGRESS;
             SK_DST_CACHE = "sock"."sk_dst_cache" bytes SOCKETS;
             DST_DEV = "dst_entry"."dev" bytes SOCKETS;
             DEV_IFINDEX = "net_device"."ifindex" bytes SOCKETS;

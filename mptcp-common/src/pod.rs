@@ -1,6 +1,9 @@
 //! Which types user space may read from a map as they are.
 
-use crate::abi::{Config, Connection, Event, PathConfig, PathStats, Subflow, Totals};
+use crate::abi::{
+    Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,
+    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant},
+};
 
 macro_rules! pod {
     ($($type:ty)*) => {$(
@@ -10,8 +13,5 @@ macro_rules! pod {
     )*};
 }
 
-pod! { Config Event PathConfig PathStats Subflow Totals }
-
-// `aya::Pod` wants `Copy`, which atomics are not: `Connection` is the kernel's
-// alone; user space sees its keys only.
-const _: fn(&Connection) = |_| {};
+pod! { Config ConnectionImage Event PathConfig PathStats Subflow Totals }
+pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant }

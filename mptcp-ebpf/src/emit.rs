@@ -26,7 +26,8 @@ pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: &Su
         tuple: subflow.tuple,
         kind,
         reason,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        ifindex: subflow.ifindex,
     });
     entry.submit(0);
 }

@@ -25,10 +25,11 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{SUBFLOWS, SWEEP, connection},
+    maps::{REDUNDANT, SUBFLOWS, SWEEP, connection},
+    mss,
     socket::{ADOPT, Socket, global, offset},
     steer::{Options, apply, obey, revive},
-    subflow::{CALLBACKS, account, find_path, open},
+    subflow::{CALLBACKS, account, find_path, open, register},
 };
 
 const SOL_TCP: i32 = 6;
@@ -37,6 +38,7 @@ const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_FIN_WAIT1: u8 = 4;
 const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LISTEN: u8 = 10;
 
 /// The program's context, as the kernel's BTF has it.
 #[repr(C)]
@@ -63,12 +65,16 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         return 0;
     };
     let state: u8 = socket.tcp(&offset::SK_STATE);
+    let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
+    if state == TCP_LISTEN {
+        mss::sweep(socket, Options(sk), what, REDUNDANT.get(0));
+        return 0;
+    }
     if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
         return 0;
     }
     // SAFETY: a typed socket pointer; the other helper has no preconditions.
     let (cookie, now_ns) = unsafe { (bpf_get_socket_cookie(sk), bpf_ktime_get_ns()) };
-    let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
     let mut visit = Visit {
         cookie,
         ..Visit::default()
@@ -76,7 +82,9 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
 
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
-        update(socket, unsafe { &mut *entry }, now_ns);
+        let subflow = unsafe { &mut *entry };
+        update(socket, subflow, now_ns);
+        register(&subflow.tuple, cookie);
     } else if what != sweep::LIFT {
         adopt(socket, Options(sk), cookie, now_ns, &mut visit);
     }

@@ -3,9 +3,12 @@
 //! | file | what it is |
 //! |---|---|
 //! | `sockops.rs`, `mptcp_subflow_get_send.rs`, `iter_tcp.rs` | the hooks |
+//! | `redundant_egress.rs`, `redundant_ingress.rs` | the hooks of the redundant policy |
 //! | `subflow.rs` | a subflow's life: open, account, close |
 //! | `path.rs` | which path carries a subflow |
 //! | `steer.rs` | runs the controller, sets and lifts socket options |
+//! | `skb.rs`, `wrap.rs`, `receiver.rs` | what those do to a packet, and whom it is for |
+//! | `mss.rs` | room for wrapping in the segments of new connections |
 //! | `socket.rs` | typed reads of the kernel's structures |
 //! | `maps.rs`, `emit.rs` | maps and the ring buffer |
 #![no_std]
@@ -15,16 +18,22 @@ mod emit;
 mod iter_tcp;
 mod maps;
 mod mptcp_subflow_get_send;
+mod mss;
 mod path;
+mod receiver;
+mod redundant_egress;
+mod redundant_ingress;
+mod skb;
 mod socket;
 mod sockops;
 mod steer;
 mod subflow;
+mod wrap;
 
 /// `abi::ABI_SYMBOL`: the agent loads no object without it.
 #[used]
 #[unsafe(no_mangle)]
-static MPTCP_AGENT_ABI_1: u32 = mptcp_common::abi::ABI_VERSION;
+static MPTCP_AGENT_ABI_2: u32 = mptcp_common::abi::ABI_VERSION;
 
 /// bpf_setsockopt and the skc_to_* casts are for GPL-compatible programs.
 #[unsafe(no_mangle)]

@@ -4,10 +4,16 @@
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use mptcp_common::{
-    abi::{Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals},
+    abi::{
+        Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
+        redundant::{
+            Arrival, Carriers, CopyStats, Device, Link, LinkKey, MAX_LINKS, PeerView, Redundant,
+        },
+    },
+    bucket::Bucket,
     word::Word,
 };
 
@@ -34,7 +40,34 @@ pub static SELECT_DEVICE: HashMap<u32, u32> = HashMap::with_max_entries(4096, BP
 #[map]
 pub static SWEEP: Array<u32> = Array::with_max_entries(1, 0);
 
+// The redundant policy: what the agent wants, and whom it has proven.
+#[map]
+pub static REDUNDANT: Array<Redundant> = Array::with_max_entries(1, 0);
+#[map]
+pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+#[map]
+pub static LINKS: Array<Link> = Array::with_max_entries(MAX_LINKS, 0);
+#[map]
+pub static LINK_OF: HashMap<LinkKey, u32> = HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
+#[map]
+pub static CARRIERS: HashMap<u64, Carriers> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEER_VIEW: HashMap<u64, PeerView> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+// And what the programs keep themselves.
+/// Socket cookies by the subflow's addresses and ports.
+#[map]
+pub static COOKIE_OF: HashMap<PeerView, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+#[map]
+pub static ARRIVALS: LruHashMap<u64, Arrival> = LruHashMap::with_max_entries(16_384, 0);
+/// New entries of the former are copied from here.
+#[map]
+pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
+#[map]
+pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0);
+
 // What the agent is told.
+#[map]
+pub static COPY_STATS: PerCpuArray<CopyStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
 pub static PATH_STATS: PerCpuArray<PathStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
@@ -50,6 +83,12 @@ static NEW_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
 #[inline(always)]
 pub fn config() -> Config {
     CONFIG.get(0).copied().unwrap_or_default()
+}
+
+/// The redundant policy's settings, if it is the policy.
+#[inline(always)]
+pub fn redundant() -> Option<&'static Redundant> {
+    REDUNDANT.get(0).filter(|settings| settings.copies > 1)
 }
 
 /// What takes one away: totals count modulo 2^64.
@@ -76,6 +115,16 @@ pub fn totals(change: impl FnOnce(&mut Totals)) {
 #[inline(always)]
 pub fn path_stats(path: u32, change: impl FnOnce(&mut PathStats)) {
     if let Some(stats) = PATH_STATS.get_ptr_mut(path) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *stats });
+    }
+}
+
+/// Runs `change` on this CPU's totals of a path's copies, which only [`add`]
+/// changes.
+#[inline(always)]
+pub fn copy_stats(path: u32, change: impl FnOnce(&mut CopyStats)) {
+    if let Some(stats) = COPY_STATS.get_ptr_mut(path) {
         // SAFETY: a map value; see `add`.
         change(unsafe { &mut *stats });
     }

@@ -227,6 +227,32 @@ impl Socket {
         written.wrapping_sub(self.tcp(&offset::TCP_SND_NXT))
     }
 
+    /// Smoothed round trip, microseconds; 0 before the first sample.
+    #[inline(always)]
+    pub fn srtt_us(self) -> u32 {
+        self.tcp::<u32>(&offset::TCP_SRTT_US) >> 3
+    }
+
+    /// Least round trip of late (`tcp_min_rtt`), microseconds; 0 where the
+    /// kernel does not let it be read.
+    #[inline(always)]
+    pub fn min_rtt_us(self) -> u32 {
+        if !has(&offset::TCP_RTT_MIN) {
+            return 0;
+        }
+        // SAFETY: typed, as in `tcp`; `struct minmax_sample { t; v }`.
+        unsafe {
+            let sample = self.tcp.add(global(&offset::TCP_RTT_MIN) as usize);
+            core::ptr::read_volatile(sample.cast::<u32>().add(1))
+        }
+    }
+
+    /// One of the connection's two keys (RFC 8684, 3.1); 0 while it is unknown.
+    #[inline(always)]
+    pub fn key(self, offset: &'static u32) -> u64 {
+        if has(offset) { self.msk(offset) } else { 0 }
+    }
+
     /// A member of `struct tcp_sock` or of what it begins with (`sock`,
     /// `sock_common`, `inet_connection_sock`).
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Hook: `sockops`, on the root of the cgroup hierarchy.
 //!
-//! Relies on: `BPF_SOCK_OPS_{ACTIVE,PASSIVE}_ESTABLISHED_CB`, `_RTT_CB` (once
+//! Relies on: `BPF_SOCK_OPS_TCP_{CONNECT,LISTEN}_CB` (mss.rs),
+//! `BPF_SOCK_OPS_{ACTIVE,PASSIVE}_ESTABLISHED_CB`, `_RTT_CB` (once
 //! per round trip), `_RTO_CB`, `_RETRANS_CB`, `_STATE_CB` (include/uapi/linux/
 //! bpf.h) and the helpers bpf_skc_to_mptcp_sock (Linux 5.19) and
 //! bpf_setsockopt. All under the socket's lock.
@@ -9,7 +10,8 @@
 //! not start.
 
 use crate::{
-    maps::{SUBFLOWS, add, config, connection, path_stats, totals},
+    maps::{SUBFLOWS, add, config, connection, path_stats, redundant, totals},
+    mss,
     socket::{Socket, global, offset},
     steer::{Options, slot, steer},
     subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle},
@@ -18,7 +20,9 @@ use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
         BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
     },
+    cty::c_void,
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns},
     macros::sock_ops,
     programs::SockOpsContext,
@@ -57,24 +61,29 @@ pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
             state(&ctx);
             return 1;
         }
+        BPF_SOCK_OPS_TCP_CONNECT_CB | BPF_SOCK_OPS_TCP_LISTEN_CB => {
+            opening(&ctx);
+            return 1;
+        }
         _ => return 1,
     };
     look(&ctx, at_once);
     1
 }
 
+/// The context's socket; none for a request that is no socket yet.
+#[inline(always)]
+fn sk(ctx: &SockOpsContext) -> Option<*mut c_void> {
+    // SAFETY: a field of this program type's context, which the verifier types;
+    // null has to be ruled out before a helper takes it.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk.cast()) }
+}
+
 #[inline(always)]
 fn socket(ctx: &SockOpsContext) -> Option<Socket> {
-    // SAFETY: `sk` is a pointer that the verifier types; null has to be ruled
-    // out before a helper takes it.
-    unsafe {
-        let sk = (*ctx.ops).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            None
-        } else {
-            Socket::of_sockops(sk.cast())
-        }
-    }
+    // SAFETY: a socket of a sockops context.
+    unsafe { Socket::of_sockops(sk(ctx)?) }
 }
 
 #[inline(always)]
@@ -98,10 +107,27 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// Whether the socket is of the agent's network namespace.
+#[inline(always)]
+fn is_ours(ctx: &SockOpsContext) -> bool {
+    // SAFETY: the helper takes this program type's context.
+    unsafe { bpf_get_netns_cookie(ctx.ops.cast()) == global(&NETNS_COOKIE) }
+}
+
+/// A socket is about to connect, or listens.
+#[inline(always)]
+fn opening(ctx: &SockOpsContext) {
+    if redundant().is_none() || !is_ours(ctx) {
+        return;
+    }
+    if let Some(socket) = socket(ctx) {
+        mss::lower(socket, Options(ctx.ops.cast()));
+    }
+}
+
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
-    // SAFETY: the helper takes this program type's context.
-    if unsafe { bpf_get_netns_cookie(ctx.ops.cast()) } != global(&NETNS_COOKIE) {
+    if !is_ours(ctx) {
         return;
     }
     let Some(socket) = socket(ctx) else { return };
@@ -196,14 +222,7 @@ fn state(ctx: &SockOpsContext) {
     }
     let mut error = 0;
     // SAFETY: as in `socket`.
-    let closing = unsafe {
-        let sk = (*ctx.ops).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            None
-        } else {
-            Socket::of_closing(sk.cast())
-        }
-    };
+    let closing = sk(ctx).and_then(|sk| unsafe { Socket::of_closing(sk) });
     if let Some(socket) = closing {
         error = socket.tcp(&offset::SK_ERR);
         settle(socket, cookie(ctx));

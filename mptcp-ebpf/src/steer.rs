@@ -122,7 +122,7 @@ pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
 }
 
 /// Runs a step of the controller if one is due, then sets what it wants of
-/// this subflow. Under the default policy, lifts what is set.
+/// this subflow. Under any other policy, lifts what is set.
 #[inline(always)]
 pub fn steer(
     socket: Socket,
@@ -131,14 +131,20 @@ pub fn steer(
     subflow: &mut Subflow,
     now_ns: u64,
 ) {
-    let mode = config().mode;
-    if mode != mode::DEFAULT && subflow.slot != 0 {
+    let config = config();
+    if config.is_weighted() && subflow.slot != 0 {
         if socket.is_backlogged() {
             connection.controller.backlogged.set(1);
         }
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
-            step(connection, subflow.connection, now_ns, elapsed_ns, mode);
+            step(
+                connection,
+                subflow.connection,
+                now_ns,
+                elapsed_ns,
+                config.mode,
+            );
         }
     }
     obey(socket, options, connection, subflow);
@@ -148,7 +154,7 @@ pub fn steer(
 #[inline(always)]
 pub fn obey(socket: Socket, options: Options, connection: &Connection, subflow: &mut Subflow) {
     let limits = match slot(connection, subflow) {
-        Some(slot) if config().mode != mode::DEFAULT => connection
+        Some(slot) if config().is_weighted() => connection
             .controller
             .limits(slot, u64::from(socket.queued())),
         _ => Limits::NONE,

@@ -5,14 +5,15 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG,
 };
 use mptcp_common::abi::{
-    Connection, Subflow, UNKNOWN_PATH, close_reason, event_kind, side, subflow_flag, subflow_kind,
+    Connection, Subflow, Tuple, UNKNOWN_PATH, close_reason, event_kind, redundant::PeerView, side,
+    subflow_flag, subflow_kind,
 };
 
 use crate::{
     emit::subflow_event,
     maps::{
-        CONNECTIONS, LESS_ONE, SUBFLOWS, add, config, connection, connection_or_new, path_stats,
-        totals,
+        CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection, connection_or_new,
+        path_stats, totals,
     },
     path,
     socket::{Socket, offset},
@@ -49,7 +50,8 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
     }
     let token = refresh_token(socket, connection);
     let config = config();
-    let path = path::find(&tuple, socket.ifindex()).unwrap_or(UNKNOWN_PATH);
+    let ifindex = socket.ifindex();
+    let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
     let limits = socket.limits();
     let subflow = Subflow {
         connection: key,
@@ -65,6 +67,11 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         lowat: limits.lowat,
         slot: 0,
         prior_cb_flags: prior_cb_flags as u16,
+        ifindex,
+        srtt_us: socket.srtt_us(),
+        min_rtt_us: socket.min_rtt_us(),
+        queued: 0,
+        retransmitted_ns: 0,
         tuple,
     };
     if SUBFLOWS
@@ -81,6 +88,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         // SAFETY: a map value, under its socket's lock.
         take_slot(connection, unsafe { &mut *entry });
     }
+    register(&subflow.tuple, cookie);
 
     let joined = tuple.flags & subflow_flag::JOIN != 0;
     let kind = if joined {
@@ -135,14 +143,21 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
         let again = retransmitted.wrapping_sub(subflow.retransmitted_segments);
         add(&mut stats.retransmitted_segments, u64::from(again));
     });
+    // Without a branch, which the verifier would follow through all the rest.
+    let is_new = u64::from(retransmitted != subflow.retransmitted_segments);
+    let since_ns = now_ns.wrapping_sub(subflow.retransmitted_ns);
+    subflow.retransmitted_ns = subflow.retransmitted_ns.wrapping_add(is_new * since_ns);
+    subflow.srtt_us = socket.srtt_us();
+    subflow.min_rtt_us = socket.min_rtt_us();
+    subflow.queued = socket.queued();
     subflow.sent_bytes = sent;
     subflow.acked_bytes = acked;
     subflow.received_bytes = received;
     subflow.retransmitted_segments = retransmitted;
     subflow.seen_ns = now_ns;
     if let Some(slot) = slot(connection, subflow) {
-        let srtt_us = u64::from(socket.tcp::<u32>(&offset::TCP_SRTT_US) >> 3);
-        slot.progress(newly_acked, srtt_us, u64::from(socket.queued()), now_ns);
+        let (srtt_us, queued) = (u64::from(subflow.srtt_us), u64::from(subflow.queued));
+        slot.progress(newly_acked, srtt_us, queued, now_ns);
     }
     refresh_token(socket, connection);
 }
@@ -153,7 +168,11 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
 pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow) {
     subflow.generation = config().generation;
     socket.refresh(&mut subflow.tuple);
-    let Some(path) = path::find(&subflow.tuple, socket.ifindex()) else {
+    let ifindex = socket.ifindex();
+    if ifindex != 0 {
+        subflow.ifindex = ifindex;
+    }
+    let Some(path) = path::find(&subflow.tuple, ifindex) else {
         return;
     };
     if path == subflow.path {
@@ -219,7 +238,26 @@ pub fn close(cookie: u64, reason: u8) {
         subflow_event(event_kind::CLOSED, reason, cookie, token, subflow);
         let _ = CONNECTIONS.remove(key);
     }
+    let _ = COOKIE_OF.remove(ends(&subflow.tuple));
     let _ = SUBFLOWS.remove(cookie);
+}
+
+/// Under the redundant policy, lets tc ingress find the subflow.
+#[inline(always)]
+pub fn register(tuple: &Tuple, cookie: u64) {
+    if config().is_redundant() {
+        let _ = COOKIE_OF.insert(ends(tuple), cookie, u64::from(BPF_ANY));
+    }
+}
+
+#[inline(always)]
+fn ends(tuple: &Tuple) -> PeerView {
+    PeerView {
+        local: tuple.local,
+        remote: tuple.remote,
+        local_port: tuple.local_port,
+        remote_port: tuple.remote_port,
+    }
 }
 
 /// Why a socket closed: from its error and the TCP state that it left.
@@ -246,10 +284,14 @@ pub fn close_reason(error: i32, old_state: u32) -> u8 {
 #[inline(always)]
 fn refresh_token(socket: Socket, connection: &Connection) -> u32 {
     let known = connection.token.get() as u32;
-    if known != 0 {
+    if known != 0 && connection.remote_key.get() != 0 {
         return known;
     }
     let token = socket.token();
     connection.token.set(u64::from(token));
+    connection.local_key.set(socket.key(&offset::MSK_LOCAL_KEY));
+    connection
+        .remote_key
+        .set(socket.key(&offset::MSK_REMOTE_KEY));
     token
 }

@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod control;
+mod key;
 mod mptcp;
 mod netns;
 mod privileges;
@@ -16,7 +17,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use anyhow::{Result, anyhow};
 
 use crate::cli::RunArgs;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
+use crate::redundant;
 
 /// Everything that the agent holds of the host.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Host {
     namespace: netns::Claim,
     /// Bound to `--listen`, not accepting yet.
     pub listener: TcpListener,
+    /// Under the redundant policy.
+    pub redundant: Option<redundant::Claim>,
 }
 
 impl Host {
@@ -36,6 +40,11 @@ impl Host {
         if let Some(path) = &args.control {
             control::check(path)?;
         }
+        let redundant = policy.redundant();
+        let key = match redundant.and_then(|settings| settings.key.as_deref()) {
+            Some(path) => key::read(path)?,
+            None => Vec::new(),
+        };
         privileges::check()?;
         mptcp::check()?;
         if policy.weights().has_standby() {
@@ -50,10 +59,12 @@ impl Host {
             )
         })?;
         listener.set_nonblocking(true)?;
+        let redundant = redundant.map(|settings| claim_port(settings, key));
         Ok(Self {
             cgroup,
             namespace,
             listener,
+            redundant: redundant.transpose()?,
         })
     }
 
@@ -66,4 +77,15 @@ impl Host {
     pub fn netns_cookie(&self) -> u64 {
         self.namespace.cookie()
     }
+}
+
+fn claim_port(settings: &policy::Redundant, key: Vec<u8>) -> Result<redundant::Claim> {
+    let sockets = redundant::Sockets::bind(settings.port).map_err(|(address, error)| {
+        anyhow!(
+            "cannot use UDP port {} ({address}): {error}; choose another with --redundant-port, \
+             the same at both ends",
+            settings.port
+        )
+    })?;
+    Ok(redundant::Claim { sockets, key })
 }

@@ -10,7 +10,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use mptcp_common::{
-    abi::{ABI_SYMBOL, SUBFLOWS_PER_CONNECTION},
+    abi::{ABI_SYMBOL, ABI_VERSION, SUBFLOWS_PER_CONNECTION},
     offsets::hook,
 };
 use rustix::fs::{Access, AtFlags};
@@ -20,6 +20,7 @@ use super::{
     btf::{Layout, VMLINUX},
     members::Members,
     program,
+    tc::{self, Tc},
 };
 
 /// The eBPF side, built by `cargo xtask build`; empty if it was not.
@@ -33,6 +34,9 @@ pub struct LoadOptions<'a> {
     pub cgroup: BorrowedFd<'a>,
     /// The agent's network namespace: `SO_NETNS_COOKIE`.
     pub netns_cookie: u64,
+    /// Under the redundant policy: a random number, not 0, that marks copies
+    /// on their way through this host.
+    pub redundant: Option<u64>,
 }
 
 /// A program of the object.
@@ -98,19 +102,25 @@ fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
 
     let probe_read = u32::from(probe_read);
     let adopt = u32::from(is_root(options.cgroup));
-    let abi = 1_u32;
     let subflows = options
         .max_connections
         .saturating_mul(SUBFLOWS_PER_CONNECTION);
+    let copy_magic = options.redundant.unwrap_or(0);
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
-        .override_global(ABI_SYMBOL, &abi, true)
+        .override_global(ABI_SYMBOL, &ABI_VERSION, true)
         .override_global("PROBE_READ", &probe_read, true)
         .override_global("ADOPT", &adopt, true)
         .override_global("NETNS_COOKIE", &options.netns_cookie, true)
+        .override_global("COPY_MAGIC", &copy_magic, options.redundant.is_some())
         .map_max_entries("CONNECTIONS", options.max_connections)
-        .map_max_entries("SUBFLOWS", subflows);
+        .map_max_entries("SUBFLOWS", subflows)
+        .map_max_entries("CARRIERS", options.max_connections)
+        .map_max_entries("PEER_VIEW", subflows)
+        .map_max_entries("COOKIE_OF", subflows)
+        // This one takes its memory in advance.
+        .map_max_entries("ARRIVALS", options.redundant.map_or(1, |_| subflows));
     for (global, value) in &members.globals {
         // A member that no program reads has no global.
         loader.override_global(global, value, false);
@@ -139,13 +149,33 @@ fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
+    let tc = match options.redundant {
+        Some(_) => Some(load_tc(&mut ebpf, &members, &mut attachments)?),
+        None => None,
+    };
     Ok(Kernel {
         ebpf,
         attachments,
+        tc,
         logger,
         lifted: false,
         stats,
     })
+}
+
+/// The redundant policy is nothing without its programs: no fallback.
+fn load_tc(ebpf: &mut Ebpf, members: &Members, attachments: &mut Vec<Attachment>) -> Result<Tc> {
+    if let Some(missing) = members.refusal(hook::INGRESS) {
+        bail!("--policy redundant cannot run here: {missing}");
+    }
+    tc::load(ebpf).context("--policy redundant cannot run here")?;
+    let tc = Tc::default();
+    attachments.extend(tc::PROGRAMS.iter().map(|hook| Attachment {
+        program: hook.name,
+        purpose: hook.purpose,
+        error: tc.error(),
+    }));
+    Ok(tc)
 }
 
 fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<()> {
@@ -170,7 +200,7 @@ fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn find<'a>(ebpf: &'a mut Ebpf, symbol: &str) -> Result<&'a mut aya::programs::Program> {
+pub(super) fn find<'a>(ebpf: &'a mut Ebpf, symbol: &str) -> Result<&'a mut aya::programs::Program> {
     ebpf.program_mut(symbol)
         .with_context(|| format!("the eBPF object has no program {symbol}"))
 }
@@ -194,7 +224,7 @@ fn may_probe_read() -> bool {
 
 /// The first line of an error; the rest, such as the verifier's log, goes to
 /// the debug log.
-fn describe(error: &anyhow::Error) -> String {
+pub(super) fn describe(error: &anyhow::Error) -> String {
     let whole = format!("{error:#}");
     if let Some(ProgramError::LoadError {
         io_error,

@@ -4,10 +4,13 @@
 //! Dropping a [`Kernel`] lifts every limit that it set.
 
 mod btf;
+mod clsact;
 mod events;
 mod load;
 mod members;
+mod redundant;
 mod sweep;
+mod tc;
 
 use std::{os::fd::OwnedFd, time::Duration};
 
@@ -26,6 +29,8 @@ pub use events::Events;
 pub use load::LoadOptions;
 pub use sweep::Sweep;
 
+use load::{describe, find};
+
 use crate::paths::PathTable;
 
 /// Names of the programs, as in metrics and in the attach table.
@@ -36,6 +41,10 @@ mod program {
     pub const GET_SEND: &str = "mptcp_subflow_get_send";
     /// The iterator.
     pub const ITER: &str = "iter_tcp";
+    /// tc egress, under the redundant policy.
+    pub const REDUNDANT_EGRESS: &str = "redundant_egress";
+    /// tc ingress, under the redundant policy.
+    pub const REDUNDANT_INGRESS: &str = "redundant_ingress";
 }
 
 /// How long sockets have to lift their limits themselves, where they cannot be
@@ -45,7 +54,7 @@ const GRACE: Duration = Duration::from_millis(700);
 /// A hook, and whether it is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// `sockops`, `mptcp_subflow_get_send` or `iter_tcp`.
+    /// One of the names in `program`.
     pub program: &'static str,
     /// What it is for: what the agent goes without if it is not in place.
     pub purpose: &'static str,
@@ -68,6 +77,8 @@ pub struct ProgramStats {
 pub struct Kernel {
     ebpf: Ebpf,
     attachments: Vec<Attachment>,
+    /// The devices that have the tc programs; `None` under another policy.
+    tc: Option<tc::Tc>,
     /// What the programs say, rarely.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whether nothing that was set is left.
@@ -105,9 +116,12 @@ impl Kernel {
                 run_time: info.run_time(),
             })
         };
-        load::PROGRAMS
-            .iter()
-            .filter_map(|hook| info(hook.name, hook.symbol))
+        let hooks = load::PROGRAMS.iter().map(|hook| (hook.name, hook.symbol));
+        // What was not loaded has no info.
+        let tc = tc::PROGRAMS.iter().map(|hook| (hook.name, hook.symbol));
+        hooks
+            .chain(tc)
+            .filter_map(|(name, symbol)| info(name, symbol))
             .collect()
     }
 
@@ -226,6 +240,14 @@ impl Kernel {
 
     fn lift(&mut self) -> Result<Sweep> {
         self.lifted = true;
+        if let Some(mut tc) = self.tc.take() {
+            // Copies end before what would unwrap them is gone.
+            if let Err(error) = self.clear_carriers() {
+                tracing::debug!("copies go on until the programs are detached: {error:#}");
+            }
+            tc.clear();
+            self.retire_redundant()?;
+        }
         // First stop the programs from setting anything again.
         self.configure(Config {
             mode: abi::mode::DEFAULT,

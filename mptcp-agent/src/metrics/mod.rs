@@ -10,9 +10,11 @@ mod families;
 mod kernel_events;
 mod path;
 mod policy;
+mod redundant;
 mod scheduler;
 mod snapshot;
 
+pub use redundant::{CopyRow, RedundantRows};
 pub use snapshot::{PathRow, ProgramRow, Snapshot};
 
 use families::Families;
@@ -27,6 +29,7 @@ pub fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     path::describe(snapshot, &mut families);
     scheduler::describe(snapshot, &mut families);
     policy::describe(snapshot, &mut families);
+    redundant::describe(snapshot, &mut families);
     kernel_events::describe(snapshot, &mut families);
     agent::describe(snapshot, &mut families);
     families.encode()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mptcp_common::abi::{PathStats, Totals};
 
+use super::RedundantRows;
 use crate::events::KINDS;
 use crate::paths::PathTable;
 
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub totals: Totals,
     /// The paths that are worth a series.
     pub paths: Vec<PathRow>,
+    /// Copies and peers, under the redundant policy.
+    pub redundant: Option<RedundantRows>,
     /// The kernel's own counters, by event.
     pub kernel_events: Vec<(&'static str, u64)>,
     /// The programs.

@@ -60,6 +60,7 @@ fn full() -> Snapshot {
             ..Totals::default()
         },
         paths: PathRow::collect(&table, &stats, Some(&shares)),
+        redundant: Some(redundant::tests::rows()),
         kernel_events: vec![("blackhole", 3)],
         programs: vec![
             ProgramRow {

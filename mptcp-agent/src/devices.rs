@@ -1,0 +1,127 @@
+//! The network namespace's devices, as the kernel describes them.
+//!
+//! Pure: [`crate::links`] reads them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The devices that there are now, by ifindex.
+pub type Present = BTreeMap<u32, Device>;
+
+/// One device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Its name now.
+    pub name: String,
+    /// `ARPHRD_*` (linux/if_arp.h).
+    pub kind: u16,
+    /// Bytes; 0 if the kernel did not say.
+    pub mtu: u32,
+    /// Its addresses, in order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Values of [`Device::kind`].
+mod kind {
+    /// Ethernet and all that looks like it (veth, bridge, bond, VLAN, Wi-Fi).
+    pub const ETHER: u16 = 1;
+    /// PPP: its header is added after tc, and removed before.
+    pub const PPP: u16 = 512;
+    /// WWAN modems without a link layer.
+    pub const RAWIP: u16 = 519;
+    /// lo.
+    pub const LOOPBACK: u16 = 772;
+    /// TUN, WireGuard.
+    pub const NONE: u16 = 65534;
+}
+
+/// Length of an Ethernet header, bytes.
+const ETHERNET: u32 = 14;
+
+impl Device {
+    /// Whether subflows can run over it: it is not lo and has an address that
+    /// is good beyond its own link.
+    pub fn is_path(&self) -> bool {
+        self.kind != kind::LOOPBACK && self.addresses.iter().any(is_routed)
+    }
+
+    /// Length of its link-layer header where tc sees packets, bytes; `None` if
+    /// the programs do not know such devices.
+    pub fn header(&self) -> Option<u32> {
+        match self.kind {
+            kind::ETHER => Some(ETHERNET),
+            kind::PPP | kind::RAWIP | kind::NONE => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Whether packets over it may need an outer IPv6 header.
+    pub fn has_ipv6(&self) -> bool {
+        self.addresses
+            .iter()
+            .any(|address| address.is_ipv6() && is_routed(address))
+    }
+}
+
+fn is_routed(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback(),
+        // A port of a bridge has a link-local address too, and no traffic of
+        // this host.
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
+/// Their names by ifindex.
+pub fn names(present: &Present) -> BTreeMap<u32, String> {
+    present
+        .iter()
+        .map(|(&ifindex, device)| (ifindex, device.name.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn device(kind: u16, addresses: &[&str]) -> Device {
+        Device {
+            name: "x0".to_owned(),
+            kind,
+            mtu: 1500,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_path_has_an_address_that_is_routed() {
+        for (kind, addresses, path, ipv6) in [
+            (kind::ETHER, &["10.0.0.1"][..], true, false),
+            (kind::ETHER, &["10.0.0.1", "fd00::1"], true, true),
+            (kind::ETHER, &["10.0.0.1", "fe80::1"], true, false),
+            (kind::ETHER, &["169.254.1.1"], true, false),
+            (kind::ETHER, &["fe80::1"], false, false),
+            (kind::ETHER, &[], false, false),
+            (kind::LOOPBACK, &["127.0.0.1", "10.0.0.9"], false, false),
+            (kind::NONE, &["2001:db8::1"], true, true),
+        ] {
+            let device = device(kind, addresses);
+            assert_eq!(device.is_path(), path, "{addresses:?}");
+            assert_eq!(device.has_ipv6(), ipv6, "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn link_layers_that_the_programs_know() {
+        for (kind, header) in [(1, Some(14)), (65534, Some(0)), (519, Some(0))] {
+            assert_eq!(device(kind, &[]).header(), header);
+        }
+        assert_eq!(device(512, &[]).header(), Some(0));
+        // GRE, Infiniband.
+        for kind in [778, 32] {
+            assert_eq!(device(kind, &[]).header(), None);
+        }
+    }
+}

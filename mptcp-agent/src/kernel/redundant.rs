@@ -1,0 +1,190 @@
+//! The redundant policy's part of the door: its maps and devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use anyhow::Result;
+use aya::{
+    Pod,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
+};
+use mptcp_common::abi::{
+    ConnectionImage, MAX_PATHS, Subflow,
+    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant},
+};
+
+use super::Kernel;
+
+impl Kernel {
+    /// Attaches the tc programs to the devices in `wanted` (names by ifindex)
+    /// and detaches them from all others. Returns the ifindex of each device
+    /// that has them then; what failed is in the log.
+    pub fn follow_devices(&mut self, wanted: &BTreeMap<u32, String>) -> BTreeSet<u32> {
+        let Some(tc) = &mut self.tc else {
+            return BTreeSet::new();
+        };
+        tc.follow(&mut self.ebpf, wanted);
+        let error = tc.error();
+        let programs = super::tc::PROGRAMS.map(|program| program.name);
+        for row in &mut self.attachments {
+            if programs.contains(&row.program) {
+                row.error.clone_from(&error);
+            }
+        }
+        tc.devices()
+    }
+
+    /// Makes `settings` what the programs obey.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_redundant(&mut self, settings: &Redundant) -> Result<()> {
+        Ok(Array::try_from(self.map("REDUNDANT")?)?.set(0, *settings, 0)?)
+    }
+
+    /// Ends the policy for the programs. The segment sizes stay in the map: by
+    /// them the last sweep tells which listening sockets the policy has changed.
+    ///
+    /// # Errors
+    /// The map cannot be read or refused it.
+    pub(super) fn retire_redundant(&mut self) -> Result<()> {
+        let mut map: Array<_, Redundant> = Array::try_from(self.map("REDUNDANT")?)?;
+        let mut settings = map.get(&0, 0)?;
+        settings.copies = 0;
+        Ok(map.set(0, settings, 0)?)
+    }
+
+    /// Makes `devices` the content of map `DEVICES`.
+    ///
+    /// # Errors
+    /// The map refused an entry.
+    pub fn set_devices(&mut self, devices: &BTreeMap<u32, Device>) -> Result<()> {
+        let mut map: HashMap<_, u32, Device> = HashMap::try_from(self.map("DEVICES")?)?;
+        let present: Vec<u32> = map.keys().collect::<Result<_, _>>()?;
+        for (ifindex, device) in devices {
+            map.insert(ifindex, device, 0)?;
+        }
+        for ifindex in present.iter().filter(|key| !devices.contains_key(key)) {
+            remove(&mut map, ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// Writes entry `index` of map `LINKS`.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_link(&mut self, index: u32, link: &Link) -> Result<()> {
+        Ok(Array::try_from(self.map("LINKS")?)?.set(index, *link, 0)?)
+    }
+
+    /// Makes `key` lead to link `index`; `None`: nowhere.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_link_key(&mut self, key: &LinkKey, index: Option<u32>) -> Result<()> {
+        put(HashMap::try_from(self.map("LINK_OF")?)?, key, index)
+    }
+
+    /// Writes or removes a connection's carriers.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_carriers(&mut self, connection: u64, carriers: Option<Carriers>) -> Result<()> {
+        let map = HashMap::try_from(self.map("CARRIERS")?)?;
+        put(map, &connection, carriers)
+    }
+
+    /// Writes or removes what a subflow's peer has for its addresses.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_peer_view(&mut self, cookie: u64, view: Option<PeerView>) -> Result<()> {
+        put(HashMap::try_from(self.map("PEER_VIEW")?)?, &cookie, view)
+    }
+
+    /// Ends all copying: no connection has a proven peer any more.
+    ///
+    /// # Errors
+    /// The map cannot be read or refused it.
+    pub(super) fn clear_carriers(&mut self) -> Result<()> {
+        let mut map: HashMap<_, u64, Carriers> = HashMap::try_from(self.map("CARRIERS")?)?;
+        let present: Vec<u64> = map.keys().collect::<Result<_, _>>()?;
+        for connection in present {
+            remove(&mut map, &connection)?;
+        }
+        Ok(())
+    }
+
+    /// What the programs know of a connection, if it is open.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn connection(&self, key: u64) -> Result<Option<ConnectionImage>> {
+        let map = HashMap::try_from(self.map_ref("CONNECTIONS")?)?;
+        get(&map, key)
+    }
+
+    /// What the programs know of a subflow, if it is open.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn subflow(&self, cookie: u64) -> Result<Option<Subflow>> {
+        let map = HashMap::try_from(self.map_ref("SUBFLOWS")?)?;
+        get(&map, cookie)
+    }
+
+    /// Every open subflow, by cookie. One that opens or closes meanwhile may
+    /// be missing, and another be missing or twice because of it.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn subflows(&self) -> Result<Vec<(u64, Subflow)>> {
+        let map: HashMap<_, u64, Subflow> = HashMap::try_from(self.map_ref("SUBFLOWS")?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Totals of every path's copies, summed over the CPUs; the index is the
+    /// path's.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn copy_stats(&self) -> Result<Vec<CopyStats>> {
+        let map: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
+        (0..u32::try_from(MAX_PATHS)?)
+            .map(|path| {
+                let cpus = map.get(&path, 0)?;
+                Ok(cpus.iter().fold(CopyStats::default(), CopyStats::plus))
+            })
+            .collect()
+    }
+}
+
+fn get<V: Pod>(map: &HashMap<&MapData, u64, V>, key: u64) -> Result<Option<V>> {
+    match map.get(&key, 0) {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn put<K: Pod, V: Pod>(
+    mut map: HashMap<&mut MapData, K, V>,
+    key: &K,
+    value: Option<V>,
+) -> Result<()> {
+    match value {
+        Some(value) => Ok(map.insert(key, value, 0)?),
+        None => remove(&mut map, key),
+    }
+}
+
+/// What is not there need not be removed.
+fn remove<K: Pod, V: Pod>(map: &mut HashMap<&mut MapData, K, V>, key: &K) -> Result<()> {
+    match map.remove(key) {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,220 @@
+//! The tc programs of the redundant policy, on each device that can be a path.
+//!
+//! | program | attaches to | without it |
+//! |---|---|---|
+//! | `redundant_egress` | tcx egress (Linux 6.6), else clsact | no copies are sent |
+//! | `redundant_ingress` | tcx ingress, else clsact | no copies are received |
+//!
+//! They come first on tcx. On clsact they take priority 1, and where that is
+//! taken the one that the kernel gives. Other programs, filters and qdiscs
+//! stay as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_detach_program},
+    },
+};
+
+use super::{clsact, describe, find, program};
+
+/// A tc program of the object.
+pub(super) struct TcProgram {
+    pub(super) name: &'static str,
+    pub(super) symbol: &'static str,
+    pub(super) purpose: &'static str,
+    side: TcAttachType,
+}
+
+/// Receiving first: no copy goes out where none could come in.
+pub(super) const PROGRAMS: [TcProgram; 2] = [
+    TcProgram {
+        name: program::REDUNDANT_INGRESS,
+        symbol: "redundant_ingress",
+        purpose: "unwraps copies, drops what came before",
+        side: TcAttachType::Ingress,
+    },
+    TcProgram {
+        name: program::REDUNDANT_EGRESS,
+        symbol: "redundant_egress",
+        purpose: "copies segments to other paths",
+        side: TcAttachType::Egress,
+    },
+];
+
+/// Loads both programs.
+///
+/// # Errors
+/// The object has none, or the kernel refuses one.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
+    for TcProgram { symbol, .. } in &PROGRAMS {
+        let program: &mut SchedClassifier = find(ebpf, symbol)?.try_into()?;
+        program
+            .load()
+            .map_err(|error| anyhow::anyhow!("{symbol}: {}", describe(&error.into())))?;
+    }
+    Ok(())
+}
+
+/// The devices that the programs are attached to.
+#[derive(Default)]
+pub(super) struct Tc {
+    attached: BTreeMap<u32, Attached>,
+    /// Why a device has no programs, as it was told.
+    failed: BTreeMap<u32, String>,
+}
+
+struct Attached {
+    /// Their end detaches.
+    links: Vec<SchedClassifierLink>,
+    /// Whether this agent added the clsact qdisc.
+    added_clsact: bool,
+}
+
+impl Tc {
+    /// Attaches to the devices in `wanted` (names by ifindex) that have no
+    /// programs yet, and detaches from all others. What fails is told once a
+    /// device and reason, and tried again at the next call.
+    pub(super) fn follow(&mut self, ebpf: &mut Ebpf, wanted: &BTreeMap<u32, String>) {
+        let gone: Vec<u32> = self
+            .attached
+            .keys()
+            .copied()
+            .filter(|ifindex| !wanted.contains_key(ifindex))
+            .collect();
+        for ifindex in gone {
+            self.detach(ifindex);
+        }
+        self.failed
+            .retain(|ifindex, _| wanted.contains_key(ifindex));
+        for (&ifindex, device) in wanted {
+            if self.attached.contains_key(&ifindex) {
+                continue;
+            }
+            match attach(ebpf, ifindex, device) {
+                Ok(attached) => {
+                    self.failed.remove(&ifindex);
+                    self.attached.insert(ifindex, attached);
+                }
+                Err(error) => {
+                    let reason = describe(&error);
+                    if self.failed.get(&ifindex) != Some(&reason) {
+                        tracing::warn!(
+                            device,
+                            reason,
+                            "the device carries no copies: the programs cannot be attached to it"
+                        );
+                        self.failed.insert(ifindex, reason);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The devices that have both programs.
+    pub(super) fn devices(&self) -> BTreeSet<u32> {
+        self.attached.keys().copied().collect()
+    }
+
+    /// Why no device has the programs; `None` if one does.
+    pub(super) fn error(&self) -> Option<String> {
+        if !self.attached.is_empty() {
+            return None;
+        }
+        let reason = self.failed.values().next().cloned();
+        Some(reason.unwrap_or_else(|| {
+            "no device has an address and a link layer that the programs know".to_owned()
+        }))
+    }
+
+    /// Detaches everything.
+    pub(super) fn clear(&mut self) {
+        for ifindex in self.devices() {
+            self.detach(ifindex);
+        }
+    }
+
+    fn detach(&mut self, ifindex: u32) {
+        let Some(attached) = self.attached.remove(&ifindex) else {
+            return;
+        };
+        drop(attached.links);
+        if attached.added_clsact {
+            match clsact::remove_if_unused(ifindex) {
+                Ok(true) => {}
+                Ok(false) => tracing::info!(
+                    ifindex,
+                    "the clsact qdisc stays: others have put filters on it"
+                ),
+                // The device may be gone, and its qdisc with it.
+                Err(error) => tracing::debug!(ifindex, "the clsact qdisc stays: {error:#}"),
+            }
+        }
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, ifindex: u32, device: &str) -> Result<Attached> {
+    let first = || TcAttachOptions::TcxOrder(LinkOrder::first());
+    let tcx = attach_both(ebpf, device, first);
+    let error = match tcx {
+        Ok(links) => {
+            return Ok(Attached {
+                links,
+                added_clsact: false,
+            });
+        }
+        Err(error) => error,
+    };
+    tracing::debug!(device, "no tcx, so clsact, because: {error:#}");
+    let added_clsact = clsact::ensure_there(device)?;
+    remove_stale(device);
+    let at = |priority| {
+        move || {
+            TcAttachOptions::Netlink(NlOptions {
+                priority,
+                ..NlOptions::default()
+            })
+        }
+    };
+    // 0: what the kernel gives.
+    let links = attach_both(ebpf, device, at(1)).or_else(|_| attach_both(ebpf, device, at(0)));
+    if links.is_err() && added_clsact {
+        let _ = clsact::remove_if_unused(ifindex);
+    }
+    Ok(Attached {
+        links: links?,
+        added_clsact,
+    })
+}
+
+/// Both or none.
+fn attach_both(
+    ebpf: &mut Ebpf,
+    device: &str,
+    options: impl Fn() -> TcAttachOptions,
+) -> Result<Vec<SchedClassifierLink>> {
+    let mut links = Vec::with_capacity(PROGRAMS.len());
+    for TcProgram { symbol, side, .. } in &PROGRAMS {
+        let program: &mut SchedClassifier = find(ebpf, symbol)?.try_into()?;
+        let id = program
+            .attach_with_options(device, *side, options())
+            .with_context(|| format!("cannot attach {symbol}"))?;
+        links.push(program.take_link(id)?);
+    }
+    Ok(links)
+}
+
+/// A filter, unlike a tcx link, outlives an agent that was killed. No other
+/// agent runs in this network namespace, so that whatever has the programs'
+/// names is left over.
+fn remove_stale(device: &str) {
+    for TcProgram { symbol, side, .. } in &PROGRAMS {
+        if qdisc_detach_program(device, *side, symbol).is_ok() {
+            tracing::info!(device, "removed {symbol}, which an earlier agent had left");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the user asks of the redundant policy.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use mptcp_common::abi::redundant::{DEFAULT_PORT, MAX_COPIES};
+
+/// Copies of each segment, the original included, unless the user says more.
+const DEFAULT_COPIES: u32 = 2;
+
+/// The least budget, bytes per second: below, no full-size segment would be
+/// copied for seconds.
+const LEAST_BUDGET: u64 = 1_000;
+
+/// The largest, bytes per second: a Tbit/s.
+const LARGEST_BUDGET: u64 = 125_000_000_000;
+
+/// The arguments of the redundant policy, as given.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Options of --policy redundant")]
+pub struct RedundantArgs {
+    /// How often each segment is sent, the original included: 2 to 4 [default: 2]
+    ///
+    /// Copies go over the best other paths of the connection: those that are
+    /// alive, the least round trip first. A connection with fewer paths gets
+    /// fewer copies.
+    #[arg(long = "redundant-copies", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(2..=i64::from(MAX_COPIES)))]
+    pub copies: Option<u32>,
+
+    /// The UDP port of copies and hellos, the same at both ends [default: 8684]
+    #[arg(long = "redundant-port", value_name = "PORT",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// A file whose content, 16 to 1024 bytes, the peers' agents must have too
+    ///
+    /// Without it, an agent proves only that it knows the connection, which
+    /// whoever saw the handshake does. Others must not be able to read the
+    /// file. One newline at its end is not part of the key.
+    #[arg(long = "redundant-key", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// What copies may take of each path: 40mbit, 500kbit, 1gbit, or bit/s
+    ///
+    /// By default a path takes copies only while its own subflows show neither
+    /// queueing nor loss.
+    #[arg(long = "redundant-budget", value_name = "RATE")]
+    pub budget: Option<Rate>,
+}
+
+impl RedundantArgs {
+    /// The first argument that was given, if any was.
+    pub fn given(&self) -> Option<&'static str> {
+        [
+            ("--redundant-copies", self.copies.is_some()),
+            ("--redundant-port", self.port.is_some()),
+            ("--redundant-key", self.key.is_some()),
+            ("--redundant-budget", self.budget.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
+}
+
+/// A rate of copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// From 1,000 to 125,000,000,000.
+    pub bytes_per_sec: u64,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    /// Reads a whole number and its unit; none is bit/s, and a kbit is 1000.
+    ///
+    /// # Errors
+    /// One line that says what is expected.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is not a rate: expected a whole number of bit/s with or without kbit, \
+                 mbit or gbit, from 8kbit to 1000gbit"
+            )
+        };
+        let end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        let unit: u64 = match unit.to_ascii_lowercase().as_str() {
+            "" | "bit" => 1,
+            "kbit" => 1_000,
+            "mbit" => 1_000_000,
+            "gbit" => 1_000_000_000,
+            _ => return Err(wrong()),
+        };
+        let bits: Option<u64> = digits.parse().ok();
+        bits.and_then(|number| number.checked_mul(unit))
+            .map(|bits| bits / 8)
+            .filter(|bytes| (LEAST_BUDGET..=LARGEST_BUDGET).contains(bytes))
+            .map(|bytes_per_sec| Self { bytes_per_sec })
+            .ok_or_else(wrong)
+    }
+}
+
+/// The settings of the redundant policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redundant {
+    /// How often each segment is sent, the original included: 2 to 4.
+    pub copies: u32,
+    /// UDP port, 1 to 65535.
+    pub port: u16,
+    /// File with the key that peers share.
+    pub key: Option<PathBuf>,
+    /// Bytes per second of copies on each path; `None`: copies yield.
+    pub budget: Option<Rate>,
+}
+
+impl Redundant {
+    /// The arguments, and defaults for those that were not given.
+    pub fn new(args: &RedundantArgs) -> Self {
+        Self {
+            copies: args.copies.unwrap_or(DEFAULT_COPIES),
+            port: args.port.unwrap_or(DEFAULT_PORT),
+            key: args.key.clone(),
+            budget: args.budget,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_and_a_unit() {
+        for (text, bytes) in [
+            ("40mbit", 5_000_000),
+            ("500kbit", 62_500),
+            ("1gbit", 125_000_000),
+            ("8000", 1_000),
+            ("8000bit", 1_000),
+            ("40Mbit", 5_000_000),
+            ("1000gbit", LARGEST_BUDGET),
+        ] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.bytes_per_sec, bytes, "{text}");
+        }
+        for text in [
+            "",
+            "mbit",
+            "0",
+            "7999",
+            "1.5mbit",
+            "-1mbit",
+            "+8000",
+            "40 mbit",
+            "40mb",
+            "40mbps",
+            "1001gbit",
+            "99999999999999999999",
+            "18446744073709551615gbit",
+        ] {
+            let error = text.parse::<Rate>().unwrap_err();
+            assert!(error.contains("8kbit to 1000gbit"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_which_argument_was_given() {
+        let none = RedundantArgs::default();
+        assert_eq!(none.given(), None);
+        let settings = Redundant::new(&none);
+        assert_eq!((settings.copies, settings.port), (2, DEFAULT_PORT));
+        assert_eq!((settings.key, settings.budget), (None, None));
+        let args = RedundantArgs {
+            key: Some("/etc/key".into()),
+            ..none.clone()
+        };
+        assert_eq!(args.given(), Some("--redundant-key"));
+        let args = RedundantArgs {
+            budget: Some("1mbit".parse().unwrap()),
+            ..none
+        };
+        assert_eq!(args.given(), Some("--redundant-budget"));
+    }
+}

@@ -1,0 +1,201 @@
+//! What maps `LINKS` and `LINK_OF` are to hold.
+//!
+//! Pure: what is to be written comes out, in an order in which no key ever
+//! leads to a link that is another.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mptcp_common::abi::redundant::{Link, LinkKey};
+
+/// One write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// To `LINKS`.
+    Link(u32, Link),
+    /// To `LINK_OF`.
+    Key(LinkKey, u32),
+    /// From `LINK_OF`.
+    Gone(LinkKey),
+}
+
+/// The links that there are.
+#[derive(Debug, Default)]
+pub struct LinkTable {
+    links: BTreeMap<u32, Link>,
+    /// Which link a key leads to. Two may have the same one for a while: a
+    /// peer's agent that was restarted has a new id and the old address.
+    owners: HashMap<LinkKey, u32>,
+}
+
+impl LinkTable {
+    /// Makes `link` (none: nothing) what index `index` stands for.
+    pub fn set(&mut self, index: u32, link: Option<Link>, writes: &mut Vec<Write>) {
+        let before = self.links.get(&index).copied();
+        let Some(link) = link else {
+            if let Some(before) = before {
+                self.links.remove(&index);
+                self.release(index, key(&before), writes);
+                writes.push(Write::Link(index, Link::default()));
+            }
+            return;
+        };
+        let same = before.is_some_and(|before| {
+            (key(&before), before.peer, before.local_port)
+                == (key(&link), link.peer, link.local_port)
+        });
+        if let Some(before) = before
+            && key(&before) != key(&link)
+        {
+            self.release(index, key(&before), writes);
+        }
+        self.links.insert(index, link);
+        if before != Some(link) {
+            writes.push(Write::Link(index, link));
+        }
+        // A link that is only kept alive does not take a key back.
+        if !same && self.owners.insert(key(&link), index) != Some(index) {
+            writes.push(Write::Key(key(&link), index));
+        }
+    }
+
+    /// Every link with its index.
+    pub fn all(&self) -> Vec<(u32, Link)> {
+        self.links
+            .iter()
+            .map(|(&index, &link)| (index, link))
+            .collect()
+    }
+
+    /// What index `index` stands for.
+    pub fn get(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// Takes `key` from `index`, if it has it; another link may have a claim.
+    fn release(&mut self, index: u32, gone: LinkKey, writes: &mut Vec<Write>) {
+        if self.owners.get(&gone) != Some(&index) {
+            return;
+        }
+        let heir = self
+            .links
+            .iter()
+            .filter(|&(&other, link)| other != index && key(link) == gone)
+            .max_by_key(|(_, link)| link.expires_ns)
+            .map(|(&other, _)| other);
+        match heir {
+            Some(heir) => {
+                self.owners.insert(gone, heir);
+                writes.push(Write::Key(gone, heir));
+            }
+            None => {
+                self.owners.remove(&gone);
+                writes.push(Write::Gone(gone));
+            }
+        }
+    }
+}
+
+/// How a datagram of the link's peer looks when it arrives.
+fn key(link: &Link) -> LinkKey {
+    LinkKey {
+        local: link.local,
+        remote: link.remote,
+        remote_port: link.remote_port,
+        reserved: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(peer: u64, remote: u8, expires_ns: u64) -> Link {
+        Link {
+            local: [1; 16],
+            remote: [remote; 16],
+            peer,
+            expires_ns,
+            remote_port: 8684,
+            local_port: 8684,
+            ..Link::default()
+        }
+    }
+
+    fn set(table: &mut LinkTable, index: u32, link: Option<Link>) -> Vec<Write> {
+        let mut writes = Vec::new();
+        table.set(index, link, &mut writes);
+        writes
+    }
+
+    #[test]
+    fn the_link_comes_before_its_key_and_goes_after_it() {
+        let mut table = LinkTable::default();
+        let one = link(7, 2, 10);
+        assert_eq!(
+            set(&mut table, 1, Some(one)),
+            [Write::Link(1, one), Write::Key(key(&one), 1)]
+        );
+        // Kept alive: the entry alone; unchanged: nothing.
+        let later = link(7, 2, 20);
+        assert_eq!(set(&mut table, 1, Some(later)), [Write::Link(1, later)]);
+        assert_eq!(set(&mut table, 1, Some(later)), []);
+        assert_eq!(
+            set(&mut table, 1, None),
+            [Write::Gone(key(&one)), Write::Link(1, Link::default())]
+        );
+        assert_eq!(set(&mut table, 1, None), []);
+    }
+
+    #[test]
+    fn another_remote_is_another_key() {
+        let mut table = LinkTable::default();
+        let (one, two) = (link(7, 2, 10), link(7, 3, 10));
+        set(&mut table, 1, Some(one));
+        assert_eq!(
+            set(&mut table, 1, Some(two)),
+            [
+                Write::Gone(key(&one)),
+                Write::Link(1, two),
+                Write::Key(key(&two), 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_restarted_peer_takes_the_key_over_and_the_old_one_leaves_it() {
+        let mut table = LinkTable::default();
+        let (old, new) = (link(7, 2, 10), link(8, 2, 20));
+        set(&mut table, 1, Some(old));
+        assert_eq!(
+            set(&mut table, 2, Some(new)),
+            [Write::Link(2, new), Write::Key(key(&new), 2)]
+        );
+        let late = link(7, 2, 30);
+        assert_eq!(set(&mut table, 1, Some(late)), [Write::Link(1, late)]);
+        assert_eq!(
+            set(&mut table, 1, None),
+            [Write::Link(1, Link::default())],
+            "the key is the new one's"
+        );
+        // The other way round, the key falls to the one that stays.
+        set(&mut table, 1, Some(old));
+        assert_eq!(
+            set(&mut table, 1, None),
+            [Write::Key(key(&new), 2), Write::Link(1, Link::default())]
+        );
+    }
+
+    #[test]
+    fn what_a_device_changes_is_written_and_the_key_stays() {
+        let mut table = LinkTable::default();
+        set(&mut table, 1, Some(link(7, 2, 10)));
+        let smaller = Link {
+            mtu: 1400,
+            path: 3,
+            ..link(7, 2, 10)
+        };
+        assert_eq!(set(&mut table, 1, Some(smaller)), [Write::Link(1, smaller)]);
+        assert_eq!(table.get(1), Some(&smaller));
+        assert_eq!(table.all(), [(1, smaller)]);
+    }
+}

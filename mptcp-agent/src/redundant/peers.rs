@@ -1,0 +1,382 @@
+//! Peer discovery: which hosts run an agent too, and know our connections.
+//!
+//! ```text
+//!  client of a connection                     its server
+//!    hello (nonce c1)          ------------>    HMAC right?
+//!    link is proven            <------------  answer (echo c1, nonce s1)
+//!    hello (echo s1, nonce c2) ------------>  link is proven
+//!    settled                   <------------  settled (echo c2, nonce s2)
+//!    hello each 500 ms, by one subflow of the link, answered likewise
+//! ```
+//!
+//! Each subflow is proven by itself, and brings the link between its addresses
+//! along; from then on one hello keeps the link for all. The client asks, since
+//! NAT may lie before it; the server answers to where the hello came from, and
+//! only one whose HMAC is right. A nonce is good once, for one subflow, from
+//! the address that it was sent to.
+//!
+//! Pure: no socket, no clock, no source of random numbers. What a datagram or a
+//! timer costs does not grow with the number of connections (but with its
+//! logarithm, and with the subflows of one connection).
+
+mod asking;
+mod changes;
+mod connections;
+mod hearing;
+mod links;
+mod nonces;
+mod report;
+mod schedule;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
+
+use mptcp_common::abi::{
+    Tuple,
+    redundant::{Carrier, Carriers, LinkKey},
+};
+
+pub use changes::Change;
+pub use report::{Counts, Hellos, Notice};
+
+use changes::Changes;
+use connections::{Connection, Connections};
+use links::Links;
+use report::Report;
+use schedule::{Schedule, Timer};
+
+/// What does not change while the agent runs.
+#[derive(Clone)]
+pub struct Settings {
+    /// Random, not 0: who this agent is until it ends.
+    pub agent_id: u64,
+    /// `--redundant-port`, this agent's and its peers'.
+    pub port: u16,
+    /// Content of `--redundant-key`; empty: none.
+    pub key: Vec<u8>,
+}
+
+/// A connection as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The kernel's address of it: key of `CONNECTIONS`.
+    pub key: u64,
+    /// This host accepted it.
+    pub server: bool,
+    /// Token of this end (RFC 8684, 3.2).
+    pub token: u32,
+    /// Key of this end (RFC 8684, 3.1), host order.
+    pub local_key: u64,
+    /// The peer's key, host order.
+    pub remote_key: u64,
+}
+
+/// A subflow as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubflowInfo {
+    /// Its socket's cookie.
+    pub cookie: u64,
+    /// [`ConnectionInfo::key`].
+    pub connection: u64,
+    /// Addresses, ports, and ids if flagged as known.
+    pub tuple: Tuple,
+    /// The device that carries it; 0: not known.
+    pub ifindex: u32,
+}
+
+/// A datagram to send from this agent's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Its source address.
+    pub from: IpAddr,
+    /// The device that it leaves by; 0: as routed.
+    pub ifindex: u32,
+    /// Its destination.
+    pub to: SocketAddr,
+    /// A message.
+    pub payload: Vec<u8>,
+}
+
+/// The state of peer discovery. All times are of CLOCK_MONOTONIC, nanoseconds.
+pub struct Peers {
+    id: NonZeroU64,
+    port: u16,
+    key: Vec<u8>,
+    random: Box<dyn FnMut() -> u64 + Send>,
+    connections: Connections,
+    links: Links,
+    schedule: Schedule,
+    changes: Changes,
+    report: Report,
+    /// Where subflows without a link ask, and how many do.
+    asking: HashMap<LinkKey, usize>,
+}
+
+impl Peers {
+    /// Knows nobody. `random` gives numbers that nobody can foresee.
+    #[must_use]
+    pub fn new(settings: Settings, random: impl FnMut() -> u64 + Send + 'static) -> Self {
+        Self {
+            id: NonZeroU64::new(settings.agent_id).unwrap_or(NonZeroU64::MIN),
+            port: settings.port,
+            key: settings.key,
+            random: Box::new(random),
+            connections: Connections::default(),
+            links: Links::new(settings.port),
+            schedule: Schedule::default(),
+            changes: Changes::default(),
+            report: Report::default(),
+            asking: HashMap::new(),
+        }
+    }
+
+    /// A connection is there; its subflows are to follow. Ignored while one of
+    /// its keys or its token is 0 (not known yet). If the kernel's address of
+    /// it was another connection's, that one is gone.
+    pub fn connection(&mut self, info: ConnectionInfo) {
+        if info.token == 0 || info.local_key == 0 || info.remote_key == 0 {
+            return;
+        }
+        match self.connections.get(info.key) {
+            Some(known) if known.info == info => return,
+            Some(known) => {
+                for cookie in known.subflows.clone() {
+                    self.forget(cookie);
+                }
+                self.forget_connection(info.key);
+            }
+            None => {}
+        }
+        self.connections.add(info);
+    }
+
+    /// Whether [`Peers::connection`] took this one.
+    #[must_use]
+    pub fn knows(&self, connection: u64) -> bool {
+        self.connections.get(connection).is_some()
+    }
+
+    /// A subflow opened, or its device or ids are others than before. Ignored
+    /// if its connection is not known.
+    pub fn subflow(&mut self, info: SubflowInfo, now_ns: u64) {
+        let Some(connection) = self.connections.get(info.connection) else {
+            return;
+        };
+        let server = connection.info.server;
+        if let Some(known) = self.connections.subflow_mut(info.cookie) {
+            if known.connection == info.connection && same_ends(&known.tuple, &info.tuple) {
+                known.tuple = info.tuple;
+                known.ifindex = info.ifindex;
+                if let Some(link) = known.link
+                    && info.ifindex != 0
+                {
+                    self.links.set_device(link, info.ifindex, &mut self.changes);
+                }
+                return;
+            }
+            // A cookie is never used twice; events may have been lost, though.
+            self.forget(info.cookie);
+        }
+        if self.connections.add_subflow(&info).is_none() {
+            return;
+        }
+        if server {
+            // The client is to open the way; if it does not, that is news.
+            let late = now_ns.saturating_add(schedule::NO_AGENT_AFTER);
+            self.schedule.set(Timer::Subflow(info.cookie), Some(late));
+        } else {
+            self.start_asking(info.cookie, now_ns);
+        }
+    }
+
+    /// A subflow closed. The last one takes its connection along.
+    pub fn closed(&mut self, cookie: u64) {
+        let Some(connection) = self.forget(cookie) else {
+            return;
+        };
+        let known = self.connections.get(connection);
+        if known.is_some_and(|known| known.subflows.is_empty()) {
+            self.forget_connection(connection);
+        } else {
+            self.publish(connection);
+        }
+    }
+
+    /// When [`Peers::due`] has something to do next.
+    #[must_use]
+    pub fn next_due_ns(&self) -> Option<u64> {
+        self.schedule.next_ns()
+    }
+
+    /// What the kernel's maps are to hold, since the last call; to be written
+    /// in this order.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.changes.take()
+    }
+
+    /// For the metrics. Costs as many steps as there are links.
+    #[must_use]
+    pub fn counts(&self, now_ns: u64) -> Counts {
+        let mut counts = Counts {
+            hellos: self.report.hellos,
+            ..Counts::default()
+        };
+        let mut proven = HashSet::new();
+        for link in self.links.iter().filter(|link| !link.replaced) {
+            if link.expires_ns > now_ns {
+                counts.proven += 1;
+                proven.insert(link.road);
+            } else {
+                counts.silent += 1;
+            }
+        }
+        let refused = self.report.refused_lately(now_ns);
+        counts.refused = refused.difference(&proven).count() as u64;
+        let asking = self.asking.keys();
+        counts.asking = asking
+            .filter(|road| !self.links.leads_to_a_peer(road) && !refused.contains(road))
+            .count() as u64;
+        counts
+    }
+
+    /// For the log, since the last call.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        self.report.take()
+    }
+
+    /// Takes a subflow away from everything but its connection's entry, and
+    /// returns that connection.
+    fn forget(&mut self, cookie: u64) -> Option<u64> {
+        self.leave_link(cookie);
+        let subflow = self.connections.remove_subflow(cookie)?;
+        self.schedule.set(Timer::Subflow(cookie), None);
+        if self.connections.is_client_of(subflow.connection) {
+            self.count_asking(subflow.road(self.port), false);
+        }
+        if subflow.view.is_some() {
+            self.changes.view(cookie, None);
+        }
+        Some(subflow.connection)
+    }
+
+    fn forget_connection(&mut self, key: u64) {
+        if let Some(connection) = self.connections.remove(key)
+            && connection.carriers.is_some()
+        {
+            self.changes.carriers(key, None);
+        }
+    }
+
+    /// Takes a subflow off its link, if it has one: a client's is asking again.
+    fn leave_link(&mut self, cookie: u64) {
+        let Some(subflow) = self.connections.subflow_mut(cookie) else {
+            return;
+        };
+        let Some(link) = subflow.link.take() else {
+            return;
+        };
+        let (road, key) = (subflow.road(self.port), subflow.connection);
+        if self.connections.is_client_of(key) {
+            self.count_asking(road, true);
+        }
+        self.links.leave(link, cookie, &mut self.changes);
+        self.reschedule(link);
+    }
+
+    fn count_asking(&mut self, road: LinkKey, more: bool) {
+        let count = self.asking.entry(road).or_default();
+        *count = if more {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
+        if *count == 0 {
+            self.asking.remove(&road);
+        }
+    }
+
+    /// Sets a link's timer after whatever happened to it.
+    fn reschedule(&mut self, link: u32) {
+        let due_ns = self.links.get(link).and_then(links::Link::due_ns);
+        self.schedule.set(Timer::Link(link), due_ns);
+    }
+
+    /// Tells the kernel a connection's carriers if they changed.
+    fn publish(&mut self, key: u64) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let carriers = self.carriers(connection);
+        if carriers != connection.carriers {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.carriers = carriers;
+            }
+            self.changes.carriers(key, carriers);
+        }
+    }
+
+    fn carriers(&self, connection: &Connection) -> Option<Carriers> {
+        let proven = connection.subflows.iter().filter_map(|&cookie| {
+            let subflow = self.connections.subflow(cookie)?;
+            let link = subflow.link?;
+            Some(Carrier {
+                cookie,
+                link,
+                translated: subflow.view.is_some().into(),
+            })
+        });
+        let mut carriers = Carriers {
+            peer: connection.peer,
+            ..Carriers::default()
+        };
+        let mut any = false;
+        for (place, carrier) in carriers.carriers.iter_mut().zip(proven) {
+            *place = carrier;
+            any = true;
+        }
+        any.then_some(carriers)
+    }
+
+    fn nonce(&mut self) -> NonZeroU64 {
+        NonZeroU64::new((self.random)()).unwrap_or(NonZeroU64::MIN)
+    }
+}
+
+/// Without the shared key and those of connections.
+impl fmt::Debug for Peers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut peers = formatter.debug_struct("Peers");
+        peers.field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Whether two tuples are of one subflow.
+fn same_ends(one: &Tuple, other: &Tuple) -> bool {
+    let ends = |tuple: &Tuple| {
+        (
+            tuple.local,
+            tuple.remote,
+            tuple.local_port,
+            tuple.remote_port,
+        )
+    };
+    ends(one) == ends(other)
+}
+
+/// An address as maps and messages have it: IPv4 as `::ffff:a.b.c.d`.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The reverse.
+fn address(octets: [u8; 16]) -> IpAddr {
+    IpAddr::from(Ipv6Addr::from(octets)).to_canonical()
+}

@@ -1,0 +1,132 @@
+//! Hellos: when they go out.
+
+use std::net::SocketAddr;
+
+use mptcp_common::abi::redundant::LinkKey;
+
+use super::{
+    Connection, Datagram, Peers, Timer, address,
+    nonces::Exchange,
+    schedule::{NO_AGENT_TRIES, ask_again},
+};
+use crate::redundant::{
+    proof,
+    wire::{Kind, Message},
+};
+
+impl Peers {
+    /// Hellos to send now. To be called when [`Peers::next_due_ns`] says so.
+    pub fn due(&mut self, now_ns: u64) -> Vec<Datagram> {
+        self.report.forget_refused(now_ns);
+        let mut datagrams = Vec::new();
+        while let Some(timer) = self.schedule.pop(now_ns) {
+            datagrams.extend(match timer {
+                Timer::Subflow(cookie) => self.ask(cookie, now_ns),
+                Timer::Link(index) => self.keep(index, now_ns),
+            });
+        }
+        datagrams
+    }
+
+    /// A new subflow, of which this end is the client.
+    pub(super) fn start_asking(&mut self, cookie: u64, now_ns: u64) {
+        let port = self.port;
+        if let Some(subflow) = self.connections.subflow_mut(cookie) {
+            let road = subflow.road(port);
+            subflow.exchange = Some(Exchange::new(road));
+            self.count_asking(road, true);
+            self.ask_anew(cookie, now_ns);
+        }
+    }
+
+    /// The peer does not hold this subflow for proven (any more).
+    pub(super) fn ask_anew(&mut self, cookie: u64, due_ns: u64) {
+        if let Some(subflow) = self.connections.subflow_mut(cookie) {
+            subflow.settled = false;
+            subflow.tries = 0;
+            self.schedule.set(Timer::Subflow(cookie), Some(due_ns));
+        }
+    }
+
+    /// A subflow's next hello. A server's has none: its time is over.
+    fn ask(&mut self, cookie: u64, now_ns: u64) -> Option<Datagram> {
+        let subflow = self.connections.subflow_mut(cookie)?;
+        let alone = subflow.link.is_none();
+        let remote = subflow.tuple.remote;
+        let connection = subflow.connection;
+        if !self.connections.is_client_of(connection) {
+            if alone {
+                self.report.no_agent(remote);
+            }
+            return None;
+        }
+        let subflow = self.connections.subflow_mut(cookie)?;
+        if subflow.settled {
+            return None;
+        }
+        subflow.tries = subflow.tries.saturating_add(1);
+        subflow.may_repeat = true;
+        let tries = subflow.tries;
+        if alone && tries > NO_AGENT_TRIES {
+            self.report.no_agent(remote);
+        }
+        let again = now_ns.saturating_add(ask_again(tries));
+        self.schedule.set(Timer::Subflow(cookie), Some(again));
+        self.hello(cookie, now_ns)
+    }
+
+    /// A link's time has come: its next hello, or its peer has fallen silent.
+    fn keep(&mut self, index: u32, now_ns: u64) -> Option<Datagram> {
+        let link = self.links.get_mut(index)?;
+        if link.expire(now_ns) {
+            self.report.there(&link.road, false);
+        }
+        let speaker = link.speak(now_ns);
+        self.reschedule(index);
+        let cookie = speaker?;
+        self.connections.subflow_mut(cookie)?.may_repeat = true;
+        self.hello(cookie, now_ns)
+    }
+
+    /// A subflow's hello, with a nonce of its own.
+    pub(super) fn hello(&mut self, cookie: u64, now_ns: u64) -> Option<Datagram> {
+        let nonce = self.nonce();
+        let subflow = self.connections.subflow_mut(cookie)?;
+        let exchange = subflow.exchange.as_mut()?;
+        exchange.send(nonce, now_ns);
+        let (echo, road) = (exchange.heard, exchange.road);
+        let (ends, ifindex) = (subflow.ends(), subflow.ifindex);
+        let key = subflow.connection;
+        let connection = self.connections.get(key)?;
+        let message = Message {
+            kind: Kind::Hello,
+            sender: self.id,
+            token: connection.remote_token,
+            nonce,
+            echo,
+            ends,
+        };
+        let datagram = self.datagram(connection, &message, &road, ifindex);
+        self.report.hellos.sent += 1;
+        Some(datagram)
+    }
+
+    /// A message with its tag, on its way.
+    pub(super) fn datagram(
+        &self,
+        connection: &Connection,
+        message: &Message,
+        road: &LinkKey,
+        ifindex: u32,
+    ) -> Datagram {
+        let mut payload = message.body();
+        let tag = proof::tag(&self.key, connection.keys, &payload);
+        payload.extend(tag);
+        Datagram {
+            from: address(road.local),
+            ifindex,
+            to: SocketAddr::new(address(road.remote), road.remote_port),
+            payload,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Datagrams: what they prove.
+
+use std::net::{IpAddr, SocketAddr};
+
+use mptcp_common::abi::redundant::LinkKey;
+
+use super::{Datagram, Peers, Timer, connections, octets, schedule};
+use crate::redundant::{
+    proof,
+    wire::{self, Kind, Message},
+};
+
+/// Where a datagram came from.
+#[derive(Clone, Copy)]
+struct Origin {
+    road: LinkKey,
+    ifindex: u32,
+    now_ns: u64,
+}
+
+impl Peers {
+    /// A datagram came to `local` from `remote` by device `ifindex`. Returns
+    /// what is to be sent in reply: at most one datagram, and none longer than
+    /// what came.
+    pub fn receive(
+        &mut self,
+        payload: &[u8],
+        local: IpAddr,
+        remote: SocketAddr,
+        ifindex: u32,
+        now_ns: u64,
+    ) -> Option<Datagram> {
+        let Some(received) = wire::decode(payload) else {
+            self.report.hellos.malformed += 1;
+            return None;
+        };
+        let message = received.message;
+        let Some(connection) = self.connections.with_token(message.token) else {
+            self.report.hellos.unknown += 1;
+            return None;
+        };
+        let server = connection.info.server;
+        if server != (message.kind == Kind::Hello) || message.sender == self.id {
+            self.report.hellos.refused += 1;
+            return None;
+        }
+        let origin = Origin {
+            road: LinkKey {
+                local: octets(local),
+                remote: octets(remote.ip()),
+                remote_port: remote.port(),
+                reserved: 0,
+            },
+            ifindex,
+            now_ns,
+        };
+        if !proof::verify(&self.key, connection.keys, received.body, received.tag) {
+            self.report.hellos.refused += 1;
+            self.report.refused(origin.road, now_ns);
+            return None;
+        }
+        let Some(cookie) = self.connections.meant(connection, &message.ends) else {
+            self.report.hellos.unknown += 1;
+            return None;
+        };
+        if server {
+            self.hear_hello(cookie, &message, origin)
+        } else {
+            self.hear_answer(cookie, &message, origin)
+        }
+    }
+
+    /// The client's side asks: it gets an answer, and is proven if it sent one
+    /// of our nonces back.
+    fn hear_hello(&mut self, cookie: u64, message: &Message, origin: Origin) -> Option<Datagram> {
+        let Origin { road, now_ns, .. } = origin;
+        let subflow = self.connections.subflow_mut(cookie)?;
+        if subflow.tuple.local != road.local {
+            self.report.hellos.refused += 1;
+            return None;
+        }
+        let exchange = subflow.exchange_on(road);
+        let fresh = exchange.accept(message.echo, now_ns);
+        // Who is not proven moves nothing: he gets the same nonce again.
+        let sent_before = exchange.newest(now_ns).filter(|_| !fresh);
+        if fresh {
+            self.report.hellos.verified += 1;
+        }
+        let settled = fresh && self.prove(cookie, message, origin);
+        let nonce = match sent_before {
+            Some(nonce) => nonce,
+            None => {
+                let nonce = self.nonce();
+                let subflow = self.connections.subflow_mut(cookie)?;
+                subflow.exchange_on(road).send(nonce, now_ns);
+                nonce
+            }
+        };
+        let subflow = self.connections.subflow(cookie)?;
+        let connection = self.connections.get(subflow.connection)?;
+        let answer = Message {
+            kind: if settled { Kind::Settled } else { Kind::Answer },
+            sender: self.id,
+            token: connection.remote_token,
+            nonce,
+            echo: message.nonce.get(),
+            ends: subflow.ends(),
+        };
+        let datagram = self.datagram(connection, &answer, &road, origin.ifindex);
+        self.report.hellos.answered += 1;
+        Some(datagram)
+    }
+
+    /// The server's side answers. Unless it is settled, it is waiting for its
+    /// nonce to come back.
+    fn hear_answer(&mut self, cookie: u64, message: &Message, origin: Origin) -> Option<Datagram> {
+        let Origin { road, now_ns, .. } = origin;
+        let subflow = self.connections.subflow_mut(cookie)?;
+        let exchange = subflow.exchange.as_mut();
+        let Some(exchange) = exchange
+            .filter(|exchange| exchange.road == road)
+            .and_then(|exchange| exchange.accept(message.echo, now_ns).then_some(exchange))
+        else {
+            self.report.hellos.refused += 1;
+            return None;
+        };
+        exchange.heard = message.nonce.get();
+        self.report.hellos.verified += 1;
+        if !self.prove(cookie, message, origin) {
+            return None;
+        }
+        let subflow = self.connections.subflow_mut(cookie)?;
+        if message.kind == Kind::Settled {
+            subflow.settled = true;
+            subflow.tries = 0;
+            self.schedule.set(Timer::Subflow(cookie), None);
+            return None;
+        }
+        let repeat = std::mem::take(&mut subflow.may_repeat);
+        if subflow.settled {
+            // It has forgotten: a restarted agent.
+            let again = now_ns.saturating_add(schedule::ask_again(1));
+            self.ask_anew(cookie, again);
+        }
+        if repeat {
+            self.hello(cookie, now_ns)
+        } else {
+            None
+        }
+    }
+
+    /// The sender of a message has proven, here and now, to know this subflow's
+    /// connection. `false` if there are as many links as can be.
+    fn prove(&mut self, cookie: u64, message: &Message, origin: Origin) -> bool {
+        let Some(subflow) = self.connections.subflow(cookie) else {
+            return false;
+        };
+        let (key, own) = (subflow.connection, subflow.ends());
+        let Some(connection) = self.connections.get(key) else {
+            return false;
+        };
+        let client = !connection.info.server;
+        let pair = if client {
+            (own.local, own.remote)
+        } else {
+            (message.ends.remote, message.ends.local)
+        };
+        let peer = message.sender.get();
+        let Some((link, replaced)) =
+            self.links
+                .place(peer, pair, origin.road, origin.now_ns, &mut self.changes)
+        else {
+            return false;
+        };
+        self.put_on_link(cookie, link, client);
+        if let Some(replaced) = replaced {
+            self.reschedule(replaced);
+        }
+        let view = connections::view(&own, &message.ends);
+        let mut ifindex = origin.ifindex;
+        if let Some(subflow) = self.connections.subflow_mut(cookie) {
+            subflow.promote(&origin.road);
+            if subflow.ifindex != 0 {
+                ifindex = subflow.ifindex;
+            }
+            if subflow.view != view {
+                subflow.view = view;
+                self.changes.view(cookie, view);
+            }
+        }
+        self.links.heard(
+            link,
+            ifindex,
+            origin.now_ns,
+            &mut self.changes,
+            &mut self.report,
+        );
+        self.reschedule(link);
+        self.set_peer(key, peer, origin.now_ns);
+        self.publish(key);
+        true
+    }
+
+    fn put_on_link(&mut self, cookie: u64, link: u32, client: bool) {
+        let port = self.port;
+        let subflow = self.connections.subflow(cookie);
+        if subflow.is_none_or(|subflow| subflow.link == Some(link)) {
+            return;
+        }
+        self.leave_link(cookie);
+        if let Some(subflow) = self.connections.subflow_mut(cookie) {
+            subflow.link = Some(link);
+            let road = subflow.road(port);
+            self.links.join(link, cookie, client);
+            if client {
+                self.count_asking(road, false);
+            }
+        }
+    }
+
+    /// Who the connection's peer is. If it was another, its other subflows are
+    /// proven to nobody any more.
+    fn set_peer(&mut self, key: u64, peer: u64, now_ns: u64) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if std::mem::replace(&mut connection.peer, peer) == peer {
+            return;
+        }
+        let client = !connection.info.server;
+        for cookie in connection.subflows.clone() {
+            let subflow = self.connections.subflow(cookie);
+            let link = subflow.and_then(|subflow| self.links.get(subflow.link?));
+            if link.is_none_or(|link| link.peer == peer) {
+                continue;
+            }
+            self.leave_link(cookie);
+            if client {
+                self.ask_anew(cookie, now_ns);
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Links: two agents, an address of each.
+//!
+//! A link is known by the peer and the two addresses as the connection's client
+//! has them (`Pair`). What the peer's address and port look like from here (its
+//! road) may change under it: when NAT drops the mapping, all subflows move
+//! with the link. One road leads to one peer: if another proves to be there (a
+//! restarted agent has a new id), it replaces the first.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS};
+
+use super::{changes::Changes, report::Report, schedule};
+
+/// The addresses of a link's ends, as the client of the connection has them.
+pub type Pair = ([u8; 16], [u8; 16]);
+
+/// One link.
+#[derive(Debug)]
+pub struct Link {
+    /// Between which addresses and ports, as they are from here.
+    pub road: LinkKey,
+    /// The peer's agent id.
+    pub peer: u64,
+    /// By which device its subflows leave; 0: not known.
+    pub ifindex: u32,
+    /// Until when the peer counts as there.
+    pub expires_ns: u64,
+    /// Since when it does not.
+    pub silent_since_ns: Option<u64>,
+    /// Another peer is at the other end of its road now: the kernel does not
+    /// have it any more.
+    pub replaced: bool,
+    pair: Pair,
+    members: usize,
+    /// Those members that may say hello: this end is their client.
+    speakers: BTreeSet<u64>,
+    speaker: u64,
+    /// The last hello is not answered yet.
+    awaiting: bool,
+    said_ns: u64,
+    next_hello_ns: u64,
+    /// Hellos that still go out at [`schedule::REPLACED`].
+    hurried: usize,
+}
+
+impl Link {
+    /// When something is to happen: a hello, or the peer has fallen silent.
+    pub fn due_ns(&self) -> Option<u64> {
+        let expiry = self.silent_since_ns.is_none().then_some(self.expires_ns);
+        let hello = (!self.speakers.is_empty()).then_some(self.next_hello_ns);
+        expiry.into_iter().chain(hello).min()
+    }
+
+    /// Notes that the peer fell silent if its time is over; whether it did so
+    /// now.
+    pub fn expire(&mut self, now_ns: u64) -> bool {
+        let over = self.silent_since_ns.is_none() && self.expires_ns <= now_ns;
+        if over {
+            self.silent_since_ns = Some(self.expires_ns);
+        }
+        over
+    }
+
+    /// Whose hello goes out now, if it is time. The same as ever, while it is
+    /// answered; else the next one: the peer may have closed that connection.
+    pub fn speak(&mut self, now_ns: u64) -> Option<u64> {
+        if self.next_hello_ns > now_ns {
+            return None;
+        }
+        let after = if self.awaiting {
+            self.speaker.saturating_add(1)
+        } else {
+            self.speaker
+        };
+        let next = self.speakers.range(after..).next();
+        self.speaker = *next.or_else(|| self.speakers.first())?;
+        self.awaiting = true;
+        self.said_ns = now_ns;
+        let wait = match self.silent_since_ns {
+            None => schedule::KEEP_UNANSWERED,
+            Some(_) if self.hurried > 0 => schedule::REPLACED,
+            Some(since_ns) => schedule::keep_silent(now_ns.saturating_sub(since_ns)),
+        };
+        self.hurried = self.hurried.saturating_sub(1);
+        self.next_hello_ns = now_ns.saturating_add(wait);
+        Some(self.speaker)
+    }
+
+    /// The peer said something valid and fresh; whether it was not there
+    /// before.
+    fn heard(&mut self, now_ns: u64) -> bool {
+        self.expires_ns = now_ns.saturating_add(schedule::ALIVE);
+        self.awaiting = false;
+        self.next_hello_ns = self.said_ns.saturating_add(schedule::KEEP).max(now_ns);
+        self.silent_since_ns.take().is_some()
+    }
+
+    /// What the kernel is told of it.
+    fn image(&self, local_port: u16) -> redundant::Link {
+        redundant::Link {
+            local: self.road.local,
+            remote: self.road.remote,
+            peer: self.peer,
+            expires_ns: self.expires_ns,
+            ifindex: self.ifindex,
+            remote_port: self.road.remote_port,
+            local_port,
+            ..redundant::Link::default()
+        }
+    }
+}
+
+/// All links, at most [`MAX_LINKS`] - 1, by index.
+#[derive(Debug)]
+pub struct Links {
+    port: u16,
+    slots: HashMap<u32, Link>,
+    by_pair: HashMap<(u64, Pair), u32>,
+    by_road: HashMap<LinkKey, u32>,
+    /// Indices not used yet start here; 0 never is.
+    unused: u32,
+    /// Indices used before, oldest first: a new link takes one as late as
+    /// possible.
+    free: VecDeque<u32>,
+}
+
+impl Links {
+    /// No link; `port` is this agent's.
+    pub fn new(port: u16) -> Self {
+        Self {
+            port,
+            slots: HashMap::new(),
+            by_pair: HashMap::new(),
+            by_road: HashMap::new(),
+            unused: 1,
+            free: VecDeque::new(),
+        }
+    }
+
+    /// A link.
+    pub fn get(&self, index: u32) -> Option<&Link> {
+        self.slots.get(&index)
+    }
+
+    /// A link, to change.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Link> {
+        self.slots.get_mut(&index)
+    }
+
+    /// Every link.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.slots.values()
+    }
+
+    /// Whether a peer is, or was, at the end of this road.
+    pub fn leads_to_a_peer(&self, road: &LinkKey) -> bool {
+        self.by_road.contains_key(road)
+    }
+
+    /// The link to `peer`, which has proven to be at the end of `road`: an old
+    /// one, moved if need be, or a new one, without members. Also the index of
+    /// a link that it replaces there. `None` if all indices are taken.
+    pub fn place(
+        &mut self,
+        peer: u64,
+        pair: Pair,
+        road: LinkKey,
+        now_ns: u64,
+        changes: &mut Changes,
+    ) -> Option<(u32, Option<u32>)> {
+        let there = self.by_road.get(&road).copied();
+        if let Some(index) = there
+            && self.get(index).is_some_and(|link| link.peer == peer)
+        {
+            return Some((index, None));
+        }
+        let index = match self.by_pair.get(&(peer, pair)) {
+            Some(&index) => index,
+            None => self.open(peer, pair, road, now_ns)?,
+        };
+        if let Some(link) = self.slots.get_mut(&index)
+            && (link.road != road || link.replaced)
+        {
+            let before = std::mem::replace(&mut link.road, road);
+            let replaced = std::mem::take(&mut link.replaced);
+            link.hurried = 0;
+            if !replaced {
+                self.by_road.remove(&before);
+                changes.link_gone(index);
+            }
+        }
+        if let Some(before) = there.and_then(|before| self.slots.get_mut(&before)) {
+            before.replaced = true;
+            before.expires_ns = now_ns;
+            before.silent_since_ns.get_or_insert(now_ns);
+            before.hurried = before.speakers.len();
+            before.next_hello_ns = now_ns;
+            changes.link_gone(there.unwrap_or_default());
+        }
+        self.by_road.insert(road, index);
+        Some((index, there))
+    }
+
+    /// Extends a link: its peer has just said something valid and fresh.
+    pub fn heard(
+        &mut self,
+        index: u32,
+        ifindex: u32,
+        now_ns: u64,
+        changes: &mut Changes,
+        report: &mut Report,
+    ) {
+        if let Some(link) = self.slots.get_mut(&index) {
+            if link.heard(now_ns) {
+                report.there(&link.road, true);
+            }
+            link.ifindex = ifindex;
+            changes.link(index, link.image(self.port));
+        }
+    }
+
+    /// A subflow takes a link's device along.
+    pub fn set_device(&mut self, index: u32, ifindex: u32, changes: &mut Changes) {
+        if let Some(link) = self.slots.get_mut(&index)
+            && link.ifindex != ifindex
+        {
+            link.ifindex = ifindex;
+            if !link.replaced {
+                changes.link(index, link.image(self.port));
+            }
+        }
+    }
+
+    /// A subflow is on the link from now on; `speaks` if this end is its
+    /// client.
+    pub fn join(&mut self, index: u32, cookie: u64, speaks: bool) {
+        if let Some(link) = self.slots.get_mut(&index) {
+            link.members += 1;
+            if speaks {
+                link.speakers.insert(cookie);
+            }
+        }
+    }
+
+    /// A subflow leaves the link, which goes with its last one.
+    pub fn leave(&mut self, index: u32, cookie: u64, changes: &mut Changes) {
+        let Some(link) = self.slots.get_mut(&index) else {
+            return;
+        };
+        link.members = link.members.saturating_sub(1);
+        link.speakers.remove(&cookie);
+        if link.members > 0 {
+            return;
+        }
+        if let Some(link) = self.slots.remove(&index) {
+            self.by_pair.remove(&(link.peer, link.pair));
+            if !link.replaced {
+                self.by_road.remove(&link.road);
+                changes.link_gone(index);
+            }
+            self.free.push_back(index);
+        }
+    }
+
+    fn open(&mut self, peer: u64, pair: Pair, road: LinkKey, now_ns: u64) -> Option<u32> {
+        let index = if self.unused < MAX_LINKS {
+            self.unused += 1;
+            self.unused - 1
+        } else {
+            self.free.pop_front()?
+        };
+        self.by_pair.insert((peer, pair), index);
+        self.slots.insert(
+            index,
+            Link {
+                road,
+                peer,
+                ifindex: 0,
+                expires_ns: now_ns,
+                // So that the first message is news.
+                silent_since_ns: Some(now_ns),
+                replaced: false,
+                pair,
+                members: 0,
+                speakers: BTreeSet::new(),
+                speaker: 0,
+                awaiting: false,
+                said_ns: now_ns,
+                next_hello_ns: now_ns.saturating_add(schedule::KEEP),
+                hurried: 0,
+            },
+        );
+        Some(index)
+    }
+}

@@ -1,0 +1,141 @@
+//! What is to happen when: one time for each subflow and each link.
+
+use std::collections::{BTreeSet, HashMap};
+
+const MS: u64 = 1_000_000;
+
+/// Between a subflow's hellos while the peer has not answered: at 0, 200 ms,
+/// 600 ms, 1.5 s, 3 s and 6 s, then each [`ASK_SLOWLY`].
+const ASK: [u64; 5] = [200 * MS, 400 * MS, 900 * MS, 1500 * MS, 3000 * MS];
+
+/// Between its later hellos: probably there is no agent.
+const ASK_SLOWLY: u64 = 15_000 * MS;
+
+/// Hellos without an answer after which there seems to be no agent.
+pub const NO_AGENT_TRIES: u32 = ASK.len() as u32;
+
+/// When they have been sent: as long a server waits for the first.
+pub const NO_AGENT_AFTER: u64 = 6000 * MS;
+
+/// How long a valid message keeps its link.
+pub const ALIVE: u64 = 2500 * MS;
+
+/// Between hellos on a link that are answered.
+pub const KEEP: u64 = 500 * MS;
+
+/// Until the next hello if one is not answered: a lossy path is not a dead one.
+pub const KEEP_UNANSWERED: u64 = 250 * MS;
+
+/// Between hellos to a peer that fell silent, at first,
+const SILENT: u64 = 500 * MS;
+
+/// later,
+const SILENT_LATER: u64 = 2000 * MS;
+
+/// and what later means.
+const SILENT_LATER_AFTER: u64 = 10_000 * MS;
+
+/// Between hellos on a link whose peer was replaced, which move its subflows to
+/// the new one.
+pub const REPLACED: u64 = 10 * MS;
+
+/// How long a wrong HMAC counts as "lately": longer than [`ASK_SLOWLY`].
+pub const REFUSED: u64 = 30_000 * MS;
+
+/// How long after its `tries`-th hello (from 1) a subflow asks again.
+pub fn ask_again(tries: u32) -> u64 {
+    let at = tries.saturating_sub(1) as usize;
+    ASK.get(at).copied().unwrap_or(ASK_SLOWLY)
+}
+
+/// Between hellos on a link that has been silent for this long.
+pub fn keep_silent(silent_ns: u64) -> u64 {
+    if silent_ns < SILENT_LATER_AFTER {
+        SILENT
+    } else {
+        SILENT_LATER
+    }
+}
+
+/// Whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// A subflow, by its socket's cookie.
+    Subflow(u64),
+    /// A link, by its index.
+    Link(u32),
+}
+
+/// Timers in order. Setting, cancelling and popping cost log n.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    ordered: BTreeSet<(u64, Timer)>,
+    due: HashMap<Timer, u64>,
+}
+
+impl Schedule {
+    /// Sets a timer, or moves it; `None` cancels it.
+    pub fn set(&mut self, timer: Timer, due_ns: Option<u64>) {
+        let before = match due_ns {
+            Some(due_ns) => self.due.insert(timer, due_ns),
+            None => self.due.remove(&timer),
+        };
+        if let Some(before) = before {
+            self.ordered.remove(&(before, timer));
+        }
+        if let Some(due_ns) = due_ns {
+            self.ordered.insert((due_ns, timer));
+        }
+    }
+
+    /// Takes the first timer that is due.
+    pub fn pop(&mut self, now_ns: u64) -> Option<Timer> {
+        let (due_ns, timer) = *self.ordered.first()?;
+        if due_ns > now_ns {
+            return None;
+        }
+        self.set(timer, None);
+        Some(timer)
+    }
+
+    /// When the first one is due.
+    pub fn next_ns(&self) -> Option<u64> {
+        self.ordered.first().map(|(due_ns, _)| *due_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hellos_come_when_the_design_says() {
+        let mut at = 0;
+        let times: Vec<u64> = (1..=8)
+            .map(|tries| {
+                at += ask_again(tries);
+                at / MS
+            })
+            .collect();
+        assert_eq!(times, [200, 600, 1500, 3000, 6000, 21_000, 36_000, 51_000]);
+        let before: u64 = (1..=NO_AGENT_TRIES).map(ask_again).sum();
+        assert_eq!(before, NO_AGENT_AFTER);
+        const { assert!(REFUSED > ASK_SLOWLY) };
+    }
+
+    #[test]
+    fn a_timer_has_one_time() {
+        let mut schedule = Schedule::default();
+        schedule.set(Timer::Link(1), Some(20));
+        schedule.set(Timer::Subflow(7), Some(30));
+        schedule.set(Timer::Link(1), Some(40));
+        assert_eq!(schedule.next_ns(), Some(30));
+        assert_eq!(schedule.pop(29), None);
+        assert_eq!(schedule.pop(50), Some(Timer::Subflow(7)));
+        assert_eq!(schedule.pop(50), Some(Timer::Link(1)));
+        assert_eq!(schedule.pop(50), None);
+        schedule.set(Timer::Link(1), Some(60));
+        schedule.set(Timer::Link(1), None);
+        assert_eq!(schedule.next_ns(), None);
+    }
+}

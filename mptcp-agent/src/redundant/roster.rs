@@ -1,0 +1,242 @@
+//! Which subflows there are, and whose connection's keys are still awaited.
+//!
+//! A subflow is told to the protocol once its connection's keys are known; the
+//! programs may learn them a little after they have told the subflow. Events
+//! may be lost: what the maps hold is compared with this from time to time.
+//!
+//! Pure: time is an argument, in nanoseconds of `CLOCK_MONOTONIC`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use mptcp_common::abi::{Tuple, subflow_flag};
+
+/// How long keys are waited for at first; twice as long each time.
+const FIRST_WAIT_NS: u64 = 2_000_000;
+
+/// After so many waits (four seconds in all) it is left to the next comparison.
+const WAITS: u32 = 11;
+
+/// One subflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subflow {
+    /// Key in map `CONNECTIONS`.
+    pub connection: u64,
+    /// Addresses, ids, flags.
+    pub tuple: Tuple,
+    /// Its device; 0 if it is not known.
+    pub ifindex: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    subflow: Subflow,
+    /// Whether the protocol knows it as it is.
+    told: bool,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    cookies: BTreeSet<u64>,
+    /// As the first subflow says, or one that joined while that is not known.
+    server: bool,
+    first_seen: bool,
+    /// When its keys are looked for; `None`: not before something changes.
+    due_ns: Option<u64>,
+    waits: u32,
+}
+
+/// The subflows that are open.
+#[derive(Debug, Default)]
+pub struct Roster {
+    subflows: HashMap<u64, Entry>,
+    connections: HashMap<u64, Connection>,
+}
+
+impl Roster {
+    /// A subflow is open, or is not quite as it was.
+    pub fn see(&mut self, cookie: u64, subflow: Subflow, now_ns: u64) {
+        if let Some(entry) = self.subflows.get(&cookie)
+            && entry.subflow == subflow
+            && entry.told
+        {
+            return;
+        }
+        let told = false;
+        self.subflows.insert(cookie, Entry { subflow, told });
+        let connection = self.connections.entry(subflow.connection).or_default();
+        connection.cookies.insert(cookie);
+        let flags = subflow.tuple.flags;
+        let first = flags & subflow_flag::JOIN == 0;
+        if first || !connection.first_seen {
+            let server = flags & subflow_flag::SERVER != 0;
+            connection.first_seen |= first;
+            if std::mem::replace(&mut connection.server, server) != server {
+                // Another connection, to the protocol: its subflows are to follow.
+                for known in &connection.cookies {
+                    if let Some(entry) = self.subflows.get_mut(known) {
+                        entry.told = false;
+                    }
+                }
+            }
+        }
+        if connection.due_ns.is_none() {
+            connection.due_ns = Some(now_ns);
+            connection.waits = 0;
+        }
+    }
+
+    /// A subflow is gone. Returns whether it was known.
+    pub fn close(&mut self, cookie: u64) -> bool {
+        let Some(entry) = self.subflows.remove(&cookie) else {
+            return false;
+        };
+        let key = entry.subflow.connection;
+        if let Some(connection) = self.connections.get_mut(&key) {
+            connection.cookies.remove(&cookie);
+            if connection.cookies.is_empty() {
+                self.connections.remove(&key);
+            }
+        }
+        true
+    }
+
+    /// Subflows of a connection, by cookie.
+    pub fn cookies(&self, connection: u64) -> Vec<u64> {
+        let known = self.connections.get(&connection);
+        known.map_or_else(Vec::new, |known| known.cookies.iter().copied().collect())
+    }
+
+    /// Every subflow, by cookie.
+    pub fn all(&self) -> Vec<u64> {
+        self.subflows.keys().copied().collect()
+    }
+
+    /// The connections whose keys are to be looked for now, each with whether
+    /// this host accepted it.
+    pub fn due(&self, now_ns: u64) -> Vec<(u64, bool)> {
+        self.connections
+            .iter()
+            .filter(|(_, known)| known.due_ns.is_some_and(|due_ns| due_ns <= now_ns))
+            .map(|(&key, known)| (key, known.server))
+            .collect()
+    }
+
+    /// When [`Roster::due`] has something next.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        let all = self.connections.values();
+        all.filter_map(|connection| connection.due_ns).min()
+    }
+
+    /// The keys are there: what the protocol is to be told.
+    pub fn tell(&mut self, connection: u64) -> Vec<(u64, Subflow)> {
+        let Some(known) = self.connections.get_mut(&connection) else {
+            return Vec::new();
+        };
+        known.due_ns = None;
+        let mut news = Vec::new();
+        for &cookie in &known.cookies {
+            if let Some(entry) = self.subflows.get_mut(&cookie)
+                && !entry.told
+            {
+                entry.told = true;
+                news.push((cookie, entry.subflow));
+            }
+        }
+        news
+    }
+
+    /// The keys are not there yet.
+    pub fn wait(&mut self, connection: u64, now_ns: u64) {
+        if let Some(known) = self.connections.get_mut(&connection) {
+            let delay = FIRST_WAIT_NS << known.waits.min(WAITS);
+            known.due_ns = (known.waits < WAITS).then_some(now_ns + delay);
+            known.waits += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn subflow(connection: u64, flags: u8) -> Subflow {
+        Subflow {
+            connection,
+            tuple: Tuple {
+                flags,
+                ..Tuple::default()
+            },
+            ifindex: 2,
+        }
+    }
+
+    #[test]
+    fn a_subflow_is_told_once_and_again_when_it_changes() {
+        let mut roster = Roster::default();
+        roster.see(1, subflow(7, 0), 5);
+        assert_eq!(roster.due(4), []);
+        assert_eq!(roster.due(5), [(7, false)]);
+        assert_eq!(roster.tell(7), [(1, subflow(7, 0))]);
+        assert_eq!((roster.due(9), roster.next_due_ns()), (vec![], None));
+        roster.see(1, subflow(7, 0), 10);
+        assert_eq!(roster.next_due_ns(), None);
+        let moved = Subflow {
+            ifindex: 3,
+            ..subflow(7, 0)
+        };
+        roster.see(1, moved, 11);
+        roster.see(2, subflow(7, subflow_flag::JOIN), 11);
+        assert_eq!(roster.tell(7).len(), 2);
+    }
+
+    #[test]
+    fn keys_are_waited_for_longer_and_longer_then_no_more() {
+        let mut roster = Roster::default();
+        roster.see(1, subflow(7, 0), 0);
+        roster.wait(7, 0);
+        assert_eq!(roster.next_due_ns(), Some(2 * MS));
+        roster.wait(7, 2 * MS);
+        assert_eq!(roster.next_due_ns(), Some(6 * MS));
+        let mut now = 6 * MS;
+        while let Some(due) = roster.next_due_ns() {
+            now = due;
+            roster.wait(7, now);
+        }
+        assert!((4_000 * MS..5_000 * MS).contains(&now), "{now}");
+        // The next comparison with the maps tries again.
+        roster.see(1, subflow(7, 0), now);
+        assert_eq!(roster.next_due_ns(), Some(now));
+    }
+
+    #[test]
+    fn the_first_subflow_says_who_accepted_the_connection() {
+        let mut roster = Roster::default();
+        let join = subflow_flag::JOIN;
+        roster.see(1, subflow(7, join | subflow_flag::SERVER), 0);
+        assert_eq!(roster.due(0), [(7, true)]);
+        assert_eq!(roster.tell(7).len(), 1);
+        // A client may accept a join.
+        roster.see(2, subflow(7, 0), 0);
+        assert_eq!(roster.due(0), [(7, false)]);
+        assert_eq!(roster.tell(7).len(), 2);
+        roster.see(4, subflow(7, join), 0);
+        roster.see(3, subflow(7, join | subflow_flag::SERVER), 0);
+        assert_eq!(roster.due(0), [(7, false)]);
+    }
+
+    #[test]
+    fn a_connection_goes_with_its_last_subflow() {
+        let mut roster = Roster::default();
+        roster.see(1, subflow(7, 0), 0);
+        roster.see(2, subflow(7, subflow_flag::JOIN), 0);
+        assert_eq!(roster.cookies(7), [1, 2]);
+        assert!(roster.close(1) && !roster.close(1));
+        assert_eq!(roster.all(), [2]);
+        assert!(roster.close(2));
+        assert_eq!((roster.cookies(7), roster.due(9)), (vec![], vec![]));
+        assert_eq!(roster.tell(7), []);
+        roster.wait(7, 0);
+    }
+}

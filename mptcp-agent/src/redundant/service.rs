@@ -1,0 +1,477 @@
+//! The policy at work: events, devices, datagrams and timers in, maps out.
+//!
+//! Part of the agent's loop, which owns the kernel side. What arrives on the
+//! port is forwarded by a task a socket; a queue that is full drops, so that a
+//! flood costs no memory.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use mptcp_common::abi::{Event, Subflow, event_kind, redundant::Link, subflow_flag};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::link_table::{LinkTable, Write};
+use super::peers::{
+    Change, ConnectionInfo, Counts, Datagram, Hellos, Notice, Peers, Settings, SubflowInfo,
+};
+use super::ports::Ports;
+use super::roster::{self, Roster};
+use super::socket::{self, Received, Socket};
+use super::{Claim, random_nonzero};
+use crate::devices::Present;
+use crate::kernel::Kernel;
+use crate::metrics::{CopyRow, RedundantRows};
+use crate::paths::PathTable;
+use crate::policy;
+
+/// Datagrams that may wait for the agent's loop.
+const QUEUE: usize = 1024;
+
+/// How often next hops are confirmed: well before the kernel doubts them
+/// (`base_reachable_time_ms`, `delay_first_probe_time`: seconds).
+const CONFIRM_NS: u64 = 500_000_000;
+
+/// How often what is known is compared with what the kernel has.
+const COMPARE: Duration = Duration::from_secs(5);
+
+/// Comparing takes at most one part in this many of the time.
+const DUTY: u32 = 20;
+
+/// The redundant policy's user-space side.
+pub struct Service {
+    peers: Peers,
+    roster: Roster,
+    links: LinkTable,
+    ports: Ports,
+    sockets: Vec<Socket>,
+    /// When to compare next.
+    compare_ns: u64,
+    /// When next hops are to be confirmed.
+    confirm_ns: u64,
+    events_lost: u64,
+    /// Datagrams that found the queue full.
+    overflow: Arc<AtomicU64>,
+    /// A write that fails is told once.
+    failed: bool,
+}
+
+impl Service {
+    /// Listens on the claimed sockets, in `tasks`. Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// No random numbers, or too many open files.
+    pub fn start(
+        settings: &policy::Redundant,
+        claim: &Claim,
+        tasks: &mut JoinSet<Result<()>>,
+    ) -> Result<(Self, mpsc::Receiver<Received>)> {
+        let (sender, received) = mpsc::channel(QUEUE);
+        let overflow = Arc::new(AtomicU64::new(0));
+        let mut sockets = Vec::new();
+        for socket in &claim.sockets.sockets {
+            let own = socket.try_clone().context("cannot use the UDP port")?;
+            tasks.spawn(listen(own, sender.clone(), Arc::clone(&overflow)));
+            sockets.push(socket.try_clone().context("cannot use the UDP port")?);
+        }
+        let protocol = Settings {
+            agent_id: random_nonzero()?,
+            port: settings.port,
+            key: claim.key.clone(),
+        };
+        // The kernel gave some just now, and does not run out.
+        let random = || random_nonzero().expect("the kernel has random numbers");
+        let service = Self {
+            peers: Peers::new(protocol, random),
+            roster: Roster::default(),
+            links: LinkTable::default(),
+            ports: Ports::new(settings),
+            sockets,
+            compare_ns: 0,
+            confirm_ns: 0,
+            events_lost: 0,
+            overflow,
+            failed: false,
+        };
+        Ok((service, received))
+    }
+
+    /// The devices that there are now.
+    pub fn follow(&mut self, present: Present, table: &PathTable, kernel: &mut Kernel) {
+        self.ports.set(present, table);
+        self.update(kernel);
+    }
+
+    /// A subflow opened, closed or changed.
+    pub fn on_event(&mut self, event: &Event, kernel: &mut Kernel) {
+        let now_ns = now_ns();
+        let cookie = event.cookie;
+        match event.kind {
+            event_kind::OPENED => {
+                // The kernel reuses addresses; the end of the connection that
+                // had this one was lost.
+                for other in self.roster.cookies(event.connection) {
+                    if other != cookie {
+                        self.close(other);
+                    }
+                }
+                self.see(cookie, event_subflow(event), now_ns);
+            }
+            event_kind::JOINED => self.see(cookie, event_subflow(event), now_ns),
+            event_kind::SUBFLOW_CLOSED | event_kind::FALLBACK => self.close(cookie),
+            _ => return,
+        }
+        self.look_up(now_ns, kernel);
+        self.speak(now_ns);
+        self.write(kernel);
+    }
+
+    /// What arrived on the port.
+    pub fn on_datagram(&mut self, received: &Received, kernel: &mut Kernel) {
+        let Received {
+            payload,
+            local,
+            remote,
+            ifindex,
+        } = received;
+        let now_ns = now_ns();
+        let answer = self
+            .peers
+            .receive(payload, *local, *remote, *ifindex, now_ns);
+        // First what the answer lets the peer do: send copies.
+        self.write(kernel);
+        if let Some(answer) = answer {
+            self.send(&answer);
+        }
+        self.speak(now_ns);
+        self.write(kernel);
+    }
+
+    /// Tells how many events were lost so far.
+    pub fn on_lost(&mut self, events_lost: u64) {
+        if std::mem::replace(&mut self.events_lost, events_lost) != events_lost {
+            self.compare_ns = 0;
+        }
+    }
+
+    /// When [`Service::on_timer`] has something to do.
+    pub fn due(&self) -> Instant {
+        let due_ns = [self.peers.next_due_ns(), self.roster.next_due_ns()]
+            .into_iter()
+            .flatten()
+            .fold(self.compare_ns.min(self.confirm_ns), u64::min);
+        // `Instant` is CLOCK_MONOTONIC too, but does not say so.
+        Instant::now() + Duration::from_nanos(due_ns.saturating_sub(now_ns()))
+    }
+
+    /// Does what is due.
+    pub fn on_timer(&mut self, kernel: &mut Kernel) {
+        let start_ns = now_ns();
+        if self.compare_ns <= start_ns {
+            self.update(kernel);
+            if let Err(error) = self.compare(start_ns, kernel) {
+                tracing::debug!("cannot compare subflows with the kernel's: {error:#}");
+            }
+            let end_ns = now_ns();
+            let rest = (end_ns - start_ns).saturating_mul(u64::from(DUTY));
+            let least = u64::try_from(COMPARE.as_nanos()).unwrap_or(u64::MAX);
+            self.compare_ns = end_ns.saturating_add(rest.max(least));
+            let overflow = self.overflow.swap(0, Ordering::Relaxed);
+            if overflow > 0 {
+                tracing::warn!(overflow, "datagrams to the redundant port came too fast");
+            }
+        }
+        let now_ns = now_ns();
+        if self.confirm_ns <= now_ns {
+            self.confirm();
+            self.confirm_ns = now_ns.saturating_add(CONFIRM_NS);
+        }
+        self.look_up(now_ns, kernel);
+        self.speak(now_ns);
+        self.write(kernel);
+    }
+
+    /// What the metrics say of the policy.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn rows(&self, table: &PathTable, kernel: &Kernel) -> Result<RedundantRows> {
+        let Counts {
+            proven,
+            silent,
+            asking,
+            refused,
+            hellos,
+        } = self.peers.counts(now_ns());
+        let Hellos {
+            sent,
+            answered,
+            verified,
+            refused: wrong,
+            malformed,
+            unknown,
+        } = hellos;
+        let attached = self.ports.attached_paths();
+        Ok(RedundantRows {
+            peers: [
+                ("proven", proven),
+                ("silent", silent),
+                ("asking", asking),
+                ("refused", refused),
+            ],
+            hellos: [
+                ("sent", sent),
+                ("answered", answered),
+                ("verified", verified),
+                ("refused", wrong),
+                ("malformed", malformed),
+                ("unknown", unknown),
+            ],
+            paths: CopyRow::collect(table, &kernel.copy_stats()?, &attached),
+        })
+    }
+
+    fn see(&mut self, cookie: u64, subflow: roster::Subflow, now_ns: u64) {
+        if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
+            self.roster.see(cookie, subflow, now_ns);
+        }
+    }
+
+    fn close(&mut self, cookie: u64) {
+        if self.roster.close(cookie) {
+            self.peers.closed(cookie);
+        }
+    }
+
+    /// Tells the protocol of subflows whose connection's keys are known by now.
+    fn look_up(&mut self, now_ns: u64, kernel: &Kernel) {
+        for (key, server) in self.roster.due(now_ns) {
+            let Ok(Some(image)) = kernel.connection(key) else {
+                self.roster.wait(key, now_ns);
+                continue;
+            };
+            self.peers.connection(ConnectionInfo {
+                key,
+                server,
+                token: image.token(),
+                local_key: image.local_key(),
+                remote_key: image.remote_key(),
+            });
+            if !self.peers.knows(key) {
+                self.roster.wait(key, now_ns);
+                continue;
+            }
+            for (cookie, subflow) in self.roster.tell(key) {
+                let info = SubflowInfo {
+                    cookie,
+                    connection: key,
+                    tuple: subflow.tuple,
+                    ifindex: subflow.ifindex,
+                };
+                self.peers.subflow(info, now_ns);
+            }
+        }
+    }
+
+    /// Compares what is known with the kernel's maps.
+    fn compare(&mut self, now_ns: u64, kernel: &Kernel) -> Result<()> {
+        let open = kernel.subflows()?;
+        let cookies: HashSet<u64> = open.iter().map(|(cookie, _)| *cookie).collect();
+        // First what is gone: its connection's address may be another's now.
+        for cookie in self.roster.all() {
+            if !cookies.contains(&cookie) && kernel.subflow(cookie)?.is_none() {
+                self.close(cookie);
+            }
+        }
+        for (cookie, subflow) in &open {
+            self.see(*cookie, map_subflow(subflow), now_ns);
+        }
+        Ok(())
+    }
+
+    /// Sends what the protocol wants to say now.
+    fn speak(&mut self, now_ns: u64) {
+        if self.peers.next_due_ns().is_some_and(|due| due <= now_ns) {
+            for datagram in self.peers.due(now_ns) {
+                self.send(&datagram);
+            }
+        }
+    }
+
+    fn send(&self, datagram: &Datagram) {
+        let socket = self.sockets.iter().find(|one| one.is_for(datagram.from));
+        let Some(socket) = socket else {
+            return;
+        };
+        // It is as good as lost on the way: the protocol tries again.
+        if let Err(error) = socket.send(datagram) {
+            let (from, to) = (datagram.from, datagram.to);
+            tracing::debug!(%from, %to, ifindex = datagram.ifindex, "no hello: {error}");
+        }
+    }
+
+    /// Keeps the next hop of every link beyond doubt. While a path is dead its
+    /// next hop does not answer either, and the kernel would, after some
+    /// seconds, hold its packets back: ahead of tc egress, where nothing is
+    /// copied then.
+    fn confirm(&self) {
+        for (_, link) in self.links.all() {
+            let from = IpAddr::from(link.local).to_canonical();
+            let to = SocketAddr::new(IpAddr::from(link.remote), link.remote_port);
+            if let Some(socket) = self.sockets.iter().find(|one| one.is_for(from))
+                && let Err(error) = socket.confirm(from, link.ifindex, to)
+            {
+                tracing::debug!(%from, %to, "cannot confirm the next hop: {error}");
+            }
+        }
+    }
+
+    /// Devices, and what links take from them.
+    fn update(&mut self, kernel: &mut Kernel) {
+        let mut result = self.ports.update(kernel);
+        let mut writes = Vec::new();
+        for (index, link) in self.links.all() {
+            self.links
+                .set(index, Some(self.ports.fill(link)), &mut writes);
+        }
+        for write in writes {
+            result = result.and(apply(write, kernel));
+        }
+        self.told(result);
+    }
+
+    /// Writes what the protocol has found out, and logs it.
+    fn write(&mut self, kernel: &mut Kernel) {
+        let mut result = Ok(());
+        for change in self.peers.changes() {
+            let done = match change {
+                Change::Link(index, link) => {
+                    let link = link.map(|link| self.filled(index, link));
+                    let mut writes = Vec::new();
+                    self.links.set(index, link, &mut writes);
+                    writes
+                        .into_iter()
+                        .try_for_each(|write| apply(write, kernel))
+                }
+                Change::Carriers(connection, carriers) => kernel.set_carriers(connection, carriers),
+                Change::View(cookie, view) => kernel.set_peer_view(cookie, view),
+            };
+            result = result.and(done);
+        }
+        self.told(result);
+        self.peers.notices().into_iter().for_each(log);
+    }
+
+    /// A link that is only kept alive keeps what it took from its device:
+    /// [`Service::update`] sees to changes.
+    fn filled(&self, index: u32, link: Link) -> Link {
+        let ends = |link: &Link| (link.local, link.remote);
+        match self.links.get(index) {
+            Some(known)
+                if ends(known) == ends(&link)
+                    && (link.ifindex == known.ifindex || link.ifindex == 0) =>
+            {
+                Link {
+                    mtu: known.mtu,
+                    path: known.path,
+                    ifindex: known.ifindex,
+                    ..link
+                }
+            }
+            _ => self.ports.fill(link),
+        }
+    }
+
+    fn told(&mut self, result: Result<()>) {
+        match result {
+            Ok(()) => self.failed = false,
+            Err(error) if !self.failed => {
+                self.failed = true;
+                tracing::error!("cannot tell the kernel side about peers: {error:#}");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn apply(write: Write, kernel: &mut Kernel) -> Result<()> {
+    match write {
+        Write::Link(index, link) => kernel.set_link(index, &link),
+        Write::Key(key, index) => kernel.set_link_key(&key, Some(index)),
+        Write::Gone(key) => kernel.set_link_key(&key, None),
+    }
+}
+
+fn event_subflow(event: &Event) -> roster::Subflow {
+    roster::Subflow {
+        connection: event.connection,
+        tuple: event.tuple,
+        ifindex: event.ifindex,
+    }
+}
+
+fn map_subflow(subflow: &Subflow) -> roster::Subflow {
+    roster::Subflow {
+        connection: subflow.connection,
+        tuple: subflow.tuple,
+        ifindex: subflow.ifindex,
+    }
+}
+
+fn log(notice: Notice) {
+    match notice {
+        Notice::Proven { remote } => {
+            tracing::info!(%remote, "an agent answers: copies are sent");
+        }
+        Notice::Silent { remote } => {
+            tracing::warn!(%remote, "the agent is silent: no copies to this address");
+        }
+        Notice::NoAgent { remote } => {
+            tracing::warn!("no agent answers at {remote}: single copies");
+        }
+        Notice::Refused { remote } => tracing::warn!(
+            %remote,
+            "the agent's proof is wrong: is --redundant-key the same at both ends?"
+        ),
+    }
+}
+
+/// Forwards what arrives.
+async fn listen(
+    socket: Socket,
+    sender: mpsc::Sender<Received>,
+    overflow: Arc<AtomicU64>,
+) -> Result<()> {
+    let socket = UdpSocket::from_std(socket.into()).context("cannot wait on the UDP port")?;
+    loop {
+        let received = socket.async_io(Interest::READABLE, || socket::receive(&socket));
+        match received.await {
+            Ok(Some(received)) => match sender.try_send(received) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    overflow.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => bail!("nobody reads the UDP port"),
+            },
+            // The kernel did not say where it arrived.
+            Ok(None) => {}
+            Err(error) => tracing::debug!("cannot read the UDP port: {error}"),
+        }
+    }
+}
+
+/// `bpf_ktime_get_ns`.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000_000 + nanoseconds
+}

@@ -1,0 +1,314 @@
+//! Hello and answer, byte by byte.
+//!
+//! ```text
+//!   0  version   nibble of a hello (no IP version), protocol version 1
+//!   1  kind      1 hello, 2 answer, 3 answer to a proven peer
+//!   2  sender    agent id, not 0
+//!  10  token     of the receiver's end of the connection (RFC 8684, 3.2)
+//!  14  nonce     not 0
+//!  22  echo      a nonce of the receiver's; 0: none
+//!  30  local     the subflow as the sender has it: addresses (IPv4 mapped),
+//!  46  remote
+//!  62  ports     local, remote
+//!  66  ids       1 if the two address ids that follow are known, else 0 0 0
+//!  69  tag       HMAC of all before it
+//!  85
+//! ```
+//!
+//! Numbers are big endian. The kind is the direction, too: only the client's
+//! side of a connection says hello, only the server's side answers, so a
+//! datagram sent back to where it came from means nothing there.
+//!
+//! Needs `std` and `mptcp-common` only: the fuzz target includes this
+//! file as it is.
+
+use std::num::NonZeroU64;
+
+use mptcp_common::abi::redundant::HELLO_NIBBLE;
+
+/// First byte of every message: its nibble and the protocol's version, 1.
+pub const VERSION: u8 = HELLO_NIBBLE << 4 | 1;
+
+/// Length of what the tag covers, bytes.
+pub const BODY: usize = 69;
+
+/// Length of the tag, bytes: HMAC-SHA256, its first half.
+pub const TAG: usize = 16;
+
+/// Length of a message, bytes. All have the same: an answer is never longer
+/// than its question.
+pub const LENGTH: usize = BODY + TAG;
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// From the connection's client.
+    Hello,
+    /// From its server, which has yet to see its nonce come back.
+    Answer,
+    /// From its server, to which the client is proven.
+    Settled,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Hello),
+            2 => Some(Self::Answer),
+            3 => Some(Self::Settled),
+            _ => None,
+        }
+    }
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Hello => 1,
+            Self::Answer => 2,
+            Self::Settled => 3,
+        }
+    }
+}
+
+/// Address ids of a subflow's ends (RFC 8684, 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// Of the sender's end.
+    pub local: u8,
+    /// Of the receiver's end.
+    pub remote: u8,
+}
+
+/// A subflow as the sender has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The sender's address; IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    /// The receiver's, likewise.
+    pub remote: [u8; 16],
+    /// The sender's port.
+    pub local_port: u16,
+    /// The receiver's.
+    pub remote_port: u16,
+    /// Where the sender's kernel lets them be read.
+    pub ids: Option<Ids>,
+}
+
+/// A message without its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// The sender's agent id.
+    pub sender: NonZeroU64,
+    /// Token of the receiver's end of the connection.
+    pub token: u32,
+    /// For the receiver to send back.
+    pub nonce: NonZeroU64,
+    /// A nonce of the receiver's; 0: none.
+    pub echo: u64,
+    /// The subflow that it is about.
+    pub ends: Ends,
+}
+
+impl Message {
+    /// The [`BODY`] bytes that come before the tag.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let ends = &self.ends;
+        let ids = ends.ids.map_or([0, 0, 0], |ids| [1, ids.local, ids.remote]);
+        let mut body = Vec::with_capacity(LENGTH);
+        body.extend([VERSION, self.kind.byte()]);
+        body.extend(self.sender.get().to_be_bytes());
+        body.extend(self.token.to_be_bytes());
+        body.extend(self.nonce.get().to_be_bytes());
+        body.extend(self.echo.to_be_bytes());
+        body.extend(ends.local);
+        body.extend(ends.remote);
+        body.extend(ends.local_port.to_be_bytes());
+        body.extend(ends.remote_port.to_be_bytes());
+        body.extend(ids);
+        body
+    }
+}
+
+/// A message as it came, its tag not checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// What it says.
+    pub message: Message,
+    /// What the tag covers.
+    pub body: &'a [u8],
+    /// The tag.
+    pub tag: &'a [u8; TAG],
+}
+
+/// Reads a datagram. `None` unless it is, to the bit, what [`Message::body`]
+/// makes of a message, and a tag.
+#[must_use]
+pub fn decode(datagram: &[u8]) -> Option<Received<'_>> {
+    let (body, tag) = datagram.split_last_chunk::<TAG>()?;
+    let mut rest = Reader(body);
+    if rest.take()? != [VERSION] {
+        return None;
+    }
+    let [kind] = rest.take()?;
+    let message = Message {
+        kind: Kind::from_byte(kind)?,
+        sender: NonZeroU64::new(u64::from_be_bytes(rest.take()?))?,
+        token: u32::from_be_bytes(rest.take()?),
+        nonce: NonZeroU64::new(u64::from_be_bytes(rest.take()?))?,
+        echo: u64::from_be_bytes(rest.take()?),
+        ends: Ends {
+            local: rest.take()?,
+            remote: rest.take()?,
+            local_port: u16::from_be_bytes(rest.take()?),
+            remote_port: u16::from_be_bytes(rest.take()?),
+            ids: match rest.take()? {
+                [0, 0, 0] => None,
+                [1, local, remote] => Some(Ids { local, remote }),
+                _ => return None,
+            },
+        },
+    };
+    rest.0.is_empty().then_some(Received { message, body, tag })
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn datagram(message: &Message, tag: [u8; TAG]) -> Vec<u8> {
+        let mut datagram = message.body();
+        datagram.extend(tag);
+        datagram
+    }
+
+    fn example() -> Message {
+        Message {
+            kind: Kind::Hello,
+            sender: NonZeroU64::new(0x0102_0304_0506_0708).unwrap(),
+            token: 0x090a_0b0c,
+            nonce: NonZeroU64::new(0x0d0e_0f10_1112_1314).unwrap(),
+            echo: 0x1516_1718_191a_1b1c,
+            ends: Ends {
+                local: std::array::from_fn(|at| 0x1d + at as u8),
+                remote: std::array::from_fn(|at| 0x2d + at as u8),
+                local_port: 0x3d3e,
+                remote_port: 0x3f40,
+                ids: Some(Ids {
+                    local: 0x41,
+                    remote: 0x42,
+                }),
+            },
+        }
+    }
+
+    #[test]
+    fn the_layout_is_the_drawn_one() {
+        let bytes = datagram(&example(), [0xee; TAG]);
+        assert_eq!(bytes.len(), LENGTH);
+        assert_eq!(bytes[..2], [0xa1, 1]);
+        // The fields count up from 1, but for the byte that says "ids known".
+        let counted: Vec<u8> = (1..=0x40).chain([1, 0x41, 0x42]).collect();
+        assert_eq!(bytes[2..BODY], counted);
+        assert_eq!(bytes[BODY..], [0xee; TAG]);
+    }
+
+    #[test]
+    fn what_no_encoder_makes_is_refused() {
+        let good = datagram(&example(), [7; TAG]);
+        assert!(decode(&good).is_some());
+        let with = |at: usize, bytes: &[u8]| {
+            let mut datagram = good.clone();
+            datagram[at..at + bytes.len()].copy_from_slice(bytes);
+            datagram
+        };
+        for (what, bad) in [
+            ("IPv4", with(0, &[0x45])),
+            ("another version", with(0, &[0xa2])),
+            ("kind 0", with(1, &[0])),
+            ("kind 4", with(1, &[4])),
+            ("agent id 0", with(2, &[0; 8])),
+            ("nonce 0", with(14, &[0; 8])),
+            ("ids neither known nor not", with(66, &[2])),
+            ("ids both unknown and given", with(66, &[0, 0, 1])),
+            ("longer", [good.as_slice(), &[0]].concat()),
+        ] {
+            assert!(decode(&bad).is_none(), "{what}");
+        }
+        for length in 0..good.len() {
+            assert!(decode(&good[..length]).is_none(), "{length} bytes");
+        }
+    }
+
+    fn messages() -> impl Strategy<Value = Message> {
+        let kind = prop_oneof![Just(Kind::Hello), Just(Kind::Answer), Just(Kind::Settled)];
+        let ids = prop::option::of(any::<(u8, u8)>());
+        let ends = (any::<([u8; 16], [u8; 16], u16, u16)>(), ids).prop_map(
+            |((local, remote, local_port, remote_port), ids)| Ends {
+                local,
+                remote,
+                local_port,
+                remote_port,
+                ids: ids.map(|(local, remote)| Ids { local, remote }),
+            },
+        );
+        let numbers = any::<(NonZeroU64, u32, NonZeroU64, u64)>();
+        (kind, numbers, ends).prop_map(|(kind, (sender, token, nonce, echo), ends)| Message {
+            kind,
+            sender,
+            token,
+            nonce,
+            echo,
+            ends,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_survives_the_way(message in messages(), tag in any::<[u8; TAG]>()) {
+            let bytes = datagram(&message, tag);
+            prop_assert_eq!(bytes.len(), LENGTH);
+            let received = decode(&bytes).unwrap();
+            prop_assert_eq!(received.message, message);
+            prop_assert_eq!(received.tag, &tag);
+        }
+
+        #[test]
+        fn what_is_read_would_be_written_the_same(
+            message in messages(),
+            changes in prop::collection::vec((0..LENGTH, any::<u8>()), 0..4),
+            length in 0..LENGTH + 2,
+        ) {
+            let mut bytes = datagram(&message, [0; TAG]);
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            bytes.resize(length.max(LENGTH - 1), 0);
+            if let Some(received) = decode(&bytes) {
+                prop_assert_eq!(datagram(&received.message, *received.tag), bytes);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(received) = decode(&bytes) {
+                prop_assert_eq!(datagram(&received.message, *received.tag), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What the redundant policy shares between the tc programs and user space.
+//!
+//! ```text
+//!   link      two agents, an address of each: hello and answer go there, and
+//!             so do wrapped copies (UDP)
+//!   carriers  the subflows of a connection, each with its link: user space
+//!             lists them once the peer has proven to know the connection
+//!   arrival   what has come for a subflow lately
+//! ```
+//!
+//! A copy is the original's IP packet, whole, as the payload of a UDP datagram
+//! between the two addresses of another subflow's link. Its first four bits are
+//! an IP version; those of a hello (`HELLO_NIBBLE`) are none.
+
+use crate::word::Word;
+
+/// Default of `--redundant-port`.
+pub const DEFAULT_PORT: u16 = 8684;
+
+/// Most copies of a segment, the original included.
+pub const MAX_COPIES: u32 = 4;
+
+/// Links that one agent can hold. Index 0 of `LINKS` is never used.
+pub const MAX_LINKS: u32 = 4096;
+
+/// Subflows of one connection that can carry copies.
+pub const MAX_CARRIERS: usize = 8;
+
+/// Segments that a receiver remembers to have let through; a power of two.
+pub const MAX_PASSED: usize = 16;
+
+/// First four bits of a hello; of a copy they are 4 or 6.
+pub const HELLO_NIBBLE: u8 = 0xA;
+
+/// What wrapping adds between IPv4 addresses: IPv4 and UDP headers, bytes.
+pub const OVERHEAD_V4: u32 = 20 + 8;
+
+/// What wrapping adds between IPv6 addresses, bytes.
+pub const OVERHEAD_V6: u32 = 40 + 8;
+
+/// The policy's settings, in one-element array `REDUNDANT`; all zero while the
+/// policy is another.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redundant {
+    /// Bytes per second of copies that each path may carry, on the wire; 0:
+    /// copies yield to the path's own subflows instead.
+    pub budget_bytes_per_sec: u64,
+    /// Copies of each segment, the original included: 2 to [`MAX_COPIES`].
+    pub copies: u32,
+    /// UDP port of this agent, host byte order.
+    pub port: u16,
+    /// Keeps the size a multiple of four.
+    pub reserved: u16,
+    /// `TCP_MAXSEG` of sockets that connect or listen over IPv4; 0: leave it.
+    pub mss_v4: u32,
+    /// The same over IPv6.
+    pub mss_v6: u32,
+}
+
+/// A device that the tc programs are attached to, in hash map `DEVICES` by
+/// ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Length of its link-layer header: 14 (Ethernet) or 0 (TUN, WWAN,
+    /// WireGuard). Others are not attached to.
+    pub header: u32,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+    /// 1 if it drops packets whose source it would not route back over itself
+    /// (`rp_filter` 1): what is unwrapped goes in by the original's device.
+    pub strict: u32,
+    /// Index in `PATHS`.
+    pub path: u32,
+}
+
+/// Two agents, an address of each; in array `LINKS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Where copies leave from; IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    /// Where they go, likewise.
+    pub remote: [u8; 16],
+    /// Who answers there: the peer's agent id. 0: the entry is free.
+    pub peer: u64,
+    /// Until when the peer counts as there (`bpf_ktime_get_ns`).
+    pub expires_ns: u64,
+    /// By which device copies leave.
+    pub ifindex: u32,
+    /// The largest IP packet for `remote`, bytes.
+    pub mtu: u32,
+    /// UDP port of the peer as seen from here (NAT may have changed it), host
+    /// byte order.
+    pub remote_port: u16,
+    /// UDP port here.
+    pub local_port: u16,
+    /// Index in `PATHS` of the device.
+    pub path: u32,
+}
+
+/// Key of hash map `LINK_OF`: where a datagram came from, and to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LinkKey {
+    /// Destination of the datagram; IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    /// Its source, likewise.
+    pub remote: [u8; 16],
+    /// Its source port, host byte order.
+    pub remote_port: u16,
+    /// Keeps the size a multiple of four.
+    pub reserved: u16,
+}
+
+/// The subflows of a connection whose peer is proven, in hash map `CARRIERS`
+/// by connection (as `CONNECTIONS`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carriers {
+    /// The peer's agent id.
+    pub peer: u64,
+    /// In no order; those with cookie 0 are unused.
+    pub carriers: [Carrier; MAX_CARRIERS],
+}
+
+/// One subflow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carrier {
+    /// Socket cookie: key in `SUBFLOWS`.
+    pub cookie: u64,
+    /// Index in `LINKS` of the link between its two addresses.
+    pub link: u32,
+    /// 1 if the peer knows the subflow by other addresses or ports, which are
+    /// in `PEER_VIEW`.
+    pub translated: u32,
+}
+
+/// A subflow as its peer knows it, where NAT lies between: hash map
+/// `PEER_VIEW` by socket cookie. `local` is this end's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PeerView {
+    /// This end's address as the peer sees it; IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    /// The peer's own, as the peer has it.
+    pub remote: [u8; 16],
+    /// Ports, host byte order.
+    pub local_port: u16,
+    /// The peer's.
+    pub remote_port: u16,
+}
+
+/// What has arrived for a subflow, in LRU hash map `ARRIVALS` by socket
+/// cookie: see [`crate::arrival`].
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Newest timestamp (TSval) of a segment that brought something, in the
+    /// lower half.
+    pub newest: Word,
+    /// When the last of those came (`bpf_ktime_get_ns`).
+    pub fresh_ns: Word,
+    /// The latest segments that were let through: first sequence number in the
+    /// upper half, the one after the last in the lower.
+    pub passed: [Word; MAX_PASSED],
+    /// How many were.
+    pub count: Word,
+    /// When the last of them was.
+    pub passed_ns: Word,
+    /// When a segment last waited in vain.
+    pub in_vain_ns: Word,
+}
+
+/// Totals of the copies of one path on one CPU, in per-CPU array
+/// `COPY_STATS`; the path is that of the link's device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyStats {
+    /// Copies sent over this path.
+    pub sent: u64,
+    /// Their bytes, outer IP header included.
+    pub sent_bytes: u64,
+    /// Copies that arrived over this path, by [`outcome`].
+    pub received: [u64; outcome::COUNT],
+    /// Payload bytes that only a copy had brought so far, and that were
+    /// delivered by it.
+    pub rescued_bytes: u64,
+    /// Originals that arrived after their copy, over this path, and were
+    /// dropped.
+    pub late_originals: u64,
+    /// Segments that got no copy over this path, by [`not_sent`].
+    pub not_sent: [u64; not_sent::COUNT],
+    /// Datagrams that were refused, by [`refused`].
+    pub refused: [u64; refused::COUNT],
+}
+
+impl CopyStats {
+    /// The sum, modulo 2^64.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        let sum = |a: &mut u64, b: &u64| *a = a.wrapping_add(*b);
+        sum(&mut self.sent, &other.sent);
+        sum(&mut self.sent_bytes, &other.sent_bytes);
+        sum(&mut self.rescued_bytes, &other.rescued_bytes);
+        sum(&mut self.late_originals, &other.late_originals);
+        let each = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| sum(a, b));
+        each(&mut self.received, &other.received);
+        each(&mut self.not_sent, &other.not_sent);
+        each(&mut self.refused, &other.refused);
+        self
+    }
+}
+
+/// What became of a copy: indices of [`CopyStats::received`].
+pub mod outcome {
+    /// It came before the original.
+    pub const FIRST: u8 = 0;
+    /// The original, or another copy, had come before.
+    pub const DUPLICATE: u8 = 1;
+    /// It was refused: see [`super::refused`].
+    pub const REFUSED: u8 = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
+    /// Their names, as in labels.
+    pub const NAMES: [&str; COUNT] = ["first", "duplicate", "refused"];
+}
+
+/// Why a segment got no copy: indices of [`CopyStats::not_sent`].
+pub mod not_sent {
+    /// The path's own subflow shows queueing or loss.
+    pub const BUSY: u8 = 0;
+    /// The path's `--redundant-budget` is used up.
+    pub const BUDGET: u8 = 1;
+    /// The wrapped segment would not fit the path's MTU.
+    pub const MTU: u8 = 2;
+    /// The connection's peer has shown no agent, or has fallen silent on this
+    /// path. Counted for the original's path where there is no other.
+    pub const NO_PEER: u8 = 3;
+    /// TCP timestamps are off: the receiver could not tell copies from
+    /// retransmissions.
+    pub const NO_TIMESTAMPS: u8 = 4;
+    /// The kernel refused: no memory, no route, the device is gone, or the
+    /// address families cannot be mixed (before Linux 6.3).
+    pub const KERNEL: u8 = 5;
+    /// How many there are.
+    pub const COUNT: usize = 6;
+    /// Their names, as in labels.
+    pub const NAMES: [&str; COUNT] = [
+        "busy",
+        "budget",
+        "mtu",
+        "no-peer",
+        "no-timestamps",
+        "kernel",
+    ];
+}
+
+/// Why a datagram to the agent's port was refused: indices of
+/// [`CopyStats::refused`].
+pub mod refused {
+    /// Its source has not proven to be a peer, or has fallen silent.
+    pub const UNPROVEN: u8 = 0;
+    /// It is no whole IP packet with a whole TCP header, or lengths contradict
+    /// each other.
+    pub const MALFORMED: u8 = 1;
+    /// The datagram or the packet in it is a fragment.
+    pub const FRAGMENT: u8 = 2;
+    /// Something else than TCP is in it.
+    pub const NOT_TCP: u8 = 3;
+    /// It belongs to no MPTCP subflow with that peer.
+    pub const FOREIGN: u8 = 4;
+    /// The kernel refused to unwrap it.
+    pub const KERNEL: u8 = 5;
+    /// How many there are.
+    pub const COUNT: usize = 6;
+    /// Their names, as in labels.
+    pub const NAMES: [&str; COUNT] = [
+        "unproven",
+        "malformed",
+        "fragment",
+        "not-tcp",
+        "foreign",
+        "kernel",
+    ];
+}
+
+const _: () = assert!(size_of::<Redundant>() == 24);
+const _: () = assert!(size_of::<Device>() == 16);
+const _: () = assert!(size_of::<Link>() == 64);
+const _: () = assert!(size_of::<LinkKey>() == 36);
+const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
+const _: () = assert!(size_of::<PeerView>() == 36);
+const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 5));
+const _: () = assert!(size_of::<CopyStats>() == 8 * (4 + 3 + 6 + 6));

@@ -1,0 +1,355 @@
+//! Telling the second arrival of a segment from a retransmission.
+//!
+//! ```text
+//!   received    all of the segment is in the socket: below rcv_nxt, in a SACK
+//!               block, or in the backlog. Only the socket's word counts: what
+//!               merely passed a hook may have been dropped after it.
+//!   newest      timestamp (TSval) of the newest segment that brought something
+//!
+//!   second  =  received  and  tsval <= newest  and  newest is not long ago
+//!   waits   =  let through a moment ago, and not received yet
+//! ```
+//!
+//! A retransmission carries a newer timestamp than anything sent before it, so
+//! it passes, and TCP answers it: its sender has missed an acknowledgement. A
+//! second arrival carries the first one's.
+//!
+//! Two arrivals at once, on two CPUs, would both be first: so the one that finds
+//! the other just let through, and not in the socket yet, goes to the end of
+//! its CPU's queue and is judged again, for a while. It then passes, and for a
+//! second none waits: the other was dropped behind the hook, as more may be.
+//!
+//! An acknowledgement without data is dropped if its timestamp is older than
+//! the one that TCP remembers: it would refuse it (RFC 7323, 5.3), and answer.
+//! Any other passes: TCP takes it twice without harm.
+//!
+//! Limits: a retransmission within the timestamp's tick (1 ms on Linux) of a
+//! newer segment counts as a second arrival; while newer segments arrive, they
+//! are acknowledged.
+
+use crate::{
+    abi::redundant::{Arrival, MAX_PASSED},
+    packet::Segment,
+};
+
+/// A second arrival comes at most so much later than the first. What comes
+/// later goes to TCP: the socket may wait for just that.
+pub const LATEST_NS: u64 = 1_000_000_000;
+
+/// What was let through is in the socket after this long, or nowhere.
+pub const PENDING_NS: u64 = 5_000_000;
+
+/// After a segment has waited in vain, none waits for so long.
+const IN_VAIN_NS: u64 = 1_000_000_000;
+
+/// A segment this far from what the socket expects is no news of its peer's
+/// clock: it may be forged.
+const PLAUSIBLE: u32 = 1 << 26;
+
+/// What a socket has received, as far as it matters to one segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Everything before this (`tcp_sock.rcv_nxt`).
+    pub next: u32,
+    /// Acknowledged to it (`tcp_sock.snd_una`).
+    pub acked: u32,
+    /// The timestamp that it remembers (`tcp_sock.rx_opt.ts_recent`).
+    pub ts_recent: u32,
+    /// Whether one of its other ranges holds what `next` leaves of the segment.
+    pub covered: bool,
+    /// Whether something waits for the socket's owner.
+    pub busy: bool,
+}
+
+/// What is to become of an arriving segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to TCP, and brings so many bytes that were not there.
+    First(u32),
+    /// It goes to TCP, although it brings nothing.
+    Harmless,
+    /// It is to be judged again in a moment.
+    Wait,
+    /// It was there before: dropped.
+    Second,
+}
+
+/// Whether sequence number `a` lies before `b`.
+#[inline(always)]
+pub fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// Time since `then_ns`. Another CPU may have taken it, a moment after `now_ns`.
+#[inline(always)]
+fn since(then_ns: u64, now_ns: u64) -> u64 {
+    now_ns.saturating_sub(then_ns)
+}
+
+impl Received {
+    /// Takes note of a range beyond `next`: a SACK block
+    /// (`tcp_sock.selective_acks`), or what waits for the socket's owner
+    /// (`sock.sk_backlog`). `stop` is the sequence number after its last.
+    #[inline(always)]
+    pub fn also(&mut self, segment: &Segment, start: u32, stop: u32) {
+        let from = self.from(segment);
+        self.covered |= !before(from, start) && !before(stop, segment.end);
+    }
+
+    /// How many of the segment's bytes are missing.
+    #[inline(always)]
+    pub fn missing(&self, segment: &Segment) -> u32 {
+        let from = self.from(segment);
+        if self.covered || !before(from, segment.end) {
+            return 0;
+        }
+        segment.end.wrapping_sub(from)
+    }
+
+    #[inline(always)]
+    fn from(&self, segment: &Segment) -> u32 {
+        if before(segment.seq, self.next) {
+            self.next
+        } else {
+            segment.seq
+        }
+    }
+}
+
+impl Arrival {
+    /// Judges a segment, and takes note of it. `may_wait` if it has not waited
+    /// for too long already.
+    #[inline(always)]
+    pub fn judge(
+        &self,
+        segment: &Segment,
+        received: &Received,
+        may_wait: bool,
+        now_ns: u64,
+    ) -> Verdict {
+        let missing = received.missing(segment);
+        let Some(tsval) = segment.tsval else {
+            return Verdict::First(missing);
+        };
+        if segment.end == segment.seq {
+            return if before(tsval, received.ts_recent) {
+                Verdict::Second
+            } else if before(received.acked, segment.ack) {
+                Verdict::First(0)
+            } else {
+                Verdict::Harmless
+            };
+        }
+        let newest = self.newest.get() as u32;
+        let late_ns = since(self.fresh_ns.get(), now_ns);
+        if missing == 0 {
+            let known = !before(newest, tsval);
+            return if known && late_ns < LATEST_NS {
+                Verdict::Second
+            } else {
+                Verdict::Harmless
+            };
+        }
+        let distance = segment
+            .seq
+            .wrapping_sub(received.next)
+            .wrapping_add(PLAUSIBLE / 2);
+        if distance >= PLAUSIBLE {
+            return Verdict::First(missing);
+        }
+        if !self.claim(segment, now_ns) {
+            if may_wait && since(self.in_vain_ns.get(), now_ns) >= IN_VAIN_NS {
+                return Verdict::Wait;
+            }
+            if !may_wait && !received.busy {
+                self.in_vain_ns.set(now_ns);
+            }
+        }
+        if late_ns >= LATEST_NS || before(newest, tsval) {
+            self.newest.set(u64::from(tsval));
+        }
+        self.fresh_ns.set(now_ns);
+        Verdict::First(missing)
+    }
+
+    /// Takes note that the segment is let through; `false` if it was a moment
+    /// ago.
+    #[inline(always)]
+    fn claim(&self, segment: &Segment, now_ns: u64) -> bool {
+        let count = self.count.get();
+        let this = u64::from(segment.seq) << 32 | u64::from(segment.end);
+        let mut known = 0;
+        for passed in &self.passed {
+            known |= u64::from(passed.get() == this);
+        }
+        if known != 0 && since(self.passed_ns.get(), now_ns) < PENDING_NS {
+            return false;
+        }
+        // In this order: who finds the new count finds the segment.
+        self.passed_ns.set(now_ns);
+        self.passed[count as usize & (MAX_PASSED - 1)].set(this);
+        self.count.replace(count, count.wrapping_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn segment(seq: u32, length: u32, tsval: u32) -> Segment {
+        Segment {
+            source_port: 1,
+            destination_port: 2,
+            seq,
+            end: seq.wrapping_add(length),
+            ack: 0,
+            flags: 0x10,
+            header: 32,
+            tsval: Some(tsval),
+        }
+    }
+
+    /// As if nobody had just been let through.
+    fn judge(arrival: &Arrival, segment: &Segment, received: &Received, now_ns: u64) -> Verdict {
+        arrival.judge(segment, received, false, now_ns)
+    }
+
+    fn next(next: u32) -> Received {
+        Received {
+            next,
+            ..Received::default()
+        }
+    }
+
+    #[test]
+    fn the_second_arrival_is_dropped_and_a_retransmission_is_not() {
+        let arrival = Arrival::default();
+        let now = 5_000 * MS;
+        let first = segment(u32::MAX - 10, 100, 7);
+        assert_eq!(
+            judge(&arrival, &first, &next(u32::MAX - 10), now),
+            Verdict::First(100)
+        );
+        assert_eq!(judge(&arrival, &first, &next(89), now), Verdict::Second);
+        // Its sender has missed the acknowledgement.
+        let again = segment(u32::MAX - 10, 100, 208);
+        assert_eq!(
+            judge(&arrival, &again, &next(89), now + 201 * MS),
+            Verdict::Harmless
+        );
+        // Both copies of that one pass.
+        assert_eq!(
+            judge(&arrival, &again, &next(89), now + 202 * MS),
+            Verdict::Harmless
+        );
+    }
+
+    #[test]
+    fn what_was_dropped_behind_the_hook_is_not_taken_for_received() {
+        let arrival = Arrival::default();
+        let lost = segment(100, 100, 7);
+        assert_eq!(judge(&arrival, &lost, &next(100), MS), Verdict::First(100));
+        assert_eq!(judge(&arrival, &lost, &next(100), MS), Verdict::First(100));
+        assert_eq!(judge(&arrival, &lost, &next(200), MS), Verdict::Second);
+    }
+
+    #[test]
+    fn out_of_order_and_backlogged_data_counts_as_received() {
+        let missing = |seq, length| {
+            let segment = segment(seq, length, 1);
+            let mut received = next(100);
+            received.also(&segment, 300, 500);
+            received.also(&segment, 500, 600);
+            received.also(&segment, 0, 0);
+            received.missing(&segment)
+        };
+        assert_eq!(missing(300, 200), 0);
+        assert_eq!(missing(500, 100), 0);
+        assert_eq!(missing(200, 100), 100);
+        assert_eq!(missing(50, 100), 50);
+        assert_eq!(missing(250, 100), 100);
+    }
+
+    #[test]
+    fn acknowledgements_pass_unless_tcp_would_refuse_them() {
+        let arrival = Arrival::default();
+        let socket = Received {
+            next: 1000,
+            acked: 50,
+            ts_recent: 7,
+            ..Received::default()
+        };
+        let ack = |ack, tsval| Segment {
+            ack,
+            ..segment(1000, 0, tsval)
+        };
+        assert_eq!(judge(&arrival, &ack(60, 7), &socket, 0), Verdict::First(0));
+        assert_eq!(judge(&arrival, &ack(50, 7), &socket, 0), Verdict::Harmless);
+        assert_eq!(judge(&arrival, &ack(60, 6), &socket, 0), Verdict::Second);
+    }
+
+    #[test]
+    fn a_forged_timestamp_does_not_silence_a_connection_for_long() {
+        let arrival = Arrival::default();
+        let now = 5_000 * MS;
+        // Far from what is expected: not believed at all.
+        let far = segment(1 << 30, 100, 900_000);
+        assert_eq!(judge(&arrival, &far, &next(100), now), Verdict::First(100));
+        let again = segment(0, 100, 300);
+        assert_eq!(judge(&arrival, &again, &next(100), now), Verdict::Harmless);
+        // Near: believed, until nothing new has come for a second.
+        let near = segment(200, 100, 900_000);
+        assert_eq!(judge(&arrival, &near, &next(100), now), Verdict::First(100));
+        assert_eq!(judge(&arrival, &again, &next(100), now), Verdict::Second);
+        let later = now + LATEST_NS;
+        assert_eq!(
+            judge(&arrival, &again, &next(100), later),
+            Verdict::Harmless
+        );
+        let fresh = segment(100, 100, 400);
+        assert_eq!(
+            judge(&arrival, &fresh, &next(100), later),
+            Verdict::First(100)
+        );
+        assert_eq!(judge(&arrival, &fresh, &next(200), later), Verdict::Second);
+    }
+
+    #[test]
+    fn of_two_at_once_one_waits_but_not_for_ever() {
+        let arrival = Arrival::default();
+        let socket = next(100);
+        let one = segment(100, 100, 7);
+        let first = arrival.judge(&one, &socket, true, 5_000 * MS);
+        assert_eq!(first, Verdict::First(100));
+        let other = arrival.judge(&one, &socket, true, 5_000 * MS + 10);
+        assert_eq!(other, Verdict::Wait);
+        // What follows does not.
+        let following = arrival.judge(&segment(200, 100, 7), &socket, true, 5_000 * MS + 20);
+        assert_eq!(following, Verdict::First(100));
+        let again = arrival.judge(&one, &next(200), true, 5_000 * MS + 30);
+        assert_eq!(again, Verdict::Second);
+        // By the clock of a CPU that looked earlier, likewise.
+        assert_eq!(
+            arrival.judge(&one, &next(200), true, 4_999 * MS),
+            Verdict::Second
+        );
+        assert_eq!(
+            arrival.judge(&one, &socket, true, 4_999 * MS),
+            Verdict::Wait
+        );
+        // The first was dropped behind the hook.
+        let lost = arrival.judge(&one, &socket, false, 5_000 * MS + 30);
+        assert_eq!(lost, Verdict::First(100));
+        // Then none waits, until a second later.
+        let impatient = arrival.judge(&one, &socket, true, 5_000 * MS + 40);
+        assert_eq!(impatient, Verdict::First(100));
+        let later = 6_001 * MS;
+        assert_eq!(
+            arrival.judge(&one, &socket, true, later),
+            Verdict::First(100)
+        );
+        assert_eq!(arrival.judge(&one, &socket, true, later), Verdict::Wait);
+    }
+}

@@ -1,0 +1,78 @@
+//! A token bucket: `--redundant-budget`.
+
+use crate::word::Word;
+
+/// The bucket holds what the rate brings within this time, ...
+const BURST_NS: u64 = 50_000_000;
+
+/// ... and no less than one segment of the largest size (GSO).
+const LEAST_BYTES: u64 = 70_000;
+
+/// Longer than this fills any bucket; keeps the product within 64 bits.
+const LONGEST_NS: u64 = 1_000_000_000;
+
+/// One path's budget for copies, in array `BUDGETS` by path.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// What it holds, bytes.
+    tokens: Word,
+    /// When it was last filled (`bpf_ktime_get_ns`).
+    filled_ns: Word,
+}
+
+impl Bucket {
+    /// Takes `bytes` if they are there. The rate is in bytes per second, at
+    /// most 2^32.
+    #[inline(always)]
+    pub fn take(&self, bytes: u64, rate: u64, now_ns: u64) -> bool {
+        let filled_ns = self.filled_ns.get();
+        // Another CPU's clock may be ahead.
+        if now_ns > filled_ns && self.filled_ns.replace(filled_ns, now_ns) {
+            let elapsed_ns = now_ns - filled_ns;
+            let elapsed_ns = if elapsed_ns > LONGEST_NS {
+                LONGEST_NS
+            } else {
+                elapsed_ns
+            };
+            let most = rate / (1_000_000_000 / BURST_NS);
+            let most = if most < LEAST_BYTES {
+                LEAST_BYTES
+            } else {
+                most
+            };
+            let held = self.tokens.get() + rate * elapsed_ns / 1_000_000_000;
+            self.tokens.set(if held > most { most } else { held });
+        }
+        let held = self.tokens.get();
+        held >= bytes && self.tokens.replace(held, held - bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bucket;
+
+    #[test]
+    fn the_rate_is_what_comes_through() {
+        let bucket = Bucket::default();
+        let rate = 5_000_000;
+        let mut taken = 0;
+        for ms in 1_000..3_000_u64 {
+            while bucket.take(1_500, rate, ms * 1_000_000) {
+                taken += 1_500;
+            }
+        }
+        let allowed = 2 * rate + 250_000;
+        assert!((allowed - 10_000..=allowed).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_pause_fills_it_but_not_without_bound() {
+        let bucket = Bucket::default();
+        let rate = 1_000_000;
+        assert!(bucket.take(70_000, rate, u64::MAX / 2));
+        assert!(!bucket.take(1, rate, u64::MAX / 2));
+        assert!(!bucket.take(70_001, rate, u64::MAX - 1));
+    }
+}

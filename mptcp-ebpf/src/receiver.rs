@@ -1,0 +1,177 @@
+//! The socket that a segment is for: what it has received, and handing over.
+
+use aya_ebpf::{
+    bindings::{
+        bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+    },
+    helpers::{bpf_sk_assign, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock},
+};
+use mptcp_common::{
+    arrival::Received,
+    packet::{Segment, Source as _},
+};
+
+use crate::{
+    skb::Skb,
+    socket::{global, load, offset},
+    wrap::words,
+};
+
+const IPV4_TUPLE: u32 = 12;
+const IPV6_TUPLE: u32 = 36;
+
+/// `BPF_F_CURRENT_NETNS`: the skb's own network namespace.
+const CURRENT_NETNS: u64 = u64::MAX;
+
+/// SACK blocks that a socket keeps.
+const MAX_SACKS: usize = 4;
+
+/// Packets of a socket's backlog that are looked at.
+const BACKLOG: usize = 16;
+
+/// An established socket, held by a reference until [`Receiver::release`].
+pub struct Receiver {
+    sk: *mut bpf_sock,
+    /// `struct tcp_sock`, BTF-typed.
+    tcp: *const u8,
+}
+
+impl Receiver {
+    /// The established socket that the segment of the IP packet at `at`, whose
+    /// `header` is that long, is for; as far as it can be found from the skb's
+    /// device: one that is bound to another cannot.
+    #[inline(always)]
+    pub fn find(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<Self> {
+        let sport = segment.source_port.to_be();
+        let dport = segment.destination_port.to_be();
+        let (mut tuple, size) = if header == 20 {
+            let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: u32::from_ne_bytes(skb.load(at + 12)?),
+                daddr: u32::from_ne_bytes(skb.load(at + 16)?),
+                sport,
+                dport,
+            };
+            (bpf_sock_tuple__bindgen_ty_1 { ipv4 }, IPV4_TUPLE)
+        } else {
+            let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+                saddr: words(&skb.load(at + 8)?),
+                daddr: words(&skb.load(at + 24)?),
+                sport,
+                dport,
+            };
+            (bpf_sock_tuple__bindgen_ty_1 { ipv6 }, IPV6_TUPLE)
+        };
+        let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
+        // SAFETY: the helpers take this program type's context, and a tuple of
+        // that size; the verifier sees that the reference is given back.
+        unsafe {
+            let sk = bpf_skc_lookup_tcp(skb.0.cast(), tuple, size, CURRENT_NETNS, 0);
+            if sk.is_null() {
+                return None;
+            }
+            let tcp = bpf_skc_to_tcp_sock(sk.cast()) as *const u8;
+            if tcp.is_null() {
+                bpf_sk_release(sk.cast());
+                return None;
+            }
+            Some(Self { sk, tcp })
+        }
+    }
+
+    /// Gives the reference back.
+    #[inline(always)]
+    pub fn release(&self) {
+        // SAFETY: from `find`, and given back once.
+        unsafe {
+            bpf_sk_release(self.sk.cast());
+        }
+    }
+
+    /// Lets the stack hand the skb to this socket, whatever its device.
+    #[inline(always)]
+    pub fn give(&self, skb: Skb) {
+        // SAFETY: as in `find`. Where it fails, the stack looks itself.
+        unsafe {
+            bpf_sk_assign(skb.0.cast(), self.sk.cast(), 0);
+        }
+    }
+
+    /// What the socket has received of a segment. Not under its lock: what
+    /// changes meanwhile only becomes more.
+    #[inline(always)]
+    pub fn received(&self, segment: &Segment) -> Received {
+        let mut received = Received {
+            next: self.load(&offset::TCP_RCV_NXT),
+            acked: self.load(&offset::TCP_SND_UNA),
+            ts_recent: self.load(&offset::TCP_TS_RECENT),
+            covered: false,
+            busy: self.load::<u32>(&offset::SK_BACKLOG_LEN) != 0,
+        };
+        let count: u8 = self.load(&offset::TCP_NUM_SACKS);
+        // SAFETY: typed by the helper; `struct tcp_sack_block { start; end }`.
+        let blocks = unsafe { self.tcp.add(global(&offset::TCP_SELECTIVE_ACKS) as usize) };
+        for index in 0..MAX_SACKS {
+            if index < usize::from(count) {
+                let (start, stop) = pair(blocks, 8 * index);
+                received.also(segment, start, stop);
+            }
+        }
+        // A list: the last entry is the newest, and the likeliest.
+        let last: *const u8 = self.load(&offset::SK_BACKLOG_TAIL);
+        if !last.is_null() {
+            let (start, stop) = sequence(last);
+            received.also(segment, start, stop);
+        }
+        let mut skb: *const u8 = self.load(&offset::SK_BACKLOG_HEAD);
+        for _ in 0..BACKLOG {
+            if skb.is_null() {
+                break;
+            }
+            let (start, stop) = sequence(skb);
+            received.also(segment, start, stop);
+            // SAFETY: typed by the member that it comes from; a stale pointer
+            // reads as zero.
+            skb = unsafe { load(skb, &offset::SKB_NEXT) };
+        }
+        received
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: &'static u32) -> T {
+        // SAFETY: typed by the helper that returned it.
+        unsafe { load(self.tcp, offset) }
+    }
+}
+
+/// Two words of an array of structures, each typed.
+#[inline(always)]
+fn pair(base: *const u8, at: usize) -> (u32, u32) {
+    // SAFETY: the caller's pointer is typed, and the verifier checks the offset.
+    unsafe {
+        let word = base.add(at).cast::<u32>();
+        (
+            core::ptr::read_volatile(word),
+            core::ptr::read_volatile(word.add(1)),
+        )
+    }
+}
+
+/// `seq` and `end_seq` of an skb that TCP has taken (`struct tcp_skb_cb` begins
+/// with them). An array of characters, which are loaded one by one.
+#[inline(always)]
+fn sequence(skb: *const u8) -> (u32, u32) {
+    let mut bytes = [0_u8; 8];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        // SAFETY: as in `pair`.
+        *byte = unsafe {
+            let cb = skb.add(global(&offset::SKB_CB) as usize);
+            core::ptr::read_volatile(cb.add(index))
+        };
+    }
+    let [a, b, c, d, e, f, g, h] = bytes;
+    (
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+    )
+}

@@ -1,0 +1,244 @@
+//! Hook: tc egress of every device that may carry a path (tcx since Linux 6.6,
+//! clsact before).
+//!
+//! ```text
+//!   an original  ->  offer()  clones it, marked, for each link to take a copy
+//!   a clone      ->  wrap     into UDP, and off by that link's device
+//! ```
+//!
+//! Relies on: the socket of an skb that TCP sends (bpf_get_socket_cookie), and
+//! on `skb->cb` staying as it is from bpf_clone_redirect to this hook.
+//!
+//! The original goes on as it is, and never waits: what gets no copy is
+//! counted, by reason. Where the hook is absent, nothing is copied.
+
+use aya_ebpf::{
+    helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns},
+    macros::classifier,
+    programs::TcContext,
+};
+use mptcp_common::{
+    abi::{
+        Subflow,
+        redundant::{Carrier, MAX_CARRIERS, MAX_COPIES, Redundant, not_sent},
+    },
+    packet::{self, flag},
+};
+
+use crate::{
+    maps::{BUDGETS, CARRIERS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant},
+    skb::{PASS, Skb},
+    wrap::{Copy, overhead, wrap},
+};
+
+/// Round trips this much above the least are noise, not a queue, microseconds.
+const NOISE_US: u32 = 2_000;
+
+/// A path whose own subflow has lost something takes no copies for so long.
+const LOSS_NS: u64 = 1_000_000_000;
+
+/// Carriers that will not do.
+const NEVER: u32 = u32::MAX;
+
+#[classifier]
+#[inline(always)]
+pub fn redundant_egress(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    let (marked, mark) = skb.take_mark();
+    if marked {
+        return wrap(skb, &Copy::from(mark));
+    }
+    if let Some(settings) = redundant() {
+        let _ = offer(skb, settings);
+    }
+    PASS
+}
+
+/// What is to be copied.
+struct Original {
+    cookie: u64,
+    /// Length of its IP packet, bytes.
+    length: u32,
+    /// Length of the longest IP packet that it becomes on the wire, bytes.
+    segment: u32,
+    now_ns: u64,
+}
+
+/// Clones what belongs to a subflow whose peer can take copies. `None`: it is
+/// nothing to be copied.
+#[inline(always)]
+fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
+    // SAFETY: the helper takes this program type's context.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.0.cast()) };
+    let subflow = SUBFLOWS.get_ptr(cookie)?;
+    // SAFETY: a map value; what its socket changes meanwhile is whole words.
+    let (key, path) = unsafe { ((*subflow).connection, (*subflow).path) };
+    let device = skb.device()?;
+    // SAFETY: a value that user space replaces as a whole.
+    let Some(carriers) = (unsafe { CARRIERS.get(key) }) else {
+        // SAFETY: a map value; the count is atomic.
+        if connection(key).is_some_and(|known| unsafe { (*known).subflows.get() } > 1) {
+            skip(path, not_sent::NO_PEER);
+        }
+        return None;
+    };
+    let at = device.header;
+    let length = skb.len().wrapping_sub(at);
+    let gso_size = skb.gso_size();
+    let (ip, segment) = packet::tcp(&skb, at, length, gso_size == 0).ok()?;
+    if segment.flags & (flag::SYN | flag::RST) != 0 {
+        return None;
+    }
+    if segment.tsval.is_none() {
+        skip(path, not_sent::NO_TIMESTAMPS);
+        return None;
+    }
+    let original = Original {
+        cookie,
+        length,
+        segment: if gso_size == 0 {
+            length
+        } else {
+            ip.header + segment.header + gso_size
+        },
+        // SAFETY: the helper has no preconditions.
+        now_ns: unsafe { bpf_ktime_get_ns() },
+    };
+    let (own, translated) = own(&carriers.carriers, cookie);
+
+    // What each carrier would cost: its round trip. Then the cheapest, one
+    // after the other.
+    let mut costs = [NEVER; MAX_CARRIERS];
+    for (cost, carrier) in costs.iter_mut().zip(&carriers.carriers) {
+        if carrier.cookie != 0 && carrier.link != own {
+            *cost = judge(carrier, &original, settings);
+        }
+    }
+    let mut wanted = settings.copies - 1;
+    for _ in 1..MAX_COPIES {
+        if wanted == 0 {
+            break;
+        }
+        wanted -= 1;
+        let mut best = 0;
+        for index in 1..MAX_CARRIERS {
+            if costs[index & (MAX_CARRIERS - 1)] < costs[best & (MAX_CARRIERS - 1)] {
+                best = index;
+            }
+        }
+        let best = best & (MAX_CARRIERS - 1);
+        if costs[best] == NEVER {
+            break;
+        }
+        costs[best] = NEVER;
+        let link = carriers.carriers[best].link;
+        copy(skb, &original, link, translated, settings);
+    }
+    Some(())
+}
+
+/// The original's own link (a copy over it would share its fate), and whether
+/// the peer knows its subflow by other addresses.
+#[inline(always)]
+fn own(carriers: &[Carrier; MAX_CARRIERS], cookie: u64) -> (u32, bool) {
+    let (mut link, mut translated) = (0, 0);
+    for carrier in carriers {
+        if carrier.cookie == cookie {
+            link = carrier.link;
+            translated = carrier.translated;
+        }
+    }
+    (link, translated != 0)
+}
+
+/// The carrier's round trip, microseconds; [`NEVER`] if it cannot take a copy,
+/// which is counted.
+#[inline(always)]
+fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
+    let Some(subflow) = SUBFLOWS.get_ptr(carrier.cookie) else {
+        return NEVER;
+    };
+    let Some(link) = LINKS.get(carrier.link) else {
+        return NEVER;
+    };
+    // SAFETY: a map value, read word by word; its socket may change it.
+    let subflow = unsafe { &*subflow };
+    if link.peer == 0 || link.expires_ns <= original.now_ns {
+        skip(link.path, not_sent::NO_PEER);
+        return NEVER;
+    }
+    if original.segment > link.mtu {
+        skip(link.path, not_sent::MTU);
+        return NEVER;
+    }
+    if settings.budget_bytes_per_sec == 0 && is_busy(subflow, original.now_ns) {
+        skip(link.path, not_sent::BUSY);
+        return NEVER;
+    }
+    subflow.srtt_us.min(NEVER - 1)
+}
+
+/// Whether a path's own subflow shows queueing, or has lost something of late.
+#[inline(always)]
+fn is_busy(subflow: &Subflow, now_ns: u64) -> bool {
+    let least = subflow.min_rtt_us;
+    let quiet = least.saturating_add(least / 4).saturating_add(NOISE_US);
+    subflow.queued != 0
+        || subflow.srtt_us > quiet
+        || now_ns.wrapping_sub(subflow.retransmitted_ns) < LOSS_NS
+}
+
+/// Clones the original for a carrier's link.
+#[inline(always)]
+fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &Redundant) {
+    let Some(link) = LINKS.get(index) else {
+        return;
+    };
+    let overhead = overhead(link);
+    let fits = original.segment + overhead <= link.mtu;
+    if !fits && original.segment == original.length {
+        skip(link.path, not_sent::MTU);
+        return;
+    }
+    let rate = settings.budget_bytes_per_sec;
+    if rate != 0
+        && let Some(bucket) = BUDGETS.get(link.path)
+        && !bucket.take(wire_bytes(original, overhead), rate, original.now_ns)
+    {
+        skip(link.path, not_sent::BUDGET);
+        return;
+    }
+    skb.mark(
+        Copy {
+            link: index,
+            shrink: !fits,
+            translated,
+            cookie: original.cookie,
+        }
+        .mark(),
+    );
+    // SAFETY: the helper takes this program type's context. Back to this
+    // device: its link layer is the one that the packet has.
+    let error = unsafe { bpf_clone_redirect(skb.0, (*skb.0).ifindex, 0) };
+    skb.unmark();
+    if error < 0 {
+        skip(link.path, not_sent::KERNEL);
+    }
+}
+
+/// What a copy takes on the wire, bytes: each segment has headers of its own.
+#[inline(always)]
+fn wire_bytes(original: &Original, overhead: u32) -> u64 {
+    let segments = original.length / original.segment.max(1) + 1;
+    u64::from(original.length) + u64::from(segments) * u64::from(overhead + 60)
+}
+
+/// Counts a segment that got no copy over a path.
+#[inline(always)]
+fn skip(path: u32, reason: u8) {
+    copy_stats(path, |stats| {
+        if let Some(count) = stats.not_sent.get_mut(usize::from(reason)) {
+            add(count, 1);
+        }
+    });
+}

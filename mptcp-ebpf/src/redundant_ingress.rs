@@ -1,0 +1,426 @@
+//! Hook: tc ingress of every device that may carry a path (tcx since Linux 6.6,
+//! clsact before).
+//!
+//! ```text
+//!   UDP to the agent's port   a hello: to the agent's socket
+//!                             a copy: unwrap, if it is from a proven peer and
+//!                             belongs to a subflow with it
+//!   TCP of such a subflow     drop what a copy has brought before
+//!
+//!   unwrapped  --socket found here------------------> given to it
+//!              --bound to its device, or rp_filter--> in by that device, marked
+//!   either     --its other arrival is on the way----> in once more, marked
+//! ```
+//!
+//! Relies on: bpf_skc_lookup_tcp (Linux 5.2), bpf_sk_assign (5.7), and on the
+//! members of `tcp_sock` that say what it has received.
+//!
+//! What merely passed here may be dropped behind it (by a netfilter ingress
+//! chain, say), so only the socket's own word counts: see `arrival`.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
+        BPF_F_INGRESS, BPF_NOEXIST, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    },
+    helpers::{
+        bpf_ktime_get_ns, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_head,
+        bpf_skb_change_type,
+    },
+    macros::classifier,
+    programs::TcContext,
+};
+use mptcp_common::{
+    abi::redundant::{Arrival, Device, LinkKey, PeerView, Redundant, outcome, refused},
+    arrival::Verdict,
+    packet::{self, Segment, Source as _, flag, protocol},
+};
+
+use crate::{
+    maps::{
+        ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, SUBFLOWS, add,
+        copy_stats, redundant,
+    },
+    receiver::Receiver,
+    skb::{DROP, PASS, Skb},
+};
+
+/// Where an Ethernet header has its type.
+const ETHER_TYPE: u32 = 12;
+
+/// `PACKET_HOST`: sent to this host.
+const PACKET_HOST: u32 = 0;
+
+/// How often a segment waits for its other arrival, each time less than a
+/// microsecond: a virtual CPU may be away for milliseconds.
+const TRIES: u32 = 16_384;
+
+/// Mark: unwrapped on the device of the path in the next word.
+const UNWRAPPED: u32 = 1;
+
+/// Mark: waits. How often a segment has is in the last word of either.
+const WAITING: u32 = 2;
+
+#[classifier]
+#[inline(always)]
+pub fn redundant_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    let (marked, mark) = skb.take_mark();
+    let Some(settings) = redundant() else {
+        return PASS;
+    };
+    let Some(device) = skb.device() else {
+        return PASS;
+    };
+    if !skb.is_ip() {
+        return PASS;
+    }
+    let mut arriving = Arriving {
+        at: device.header,
+        length: skb.len().wrapping_sub(device.header),
+        ..Arriving::default()
+    };
+    if marked {
+        arriving.tries = mark[2];
+        arriving.unwrapped = mark[0] == UNWRAPPED;
+        arriving.path = mark[1];
+    }
+    if !arriving.unwrapped {
+        arriving.path = device.path;
+        match look_inside(skb, settings, &mut arriving) {
+            Ok(true) => {}
+            Ok(false) => return PASS,
+            Err(reason) => return arriving.refuse(reason),
+        }
+    }
+    match arrive(skb, &device, &arriving) {
+        Ok(action) => action,
+        Err(reason) => arriving.refuse(reason),
+    }
+}
+
+/// A segment that has come, and how.
+#[derive(Default)]
+struct Arriving {
+    /// Where its IP header is, ...
+    at: u32,
+    /// ... and how many bytes there are from there on.
+    length: u32,
+    /// The path that brought it.
+    path: u32,
+    /// Length of the IP header that it is wrapped behind; 0: it is not.
+    outer: u32,
+    /// Index in `LINKS` of the link that it came over, wrapped.
+    link: u32,
+    /// It was wrapped, and came in on another device.
+    unwrapped: bool,
+    /// How often it has waited.
+    tries: u32,
+}
+
+impl Arriving {
+    /// What becomes of it if it is not what it should be: copies are not
+    /// believed, and counted.
+    #[inline(always)]
+    fn refuse(&self, reason: u8) -> i32 {
+        if self.unwrapped {
+            return DROP;
+        }
+        if self.outer == 0 {
+            return PASS;
+        }
+        copy_stats(self.path, |stats| {
+            add(&mut stats.received[usize::from(outcome::REFUSED)], 1);
+            if let Some(count) = stats.refused.get_mut(usize::from(reason)) {
+                add(count, 1);
+            }
+        });
+        DROP
+    }
+}
+
+/// Finds the segment: in the packet itself, or wrapped. `false`: there is none.
+#[inline(always)]
+fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
+    let exact = skb.gso_size() == 0;
+    let ip = match packet::ip(&skb, arriving.at, arriving.length, exact) {
+        Ok(ip) => ip,
+        Err(refused::FRAGMENT) => return fragment(skb, settings, arriving),
+        // Not for this hook to judge.
+        Err(_) => return Ok(false),
+    };
+    if ip.protocol != protocol::UDP {
+        return Ok(ip.protocol == protocol::TCP);
+    }
+    let at = arriving.at + ip.header;
+    let Some(udp) = skb.load::<9>(at) else {
+        return Ok(false);
+    };
+    let version = udp[8] >> 4;
+    if u16::from_be_bytes([udp[2], udp[3]]) != settings.port || version != 4 && version != 6 {
+        return Ok(false);
+    }
+    arriving.outer = ip.header;
+    let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
+    arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
+    if arriving.link == 0 {
+        return Err(refused::UNPROVEN);
+    }
+    let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
+    if ip.payload < 8 || exact && length != ip.payload {
+        return Err(refused::MALFORMED);
+    }
+    arriving.at = at + 8;
+    arriving.length = ip.payload - 8;
+    Ok(true)
+}
+
+/// A fragment of a datagram to the agent's port is none that its peers send.
+#[inline(always)]
+fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
+    let at = arriving.at;
+    let Some(first) = skb.load::<10>(at) else {
+        return Ok(false);
+    };
+    let (is_first, inside, udp) = if first[0] >> 4 == 4 {
+        let offset = u16::from_be_bytes([first[6], first[7]]) & 0x1fff;
+        (offset == 0, first[9], at + 20)
+    } else {
+        let Some(header) = skb.load::<8>(at + 40) else {
+            return Ok(false);
+        };
+        let offset = u16::from_be_bytes([header[2], header[3]]) & 0xfff8;
+        (offset == 0, header[0], at + 48)
+    };
+    if !is_first || inside != protocol::UDP {
+        return Ok(false);
+    }
+    match skb.load::<4>(udp) {
+        Some(ports) if u16::from_be_bytes([ports[2], ports[3]]) == settings.port => {
+            arriving.outer = udp - at;
+            Err(refused::FRAGMENT)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Judges the segment, and does what follows.
+#[inline(always)]
+fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
+    let wrapped = arriving.outer != 0;
+    let exact = skb.gso_size() == 0;
+    let (ip, segment) = packet::tcp(&skb, arriving.at, arriving.length, exact)?;
+    if wrapped
+        && (ip.header + ip.payload != arriving.length
+            || segment.flags & flag::SYN != 0
+            || segment.tsval.is_none())
+    {
+        return Err(refused::MALFORMED);
+    }
+    let cookie = cookie(
+        skb,
+        arriving.at,
+        ip.header,
+        segment.source_port,
+        segment.destination_port,
+    );
+    let subflow = SUBFLOWS.get_ptr(cookie).ok_or(refused::FOREIGN)?;
+    // SAFETY: a map value; these two are whole words.
+    let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
+    // SAFETY: a value that user space replaces as a whole.
+    let carriers = unsafe { CARRIERS.get(connection) }.ok_or(refused::FOREIGN)?;
+    if wrapped {
+        let mut known = false;
+        for carrier in &carriers.carriers {
+            known |= carrier.cookie != 0 && carrier.link == arriving.link;
+        }
+        if !known {
+            return Err(refused::FOREIGN);
+        }
+    }
+
+    let receiver = if wrapped && device.strict != 0 {
+        None
+    } else {
+        Receiver::find(skb, arriving.at, ip.header, &segment)
+    };
+    let Some(receiver) = receiver else {
+        if !wrapped {
+            return Err(refused::FOREIGN);
+        }
+        // Its socket is bound to its device, or the kernel would not take the
+        // packet from this one.
+        strip(skb, device, arriving.outer, ip.header)?;
+        return enter(skb, device, ifindex, ip.header, arriving.path);
+    };
+    let verdict = judge(&receiver, cookie, &segment, arriving.tries);
+    let mut action = Ok(PASS);
+    if verdict == Verdict::Second {
+        action = Ok(DROP);
+    } else if verdict != Verdict::Wait && wrapped {
+        action = strip(skb, device, arriving.outer, ip.header);
+        receiver.give(skb);
+    }
+    receiver.release();
+    if verdict == Verdict::Wait {
+        let kind = if arriving.unwrapped {
+            UNWRAPPED
+        } else {
+            WAITING
+        };
+        skb.mark([kind, arriving.path, arriving.tries + 1]);
+        // Once more in by this device, after what is queued now.
+        // SAFETY: a field of the context; the helper has no preconditions.
+        return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
+    }
+    if arriving.unwrapped {
+        // It was sent to another device's link-layer address.
+        // SAFETY: the helper takes this program type's context.
+        unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+    }
+    count(arriving, verdict);
+    action
+}
+
+/// Lets an unwrapped packet, whose IP header is that long, come in by another
+/// device.
+#[inline(always)]
+fn enter(skb: Skb, device: &Device, ifindex: u32, header: u32, path: u32) -> Result<i32, u8> {
+    // SAFETY: a value that user space replaces as a whole.
+    let target = unsafe { DEVICES.get(ifindex) }.ok_or(refused::KERNEL)?;
+    if device.header == 0 && target.header != 0 {
+        // It wants a link-layer header, of which only the type is looked at.
+        // SAFETY: the helper takes this program type's context.
+        if unsafe { bpf_skb_change_head(skb.0, target.header, 0) } != 0
+            || !skb.store(ETHER_TYPE, &ether_type(header))
+        {
+            return Err(refused::KERNEL);
+        }
+    }
+    skb.mark([UNWRAPPED, path, 0]);
+    // SAFETY: the helper has no preconditions.
+    Ok(unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) } as i32)
+}
+
+/// The Ethernet type of an IP packet whose header is that long.
+#[inline(always)]
+fn ether_type(header: u32) -> [u8; 2] {
+    if header == 20 {
+        [0x08, 0x00]
+    } else {
+        [0x86, 0xdd]
+    }
+}
+
+/// Index in `LINKS` of the link that a datagram comes over; 0: of none, or its
+/// peer has fallen silent. Not inlined: its key has the stack to itself.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
+    let mut key = LinkKey {
+        remote_port,
+        ..LinkKey::default()
+    };
+    if !packet::addresses(&skb, at, header, &mut key.remote, &mut key.local) {
+        return 0;
+    }
+    // SAFETY: a word that user space replaces as a whole.
+    let Some(&index) = (unsafe { LINK_OF.get(&key) }) else {
+        return 0;
+    };
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    match LINKS.get(index) {
+        Some(link) if link.peer != 0 && link.expires_ns > now_ns => index,
+        _ => 0,
+    }
+}
+
+/// Takes the outer headers off; `outer` and `inner` are lengths of IP headers.
+#[inline(always)]
+fn strip(skb: Skb, device: &Device, outer: u32, inner: u32) -> Result<i32, u8> {
+    const UDP: u32 = 8;
+    let mut flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+    if outer != inner {
+        // Since Linux 6.3.
+        flags |= u64::from(if inner == 20 {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV4
+        } else {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV6
+        });
+    }
+    let overhead = -((outer + UDP) as i32);
+    // SAFETY: the helper takes this program type's context.
+    let error = unsafe { bpf_skb_adjust_room(skb.0, overhead, BPF_ADJ_ROOM_MAC, flags) };
+    if error != 0 {
+        return Err(refused::KERNEL);
+    }
+    if outer != inner && device.header != 0 && !skb.store(ETHER_TYPE, &ether_type(inner)) {
+        return Err(refused::KERNEL);
+    }
+    Ok(PASS)
+}
+
+/// Cookie of the subflow that a segment is for; 0: of none that is known. Not
+/// inlined, as above.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn cookie(skb: Skb, at: u32, header: u32, remote_port: u16, local_port: u16) -> u64 {
+    let mut ends = PeerView {
+        local_port,
+        remote_port,
+        ..PeerView::default()
+    };
+    if !packet::addresses(&skb, at, header, &mut ends.remote, &mut ends.local) {
+        return 0;
+    }
+    // SAFETY: a word that is replaced as a whole.
+    unsafe { COOKIE_OF.get(&ends) }.copied().unwrap_or_default()
+}
+
+#[inline(always)]
+fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, tries: u32) -> Verdict {
+    let arrival = arrival(cookie);
+    if arrival.is_null() {
+        return Verdict::Harmless;
+    }
+    // SAFETY: a map value, of atomics; the helper has no preconditions.
+    unsafe {
+        let received = receiver.received(segment);
+        (*arrival).judge(segment, &received, tries < TRIES, bpf_ktime_get_ns())
+    }
+}
+
+/// What has come for a subflow lately; null if there is no memory.
+#[inline(always)]
+fn arrival(cookie: u64) -> *const Arrival {
+    if let Some(known) = ARRIVALS.get_ptr(cookie) {
+        return known;
+    }
+    if let Some(blank) = NEW_ARRIVAL.get(0) {
+        // Another CPU may have been first: what counts is that it is there.
+        let _ = ARRIVALS.insert(cookie, blank, u64::from(BPF_NOEXIST));
+    }
+    ARRIVALS.get_ptr(cookie).unwrap_or(core::ptr::null())
+}
+
+/// Counts what became of a segment.
+#[inline(always)]
+fn count(arriving: &Arriving, verdict: Verdict) {
+    let original = arriving.outer == 0 && !arriving.unwrapped;
+    copy_stats(arriving.path, |stats| match verdict {
+        Verdict::Second if original => add(&mut stats.late_originals, 1),
+        _ if original => {}
+        Verdict::First(missing) => {
+            add(&mut stats.received[usize::from(outcome::FIRST)], 1);
+            add(&mut stats.rescued_bytes, u64::from(missing));
+        }
+        _ => add(&mut stats.received[usize::from(outcome::DUPLICATE)], 1),
+    });
+}

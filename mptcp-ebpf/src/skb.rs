@@ -1,0 +1,132 @@
+//! What the tc programs do to an skb.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
+    programs::TcContext,
+};
+use mptcp_common::{abi::redundant::Device, packet::Source};
+
+use crate::{maps::DEVICES, socket::global};
+
+/// Lets the next program, and then the stack, have the packet: `TCX_NEXT`, and
+/// `TC_ACT_UNSPEC` to a classifier of a clsact qdisc.
+pub const PASS: i32 = -1;
+
+/// Drops the packet: `TC_ACT_SHOT`.
+pub const DROP: i32 = 2;
+
+/// What marks an skb that one of these programs hands to the other or to
+/// itself: a number that the agent draws anew, since what a driver or socket
+/// leaves there is anything.
+#[unsafe(no_mangle)]
+static COPY_MAGIC: u64 = 0;
+
+/// An skb at one of the hooks.
+#[derive(Clone, Copy)]
+pub struct Skb(pub *mut __sk_buff);
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        Self(ctx.skb.skb)
+    }
+
+    /// Bytes, link-layer header included.
+    #[inline(always)]
+    pub fn len(self) -> u32 {
+        // SAFETY: a field of this program type's context.
+        unsafe { (*self.0).len }
+    }
+
+    /// Payload of each segment of a packet that is yet to be segmented, or was
+    /// joined; 0 for any other.
+    #[inline(always)]
+    pub fn gso_size(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).gso_size }
+    }
+
+    /// The device, if the agent has attached to it for this policy.
+    #[inline(always)]
+    pub fn device(self) -> Option<Device> {
+        // SAFETY: as in `len`; a value that user space replaces as a whole.
+        unsafe { DEVICES.get((*self.0).ifindex) }.copied()
+    }
+
+    /// Whether the packet is IPv4 or IPv6.
+    #[inline(always)]
+    pub fn is_ip(self) -> bool {
+        const ETH_P_IP: u32 = 0x0800;
+        const ETH_P_IPV6: u32 = 0x86dd;
+        // SAFETY: as in `len`.
+        let protocol = u32::from(u16::from_be(unsafe { (*self.0).protocol } as u16));
+        protocol == ETH_P_IP || protocol == ETH_P_IPV6
+    }
+
+    /// Writes at `at`, and lets a checksum over the packet follow.
+    #[inline(always)]
+    pub fn store<T>(self, at: u32, value: &T) -> bool {
+        // SAFETY: the verifier checks pointer and length.
+        let error = unsafe {
+            bpf_skb_store_bytes(
+                self.0.cast(),
+                at,
+                (&raw const *value).cast(),
+                size_of::<T>() as u32,
+                0,
+            )
+        };
+        error == 0
+    }
+
+    /// Marks the skb, for the next of these programs that sees it.
+    #[inline(always)]
+    pub fn mark(self, words: [u32; 3]) {
+        let magic = global(&COPY_MAGIC);
+        // SAFETY: as in `len`.
+        unsafe {
+            (*self.0).cb = [
+                magic as u32,
+                (magic >> 32) as u32,
+                words[0],
+                words[1],
+                words[2],
+            ];
+        }
+    }
+
+    /// Whether the skb is marked, and with which words; takes the mark away.
+    /// Not an `Option`: what it leaves undefined the verifier refuses.
+    #[inline(always)]
+    pub fn take_mark(self) -> (bool, [u32; 3]) {
+        let magic = global(&COPY_MAGIC);
+        // SAFETY: as in `len`.
+        let cb = unsafe { (*self.0).cb };
+        let marked = cb[0] == magic as u32 && cb[1] == (magic >> 32) as u32;
+        if marked {
+            self.unmark();
+        }
+        (marked, [cb[2], cb[3], cb[4]])
+    }
+
+    #[inline(always)]
+    pub fn unmark(self) {
+        // SAFETY: as in `len`.
+        unsafe {
+            (*self.0).cb[0] = 0;
+            (*self.0).cb[1] = 0;
+        }
+    }
+}
+
+impl Source for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut bytes = [0_u8; N];
+        // SAFETY: the verifier checks pointer and length.
+        let error =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
+        if error == 0 { Some(bytes) } else { None }
+    }
+}
