@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +14,7 @@ use mptcp_lab::kernel::SubflowInfo;
 use mptcp_lab::metrics::Metrics;
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::{Agent, Host, Lab, Link, Path as LabPath, TwoHosts, share, wait};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{SETTLE, SOON, VERY_LONG};
@@ -66,6 +67,10 @@ impl Watched {
 
     pub(crate) fn stop(self) -> Result<()> {
         self.0.stop()
+    }
+
+    pub(crate) fn stop_with(self, signal: Signal) -> Result<ExitStatus> {
+        self.0.stop_with(signal)
     }
 
     /// Its log so far.

@@ -1,0 +1,208 @@
+//! What the tests of the redundant policy share: two hosts with an agent each,
+//! requests and responses between them, and what the agents say of copies.
+
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mptcp_lab::kernel::Recovery;
+use mptcp_lab::metrics::Metrics;
+use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
+use mptcp_lab::{Agent, Host, Lab, Link, Path, agent, wait};
+
+use crate::support::{Watched, scrape_until};
+use crate::{SETTLE, SOON};
+
+/// The port that agents use unless told otherwise.
+pub(crate) const PORT: u16 = 8684;
+/// From request to request.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
+/// More requests than any test waits for.
+pub(crate) const MANY: usize = 1_000_000;
+/// A peer that is silent this long gets no more copies.
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
+
+/// Client and server with an agent each, and a connection that asks and
+/// answers 200 bytes every [`INTERVAL`]. The agents end first.
+pub(crate) struct Scene {
+    pub(crate) client: Watched,
+    pub(crate) server: Watched,
+    pub(crate) exchange: Exchange,
+    pub(crate) echo: Server,
+    pub(crate) hosts: [Host; 2],
+    pub(crate) links: Vec<Link>,
+    pub(crate) lab: Lab,
+}
+
+/// What the connection goes over, before there are agents.
+pub(crate) struct Stage {
+    pub(crate) lab: Lab,
+    pub(crate) hosts: [Host; 2],
+    pub(crate) links: Vec<Link>,
+}
+
+impl Stage {
+    /// Two hosts, with whose paths subflows of both families can be had.
+    pub(crate) fn new(paths: impl IntoIterator<Item = Path>) -> Result<Self> {
+        let lab = Lab::new()?;
+        let net = lab.two_hosts(paths)?;
+        net.signal_other_family()?;
+        Ok(Self {
+            lab,
+            hosts: [net.client, net.server],
+            links: net.links,
+        })
+    }
+
+    /// Starts both agents with these arguments, then the connection; waits
+    /// until every path has a subflow, a proven peer and copies both ways.
+    pub(crate) fn play(self, binary: &FilePath, more: &[&str]) -> Result<Scene> {
+        let [client, server] = &self.hosts;
+        let agents = [
+            redundant(client, binary, more)?,
+            redundant(server, binary, more)?,
+        ];
+        let echo = Server::spawn(server, ANY, Behaviour::Echo)?;
+        let exchange = ask(client, &echo, &self.links)?;
+        let [client, server] = agents;
+        let scene = Scene {
+            client,
+            server,
+            exchange,
+            echo,
+            hosts: self.hosts,
+            links: self.links,
+            lab: self.lab,
+        };
+        scene.wait_for_copies()?;
+        Ok(scene)
+    }
+}
+
+/// An agent with `--policy redundant`.
+pub(crate) fn redundant(host: &Host, binary: &FilePath, more: &[&str]) -> Result<Watched> {
+    Watched::start(host, binary, &agent::redundant_args(more))
+}
+
+/// Requests without end, on a connection with a subflow on each link.
+pub(crate) fn ask(client: &Host, echo: &Server, links: &[Link]) -> Result<Exchange> {
+    let first = links.first().context("no link")?.server_addr;
+    let families = links
+        .iter()
+        .any(|l| l.server_addr.is_ipv6() != first.is_ipv6());
+    let mut load = RequestResponse::new(200, INTERVAL, MANY);
+    load.sockets.dual_stack = families;
+    let exchange = load.start(client, echo.at(first))?;
+    exchange.wait_for_subflows(links.len(), SOON)?;
+    Ok(exchange)
+}
+
+impl Scene {
+    /// Two like paths, and agents with these arguments.
+    pub(crate) fn of_two(binary: &FilePath, more: &[&str]) -> Result<Self> {
+        Stage::new(["p1", "p2"].map(Path::new))?.play(binary, more)
+    }
+
+    /// Both agents.
+    pub(crate) fn agents(&self) -> [&Watched; 2] {
+        [&self.client, &self.server]
+    }
+
+    /// Waits until both ends hold every link proven, and both get copies.
+    pub(crate) fn wait_for_copies(&self) -> Result<()> {
+        for agent in self.agents() {
+            wait_for_proven(agent, self.links.len())?;
+            let before = arrived(&agent.scrape()?);
+            scrape_until(agent, "copies", |metrics| arrived(metrics) > before)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for so many more responses: none of them may be missing.
+    pub(crate) fn more_responses(&self, count: u64) -> Result<()> {
+        let goal = self.exchange.responses() + count;
+        self.exchange.wait_for_responses(goal, SETTLE)
+    }
+
+    /// What TCP had to repair, at both ends together.
+    pub(crate) fn recovery(&self) -> Result<Recovery> {
+        Recovery::of_hosts(&[&self.hosts[0], &self.hosts[1]])
+    }
+
+    /// Ends the connection and both agents.
+    pub(crate) fn end(self) -> Result<()> {
+        self.exchange.stop()?;
+        self.client.stop()?;
+        self.server.stop()
+    }
+}
+
+/// Waits until so many links, and no others, are proven.
+pub(crate) fn wait_for_proven(agent: &Agent, links: usize) -> Result<Metrics> {
+    scrape_until(agent, &format!("{links} proven links"), |metrics| {
+        peers(metrics, "proven") == links as f64
+    })
+}
+
+/// Waits until no copy has been sent for a while, which is to begin within
+/// [`SILENCE`] (and a little for a busy machine).
+pub(crate) fn wait_for_the_last_copy(agent: &Agent) -> Result<()> {
+    const QUIET: Duration = Duration::from_millis(700);
+    let sent = || agent.scrape().map_or(-1.0, |metrics| sent(&metrics));
+    let mut last = (sent(), std::time::Instant::now());
+    wait::try_until("the last copy", SILENCE + QUIET + QUIET, || {
+        let now = sent();
+        if now != last.0 {
+            last = (now, std::time::Instant::now());
+        }
+        if last.1.elapsed() >= QUIET {
+            Ok(())
+        } else {
+            Err(now)
+        }
+    })
+}
+
+/// Links in a state: proven, silent, asking, refused.
+pub(crate) fn peers(metrics: &Metrics, state: &str) -> f64 {
+    metrics.sum("mptcp_redundant_peers", &[("state", state)])
+}
+
+/// Copies sent, over all paths.
+pub(crate) fn sent(metrics: &Metrics) -> f64 {
+    metrics.sum("mptcp_redundant_copies_sent_total", &[])
+}
+
+/// Copies that arrived and were not refused, over all paths.
+pub(crate) fn arrived(metrics: &Metrics) -> f64 {
+    received(metrics, "first") + received(metrics, "duplicate")
+}
+
+/// Copies that arrived, by what became of them: first, duplicate, refused.
+pub(crate) fn received(metrics: &Metrics, outcome: &str) -> f64 {
+    let name = "mptcp_redundant_copies_received_total";
+    metrics.sum(name, &[("outcome", outcome)])
+}
+
+/// Segments that got no copy: busy, budget, mtu, no-peer, no-timestamps,
+/// kernel.
+pub(crate) fn dropped(metrics: &Metrics, reason: &str) -> f64 {
+    let name = "mptcp_redundant_copies_dropped_total";
+    metrics.sum(name, &[("reason", reason)])
+}
+
+/// Datagrams refused: unproven, malformed, fragment, not-tcp, foreign, kernel.
+pub(crate) fn refused(metrics: &Metrics, reason: &str) -> f64 {
+    let name = "mptcp_redundant_refused_total";
+    metrics.sum(name, &[("reason", reason)])
+}
+
+/// Payload that only a copy brought.
+pub(crate) fn rescued(metrics: &Metrics) -> f64 {
+    metrics.sum("mptcp_redundant_rescued_bytes_total", &[])
+}
+
+/// Hellos by result: sent, answered, verified, refused, malformed.
+pub(crate) fn hellos(metrics: &Metrics, result: &str) -> f64 {
+    metrics.sum("mptcp_redundant_hellos_total", &[("result", result)])
+}
