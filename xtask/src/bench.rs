@@ -4,6 +4,7 @@ mod cost;
 mod measure;
 pub mod plan;
 mod progress;
+mod redundant;
 mod table;
 mod thin;
 
@@ -39,6 +40,12 @@ enum Subject {
     /// scheduler, on the same links. Where MPTCP_AGENT_BIN names an agent,
     /// that one is measured as it is; else the agent is built first.
     Weighted(Weighted),
+    /// Latency, losses, goodput and cost under `--policy redundant`
+    ///
+    /// Each row runs under the agents and under the default scheduler, most of
+    /// them at the same time. Where MPTCP_AGENT_BIN names an agent, that one is
+    /// measured as it is; else the agent is built first.
+    Redundant(redundant::Args),
 }
 
 #[derive(clap::Args)]
@@ -90,10 +97,13 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     ensure!(
         Machine::is_root(),
         "the benchmarks need root: they build network namespaces and load eBPF programs. Run \
-         them with: sudo -E env \"PATH=$PATH\" cargo xtask bench weighted"
+         them with: sudo -E env \"PATH=$PATH\" cargo xtask bench"
     );
-    let Subject::Weighted(args) = &args.subject;
-    args.run(prepare(machine)?)
+    let agent = prepare(machine)?;
+    match &args.subject {
+        Subject::Weighted(args) => args.run(agent),
+        Subject::Redundant(args) => args.run(agent),
+    }
 }
 
 /// The agent's binary, and what the lab needs.

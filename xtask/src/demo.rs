@@ -1,53 +1,32 @@
 //! `cargo xtask demo`: what the agent does, live, beside what the default
 //! scheduler does on the same links with the same load.
 
-mod frame;
+mod redundant;
 mod screen;
-mod side;
-
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+mod weighted;
 
 use anyhow::{Result, ensure};
-use mptcp_lab::{Path, cleanup, share};
+use mptcp_lab::cleanup;
 
 use crate::{bench, machine::Machine};
-use frame::{Acked, Frame, percent};
-use screen::Screen;
-use side::Side;
-
-/// Each path's rate in Mbit/s and weight.
-const PATHS: [(&str, f64, u16); 2] = [("p1", 40.0, 4), ("p2", 20.0, 1)];
-/// The second load, as a part of what the weights allow.
-const PARTIAL_LOAD: f64 = 0.4;
-/// What the summary leaves out at the start of each load.
-const SETTLE: Duration = Duration::from_secs(2);
-/// From frame to frame.
-const TICK: Duration = Duration::from_secs(1);
 
 /// What comes after the verb.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How long it takes, at least 8 s: one half for each of two loads
-    #[arg(long, value_name = "N", default_value_t = 20,
-          value_parser = clap::value_parser!(u32).range(8..=3600))]
-    seconds: u32,
+    /// What is shown: shares by weight, or a path that is cut
+    #[arg(long, value_enum, default_value_t = Policy::Weighted)]
+    policy: Policy,
+    /// How long it takes, at least 8 s: two loads one after the other, or a
+    /// cut of each path [default: 20; 30 with --policy redundant]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..=3600))]
+    seconds: Option<u32>,
 }
 
-/// What the application sends.
-struct Load {
-    /// In the summary.
-    name: String,
-    /// While it runs.
-    title: String,
-    rate_mbit: Option<f64>,
-}
-
-/// A load's summary.
-struct Outcome {
-    name: String,
-    agent: share::Window,
-    default: share::Window,
+/// Which of the agent's policies.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Policy {
+    Weighted,
+    Redundant,
 }
 
 /// The verb.
@@ -58,168 +37,11 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
          sudo -E env \"PATH=$PATH\" cargo xtask demo"
     );
     let binary = bench::prepare(machine)?;
-    let paths = PATHS.map(|(name, rate, _)| Path::new(name).rate_mbit(rate));
-    let weights = PATHS.map(|(_, _, weight)| weight);
-    println!("{}", introduction());
-    let demo = Demo {
-        bound_mbit: share::bound_mbit(&paths, &weights)?,
-        targets: share::targets(&weights),
-        seconds: args.seconds,
+    let result = match args.policy {
+        Policy::Weighted => weighted::run(&binary, args.seconds.unwrap_or(weighted::SECONDS)),
+        Policy::Redundant => redundant::run(&binary, args.seconds.unwrap_or(redundant::SECONDS)),
     };
-    let selectors = PATHS.map(|(name, _, weight)| (name, weight));
-    let result = Side::steered(&paths, &binary, &selectors)
-        .and_then(|agent| demo.show(agent, Side::left_alone(&paths)?));
     // After Ctrl-C all that runs is ended under our feet: not worth a message.
     cleanup::rest_if_interrupted();
     result
-}
-
-/// What stays the same throughout.
-struct Demo {
-    targets: Vec<f64>,
-    bound_mbit: f64,
-    seconds: u32,
-}
-
-impl Demo {
-    fn show(&self, mut agent: Side, mut default: Side) -> Result<()> {
-        let mut screen = Screen::new();
-        let partial = self.bound_mbit * PARTIAL_LOAD;
-        let loads = [
-            Load {
-                name: "bulk transfer".to_owned(),
-                title: "Load 1 of 2: a bulk transfer, as fast as it goes".to_owned(),
-                rate_mbit: None,
-            },
-            Load {
-                name: format!("{partial:.0} Mbit/s to send"),
-                title: format!("Load 2 of 2: an application that sends {partial:.0} Mbit/s"),
-                rate_mbit: Some(partial),
-            },
-        ];
-        let half = self.seconds / 2;
-        let mut outcomes = Vec::new();
-        for (number, load) in loads.iter().enumerate() {
-            let ticks = half * number as u32..if number == 0 { half } else { self.seconds };
-            outcomes.push(self.drive(load, ticks, &mut agent, &mut default, &mut screen)?);
-        }
-        let kernel = agent.acked()?;
-        let metrics = agent.acked_by_metrics()?;
-        agent.stop()?;
-        drop(screen);
-        println!("{}", self.summary(&outcomes));
-        println!("{}", agreement(&Acked { metrics, kernel }));
-        println!("{}", hints());
-        Ok(())
-    }
-
-    /// One load on both sides.
-    fn drive(
-        &self,
-        load: &Load,
-        ticks: std::ops::Range<u32>,
-        agent: &mut Side,
-        default: &mut Side,
-        screen: &mut Screen,
-    ) -> Result<Outcome> {
-        for side in [&mut *agent, &mut *default] {
-            side.begin(load.rate_mbit)?;
-        }
-        let started = Instant::now();
-        for (second, tick) in (1..).zip(ticks) {
-            sleep((started + TICK * second).saturating_duration_since(Instant::now()));
-            let windows = [agent.tick()?, default.tick()?];
-            if TICK * second == SETTLE {
-                agent.settled();
-                default.settled();
-            }
-            let acked = Acked {
-                kernel: agent.acked()?,
-                metrics: agent.acked_by_metrics()?,
-            };
-            screen.show(&Frame {
-                load: &load.title,
-                second: tick + 1,
-                seconds: self.seconds,
-                paths: PATHS.map(|(name, ..)| name),
-                targets: &self.targets,
-                agent: &windows[0],
-                default: &windows[1],
-                acked: &acked,
-            });
-        }
-        Ok(Outcome {
-            name: load.name.clone(),
-            agent: agent.end()?,
-            default: default.end()?,
-        })
-    }
-
-    fn summary(&self, outcomes: &[Outcome]) -> String {
-        let asked = format!("asked: {}", percent(&self.targets, 0));
-        let mut text = format!(
-            "\n{:34}{:25}default scheduler\n  {asked:32}{:25}{}",
-            "Summary, each load after 2 s",
-            "mptcp-agent",
-            "share        Mbit/s",
-            "share        Mbit/s"
-        );
-        for outcome in outcomes {
-            let side = |window: &share::Window| {
-                let shares = percent(&window.shares(), 1);
-                format!("{shares:12}{:7.1}", window.goodput_mbit())
-            };
-            let (agent, default) = (side(&outcome.agent), side(&outcome.default));
-            text += &format!("\n  {:32}{agent:25}{default}", outcome.name);
-        }
-        text
-    }
-}
-
-fn introduction() -> String {
-    let [(_, first, four), (_, second, one)] = PATHS;
-    format!(
-        "\nTwo pairs of hosts, each with the paths p1 ({first} Mbit/s) and p2 ({second} Mbit/s), send\n\
-         the same: one with mptcp-agent and the weights p1={four} and p2={one}, one without.\n"
-    )
-}
-
-/// What the agent's metrics tell in the end, beside what the kernel tells.
-fn agreement(acked: &Acked) -> String {
-    let megabytes = |all: &[u64]| {
-        let each = PATHS.iter().zip(all);
-        let each = each.map(|((name, ..), &bytes)| format!("{name} {:.3}", bytes as f64 / 1e6));
-        each.collect::<Vec<_>>().join(", ")
-    };
-    format!(
-        "\nMB acknowledged under mptcp-agent:\n  by its metrics  {}\n  by the kernel   {}",
-        megabytes(&acked.metrics),
-        megabytes(&acked.kernel)
-    )
-}
-
-fn hints() -> &'static str {
-    "\nStrict weights leave p2 partly idle under a bulk transfer; --weighted-mode spill\n\
-     would fill it. A host of your own needs one file, target/release/mptcp-agent:\n  \
-     mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1\n  \
-     curl http://127.0.0.1:8684/metrics\n\
-     Measured on more links: cargo xtask bench weighted --quick"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_fit() {
-        let acked = Acked {
-            metrics: vec![18_000_000_000, 4_500_000_000],
-            kernel: vec![18_000_000_000, 4_500_000_000],
-        };
-        for text in [&introduction(), hints(), &agreement(&acked)] {
-            for line in text.lines() {
-                assert!(line.chars().count() <= frame::WIDTH, "{line}");
-            }
-        }
-    }
 }

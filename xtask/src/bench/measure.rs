@@ -40,13 +40,7 @@ impl Rig {
         let net = lab.two_hosts(links.paths.iter().cloned())?;
         if links.dual_stack {
             // The client learns the addresses of the other family.
-            let first = net.server_addr();
-            for link in &net.links {
-                if link.server_addr.is_ipv6() != first.is_ipv6() {
-                    net.server
-                        .endpoint(link.server_addr, &link.name, "signal")?;
-                }
-            }
+            net.signal_other_family()?;
         }
         Ok(Self {
             _lab: lab,

@@ -14,7 +14,13 @@ use super::archive::Kernel;
 use super::guest;
 
 /// Modules that Debian's kernels load when they are asked for.
-const MODULES: [&str; 1] = ["kernel/net/ipv4/tcp_bbr"];
+const MODULES: [&str; 4] = [
+    "kernel/net/ipv4/tcp_bbr",
+    "kernel/drivers/net/veth",
+    // What clsact is made of, before tcx.
+    "kernel/net/sched/sch_ingress",
+    "kernel/net/sched/cls_bpf",
+];
 
 /// Writes it.
 pub fn write(to: &Path, agent: &Path, kernel: &Kernel) -> Result<()> {

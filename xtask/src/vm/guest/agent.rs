@@ -42,13 +42,13 @@ pub struct Hook {
 }
 
 impl Agent {
-    /// Starts it with weights, and waits until it is ready.
-    pub fn start(weights: &[&str]) -> Result<Self> {
+    /// Starts it with a policy, and waits until it is ready.
+    pub fn start(policy: &[&str]) -> Result<Self> {
         let mut command = Command::new(AGENT);
         command
             .args(["run", "--listen", LISTEN, "--log-format", "json"])
-            .args(["--policy", "weighted"])
-            .args(weights.iter().flat_map(|weight| ["--weight", weight]))
+            .arg("--policy")
+            .args(policy)
             .env("RUST_LOG", "debug")
             .stdin(Stdio::null())
             .stderr(File::create(LOG)?);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use mptcp_lab::wait;
 
-use super::agent::{self, Agent};
+use super::agent::{self, Agent, Hook};
 use super::subflows::Subflow;
 use super::traffic::{FIRST, OTHER, SOON, Upload};
-use super::{complaints, report};
+use super::{complaints, ip, report};
 
 /// Between two chunks of the connection that is older than the agent: slow,
 /// so as to leave the processor to the verifier.
@@ -25,7 +25,12 @@ const SOME: u64 = 1_000_000;
 
 /// Makes all checks and tells of each.
 pub fn all() -> Result<()> {
-    let outcome = weighted().and_then(|may_go_on| if may_go_on { standby() } else { Ok(()) });
+    let outcome = weighted().and_then(|may_go_on| {
+        if may_go_on {
+            standby()?;
+        }
+        redundant()
+    });
     check("kernel log", || {
         let found = complaints()?;
         ensure!(found.is_empty(), "{}", found.join("; "));
@@ -39,7 +44,7 @@ pub fn all() -> Result<()> {
 fn weighted() -> Result<bool> {
     let older = Upload::start(SLOWLY)?;
     let weights = [format!("{FIRST}=4"), format!("{OTHER}=1")];
-    let agent = start(&weights)?;
+    let agent = start(&["weighted", "--weight", &weights[0], "--weight", &weights[1]])?;
     let hooks = agent.hooks();
     for hook in &hooks {
         let why = hook.refusal.as_deref().unwrap_or_default();
@@ -109,7 +114,7 @@ fn weighted() -> Result<bool> {
 
 /// A path held out and let in again.
 fn standby() -> Result<()> {
-    let agent = start(&[format!("{OTHER}=0")])?;
+    let agent = start(&["weighted", "--weight", &format!("{OTHER}=0")])?;
     let upload = Upload::start(Duration::ZERO)?;
     check("standby rests", || {
         wait::try_until("a path held out", SOON, || match upload.subflows() {
@@ -137,9 +142,36 @@ fn standby() -> Result<()> {
     Ok(())
 }
 
-fn start(weights: &[String]) -> Result<Agent> {
-    let weights: Vec<&str> = weights.iter().map(String::as_str).collect();
-    match Agent::start(&weights) {
+/// The programs of the other policy, on two devices.
+fn redundant() -> Result<()> {
+    check("two devices", || {
+        for words in [
+            "link add veth1 type veth peer name veth2",
+            "address add 10.99.1.1/24 dev veth1",
+            "address add 10.99.2.1/24 dev veth2",
+            "link set veth1 up",
+            "link set veth2 up",
+        ] {
+            ip(words)?;
+        }
+        Ok("veth1 and veth2".to_owned())
+    });
+    let agent = start(&["redundant"])?;
+    let hooks = agent.hooks();
+    let is_new = |hook: &&Hook| hook.name.starts_with("redundant");
+    for hook in hooks.iter().filter(is_new) {
+        let why = hook.refusal.as_deref().unwrap_or_default();
+        report::tell_hook(&hook.name, hook.refusal.is_none(), hook.instructions, why);
+    }
+    check("copies leave nothing", || {
+        stop(agent)?;
+        Ok("the agent has ended well".to_owned())
+    });
+    Ok(())
+}
+
+fn start(policy: &[&str]) -> Result<Agent> {
+    match Agent::start(policy) {
         Ok(agent) => {
             let seconds = agent.load_time.as_secs_f32();
             report::tell_check("agent ready", true, &format!("after {seconds:.1} s"));

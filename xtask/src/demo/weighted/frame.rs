@@ -8,10 +8,7 @@
 
 use mptcp_lab::share::Window;
 
-/// Columns that a frame needs.
-pub const WIDTH: usize = 80;
-/// Lines that a frame has.
-pub const HEIGHT: usize = 9;
+use crate::demo::screen::{self, Paint};
 
 /// Cells of a bar.
 const BAR: usize = 16;
@@ -48,42 +45,27 @@ pub struct Acked {
     pub kernel: Vec<u64>,
 }
 
-/// Whether to use colours.
-#[derive(Clone, Copy)]
-pub struct Paint(pub bool);
+impl screen::Frame for Frame<'_> {
+    const HEIGHT: usize = 9;
 
-impl Paint {
-    const BOLD: &str = "1";
-    const DIM: &str = "2";
-    const GREEN: &str = "32";
-    const YELLOW: &str = "33";
-
-    fn with(self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+    fn title(&self) -> &str {
+        self.load
     }
-}
 
-impl Frame<'_> {
-    /// For a pipe.
-    pub fn line(&self) -> String {
+    fn line(&self) -> Option<String> {
         let side = |window: &Window| {
             let shares = percent(&window.shares(), 1);
             format!("{shares:>12} {:5.1} Mbit/s", window.goodput_mbit())
         };
-        format!(
+        Some(format!(
             "{:4} s  agent {}   default {}",
             self.second,
             side(self.agent),
             side(self.default)
-        )
+        ))
     }
 
-    /// For a terminal: [`HEIGHT`] lines of at most [`WIDTH`] columns.
-    pub fn lines(&self, paint: Paint) -> Vec<String> {
+    fn lines(&self, paint: Paint) -> Vec<String> {
         let clock = format!("{} of {} s", self.second, self.seconds);
         let load = paint.with(Paint::BOLD, &format!("{:64}", self.load));
         let names = format!("{:16}{:SIDE$}default scheduler", "", "mptcp-agent");
@@ -113,7 +95,9 @@ impl Frame<'_> {
         lines.push(paint.with(Paint::DIM, &self.agreement()));
         lines
     }
+}
 
+impl Frame<'_> {
     /// A path's bar, share and rate: 30 columns.
     fn carried(&self, window: &Window, index: usize, paint: Paint) -> String {
         let (share, target) = (window.shares()[index], self.targets[index]);
@@ -167,6 +151,7 @@ mod tests {
     use mptcp_lab::share;
 
     use super::*;
+    use crate::demo::screen::{Frame as _, WIDTH};
 
     fn with_frame<T>(agent: [u64; 2], default: [u64; 2], test: impl FnOnce(&Frame) -> T) -> T {
         let window = |acked: [u64; 2]| Window {
@@ -193,11 +178,12 @@ mod tests {
     fn frames_fit() {
         with_frame([5_000_000, 5_000_000], [0, 0], |frame| {
             let lines = frame.lines(Paint(false));
-            assert_eq!(lines.len(), HEIGHT);
+            assert_eq!(lines.len(), Frame::HEIGHT);
             for line in lines {
                 assert!(line.chars().count() <= WIDTH, "{line}");
             }
-            assert!(frame.line().chars().count() <= WIDTH, "{}", frame.line());
+            let line = frame.line().expect("a line");
+            assert!(line.chars().count() <= WIDTH, "{line}");
         });
     }
 

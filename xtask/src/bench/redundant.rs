@@ -1,0 +1,219 @@
+//! `cargo xtask bench redundant`: a path dies, or loses packets, and what is
+//! felt of it.
+
+mod plan;
+mod requests;
+mod side;
+mod streams;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use mptcp_lab::cleanup;
+use serde_json::{Value, json};
+
+use plan::{Length, Rows, Times};
+use side::{Care, Side};
+use table::Outcome;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Fewer and shorter cuts, shorter transfers: less than two minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only rows that have each of these words: --only "blackout 30ms p2", or
+    /// --only cost
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    only: String,
+    /// Write all figures to a file as well
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+/// How rows are measured, and what has come of them.
+struct Bench {
+    agent: PathBuf,
+    times: Times,
+    ok: usize,
+    over: usize,
+    broken: usize,
+    json: Vec<Value>,
+}
+
+impl Args {
+    /// Measures what is asked for with the agent of this file.
+    pub fn run(&self, agent: PathBuf) -> Result<()> {
+        let rows = Rows::new(self.quick, &self.only);
+        // The stream that is left alone is a row too.
+        let wire = self.only.split_whitespace().all(|word| word == "wire");
+        let count = rows.count() + usize::from(wire);
+        ensure!(count > 0, "no row has all of these words: {}", self.only);
+        try_out(&agent)?;
+        if self.only.is_empty() {
+            let minutes = if self.quick { 2 } else { 9 };
+            eprintln!("{count} rows, about {minutes} min");
+        } else {
+            eprintln!("{count} rows");
+        }
+        let mut bench = Bench {
+            agent,
+            times: Times::new(self.quick),
+            ok: 0,
+            over: 0,
+            broken: 0,
+            json: Vec::new(),
+        };
+        bench.blackouts(&rows);
+        bench.losses(&rows);
+        bench.streams(&rows);
+        bench.bulks(&rows);
+        if wire {
+            let (agent, default) = streams::undisturbed(&bench.agent, &bench.times);
+            let outcome = agent.and_then(|agent| Ok(table::wire(&agent, &default?)));
+            bench.tell("wire", outcome);
+        }
+        bench.costs(&rows);
+        self.finish(&bench)
+    }
+
+    fn finish(&self, bench: &Bench) -> Result<()> {
+        if let Some(path) = &self.json {
+            let all = json!({ "rows": bench.json });
+            std::fs::write(path, format!("{all:#}\n"))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        let Bench {
+            ok, over, broken, ..
+        } = bench;
+        println!("\n{ok} rows within the targets, {over} over, {broken} broken");
+        ensure!(*broken == 0, "{broken} rows broke");
+        Ok(())
+    }
+}
+
+/// What fails here would fail in every row.
+fn try_out(agent: &Path) -> Result<()> {
+    Side::new(&Length::Near.paths(None), Care::Agents(agent, &[]))?.end()
+}
+
+impl Bench {
+    fn blackouts(&mut self, rows: &Rows) {
+        if !rows.blackouts.is_empty() {
+            println!("{}", table::blackout_header());
+        }
+        for length in Length::ALL {
+            let mut group = rows.blackouts.clone();
+            group.retain(|row| row.length == length);
+            let felt = requests::blackouts(&group, &self.agent, &self.times);
+            for (row, (agent, default)) in group.iter().zip(felt) {
+                let label = row.to_string();
+                let outcome = agent.and_then(|agent| Ok((agent, default?)));
+                let outcome = outcome.map(|(agent, default)| {
+                    table::blackout(without_subject(&label), &agent, &default)
+                });
+                self.tell(&label, outcome);
+            }
+        }
+    }
+
+    fn losses(&mut self, rows: &Rows) {
+        if !rows.losses.is_empty() {
+            println!("{}", table::loss_header());
+        }
+        for length in Length::ALL {
+            let mut group = rows.losses.clone();
+            group.retain(|row| row.length == length);
+            if group.is_empty() {
+                continue;
+            }
+            let mut felt = requests::losses(length, &group, &self.agent, &self.times).into_iter();
+            let lossless = felt.next().map(|(agent, default)| Ok((agent?, default?)));
+            let (agent, default) = match lossless.unwrap_or_else(|| anyhow::bail!("no result")) {
+                Ok(both) => both,
+                Err(error) => {
+                    self.tell(&format!("loss {length} none"), Err(error));
+                    continue;
+                }
+            };
+            let outcome = table::loss(&format!("{length:5}    none"), &agent, &default, None);
+            self.tell("loss", Ok(outcome));
+            for (row, (lossy, default)) in group.iter().zip(felt) {
+                let label = row.to_string();
+                let outcome = lossy.and_then(|lossy| Ok((lossy, default?)));
+                let outcome = outcome.map(|(lossy, default)| {
+                    table::loss(without_subject(&label), &lossy, &default, Some(&agent))
+                });
+                self.tell(&label, outcome);
+            }
+        }
+    }
+
+    fn streams(&mut self, rows: &Rows) {
+        if !rows.streams.is_empty() {
+            println!("{}", table::stream_header());
+        }
+        for length in Length::ALL {
+            let mut group = rows.streams.clone();
+            group.retain(|row| row.length == length);
+            let moved = streams::streams(&group, &self.agent, &self.times);
+            for (row, (agent, default)) in group.iter().zip(moved) {
+                let label = row.to_string();
+                let outcome = agent.and_then(|agent| Ok((agent, default?)));
+                let outcome = outcome.map(|(agent, default)| {
+                    table::stream(without_subject(&label), &agent, &default)
+                });
+                self.tell(&label, outcome);
+            }
+        }
+    }
+
+    fn bulks(&mut self, rows: &Rows) {
+        if !rows.bulks.is_empty() {
+            println!("{}", table::bulk_header());
+        }
+        for row in &rows.bulks {
+            let label = row.to_string();
+            let moved = streams::bulk(row, &self.agent, &self.times);
+            let outcome = moved.map(|moved| table::bulk(without_subject(&label), &moved));
+            self.tell(&label, outcome);
+        }
+    }
+
+    fn costs(&mut self, rows: &Rows) {
+        if rows.costs.is_empty() {
+            return;
+        }
+        println!("{}", table::cost_header());
+        for row in &rows.costs {
+            let label = row.to_string();
+            let moved = streams::cost(row, &self.agent, &self.times);
+            let outcome = moved.map(|moved| table::cost(without_subject(&label), &moved));
+            self.tell(&label, outcome);
+        }
+    }
+
+    /// Prints what has come of a row, and counts it.
+    fn tell(&mut self, label: &str, outcome: Result<Outcome>) {
+        match outcome {
+            Ok(outcome) => {
+                println!("{}", outcome.line);
+                self.ok += usize::from(outcome.ok == Some(true));
+                self.over += usize::from(outcome.ok == Some(false));
+                self.json.push(outcome.json);
+            }
+            Err(error) => {
+                cleanup::rest_if_interrupted();
+                let why = format!("{error:#}");
+                println!("{label}  BROKEN: {why}");
+                self.broken += 1;
+                self.json.push(json!({ "row": label, "broken": why }));
+            }
+        }
+    }
+}
+
+/// A row's name without the word that its table is called by.
+fn without_subject(label: &str) -> &str {
+    label.split_once(' ').map_or(label, |(_, rest)| rest)
+}

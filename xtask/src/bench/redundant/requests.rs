@@ -1,0 +1,196 @@
+//! Requests and responses while a path is cut, or loses packets.
+//!
+//! All pairs of hosts of a table run at the same time, so that what else this
+//! machine does touches all alike.
+
+use std::path::Path as FilePath;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use mptcp_lab::Direction;
+use mptcp_lab::kernel::Recovery;
+use mptcp_lab::traffic::{ANY, Behaviour, Exchange, Latencies, RequestResponse, Server};
+use serde_json::{Value, json};
+
+use super::plan::{Blackout, Length, Loss, Times};
+use super::side::{Care, Side, together};
+
+/// Bytes of a request, and of a response.
+const SIZE: usize = 200;
+/// From request to request.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Between cuts, and ahead of the first.
+const PAUSE: Duration = Duration::from_millis(2500);
+/// Connections of each pair of hosts under loss.
+const CONNECTIONS: u32 = 2;
+/// How long joins may take.
+const JOINS: Duration = Duration::from_secs(20);
+/// A request is late if it takes so much longer than the median.
+pub const LATE: Duration = Duration::from_millis(50);
+
+/// What the requests of one pair of hosts have come to.
+pub struct Felt {
+    /// All latencies.
+    pub latencies: Latencies,
+    /// What TCP had to repair.
+    pub recovery: Recovery,
+    /// Payload that a copy brought first.
+    pub rescued: f64,
+}
+
+impl Felt {
+    /// Requests that took more than [`LATE`] over the median.
+    pub fn late(&self) -> usize {
+        let limit = self.latencies.p50() + LATE;
+        let late = self.latencies.samples.iter().filter(|one| **one > limit);
+        late.count()
+    }
+
+    /// For the file.
+    pub fn json(&self) -> Value {
+        let all = &self.latencies;
+        json!({
+            "requests": all.samples.len(),
+            "p50_ms": milliseconds(all.p50()),
+            "p99_ms": milliseconds(all.p99()),
+            "p999_ms": milliseconds(all.p999()),
+            "max_ms": milliseconds(all.max()),
+            "late": self.late(),
+            "timeouts": self.recovery.timeouts,
+            "retransmitted_segments": self.recovery.retransmitted,
+            "dsacks": self.recovery.dsacks_sent,
+            "rescued_bytes": self.rescued,
+        })
+    }
+}
+
+/// In milliseconds.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// A pair of hosts whose requests have begun.
+struct Running {
+    side: Side,
+    exchanges: Vec<Exchange>,
+    _echo: Server,
+}
+
+impl Running {
+    fn start(length: Length, care: Care, connections: u32) -> Result<Self> {
+        let side = Side::new(&length.paths(None), care)?;
+        let net = &side.net;
+        let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+        let mut exchanges = Vec::new();
+        for _ in 0..connections {
+            // They are stopped when all is done.
+            let load = RequestResponse::new(SIZE, INTERVAL, 1_000_000);
+            exchanges.push(load.start(&net.client, echo.at(net.server_addr()))?);
+            // No two at the same time.
+            sleep(INTERVAL / (2 * connections));
+        }
+        for exchange in &exchanges {
+            exchange.wait_for_subflows(net.links.len(), JOINS)?;
+        }
+        side.wait_for_peers()?;
+        Ok(Self {
+            side,
+            exchanges,
+            _echo: echo,
+        })
+    }
+
+    /// What is felt while `work` goes on.
+    fn feel(self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Felt> {
+        let before = self.side.recovery()?;
+        let start: Vec<u64> = self.exchanges.iter().map(Exchange::responses).collect();
+        work(&self.side)?;
+        let mut samples = Vec::new();
+        for (exchange, start) in self.exchanges.into_iter().zip(start) {
+            let all = exchange.stop()?.samples;
+            samples.extend_from_slice(all.get(start as usize..).context("samples are gone")?);
+        }
+        let felt = Felt {
+            latencies: Latencies::new(samples),
+            recovery: self.side.recovery()? - before,
+            rescued: self.side.sum("mptcp_redundant_rescued_bytes_total", &[])?,
+        };
+        self.side.end()?;
+        Ok(felt)
+    }
+}
+
+/// Builds all of them at once, then measures all of them at once.
+fn all<T: Copy + Send + Sync>(
+    rows: &[(T, bool)],
+    connections: u32,
+    agent: &FilePath,
+    length: impl Fn(&T) -> Length + Sync,
+    work: impl Fn(&T, &Side) -> Result<()> + Sync,
+) -> Vec<Result<Felt>> {
+    let ready = together(rows.to_vec(), |(row, steered)| {
+        let care = if steered {
+            Care::Agents(agent, &[])
+        } else {
+            Care::Default
+        };
+        (row, Running::start(length(&row), care, connections))
+    });
+    together(ready, |(row, running)| {
+        running?.feel(|side| work(&row, side))
+    })
+}
+
+/// Each row under the agents, and under the default scheduler.
+pub fn blackouts(
+    rows: &[Blackout],
+    agent: &FilePath,
+    times: &Times,
+) -> Vec<(Result<Felt>, Result<Felt>)> {
+    let both: Vec<_> = [true, false]
+        .into_iter()
+        .flat_map(|steered| rows.iter().map(move |row| (*row, steered)))
+        .collect();
+    let cut = |row: &Blackout, side: &Side| {
+        for _ in 0..times.cuts {
+            sleep(PAUSE);
+            let link = &side.net.links[row.path];
+            link.blackhole(row.direction, true)?;
+            sleep(times.cut);
+            link.blackhole(row.direction, false)?;
+        }
+        sleep(PAUSE);
+        Ok(())
+    };
+    let mut felt = all(&both, 1, agent, |row| row.length, cut);
+    let default = felt.split_off(rows.len());
+    felt.into_iter().zip(default).collect()
+}
+
+/// What is felt without loss, and in each row: under the agents, and under the
+/// default scheduler.
+pub fn losses(
+    length: Length,
+    rows: &[Loss],
+    agent: &FilePath,
+    times: &Times,
+) -> Vec<(Result<Felt>, Result<Felt>)> {
+    let none = Loss {
+        length,
+        percent: 0.0,
+    };
+    let rows: Vec<Loss> = std::iter::once(none).chain(rows.iter().copied()).collect();
+    let both: Vec<_> = [true, false]
+        .into_iter()
+        .flat_map(|steered| rows.iter().map(move |row| (*row, steered)))
+        .collect();
+    let lose = |row: &Loss, side: &Side| {
+        side.net.links[0].set_loss(Direction::Both, row.percent)?;
+        sleep(times.loss);
+        side.net.links[0].set_loss(Direction::Both, 0.0)
+    };
+    let mut felt = all(&both, CONNECTIONS, agent, |row| row.length, lose);
+    let default = felt.split_off(rows.len());
+    felt.into_iter().zip(default).collect()
+}

@@ -1,0 +1,132 @@
+//! One of the pairs of hosts that are measured: under the agents, or under
+//! the default scheduler.
+
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use mptcp_lab::kernel::Recovery;
+use mptcp_lab::metrics::Metrics;
+use mptcp_lab::{Agent, Lab, Path, TwoHosts, wait};
+
+/// How long joins, and the agents' first hellos, may take.
+const READY: Duration = Duration::from_secs(20);
+
+/// Who looks after a pair of hosts.
+#[derive(Clone, Copy)]
+pub enum Care<'a> {
+    /// An agent on each, with these arguments beside the policy.
+    Agents(&'a FilePath, &'a [&'a str]),
+    /// Nobody.
+    Default,
+}
+
+/// Two hosts.
+pub struct Side {
+    // The agents end before their hosts do.
+    agents: Vec<Agent>,
+    /// The hosts and their links.
+    pub net: TwoHosts,
+    _lab: Lab,
+}
+
+impl Side {
+    /// Makes the hosts, links and agents.
+    pub fn new(paths: &[Path], care: Care) -> Result<Self> {
+        let lab = Lab::new()?;
+        let net = lab.two_hosts(paths.iter().cloned())?;
+        let mut agents = Vec::new();
+        if let Care::Agents(binary, more) = care {
+            for host in [&net.client, &net.server] {
+                agents.push(Agent::redundant(host, binary, more)?);
+            }
+        }
+        Ok(Self {
+            agents,
+            net,
+            _lab: lab,
+        })
+    }
+
+    /// Waits until both agents, if any, have every link proven.
+    pub fn wait_for_peers(&self) -> Result<()> {
+        let links = self.net.links.len() as f64;
+        for agent in &self.agents {
+            wait::try_until("every link to be proven", READY, || {
+                let metrics = agent.scrape().map_err(|error| format!("{error:#}"))?;
+                match metrics.sum("mptcp_redundant_peers", &[("state", "proven")]) {
+                    proven if proven >= links => Ok(()),
+                    proven => Err(format!("{proven} links")),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What TCP had to repair so far, at both ends together.
+    pub fn recovery(&self) -> Result<Recovery> {
+        Recovery::of_hosts(&[&self.net.client, &self.net.server])
+    }
+
+    /// Bytes that both hosts have sent on all links, link-layer headers
+    /// included.
+    pub fn wire_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for host in [&self.net.client, &self.net.server] {
+            for link in &self.net.links {
+                bytes += host.device(&link.name)?.tx_bytes;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A metric's sum over both agents; 0 without agents.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        let scrapes = self.scrapes()?;
+        Ok(scrapes
+            .iter()
+            .fold(0.0, |sum, one| sum + one.sum(name, labels)))
+    }
+
+    /// Of the client, then of the server; none without agents.
+    pub fn scrapes(&self) -> Result<Vec<Metrics>> {
+        self.agents.iter().map(Agent::scrape).collect()
+    }
+
+    /// CPU time of the agents' processes.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let mut nanos = 0;
+        for agent in &self.agents {
+            let tasks = format!("/proc/{}/task", agent.process().pid());
+            for task in std::fs::read_dir(tasks)? {
+                // Its first number is nanoseconds on a CPU.
+                let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+                nanos += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
+            }
+        }
+        Ok(nanos as f64 * 1e-9)
+    }
+
+    /// Ends the agents, and fails if one has failed.
+    pub fn end(self) -> Result<()> {
+        for agent in self.agents {
+            agent.stop().context("an agent did not end well")?;
+        }
+        Ok(())
+    }
+}
+
+/// Works on all at the same time, and gives the results in their order.
+pub fn together<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let spawn = |item| scope.spawn(move || work(item));
+        let threads: Vec<_> = items.into_iter().map(spawn).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<T>| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    })
+}

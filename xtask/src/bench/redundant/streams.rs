@@ -1,0 +1,275 @@
+//! Transfers: a stream through a cut, bulk over unequal paths, and what a
+//! copied gigabyte costs.
+
+use std::path::Path as FilePath;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use mptcp_lab::kernel::Recovery;
+use mptcp_lab::traffic::{ANY, Behaviour, Bulk as Transfer, Server};
+use mptcp_lab::{Direction, Path};
+use serde_json::{Value, json};
+
+use super::plan::{Bulk, Cost, Stream, Times};
+use super::side::{Care, Side, together};
+
+/// Of the stream that a cut is to leave alone, in Mbit/s.
+pub const STREAM_MBIT: f64 = 20.0;
+/// What each of its paths can carry.
+const STREAM_PATHS: [f64; 2] = [50.0, 50.0];
+/// What of that copies may take.
+const STREAM_BUDGET: [&str; 2] = ["--redundant-budget", "40mbit"];
+/// The paths of bulk transfers.
+const BULK_PATHS: [f64; 2] = [80.0, 40.0];
+/// Of the stream whose cost is measured.
+const COST_MBIT: f64 = 300.0;
+/// All of it is copied.
+const COST_BUDGET: [&str; 2] = ["--redundant-budget", "10gbit"];
+/// How long joins may take.
+const JOINS: Duration = Duration::from_secs(20);
+/// What is not measured at the start of a transfer.
+const SETTLE: Duration = Duration::from_secs(2);
+/// A transfer is stopped by us.
+const LONG: Duration = Duration::from_secs(600);
+
+/// What a transfer has come to, while it was measured.
+pub struct Moved {
+    /// Bytes that the server's application got.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// What TCP had to repair.
+    pub recovery: Recovery,
+    /// Bytes on all links, both ways, link-layer headers included.
+    pub wire_bytes: u64,
+    /// Of this process and the agents.
+    pub cpu_seconds: f64,
+    /// In the programs that copy.
+    pub program_seconds: f64,
+    /// Copies sent, both ways.
+    pub copies: f64,
+    /// Payload that a copy brought first.
+    pub rescued: f64,
+}
+
+impl Moved {
+    /// Of payload.
+    pub fn mbit(&self) -> f64 {
+        self.bytes as f64 * 8e-6 / self.seconds
+    }
+
+    /// Bytes on the wire for each byte that arrived.
+    pub fn wire_ratio(&self) -> f64 {
+        self.wire_bytes as f64 / self.bytes as f64
+    }
+
+    /// Seconds of a CPU for each gigabyte (10^9 bytes). Tells something only
+    /// where nothing else was measured at the same time.
+    pub fn cpu_per_gigabyte(&self) -> f64 {
+        self.cpu_seconds * 1e9 / self.bytes as f64
+    }
+
+    /// For the file.
+    pub fn json(&self) -> Value {
+        json!({
+            "goodput_mbit": self.mbit(),
+            "timeouts": self.recovery.timeouts,
+            "retransmitted_segments": self.recovery.retransmitted,
+            "dsacks": self.recovery.dsacks_sent,
+            "wire_bytes_per_byte": self.wire_ratio(),
+            "cpu_seconds_per_gigabyte": self.cpu_per_gigabyte(),
+            "program_seconds_per_gigabyte": self.program_seconds * 1e9 / self.bytes as f64,
+            "copies": self.copies,
+            "rescued_bytes": self.rescued,
+        })
+    }
+}
+
+/// A transfer from client to server.
+struct Load<'a> {
+    paths: Vec<Path>,
+    care: Care<'a>,
+    congestion: &'a str,
+    rate_mbit: Option<f64>,
+}
+
+impl Load<'_> {
+    /// What is moved while `work` goes on.
+    fn measure(&self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Moved> {
+        let side = Side::new(&self.paths, self.care)?;
+        let net = &side.net;
+        let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
+        let mut bulk = Transfer::upload_for(LONG).congestion(self.congestion);
+        if let Some(rate_mbit) = self.rate_mbit {
+            bulk = bulk.rate_mbit(rate_mbit);
+        }
+        let transfer = bulk.start(&net.client, sink.at(net.server_addr()))?;
+        transfer.wait_for_subflows(net.links.len(), JOINS)?;
+        side.wait_for_peers()?;
+        sleep(SETTLE);
+        let before = Counters::take(&side, &sink)?;
+        work(&side)?;
+        let moved = Counters::take(&side, &sink)?.since(&before);
+        transfer.stop()?;
+        side.end()?;
+        Ok(moved)
+    }
+}
+
+/// All that is counted, at one moment.
+struct Counters {
+    at: Instant,
+    bytes: u64,
+    recovery: Recovery,
+    wire_bytes: u64,
+    cpu_seconds: f64,
+    program_seconds: f64,
+    copies: f64,
+    rescued: f64,
+}
+
+impl Counters {
+    fn take(side: &Side, sink: &Server) -> Result<Self> {
+        let run = "mptcp_agent_program_run_seconds_total";
+        let mut program_seconds = 0.0;
+        for program in ["redundant_egress", "redundant_ingress"] {
+            program_seconds += side.sum(run, &[("program", program)])?;
+        }
+        Ok(Self {
+            copies: side.sum("mptcp_redundant_copies_sent_total", &[])?,
+            rescued: side.sum("mptcp_redundant_rescued_bytes_total", &[])?,
+            recovery: side.recovery()?,
+            wire_bytes: side.wire_bytes()?,
+            cpu_seconds: own_cpu_seconds()? + side.cpu_seconds()?,
+            program_seconds,
+            bytes: sink.received(),
+            at: Instant::now(),
+        })
+    }
+
+    fn since(&self, before: &Self) -> Moved {
+        Moved {
+            bytes: self.bytes - before.bytes,
+            seconds: self.at.duration_since(before.at).as_secs_f64(),
+            recovery: self.recovery - before.recovery,
+            wire_bytes: self.wire_bytes - before.wire_bytes,
+            cpu_seconds: self.cpu_seconds - before.cpu_seconds,
+            program_seconds: self.program_seconds - before.program_seconds,
+            copies: self.copies - before.copies,
+            rescued: self.rescued - before.rescued,
+        }
+    }
+}
+
+/// CPU time of this process: client, server, and what the kernel does for them
+/// while it sends, which on veth links is all that happens to a packet on its
+/// way. (/proc/stat samples at ticks, and misses most of it.)
+fn own_cpu_seconds() -> Result<f64> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Ok(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+}
+
+/// All rows at the same time: under the agents, and under the default
+/// scheduler.
+pub fn streams(
+    rows: &[Stream],
+    agent: &FilePath,
+    times: &Times,
+) -> Vec<(Result<Moved>, Result<Moved>)> {
+    let both: Vec<(Stream, Care)> = [Care::Agents(agent, &STREAM_BUDGET), Care::Default]
+        .into_iter()
+        .flat_map(|care| rows.iter().map(move |row| (*row, care)))
+        .collect();
+    let mut moved = together(both, |(row, care)| {
+        // Without offloads a device counts what a wire would carry.
+        let paths = row.length.paths(Some(STREAM_PATHS)).map(Path::no_gso);
+        let load = Load {
+            paths: paths.into(),
+            care,
+            congestion: "cubic",
+            rate_mbit: Some(STREAM_MBIT),
+        };
+        load.measure(|side| {
+            sleep(SETTLE);
+            let link = &side.net.links[row.path];
+            link.blackhole(Direction::Both, true)?;
+            sleep(times.cut);
+            link.blackhole(Direction::Both, false)?;
+            sleep(SETTLE);
+            Ok(())
+        })
+    });
+    let default = moved.split_off(rows.len());
+    moved.into_iter().zip(default).collect()
+}
+
+/// The same stream without a cut, for the bytes on the wire.
+pub fn undisturbed(agent: &FilePath, times: &Times) -> (Result<Moved>, Result<Moved>) {
+    let care = vec![Care::Agents(agent, &STREAM_BUDGET), Care::Default];
+    let mut moved = together(care, |care| {
+        let paths = super::plan::Length::Near.paths(Some(STREAM_PATHS));
+        let load = Load {
+            paths: paths.map(Path::no_gso).into(),
+            care,
+            congestion: "cubic",
+            rate_mbit: Some(STREAM_MBIT),
+        };
+        load.measure(|_| {
+            sleep(times.transfer);
+            Ok(())
+        })
+    });
+    let default = moved.pop().unwrap_or_else(|| anyhow::bail!("no result"));
+    let agent = moved.pop().unwrap_or_else(|| anyhow::bail!("no result"));
+    (agent, default)
+}
+
+/// One after the other: under the agents, under the default scheduler, and
+/// over the better path alone.
+pub fn bulk(row: &Bulk, agent: &FilePath, times: &Times) -> Result<[Moved; 3]> {
+    let paths = row.length.paths(Some(BULK_PATHS));
+    let run = |paths: &[Path], care| {
+        let load = Load {
+            paths: paths.to_vec(),
+            care,
+            congestion: row.congestion,
+            rate_mbit: None,
+        };
+        load.measure(|_| {
+            sleep(times.transfer);
+            Ok(())
+        })
+    };
+    Ok([
+        run(&paths, Care::Agents(agent, &[]))?,
+        run(&paths, Care::Default).context("default scheduler")?,
+        run(&paths[..1], Care::Default).context("one path alone")?,
+    ])
+}
+
+/// One after the other: under the agents, and under the default scheduler.
+pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[Moved; 2]> {
+    let run = |care| {
+        let paths = super::plan::Length::Near.paths(None);
+        let paths = if row.offloads {
+            paths
+        } else {
+            paths.map(Path::no_gso)
+        };
+        let load = Load {
+            paths: paths.into(),
+            care,
+            congestion: "cubic",
+            rate_mbit: Some(COST_MBIT),
+        };
+        load.measure(|_| {
+            sleep(times.transfer);
+            Ok(())
+        })
+    };
+    Ok([
+        run(Care::Agents(agent, &COST_BUDGET))?,
+        run(Care::Default).context("default scheduler")?,
+    ])
+}

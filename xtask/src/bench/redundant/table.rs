@@ -1,0 +1,239 @@
+//! What comes of rows, held against the targets, and how it is shown.
+
+use serde_json::{Value, json};
+
+use super::requests::{Felt, LATE, milliseconds};
+use super::streams::{Moved, STREAM_MBIT};
+use crate::bench::table::verdict;
+
+/// How much the 99.9th percentile may grow under loss.
+const LOSS_RATIO_MAX: f64 = 2.0;
+/// The least goodput of a stream through a cut, as a part of its rate.
+const STREAM_MIN: f64 = 0.99;
+/// The least goodput of bulk, as a part of the better path's alone.
+const BULK_MIN: f64 = 0.9;
+/// The most bytes on the wire, as a multiple of single copies.
+const WIRE_MAX: f64 = 2.1;
+
+/// A row that was measured.
+pub struct Outcome {
+    /// To be printed.
+    pub line: String,
+    /// Whether it meets its target; `None`: there is none.
+    pub ok: Option<bool>,
+    /// For the file.
+    pub json: Value,
+}
+
+/// Of the table of cuts.
+pub fn blackout_header() -> String {
+    format!(
+        "\nblackouts: 200 bytes there and back each 20 ms while a path is cut, again and again; \
+         milliseconds\n(target: none later than {} ms over the median, no timeout)\n\
+         {:27} {:>7} {:>8} {:>5} {:>8} {:>9}   {:>8} {:>5} {:>8}  verdict",
+        LATE.as_millis(),
+        "rtt, path, what is lost",
+        "p50",
+        "worst",
+        "late",
+        "timeouts",
+        "rescued B",
+        "def. max",
+        "late",
+        "timeouts",
+    )
+}
+
+/// A row of the table of cuts.
+pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
+    let ok = agent.late() == 0 && agent.recovery.timeouts == 0;
+    let line = format!(
+        "{row:27} {:7.2} {:8.2} {:5} {:8} {:9.0}   {:8.1} {:5} {:8}  {}",
+        milliseconds(agent.latencies.p50()),
+        milliseconds(agent.latencies.max()),
+        agent.late(),
+        agent.recovery.timeouts,
+        agent.rescued,
+        milliseconds(default.latencies.max()),
+        default.late(),
+        default.recovery.timeouts,
+        verdict(ok),
+    );
+    let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
+    Outcome {
+        line,
+        ok: Some(ok),
+        json,
+    }
+}
+
+/// Of the table of loss.
+pub fn loss_header() -> String {
+    format!(
+        "\nloss: the same while the first path loses packets both ways; milliseconds\n\
+         (target: p99.9 at most {LOSS_RATIO_MAX} times that without loss)\n\
+         {:20} {:>7} {:>7} {:>8} {:>8} {:>7} {:>8}   {:>9} {:>10} {:>8}  verdict",
+        "rtt, path, loss",
+        "p50",
+        "p99",
+        "p99.9",
+        "worst",
+        "/ none",
+        "timeouts",
+        "def. p99",
+        "def. p99.9",
+        "timeouts",
+    )
+}
+
+/// A row of the table of loss; `lossless` under the agents, if this is not it.
+pub fn loss(row: &str, agent: &Felt, default: &Felt, lossless: Option<&Felt>) -> Outcome {
+    let all = &agent.latencies;
+    let ratio = lossless.map(|one| all.p999().div_duration_f64(one.latencies.p999()));
+    let ok = ratio.map(|ratio| ratio <= LOSS_RATIO_MAX);
+    let line = format!(
+        "{row:20} {:7.2} {:7.2} {:8.2} {:8.2} {:>7} {:8}   {:9.2} {:10.2} {:8}  {}",
+        milliseconds(all.p50()),
+        milliseconds(all.p99()),
+        milliseconds(all.p999()),
+        milliseconds(all.max()),
+        ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+        agent.recovery.timeouts,
+        milliseconds(default.latencies.p99()),
+        milliseconds(default.latencies.p999()),
+        default.recovery.timeouts,
+        ok.map_or("", verdict),
+    );
+    let json = json!({
+        "row": row, "agent": agent.json(), "default": default.json(), "p999_ratio": ratio, "ok": ok
+    });
+    Outcome { line, ok, json }
+}
+
+/// Of the table of streams.
+pub fn stream_header() -> String {
+    format!(
+        "\nstreams: {STREAM_MBIT} Mbit/s over two paths of 50, --redundant-budget 40mbit, one path \
+         cut\n(target: nothing sent again, goodput at least {STREAM_MIN} of the rate)\n\
+         {:20} {:>7} {:>10} {:>8} {:>10}   {:>9} {:>10} {:>8}  verdict",
+        "rtt, path",
+        "goodput",
+        "sent again",
+        "timeouts",
+        "rescued MB",
+        "def. good",
+        "sent again",
+        "timeouts",
+    )
+}
+
+/// A row of the table of streams.
+pub fn stream(row: &str, agent: &Moved, default: &Moved) -> Outcome {
+    let part = |moved: &Moved| moved.mbit() / STREAM_MBIT;
+    let ok = agent.recovery.retransmitted == 0 && part(agent) >= STREAM_MIN;
+    let line = format!(
+        "{row:20} {:7.3} {:10} {:8} {:10.2}   {:9.3} {:10} {:8}  {}",
+        part(agent),
+        agent.recovery.retransmitted,
+        agent.recovery.timeouts,
+        agent.rescued / 1e6,
+        part(default),
+        default.recovery.retransmitted,
+        default.recovery.timeouts,
+        verdict(ok),
+    );
+    let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
+    Outcome {
+        line,
+        ok: Some(ok),
+        json,
+    }
+}
+
+/// Of the table of bulk transfers.
+pub fn bulk_header() -> String {
+    format!(
+        "\nbulk: as much as goes, copies yield; Mbit/s\n\
+         (target: at least {BULK_MIN} of the better path alone)\n\
+         {:24} {:>7} {:>7} {:>10} {:>9}   {:>7} {:>10}  verdict",
+        "rtt, paths", "goodput", "/ alone", "sent again", "copies", "default", "p1 alone",
+    )
+}
+
+/// A row of the table of bulk transfers.
+pub fn bulk(row: &str, [agent, default, alone]: &[Moved; 3]) -> Outcome {
+    let part = agent.mbit() / alone.mbit();
+    let ok = part >= BULK_MIN;
+    let line = format!(
+        "{row:24} {:7.1} {part:7.2} {:10} {:9.0}   {:7.1} {:10.1}  {}",
+        agent.mbit(),
+        agent.recovery.retransmitted,
+        agent.copies,
+        default.mbit(),
+        alone.mbit(),
+        verdict(ok),
+    );
+    let json = json!({
+        "row": row, "agent": agent.json(), "default": default.json(), "alone": alone.json(),
+        "ok": ok
+    });
+    Outcome {
+        line,
+        ok: Some(ok),
+        json,
+    }
+}
+
+/// The bytes that a stream takes on the wire.
+pub fn wire(agent: &Moved, default: &Moved) -> Outcome {
+    let ratio = agent.wire_ratio() / default.wire_ratio();
+    let dsacks = agent.recovery.dsacks_sent;
+    let ok = ratio <= WIRE_MAX && dsacks == 0;
+    let line = format!(
+        "\nwire: {STREAM_MBIT} Mbit/s, all of it copied (target: at most {WIRE_MAX} times the bytes \
+         of single copies, no DSACK)\n\
+         {ratio:.3} times; {:.3} bytes on the wire for each that arrived, {:.3} of single copies; \
+         {dsacks} DSACKs  {}",
+        agent.wire_ratio(),
+        default.wire_ratio(),
+        verdict(ok),
+    );
+    let json = json!({
+        "row": "wire", "agent": agent.json(), "default": default.json(), "ratio": ratio, "ok": ok
+    });
+    Outcome {
+        line,
+        ok: Some(ok),
+        json,
+    }
+}
+
+/// Of the table of costs.
+pub fn cost_header() -> String {
+    format!(
+        "\ncost: CPU time of both ends with their kernel and agents, all of a stream copied\n\
+         {:24} {:>12} {:>12} {:>7} {:>16} {:>15}",
+        "", "s a gigabyte", "single", "ratio", "of it programs", "copies a second",
+    )
+}
+
+/// A row of the table of costs.
+pub fn cost(row: &str, [agent, default]: &[Moved; 2]) -> Outcome {
+    let [copied, single] = [agent, default].map(Moved::cpu_per_gigabyte);
+    let ratio = copied / single;
+    let line = format!(
+        "{row:24} {:12.2} {:12.2} {ratio:7.2} {:16.2} {:15.0}",
+        copied,
+        single,
+        agent.program_seconds * 1e9 / agent.bytes as f64,
+        agent.copies / agent.seconds,
+    );
+    let json = json!({
+        "row": row, "agent": agent.json(), "default": default.json(), "cpu_ratio": ratio
+    });
+    Outcome {
+        line,
+        ok: None,
+        json,
+    }
+}
