@@ -271,3 +271,34 @@ proptest! {
         }
     }
 }
+
+/// Pauses are not a path's fault.
+#[test]
+fn an_application_that_pauses_keeps_the_ratio() {
+    for (links, pause_ms) in [
+        (vec![link(40.0, 1, 4), link(20.0, 1, 1)], 120),
+        (vec![link(40.0, 1, 4), link(20.0, 1, 1)], 300),
+        (vec![link(40.0, 1, 4), link(20.0, 1, 1)], 500),
+        (vec![link(100.0, 1, 4), link(50.0, 1, 1)], 250),
+        (vec![link(50.0, 10, 4), link(15.0, 60, 1)], 400),
+    ] {
+        let rate = bound(&links) * 0.4;
+        let mut simulation = Simulation::new(&links, 7);
+        simulation.run(4000, Load::Rate(rate));
+        let mut acked = vec![0; links.len()];
+        for _ in 0..6 {
+            for (ms, load) in [(pause_ms, Load::Idle), (1000, Load::Rate(rate))] {
+                let part = simulation.run(ms, load);
+                acked
+                    .iter_mut()
+                    .zip(part)
+                    .for_each(|(sum, part)| *sum += part);
+            }
+        }
+        assert!(
+            worst(&acked, &links) < 0.03,
+            "{links:?}, {pause_ms} ms: {:?}",
+            shares(&acked)
+        );
+    }
+}
