@@ -3,10 +3,10 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use mptcp_lab::{Host, Path, require};
+use anyhow::Result;
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use mptcp_lab::{Host, Path};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use crate::redundant_support::{Scene, Stage};
 use crate::support::require_agent;
@@ -46,15 +46,26 @@ fn shown(host: &Host) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// What is attached to a host's devices by other means than tc's filters.
-fn programs(host: &Host) -> Result<usize> {
-    let net: Value = serde_json::from_str(&host.run("bpftool -j net show")?)?;
-    let tc = net[0]["tc"].as_array().context("bpftool without tc")?;
-    let ours = |entry: &&Value| {
-        let kind = entry["kind"].as_str().unwrap_or_default();
-        kind.starts_with("tcx")
-    };
-    Ok(tc.iter().filter(ours).count())
+/// How many programs tcx has on a host's devices; `None` before Linux 6.6,
+/// which knows only tc's filters.
+fn tcx(host: &Host) -> Result<Option<usize>> {
+    host.in_ns(|| {
+        let mut programs = 0;
+        for device in ["p1", "p2", "lo"] {
+            for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+                match SchedClassifier::query_tcx(device, hook) {
+                    Ok((_, attached)) => programs += attached.len(),
+                    Err(ProgramError::SyscallError(error))
+                        if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+                    {
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(Some(programs))
+    })
 }
 
 /// Whether UDP gets from the server to a port of the client.
@@ -80,18 +91,16 @@ fn filters_work(scene: &Scene) -> Result<()> {
 
 fn come_and_go(signal: Signal) -> Result<()> {
     let binary = require_agent!();
-    require!(require::tool("bpftool"), "needs bpftool");
     let stage = stage()?;
     let before = [shown(&stage.hosts[0])?, shown(&stage.hosts[1])?];
     let scene = stage.play(&binary, &[])?;
-    let tcx = programs(&scene.hosts[0])? > 0;
     filters_work(&scene)?;
     scene.more_responses(50)?;
     for (host, before) in scene.hosts.iter().zip(&before) {
-        if tcx {
+        if let Some(programs) = tcx(host)? {
             assert_eq!(&shown(host)?, before);
             // Two devices, in and out.
-            assert_eq!(programs(host)?, 4);
+            assert_eq!(programs, 4);
         }
     }
     let Scene {
@@ -108,14 +117,16 @@ fn come_and_go(signal: Signal) -> Result<()> {
     }
     for (host, before) in hosts.iter().zip(&before) {
         mptcp_lab::wait::until("no program to be left", crate::SOON, || {
-            let left = programs(host);
-            if matches!(left, Ok(0)) {
+            let left = tcx(host);
+            if matches!(left, Ok(None | Some(0))) {
                 Ok(())
             } else {
                 Err(left)
             }
         });
-        if tcx || signal != Signal::SIGKILL {
+        // A killed agent's filters, where that is what it had, stay until the
+        // next one takes them away.
+        if signal != Signal::SIGKILL || tcx(host)?.is_some() {
             assert_eq!(&shown(host)?, before);
         }
     }

@@ -30,7 +30,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let mut steps = Steps::new(build::STEPS + 3);
     let built = build::agent(machine, &workspace, &mut steps)?;
 
-    steps.next("commands that the end-to-end tests use");
+    steps.next("commands that the tests use");
     let root = Machine::is_root();
     if root {
         tools::prepare(machine, &workspace)?;
@@ -38,7 +38,8 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 
     steps.next("unit tests");
     let mut unit = built.cargo(&workspace);
-    unit.args(["test", "--release", "--no-fail-fast", "--workspace"])
+    unit.env("PATH", tools::path(&workspace)?)
+        .args(["test", "--release", "--no-fail-fast", "--workspace"])
         .args(["--exclude", "mptcp-ebpf", "--exclude", "mptcp-tests"])
         .arg("--")
         .args(&args.filter);

@@ -1,4 +1,4 @@
-//! The commands that the lab uses, and the end-to-end tests.
+//! The commands that the lab uses, and the tests.
 
 use std::{env, ffi::OsString, path::PathBuf};
 
@@ -19,7 +19,7 @@ const COMMANDS: [(&str, &[&str]); 5] = [
     ("nsenter", &["util-linux"]),
 ];
 
-/// Finds or installs all that the end-to-end tests use. They are on [`path`].
+/// Finds or installs all that the tests use. They are on [`path`].
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
         let mut needs = missing(workspace)?;
@@ -82,7 +82,7 @@ fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
 fn missing_promtool(workspace: &Workspace) -> Result<Option<Need>> {
     let need = lacks(workspace, "promtool")?.then(|| Need {
         what: "promtool".to_owned(),
-        because: "the end-to-end tests check the agent's metrics with it",
+        because: "the tests check the agent's metrics with it",
         packages: &[],
         script: Some(promtool_script(workspace)),
         instead: None,
