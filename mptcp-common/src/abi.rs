@@ -12,11 +12,11 @@ pub use image::ConnectionImage;
 use crate::{controller::Controller, word::Word};
 
 /// Version of this layout.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
 /// that was built with another layout does not have it, and is not loaded.
-pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_2";
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_3";
 
 /// Paths that one agent can tell apart: selectors and unlisted devices.
 /// Index [`UNKNOWN_PATH`] is taken.
@@ -236,6 +236,9 @@ pub struct Totals {
     /// Subflows beyond the eighth path of their connection: observed, not
     /// steered.
     pub slots_full: u64,
+    /// Times that a connection was left to the default scheduler for a while:
+    /// its lagging path was given nothing, however the others were held back.
+    pub left_alone: u64,
     /// `bpf_setsockopt` calls that the kernel refused.
     pub setsockopt_failed: u64,
 }
@@ -257,6 +260,7 @@ impl Totals {
             connections_full: sum(self.connections_full, other.connections_full),
             subflows_full: sum(self.subflows_full, other.subflows_full),
             slots_full: sum(self.slots_full, other.slots_full),
+            left_alone: sum(self.left_alone, other.left_alone),
             setsockopt_failed: sum(self.setsockopt_failed, other.setsockopt_failed),
         }
     }
@@ -476,7 +480,7 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<Config>() == 8);
 const _: () = assert!(size_of::<PathConfig>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
-const _: () = assert!(size_of::<Totals>() == 80);
+const _: () = assert!(size_of::<Totals>() == 88);
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Subflow>() == 128 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);

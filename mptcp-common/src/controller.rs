@@ -89,8 +89,9 @@ struct Tally {
     forget: Word,
     /// `1 + eps`, per mille.
     room: Word,
-    /// Since when the connection is steered.
-    steered_ns: Word,
+    /// How much of the time since the last step counts as quiet where nothing
+    /// was acked, nanoseconds.
+    quiet_ns: Word,
 }
 
 /// State of the weighted policy for one connection.
@@ -126,11 +127,18 @@ impl Controller {
     #[inline(always)]
     pub fn claim_step(&self, now_ns: u64) -> Option<u64> {
         let last = self.step_ns.get();
-        let elapsed = now_ns.wrapping_sub(last);
+        // Another CPU may have claimed a step that is later than `now_ns`.
+        let elapsed = now_ns.saturating_sub(last);
         if elapsed < STEP_NS {
             return None;
         }
         self.step_ns.replace(last, now_ns).then_some(elapsed)
+    }
+
+    /// Whether the last step chose to leave the connection alone for a while.
+    #[inline(always)]
+    pub fn has_given_up(&self) -> bool {
+        self.tally.starving.get() != 0 && self.tally.free.get() == 0
     }
 
     /// Runs one step, `elapsed_ns` after the last one: every path gets its cap.
@@ -154,9 +162,11 @@ impl Controller {
         }
         let free = thin || now_ns < self.free_until_ns;
         self.tally.free.set(u64::from(free));
+        // A host or a sender that stood still is no sign of anything.
+        let trip_ns = 1000 * self.tally.longest_us.get();
         self.tally
-            .steered_ns
-            .set(self.thin_ns.max(self.free_until_ns));
+            .quiet_ns
+            .set(elapsed_ns.min(trip_ns.max(2 * STEP_NS)));
         // What paths that were just starting did not carry is not made up for.
         let young = now_ns.saturating_sub(self.thin_ns) < YOUNG_NS;
         self.tally.forget.set(u64::from(young));
@@ -197,12 +207,12 @@ impl Controller {
                     }
                     let slow = rate * weight / weights * 17 / 20;
                     let floor = fits.min(slow + self.tally.spare.get());
-                    if lead >= 0 || self.tally.held.get() == 0 {
-                        slot.unowed_ns = now_ns;
-                    } else if slot.is_idle(now_ns, fair) {
-                        self.tally.starving.set(1);
+                    if fresh != 0 || lead >= 0 || self.tally.held.get() == 0 {
+                        slot.idle_ns = 0;
+                    } else {
+                        slot.idle_ns += self.tally.quiet_ns.get();
                     }
-                    if lead < 0 && slot.is_forgotten(now_ns, self.tally.steered_ns.get()) {
+                    if slot.is_idle(fair) {
                         self.tally.starving.set(1);
                     }
                     if self.tally.free.get() != 0 {
@@ -225,7 +235,7 @@ impl Controller {
     /// only wait longer. Each time twice as long; a success starts anew.
     #[inline(always)]
     fn give_up_if_futile(&mut self, now_ns: u64) {
-        if self.tally.starving.get() != 0 && self.tally.free.get() == 0 {
+        if self.has_given_up() {
             self.free_ns = (self.free_ns * 2).clamp(MIN_FREE_NS, MAX_FREE_NS);
             self.free_until_ns = now_ns + self.free_ns;
         } else if now_ns.saturating_sub(self.free_until_ns) > MAX_FREE_NS {

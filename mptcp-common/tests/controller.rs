@@ -3,7 +3,7 @@
 
 mod simulation;
 
-use mptcp_common::controller::{MAX_WEIGHT, NO_CAP};
+use mptcp_common::controller::{Controller, MAX_WEIGHT, NO_CAP, STEP_NS};
 use proptest::{prelude::*, test_runner::RngSeed};
 use simulation::{Link, Load, Simulation};
 
@@ -301,4 +301,45 @@ fn an_application_that_pauses_keeps_the_ratio() {
             shares(&acked)
         );
     }
+}
+
+/// Nor is a host that stands still.
+#[test]
+fn a_host_that_stands_still_keeps_the_ratio() {
+    for links in [
+        vec![link(100.0, 1, 1), link(50.0, 1, 1)],
+        vec![link(100.0, 1, 4), link(50.0, 1, 1)],
+        vec![link(50.0, 10, 1), link(15.0, 60, 1)],
+    ] {
+        let rate = bound(&links) * 0.4;
+        let mut simulation = Simulation::new(&links, 7);
+        simulation.run(4000, Load::Rate(rate));
+        let mut acked = vec![0; links.len()];
+        for still_ms in [110, 130, 150, 170, 190, 210, 250, 300, 400, 500] {
+            simulation.stand_still(still_ms, rate);
+            let part = simulation.run(500, Load::Rate(rate));
+            acked
+                .iter_mut()
+                .zip(part)
+                .for_each(|(sum, part)| *sum += part);
+        }
+        assert!(
+            worst(&acked, &links) < 0.01,
+            "{links:?}: {:?}",
+            shares(&acked)
+        );
+    }
+}
+
+/// Callbacks on other CPUs may come with a time that is already past: one of
+/// them, taken for an age that went by, would make every rate zero.
+#[test]
+fn a_step_is_not_claimed_with_a_time_that_is_past() {
+    let controller = Controller::default();
+    let now_ns = 1_000 * STEP_NS;
+    assert_eq!(controller.claim_step(now_ns), Some(now_ns));
+    assert_eq!(controller.claim_step(now_ns - 1), None);
+    assert_eq!(controller.claim_step(now_ns), None);
+    assert_eq!(controller.claim_step(now_ns + STEP_NS - 1), None);
+    assert_eq!(controller.claim_step(now_ns + STEP_NS), Some(STEP_NS));
 }

@@ -185,7 +185,7 @@ fn is_busy(subflow: &Subflow, now_ns: u64) -> bool {
     let quiet = least.saturating_add(least / 4).saturating_add(NOISE_US);
     subflow.queued != 0
         || subflow.srtt_us > quiet
-        || now_ns.wrapping_sub(subflow.retransmitted_ns) < LOSS_NS
+        || now_ns.saturating_sub(subflow.retransmitted_ns) < LOSS_NS
 }
 
 /// Clones the original for a carrier's link.

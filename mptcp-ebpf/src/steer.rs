@@ -172,6 +172,9 @@ fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mod
     connection
         .controller
         .step(now_ns, elapsed_ns, mode == mode::SPILL);
+    if connection.controller.has_given_up() {
+        totals(|totals| add(&mut totals.left_alone, 1));
+    }
     let token = connection.token.get() as u32;
     for slot in &connection.controller.slots {
         let path = slot.path.get().wrapping_sub(1) as u32;

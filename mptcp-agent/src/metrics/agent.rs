@@ -38,6 +38,13 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         .add_count(&[], totals.slots_full);
     families
         .counter(
+            "mptcp_agent_left_alone_total",
+            "Times that a connection was left to the default scheduler for a while, having \
+             nothing for its lagging path.",
+        )
+        .add_count(&[], totals.left_alone);
+    families
+        .counter(
             "mptcp_agent_setsockopt_failures_total",
             "Limits on a socket that the kernel refused to set.",
         )

@@ -121,6 +121,7 @@ fn names_and_values() {
         "mptcp_agent_map_full_total{map=\"connections\"} 0",
         "mptcp_agent_map_full_total{map=\"subflows\"} 0",
         "mptcp_agent_unsteered_subflows_total 0",
+        "mptcp_agent_left_alone_total 0",
         "mptcp_agent_setsockopt_failures_total 0",
         "mptcp_agent_scrape_duration_seconds 0.002",
     ] {

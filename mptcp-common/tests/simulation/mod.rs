@@ -192,6 +192,13 @@ impl Simulation {
             .collect()
     }
 
+    /// The host stands still for `ms`, as a shared machine does at times: the
+    /// load goes on, and nothing else does.
+    pub fn stand_still(&mut self, ms: u64, rate: f64) {
+        self.now_ms += ms;
+        self.backlog += rate * ms as f64 / 1000.0;
+    }
+
     fn send_buffer(&self) -> u64 {
         self.paths.iter().map(|path| path.send_buffer).sum()
     }

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 pub struct Cost {
     /// Runs and seconds of each program.
     programs: BTreeMap<String, (f64, f64)>,
+    /// How often a connection was left to the default scheduler.
+    left_alone: f64,
     /// How long the transfers took.
     seconds: f64,
     /// Why some of it is not known.
@@ -36,6 +38,7 @@ impl Cost {
             sum.0 += sample.value;
             sum.1 += metrics.sum(SECONDS, &[("program", program)]);
         }
+        self.left_alone += metrics.sum("mptcp_agent_left_alone_total", &[]);
         self.seconds += transfer.as_secs_f64();
         Ok(())
     }
@@ -51,6 +54,10 @@ impl Cost {
                 seconds / self.seconds * 100.0
             ));
         }
+        lines.push(format!(
+            "connections left alone for a while: {}",
+            self.left_alone
+        ));
         lines.extend(
             self.unknown
                 .iter()
@@ -64,6 +71,6 @@ impl Cost {
         let programs = self.programs.iter().map(|(program, (runs, seconds))| {
             json!({ "program": program, "runs": runs, "run_seconds": seconds })
         });
-        json!({ "transfer_seconds": self.seconds, "programs": programs.collect::<Vec<_>>() })
+        json!({ "transfer_seconds": self.seconds, "left_alone": self.left_alone, "programs": programs.collect::<Vec<_>>() })
     }
 }
