@@ -89,9 +89,8 @@ struct Tally {
     forget: Word,
     /// `1 + eps`, per mille.
     room: Word,
-    /// How much of the time since the last step counts as quiet where nothing
-    /// was acked, nanoseconds.
-    quiet_ns: Word,
+    /// Since when the connection is steered.
+    steered_ns: Word,
 }
 
 /// State of the weighted policy for one connection.
@@ -162,11 +161,9 @@ impl Controller {
         }
         let free = thin || now_ns < self.free_until_ns;
         self.tally.free.set(u64::from(free));
-        // A host or a sender that stood still is no sign of anything.
-        let trip_ns = 1000 * self.tally.longest_us.get();
         self.tally
-            .quiet_ns
-            .set(elapsed_ns.min(trip_ns.max(2 * STEP_NS)));
+            .steered_ns
+            .set(self.thin_ns.max(self.free_until_ns));
         // What paths that were just starting did not carry is not made up for.
         let young = now_ns.saturating_sub(self.thin_ns) < YOUNG_NS;
         self.tally.forget.set(u64::from(young));
@@ -207,12 +204,12 @@ impl Controller {
                     }
                     let slow = rate * weight / weights * 17 / 20;
                     let floor = fits.min(slow + self.tally.spare.get());
-                    if fresh != 0 || lead >= 0 || self.tally.held.get() == 0 {
-                        slot.idle_ns = 0;
-                    } else {
-                        slot.idle_ns += self.tally.quiet_ns.get();
+                    if lead >= 0 || self.tally.held.get() == 0 {
+                        slot.unowed_ns = now_ns;
+                    } else if slot.is_idle(now_ns, fair) {
+                        self.tally.starving.set(1);
                     }
-                    if slot.is_idle(fair) {
+                    if lead < 0 && slot.is_forgotten(now_ns, self.tally.steered_ns.get()) {
                         self.tally.starving.set(1);
                     }
                     if self.tally.free.get() != 0 {

@@ -252,7 +252,7 @@ proptest! {
         acked in prop::collection::vec(0..(u64::MAX >> 24), 8),
         steps in prop::collection::vec((1_u64..10_000_000_000, any::<bool>()), 1..20),
     ) {
-        let mut controller = mptcp_common::controller::Controller::default();
+        let mut controller = Controller::default();
         let mut now = 0;
         for (elapsed, flag) in steps {
             now += elapsed;
@@ -303,7 +303,7 @@ fn an_application_that_pauses_keeps_the_ratio() {
     }
 }
 
-/// Nor is a host that stands still.
+/// A host that stands still for a moment is no sign of anything.
 #[test]
 fn a_host_that_stands_still_keeps_the_ratio() {
     for links in [

@@ -41,10 +41,8 @@ pub struct Slot {
     pub rate: u64,
     /// Bytes acked beyond the path's share.
     pub excess_bytes: i64,
-    /// For how long the path has been given nothing, though it was owed
-    /// something and others were held back for it; while all stood still, no
-    /// time passed.
-    pub(super) idle_ns: u64,
+    /// When the path was last owed nothing, or nobody was held back for it.
+    pub(super) unowed_ns: u64,
 }
 
 /// Which paths are weighed against each other in a step.
@@ -111,14 +109,24 @@ impl Slot {
         self.cap.get() < self.rate / 32 * 33
     }
 
-    /// Whether the path has been given nothing for longer than it takes to carry
-    /// three chunks at the rate `fair`.
+    /// Whether the path has been given nothing, while it was owed something and
+    /// others were held back for it, for longer than it takes to carry three
+    /// chunks at the rate `fair`.
     #[inline(always)]
-    pub(super) fn is_idle(&self, fair: u64) -> bool {
+    pub(super) fn is_idle(&self, now_ns: u64, fair: u64) -> bool {
+        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns));
         let chunks_ns = 3 * CHUNK * NS_PER_SEC / fair.max(1);
         let trips_ns = 4_000 * self.srtt_us.get();
-        let least_ns = chunks_ns.max(trips_ns).max(LEAST_IDLE_NS);
-        self.timeouts.get() == 0 && self.idle_ns > least_ns
+        let least_ns = chunks_ns.max(trips_ns).max(100_000_000);
+        self.timeouts.get() == 0 && quiet_ns > least_ns
+    }
+
+    /// Whether the path has been given nothing for so long, since `steered_ns`,
+    /// that nothing will come, whether others are held back or not.
+    #[inline(always)]
+    pub(super) fn is_forgotten(&self, now_ns: u64, steered_ns: u64) -> bool {
+        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
+        self.timeouts.get() == 0 && quiet_ns > FORGOTTEN_NS
     }
 
     /// Whether standby paths may rest: this one carries.

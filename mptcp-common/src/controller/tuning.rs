@@ -56,8 +56,8 @@ pub const IDLE_UNIT_MEMORY_NS: u64 = 600_000_000;
 /// A connection that has been steered for less than this is still starting.
 pub const YOUNG_NS: u64 = 1_000_000_000;
 
-/// A path that is given nothing for less than this is not idle.
-pub(super) const LEAST_IDLE_NS: u64 = 100_000_000;
+/// A path that lags and is given nothing for so long will be given nothing.
+pub(super) const FORGOTTEN_NS: u64 = 1_000_000_000;
 
 /// While a path lags and is given nothing the connection is left alone, for so
 /// long at first, ...
