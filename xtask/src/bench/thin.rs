@@ -1,7 +1,9 @@
 //! Requests and responses: what a thin connection feels of the agent.
 //!
 //! Two labs with the same links, one under the agent, run at the same time, so
-//! that what else this machine does touches both alike.
+//! that what else this machine does touches both alike. And in rounds, first
+//! one side ahead and then the other: who comes shortly after whom finds warmer
+//! caches and a CPU that is awake, and stays there as long as it lasts.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -21,6 +23,8 @@ const SIZE: usize = 200;
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Connections of each side.
 const CONNECTIONS: u32 = 4;
+/// An even number: each side comes first in half of them.
+const ROUNDS: u32 = 10;
 /// The most that the 99th percentile may grow.
 const P99_RATIO_MAX: f64 = 1.10;
 
@@ -41,17 +45,15 @@ pub fn measure(row: &ThinRow, binary: &Path, duration: Duration) -> Result<Outco
     let servers = rigs.map(|rig| Server::spawn(&rig.net.server, ANY, Behaviour::Echo));
     let [of_agent, of_default] = servers;
     let servers = [of_agent?, of_default?];
-    let mut exchanges = [Vec::new(), Vec::new()];
-    for _ in 0..CONNECTIONS {
-        for ((rig, server), side) in rigs.iter().zip(&servers).zip(&mut exchanges) {
-            side.push(start(rig, server, duration)?);
-            // No two at the same time.
-            sleep(INTERVAL / (2 * CONNECTIONS));
+    let mut samples = [Vec::new(), Vec::new()];
+    for number in 0..ROUNDS {
+        let first = number as usize % 2;
+        for (side, exchange) in round(&rigs, &servers, duration / ROUNDS, first)? {
+            samples[side].extend(exchange.finish()?.samples);
         }
     }
-    let [of_agent, of_default] = exchanges.map(together);
     agent.stop()?;
-    let (agent, default) = (of_agent?, of_default?);
+    let [agent, default] = samples.map(Latencies::new);
     Ok(Outcome {
         ok: agent.p99() <= default.p99().mul_f64(P99_RATIO_MAX),
         agent,
@@ -59,19 +61,29 @@ pub fn measure(row: &ThinRow, binary: &Path, duration: Duration) -> Result<Outco
     })
 }
 
+/// Starts the connections of a round, those of side `first` ahead of the
+/// other's; each with its side.
+fn round(
+    rigs: &[&Rig; 2],
+    servers: &[Server; 2],
+    duration: Duration,
+    first: usize,
+) -> Result<Vec<(usize, Exchange)>> {
+    let mut exchanges = Vec::new();
+    for _ in 0..CONNECTIONS {
+        for side in [first, 1 - first] {
+            exchanges.push((side, start(rigs[side], &servers[side], duration)?));
+            // No two at the same time.
+            sleep(INTERVAL / (2 * CONNECTIONS));
+        }
+    }
+    Ok(exchanges)
+}
+
 fn start(rig: &Rig, server: &Server, duration: Duration) -> Result<Exchange> {
     let count = duration.as_millis() / INTERVAL.as_millis();
     RequestResponse::new(SIZE, INTERVAL, count as usize)
         .start(&rig.net.client, server.at(rig.net.server_addr()))
-}
-
-/// The latencies of all connections.
-fn together(exchanges: Vec<Exchange>) -> Result<Latencies> {
-    let each = exchanges.into_iter().map(Exchange::finish);
-    let each = each.collect::<Result<Vec<_>>>()?;
-    Ok(Latencies::new(
-        each.into_iter().flat_map(|one| one.samples).collect(),
-    ))
 }
 
 impl Outcome {
