@@ -9,6 +9,7 @@
 
 mod agent;
 mod cli;
+mod control;
 mod devices;
 mod events;
 mod host;

@@ -48,15 +48,11 @@ pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
             established(&ctx);
             true
         }
-        BPF_SOCK_OPS_RTT_CB => {
-            rtt(&ctx);
-            false
-        }
         BPF_SOCK_OPS_RTO_CB => {
             rto(&ctx);
             true
         }
-        BPF_SOCK_OPS_RETRANS_CB => false,
+        BPF_SOCK_OPS_RTT_CB | BPF_SOCK_OPS_RETRANS_CB => false,
         BPF_SOCK_OPS_STATE_CB => {
             state(&ctx);
             return 1;
@@ -155,6 +151,10 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     };
     // SAFETY: a map value, under its socket's lock.
     let subflow = unsafe { &mut *entry };
+    if ctx.op() == BPF_SOCK_OPS_RTT_CB {
+        let rtt_us = rtt_us(ctx);
+        path_stats(subflow.path, |stats| observe(stats, rtt_us));
+    }
     let now_ns = now_ns();
     if !at_once && now_ns - subflow.seen_ns < MIN_INTERVAL_NS {
         return;
@@ -173,16 +173,14 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
 }
 
+/// The round trip that `BPF_SOCK_OPS_RTT_CB` tells of: the sample itself since
+/// Linux 6.11; before that, the smoothed one.
 #[inline(always)]
-fn rtt(ctx: &SockOpsContext) {
-    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) {
-        // The sample itself since Linux 6.11; before that, the smoothed one.
-        let sample = ctx.arg(0);
-        // SAFETY: a field of this program type's context; and a map value.
-        let (srtt_us, path) = unsafe { ((*ctx.ops).srtt_us >> 3, (*entry).path) };
-        let rtt_us = if sample != 0 { sample } else { srtt_us };
-        path_stats(path, |stats| observe(stats, rtt_us));
-    }
+fn rtt_us(ctx: &SockOpsContext) -> u32 {
+    let sample = ctx.arg(0);
+    // SAFETY: a field of this program type's context.
+    let srtt_us = unsafe { (*ctx.ops).srtt_us >> 3 };
+    if sample != 0 { sample } else { srtt_us }
 }
 
 #[inline(always)]
