@@ -43,8 +43,9 @@ pub enum Change {
     Unknown(u8),
 }
 
-/// The kinds of events, as in `mptcp_agent_events_total{event}`.
-pub const KINDS: [&str; 10] = [
+/// The kinds of events, as in `mptcp_agent_events_total{event}`, in the order of
+/// [`event_kind`]; the last is none of them.
+pub const KINDS: [&str; event_kind::COUNT + 1] = [
     "opened",
     "joined",
     "priority",
@@ -192,11 +193,12 @@ impl Change {
 }
 
 /// A token as `ip mptcp monitor` prints it; none while it is not known.
-fn token(token: u32) -> Option<String> {
+pub fn token(token: u32) -> Option<String> {
     (token != 0).then(|| format!("{token:08x}"))
 }
 
-fn endpoints(tuple: &abi::Tuple) -> (SocketAddr, SocketAddr) {
+/// Local and remote address and port.
+pub fn endpoints(tuple: &abi::Tuple) -> (SocketAddr, SocketAddr) {
     let address = |bytes: [u8; 16]| IpAddr::from(Ipv6Addr::from(bytes)).to_canonical();
     (
         SocketAddr::new(address(tuple.local), tuple.local_port),

@@ -9,6 +9,7 @@
 
 mod agent;
 mod cli;
+mod clock;
 mod control;
 mod devices;
 mod events;
@@ -22,10 +23,10 @@ mod mib;
 mod pace;
 mod paths;
 mod policy;
+mod recent;
 mod redundant;
 mod report;
 mod selector;
-mod share;
 mod stop;
 
 use std::process::ExitCode;

@@ -6,10 +6,12 @@
 //!   further indices    devices that are not listed, as they appear
 //! ```
 //!
-//! A path keeps its index as long as the agent runs, because its totals are
-//! kept under it: a device that goes and comes back under its name is the same
-//! path. Only a vanished device that never carried a subflow gives its index
-//! back ([`PathTable::make_room`]).
+//! A path keeps its index, because its totals are kept under it: a device that
+//! goes and comes back under its name is the same path, whoever lists it, and
+//! the next agent goes on with the indices of the one before
+//! ([`PathTable::resume`]). A selector that is listed no more keeps its index
+//! until another needs it. Only a vanished device that never carried a subflow
+//! gives its index back at once ([`PathTable::make_room`]).
 //!
 //! Pure: devices come in as a map from ifindex to name, the kernel side reads
 //! the result. A subflow belongs to its id, else its remote id, else its
@@ -18,9 +20,9 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use mptcp_common::abi::{MAX_PATHS, PathConfig, UNKNOWN_PATH, id_kind};
+use mptcp_common::abi::{LABEL, MAX_PATHS, PathConfig, UNKNOWN_PATH, id_kind, path_kind};
 
-use crate::policy::Weights;
+use crate::policy::{UNLISTED_WEIGHT, Weights};
 use crate::selector::Selector;
 
 /// The label of [`UNKNOWN_PATH`].
@@ -29,20 +31,68 @@ const UNKNOWN_LABEL: &str = "unknown";
 /// The devices of the network namespace: name by ifindex.
 pub type Devices = BTreeMap<u32, String>;
 
+/// What a path is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// [`UNKNOWN_PATH`].
+    Unknown,
+    /// The device that has the label for a name.
+    Device,
+    /// What an id or a prefix names.
+    Selector(Selector),
+}
+
 /// One path.
 #[derive(Clone, Debug)]
 struct Path {
-    selector: Option<Selector>,
+    kind: Kind,
     label: String,
     weight: u16,
+    /// Whether a weight names it.
+    listed: bool,
 }
 
 impl Path {
+    fn named_by(selector: &Selector) -> Self {
+        Self {
+            kind: match selector {
+                Selector::Device(_) => Kind::Device,
+                other => Kind::Selector(other.clone()),
+            },
+            label: selector.to_string(),
+            weight: UNLISTED_WEIGHT,
+            listed: false,
+        }
+    }
+
+    /// What an earlier agent published of it; `None` if the index is free.
+    fn published(config: &PathConfig) -> Option<Self> {
+        let label: Vec<u8> = config.label.into_iter().take_while(|&b| b != 0).collect();
+        let label = String::from_utf8(label).ok()?;
+        let selector = match config.kind {
+            path_kind::DEVICE => Selector::Device(label),
+            path_kind::SELECTOR => label.parse().ok()?,
+            _ => return None,
+        };
+        Some(Self::named_by(&selector))
+    }
+
     fn device(&self) -> Option<&str> {
-        match &self.selector {
-            Some(Selector::Device(name)) => Some(name),
-            Some(_) => None,
-            None => Some(&self.label),
+        (self.kind == Kind::Device).then_some(&self.label)
+    }
+
+    fn config(&self) -> PathConfig {
+        let mut label = [0; LABEL];
+        for (place, byte) in label.iter_mut().zip(self.label.bytes()) {
+            *place = byte;
+        }
+        PathConfig {
+            weight: u32::from(self.weight),
+            kind: match self.kind {
+                Kind::Unknown | Kind::Device => path_kind::DEVICE,
+                Kind::Selector(_) => path_kind::SELECTOR,
+            },
+            label,
         }
     }
 }
@@ -60,27 +110,105 @@ pub struct PathTable {
 impl PathTable {
     /// The listed paths; there are no devices yet.
     pub fn new(weights: &Weights) -> Self {
-        let unlisted_weight = weights.unlisted;
-        let mut paths: Vec<Option<Path>> = vec![None; MAX_PATHS];
+        Self::resume(&[], 0, weights, |_| true).0
+    }
+
+    /// The listed paths, on the indices that an earlier agent had published
+    /// under `generation`. `unused` says of which no subflow is open. Returns
+    /// also the indices that went to other paths: their totals are to be
+    /// forgotten.
+    pub fn resume(
+        published: &[PathConfig],
+        generation: u32,
+        weights: &Weights,
+        unused: impl Fn(u32) -> bool,
+    ) -> (Self, Vec<u32>) {
+        let mut paths: Vec<Option<Path>> = published.iter().map(Path::published).collect();
+        paths.resize(MAX_PATHS, None);
         paths[UNKNOWN_PATH as usize] = Some(Path {
-            selector: None,
+            kind: Kind::Unknown,
             label: UNKNOWN_LABEL.to_owned(),
-            weight: unlisted_weight,
+            weight: weights.unlisted,
+            listed: false,
         });
-        // `Weights` holds no more selectors than there are indices.
-        for (path, listed) in paths[1..].iter_mut().zip(&weights.listed) {
-            *path = Some(Path {
-                selector: Some(listed.selector.clone()),
-                label: listed.selector.to_string(),
-                weight: listed.weight,
-            });
-        }
-        Self {
+        let mut table = Self {
             paths,
             devices: Devices::new(),
-            unlisted_weight,
-            generation: 1,
+            unlisted_weight: weights.unlisted,
+            generation,
+        };
+        // There are as many indices as a policy may list paths, and all are to
+        // be had but for those in use.
+        let recycled = table.set_weights(weights, unused).unwrap_or_default();
+        (table, recycled)
+    }
+
+    /// Lists other paths. A path that was known keeps its index; one that is
+    /// new takes a free one, else that of a path that is listed no more, or of
+    /// a device that is gone, and of which no subflow is open (`unused`). Those
+    /// are returned: their totals are to be forgotten.
+    ///
+    /// # Errors
+    /// There are not that many indices; nothing has changed.
+    pub fn set_weights(
+        &mut self,
+        weights: &Weights,
+        unused: impl Fn(u32) -> bool,
+    ) -> Result<Vec<u32>, String> {
+        let mut paths = self.paths.clone();
+        let mut recycled = Vec::new();
+        for path in paths.iter_mut().flatten() {
+            path.listed = false;
+            path.weight = match path.kind {
+                Kind::Unknown | Kind::Device => weights.unlisted,
+                Kind::Selector(_) => UNLISTED_WEIGHT,
+            };
         }
+        let mut places = Vec::new();
+        for listed in &weights.listed {
+            let wanted = Path::named_by(&listed.selector);
+            let known = |path: &Option<Path>| {
+                path.as_ref()
+                    .is_some_and(|path| (&path.kind, &path.label) == (&wanted.kind, &wanted.label))
+            };
+            let place = paths.iter().position(known);
+            if let Some(path) = place.and_then(|place| paths[place].as_mut()) {
+                path.listed = true;
+                path.weight = listed.weight;
+            }
+            places.push(place);
+        }
+        // Only now is it clear which are not listed.
+        for (listed, _) in weights.listed.iter().zip(&places).filter(|(_, place)| place.is_none()) {
+            let free = paths.iter().position(Option::is_none);
+            let place = free.or_else(|| {
+                let place = (1..paths.len()).find(|&index| {
+                    let gone = paths[index].as_ref().is_some_and(|path| {
+                        !path.listed && path.device().is_none_or(|name| !self.exists(name))
+                    });
+                    gone && unused(index as u32)
+                });
+                recycled.extend(place.map(|place| place as u32));
+                place
+            });
+            let place = place.ok_or_else(|| {
+                format!(
+                    "no index is left for path `{}`: {} paths and devices are in use",
+                    listed.selector,
+                    MAX_PATHS - 1
+                )
+            })?;
+            paths[place] = Some(Path {
+                listed: true,
+                weight: listed.weight,
+                ..Path::named_by(&listed.selector)
+            });
+        }
+        self.paths = paths;
+        self.unlisted_weight = weights.unlisted;
+        self.assign();
+        self.generation = self.generation.wrapping_add(1);
+        Ok(recycled)
     }
 
     /// Takes note of the devices that there are now. Returns whether anything
@@ -122,13 +250,10 @@ impl PathTable {
 
     /// Listed devices that do not exist now.
     pub fn missing(&self) -> impl Iterator<Item = &str> {
-        self.paths
-            .iter()
-            .flatten()
-            .filter_map(|path| match &path.selector {
-                Some(Selector::Device(name)) if !self.exists(name) => Some(name.as_str()),
-                _ => None,
-            })
+        let listed = self.paths.iter().flatten().filter(|path| path.listed);
+        listed
+            .filter_map(Path::device)
+            .filter(|name| !self.exists(name))
     }
 
     /// Raised by one whenever anything below changed.
@@ -138,13 +263,9 @@ impl PathTable {
 
     /// Weight and use of each index; [`MAX_PATHS`] long.
     pub fn config(&self) -> Vec<PathConfig> {
-        let config = |path: &Path| PathConfig {
-            weight: u32::from(path.weight),
-            used: 1,
-        };
         self.paths
             .iter()
-            .map(|path| path.as_ref().map_or_else(PathConfig::default, config))
+            .map(|path| path.as_ref().map_or_else(PathConfig::default, Path::config))
             .collect()
     }
 
@@ -187,15 +308,22 @@ impl PathTable {
 
     /// Whether the user named this path.
     pub fn is_listed(&self, index: u32) -> bool {
-        self.path(index).is_some_and(|path| path.selector.is_some())
+        self.path(index).is_some_and(|path| path.listed)
     }
 
-    /// Whether the path can be used now: for a device, that it exists.
+    /// Whether the path can be used now: for a device, that it exists; else,
+    /// that it is listed.
     pub fn is_present(&self, index: u32) -> bool {
-        index == UNKNOWN_PATH
-            || self
-                .path(index)
-                .is_some_and(|path| path.device().is_none_or(|name| self.exists(name)))
+        self.path(index).is_some_and(|path| match path.kind {
+            Kind::Unknown => true,
+            Kind::Device => self.exists(&path.label),
+            Kind::Selector(_) => path.listed,
+        })
+    }
+
+    /// The name of the device that the path is, if it is one.
+    pub fn device(&self, index: u32) -> Option<&str> {
+        self.path(index).and_then(Path::device)
     }
 
     /// Whether a subflow may be held out until the others are gone.
@@ -208,9 +336,13 @@ impl PathTable {
     }
 
     fn selectors(&self) -> impl Iterator<Item = (&Selector, u32)> {
-        (0..)
-            .zip(&self.paths)
-            .filter_map(|(index, path)| Some((path.as_ref()?.selector.as_ref()?, index)))
+        (0..).zip(&self.paths).filter_map(|(index, path)| {
+            let path = path.as_ref().filter(|path| path.listed)?;
+            match &path.kind {
+                Kind::Selector(selector) => Some((selector, index)),
+                Kind::Unknown | Kind::Device => None,
+            }
+        })
     }
 
     fn exists(&self, name: &str) -> bool {
@@ -231,9 +363,10 @@ impl PathTable {
         let free = self.paths.iter_mut().filter(|path| path.is_none());
         for (path, label) in free.zip(unplaced) {
             *path = Some(Path {
-                selector: None,
+                kind: Kind::Device,
                 label,
                 weight,
+                listed: false,
             });
         }
     }

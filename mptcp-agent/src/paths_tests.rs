@@ -34,7 +34,7 @@ fn listed_selectors_come_first_and_keep_the_users_order() {
     assert_eq!(config.len(), MAX_PATHS);
     let weights: Vec<u32> = config.iter().take(6).map(|path| path.weight).collect();
     assert_eq!(weights, [7, 4, 3, 2, 1, 0]);
-    assert_eq!(config.iter().filter(|path| path.used == 1).count(), 5);
+    assert_eq!(config.iter().filter(|path| path.kind != path_kind::FREE).count(), 5);
 
     assert_eq!(table.label(0), "unknown");
     assert_eq!(table.label(2), "10.0.0.0/24");
@@ -131,6 +131,63 @@ fn standby_is_any_weight_of_zero() {
     assert!(!table(&["eth0=1"]).has_standby());
     assert!(table(&["eth0=0"]).has_standby());
     assert!(table(&["eth0=1", "default=0"]).has_standby());
+}
+
+fn weights(list: &[&str]) -> Weights {
+    let given: Vec<_> = list.iter().map(|text| text.parse().unwrap()).collect();
+    Weights::new(&given).unwrap()
+}
+
+#[test]
+fn other_weights_leave_known_paths_their_indices() {
+    let mut table = table(&["eth0=4", "id:2=1"]);
+    table.set_devices(devices(&[(2, "eth0"), (3, "eth1")]));
+    let generation = table.generation();
+    let recycled = table.set_weights(&weights(&["eth1=3", "10.0.0.0/8=2", "default=5"]), |_| true);
+    assert_eq!(recycled, Ok(Vec::new()));
+    assert_eq!(table.generation(), generation + 1);
+    // eth0 is an ordinary device now, and id:2 names nothing.
+    assert_eq!(table.devices().collect::<Vec<_>>(), [(2, 1), (3, 3)]);
+    assert!(!table.is_listed(1) && table.is_listed(3) && !table.is_present(2));
+    assert_eq!((table.weight(1), table.weight(3), table.weight(4)), (5, 3, 2));
+    assert_eq!(table.ids().count(), 0);
+    assert_eq!(table.label(2), "id:2");
+    assert_eq!(table.set_weights(&weights(&["id:2=7"]), |_| true), Ok(Vec::new()));
+    assert_eq!(table.ids().collect::<Vec<_>>(), [(1 << 8 | 2, 2)]);
+    assert_eq!((table.weight(2), table.weight(1)), (7, 1));
+}
+
+#[test]
+fn a_path_that_is_listed_no_more_gives_its_index_away_last() {
+    let names: Vec<String> = (0..MAX_PATHS - 1).map(|n| format!("id:{n}=1")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut table = table(&names);
+    let before = table.config();
+    let refused = table.set_weights(&weights(&["id:200=1", "id:0=2"]), |_| false);
+    assert!(refused.unwrap_err().contains("`id:200`"));
+    assert_eq!(table.config(), before);
+    let recycled = table.set_weights(&weights(&["id:200=1", "id:0=2"]), |index| index == 9);
+    assert_eq!(recycled, Ok(vec![9]));
+    assert_eq!((table.label(9), table.weight(1)), ("id:200", 2));
+}
+
+#[test]
+fn the_next_agent_goes_on_with_the_indices_of_the_one_before() {
+    let mut first = table(&["id:2=3", "eth0=4", "2001:db8::/32=1"]);
+    first.set_devices(devices(&[(2, "eth0"), (3, "wwan0")]));
+    let (mut next, recycled) = PathTable::resume(
+        &first.config(),
+        first.generation(),
+        &weights(&["wwan0=9", "2001:db8::/32=5", "remote-id:1=1"]),
+        |_| true,
+    );
+    assert_eq!(recycled, []);
+    assert_ne!(next.generation(), first.generation());
+    next.set_devices(devices(&[(2, "eth0"), (3, "wwan0")]));
+    assert_eq!(next.devices().collect::<Vec<_>>(), [(2, 2), (3, 4)]);
+    assert_eq!((next.weight(4), next.weight(3), next.weight(2)), (9, 5, 1));
+    assert_eq!((next.label(1), next.label(5)), ("id:2", "remote-id:1"));
+    assert!(!next.is_listed(1));
 }
 
 proptest! {

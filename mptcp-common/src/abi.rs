@@ -12,11 +12,11 @@ pub use image::ConnectionImage;
 use crate::{controller::Controller, word::Word};
 
 /// Version of this layout.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
 /// that was built with another layout does not have it, and is not loaded.
-pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_3";
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_4";
 
 /// Paths that one agent can tell apart: selectors and unlisted devices.
 /// Index [`UNKNOWN_PATH`] is taken.
@@ -39,9 +39,32 @@ pub struct Config {
     /// Raised whenever selectors or devices change: a subflow that carries
     /// another value looks its path up again.
     pub generation: u32,
+    /// Whose programs are to act: those of the agent with this number (their
+    /// global `OWNER`). Others, which an agent left that was killed, do nothing:
+    /// one write changes hands.
+    pub owner: u32,
+    /// Keeps `alive_until_ns` aligned.
+    pub reserved: u32,
+    /// Until when the agent counts as alive (`bpf_ktime_get_ns`), unless it says
+    /// so again. After that no policy is in force: see [`Config::at`].
+    pub alive_until_ns: u64,
 }
 
 impl Config {
+    /// The configuration as it is at `now_ns`. An agent that has died or hangs
+    /// is not followed: every limit that a callback finds is lifted then.
+    #[inline(always)]
+    #[must_use]
+    pub fn at(self, now_ns: u64) -> Self {
+        // Without a branch, which the verifier would follow through all the
+        // rest.
+        let alive = u32::from(now_ns < self.alive_until_ns);
+        Self {
+            mode: self.mode * alive,
+            ..self
+        }
+    }
+
     /// Whether subflows are capped.
     #[inline(always)]
     #[must_use]
@@ -60,7 +83,8 @@ impl Config {
 
 /// Values of [`Config::mode`].
 pub mod mode {
-    /// Observe only; a cap that is found is lifted.
+    /// Observe only; a cap that is found is lifted. 0, since [`super::Config::at`]
+    /// multiplies.
     pub const DEFAULT: u32 = 0;
     /// Acked bytes follow the weights.
     pub const STRICT: u32 = 1;
@@ -70,14 +94,44 @@ pub mod mode {
     pub const REDUNDANT: u32 = 3;
 }
 
+/// How long an agent counts as alive after it said so.
+pub const ALIVE_NS: u64 = 2_000_000_000;
+
+/// Bytes of a path's label in [`PathConfig`]: the longest is an IPv6 prefix, 43
+/// characters.
+pub const LABEL: usize = 56;
+
 /// What the agent wants of one path, in array `PATHS`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathConfig {
     /// 0 (standby) to 65535.
     pub weight: u32,
-    /// 1 if the entry is in use.
-    pub used: u32,
+    /// One of [`path_kind`].
+    pub kind: u32,
+    /// The path's label, with zeros behind: for the next agent, which goes on
+    /// with this one's totals. No program reads it.
+    pub label: [u8; LABEL],
+}
+
+impl Default for PathConfig {
+    fn default() -> Self {
+        Self {
+            weight: 0,
+            kind: path_kind::FREE,
+            label: [0; LABEL],
+        }
+    }
+}
+
+/// Values of [`PathConfig::kind`].
+pub mod path_kind {
+    /// The index is free.
+    pub const FREE: u32 = 0;
+    /// The path is a device.
+    pub const DEVICE: u32 = 1;
+    /// The path is what another selector names: an id or a prefix.
+    pub const SELECTOR: u32 = 2;
 }
 
 /// Keys of map `SELECT_ID`: `kind << 8 | id`.
@@ -227,6 +281,8 @@ pub struct Totals {
     pub connections: u64,
     /// Subflows known now; a gauge modulo 2^64.
     pub subflows: u64,
+    /// Events that were told, by [`event_kind`] less one.
+    pub events: [u64; event_kind::COUNT],
     /// Events that found the ring buffer full.
     pub events_lost: u64,
     /// Connections that found map `CONNECTIONS` full.
@@ -256,6 +312,7 @@ impl Totals {
             closed: sum(self.closed, other.closed),
             connections: sum(self.connections, other.connections),
             subflows: sum(self.subflows, other.subflows),
+            events: core::array::from_fn(|kind| sum(self.events[kind], other.events[kind])),
             events_lost: sum(self.events_lost, other.events_lost),
             connections_full: sum(self.connections_full, other.connections_full),
             subflows_full: sum(self.subflows_full, other.subflows_full),
@@ -396,6 +453,13 @@ pub struct Subflow {
     pub queued: u32,
     /// When it was last seen to have retransmitted (`bpf_ktime_get_ns`).
     pub retransmitted_ns: u64,
+    /// Copies of its segments that were sent over other paths; whatever sends
+    /// them adds to it.
+    pub copies: u64,
+    /// Congestion window, segments; 0: not known.
+    pub cwnd: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
     /// Addresses, ids, flags.
     pub tuple: Tuple,
 }
@@ -452,6 +516,8 @@ pub mod event_kind {
     pub const PATH_DOWN: u8 = 8;
     /// The path makes progress again.
     pub const PATH_UP: u8 = 9;
+    /// How many there are.
+    pub const COUNT: usize = 9;
 }
 
 /// What `iter/tcp` writes for each subflow when it is read.
@@ -477,12 +543,13 @@ pub mod sweep {
 }
 
 const _: () = assert!(size_of::<Word>() == 8);
-const _: () = assert!(size_of::<Config>() == 8);
-const _: () = assert!(size_of::<PathConfig>() == 8);
+const _: () = assert!(size_of::<Config>() == 24);
+const _: () = assert!(mode::DEFAULT == 0);
+const _: () = assert!(size_of::<PathConfig>() == 64);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
-const _: () = assert!(size_of::<Totals>() == 88);
+const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 128 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 144 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
 const _: () = assert!(size_of::<Decision>() == 40);

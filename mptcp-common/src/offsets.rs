@@ -65,6 +65,7 @@ macro_rules! for_each_member {
             TCP_TOTAL_RETRANS = "tcp_sock"."total_retrans" bytes SOCKETS;
             TCP_SRTT_US = "tcp_sock"."srtt_us" bytes SOCKETS;
             TCP_NOTSENT_LOWAT = "tcp_sock"."notsent_lowat" bytes SOCKETS;
+            TCP_SND_CWND = "tcp_sock"."snd_cwnd" bytes NONE;
             TCP_RTT_MIN = "tcp_sock"."rtt_min.s" bytes NONE;
             TCP_USER_MSS = "tcp_sock"."rx_opt.user_mss" bytes NONE;
             TCP_RCV_NXT = "tcp_sock"."rcv_nxt" bytes INGRESS;

@@ -13,6 +13,11 @@ pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: &Su
         totals(|totals| add(&mut totals.events_lost, 1));
         return;
     };
+    totals(|totals| {
+        if let Some(count) = totals.events.get_mut(usize::from(kind).wrapping_sub(1)) {
+            add(count, 1);
+        }
+    });
     entry.write(Event {
         // SAFETY: the helper has no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },

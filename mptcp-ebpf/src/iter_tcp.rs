@@ -25,7 +25,7 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{REDUNDANT, SUBFLOWS, SWEEP, connection},
+    maps::{SUBFLOWS, SWEEP, connection},
     mss,
     socket::{ADOPT, Socket, global, offset},
     steer::{Options, apply, obey, revive},
@@ -67,7 +67,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     let state: u8 = socket.tcp(&offset::SK_STATE);
     let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
     if state == TCP_LISTEN {
-        mss::sweep(socket, Options(sk), what, REDUNDANT.get(0));
+        mss::sweep(socket, Options(sk), what);
         return 0;
     }
     if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
@@ -90,7 +90,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     }
     match what {
         sweep::ACCOUNT => {}
-        sweep::APPLY => set(socket, Options(sk), cookie),
+        sweep::APPLY => set(socket, Options(sk), cookie, now_ns),
         _ => lift(socket, Options(sk), cookie),
     }
 
@@ -128,13 +128,13 @@ fn update(socket: Socket, subflow: &mut Subflow, now_ns: u64) {
 
 /// Sets what the policy wants of a subflow.
 #[inline(always)]
-fn set(socket: Socket, options: Options, cookie: u64) {
+fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
         if let Some(known) = connection(subflow.connection) {
             // SAFETY: as in `update`.
-            obey(socket, options, unsafe { &*known }, subflow);
+            obey(socket, options, unsafe { &*known }, subflow, now_ns);
         }
         revive(socket, options);
     } else {

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use mptcp_common::{
     abi::{
@@ -16,6 +16,8 @@ use mptcp_common::{
     bucket::Bucket,
     word::Word,
 };
+
+use crate::socket::global;
 
 // The agent resizes these two from `--max-connections` before it loads them.
 #[map]
@@ -58,7 +60,7 @@ pub static PEER_VIEW: HashMap<u64, PeerView> = HashMap::with_max_entries(65_536,
 #[map]
 pub static COOKIE_OF: HashMap<PeerView, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 #[map]
-pub static ARRIVALS: LruHashMap<u64, Arrival> = LruHashMap::with_max_entries(16_384, 0);
+pub static ARRIVALS: HashMap<u64, Arrival> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 /// New entries of the former are copied from here.
 #[map]
 pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
@@ -79,13 +81,25 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 static NEW_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
 
+/// The number of the agent that loaded these programs; set by it.
+#[unsafe(no_mangle)]
+static OWNER: u32 = 0;
+
 /// The agent's wishes; the defaults (observe only) before it has said any.
 #[inline(always)]
 pub fn config() -> Config {
     CONFIG.get(0).copied().unwrap_or_default()
 }
 
-/// The redundant policy's settings, if it is the policy.
+/// Whether these programs are to act: another agent's may be attached as well,
+/// before or after it took over.
+#[inline(always)]
+pub fn is_in_charge() -> bool {
+    config().owner == global(&OWNER)
+}
+
+/// The redundant policy's settings, if it is the policy. Copies need no more
+/// than that: where they may go expires by itself.
 #[inline(always)]
 pub fn redundant() -> Option<&'static Redundant> {
     REDUNDANT.get(0).filter(|settings| settings.copies > 1)

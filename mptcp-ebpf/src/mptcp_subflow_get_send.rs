@@ -21,7 +21,7 @@ use mptcp_common::{
 
 use crate::{
     emit::subflow_event,
-    maps::{SUBFLOWS, add, connection, path_stats},
+    maps::{SUBFLOWS, add, connection, is_in_charge, path_stats},
     socket::{global, load, load_bit, offset, probe},
     steer::slot,
 };
@@ -38,6 +38,9 @@ struct Candidate {
 
 #[btf_tracepoint(function = "mptcp_subflow_get_send")]
 pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
+    if !is_in_charge() {
+        return 0;
+    }
     let context: *const u8 = ctx.arg(0);
     // SAFETY: the tracepoint's argument, typed by BTF, and its members.
     let (conn, ssk) = unsafe {

@@ -8,7 +8,7 @@
 use mptcp_common::{abi::redundant::Redundant, abi::sweep};
 
 use crate::{
-    maps::redundant,
+    maps::{REDUNDANT, redundant},
     socket::{Socket, has, offset},
     steer::Options,
 };
@@ -31,16 +31,23 @@ pub fn lower(socket: Socket, options: Options) {
 /// Does to a listening socket what a pass of `iter/tcp` is for: one of
 /// [`sweep`].
 #[inline(always)]
-pub fn sweep(socket: Socket, options: Options, what: u32, settings: Option<&Redundant>) {
-    match what {
-        sweep::APPLY => lower(socket, options),
-        sweep::LIFT => {
-            let ours = settings.map_or(0, |settings| wanted(socket, settings));
-            if ours != 0 && offered(socket) == ours {
-                options.set(SOL_TCP, TCP_MAXSEG, 0);
-            }
-        }
-        _ => {}
+pub fn sweep(socket: Socket, options: Options, what: u32) {
+    if what == sweep::APPLY && redundant().is_some() {
+        lower(socket, options);
+    } else if what != sweep::ACCOUNT {
+        restore(socket, options);
+    }
+}
+
+/// Takes back what [`lower`] has set, under a policy that is past: its segment
+/// sizes are still in the map.
+#[inline(always)]
+fn restore(socket: Socket, options: Options) {
+    let ours = REDUNDANT
+        .get(0)
+        .map_or(0, |settings| wanted(socket, settings));
+    if ours != 0 && offered(socket) == ours {
+        options.set(SOL_TCP, TCP_MAXSEG, 0);
     }
 }
 

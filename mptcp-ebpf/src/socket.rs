@@ -247,6 +247,16 @@ impl Socket {
         }
     }
 
+    /// Congestion window, segments; 0 where the kernel does not let it be read.
+    #[inline(always)]
+    pub fn cwnd(self) -> u32 {
+        if has(&offset::TCP_SND_CWND) {
+            self.tcp(&offset::TCP_SND_CWND)
+        } else {
+            0
+        }
+    }
+
     /// One of the connection's two keys (RFC 8684, 3.1); 0 while it is unknown.
     #[inline(always)]
     pub fn key(self, offset: &'static u32) -> u64 {

@@ -10,7 +10,7 @@
 //! not start.
 
 use crate::{
-    maps::{SUBFLOWS, add, config, connection, path_stats, redundant, totals},
+    maps::{SUBFLOWS, add, config, connection, is_in_charge, path_stats, totals},
     mss,
     socket::{Socket, global, offset},
     steer::{Options, slot, steer},
@@ -43,6 +43,9 @@ const TCP_CLOSE: u32 = 7;
 #[sock_ops]
 #[inline(always)]
 pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
+    if !is_in_charge() {
+        return 1;
+    }
     let at_once = match ctx.op() {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
             established(&ctx);
@@ -113,7 +116,7 @@ fn is_ours(ctx: &SockOpsContext) -> bool {
 /// A socket is about to connect, or listens.
 #[inline(always)]
 fn opening(ctx: &SockOpsContext) {
-    if redundant().is_none() || !is_ours(ctx) {
+    if !config().at(now_ns()).is_redundant() || !is_ours(ctx) {
         return;
     }
     if let Some(socket) = socket(ctx) {

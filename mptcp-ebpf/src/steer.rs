@@ -122,7 +122,7 @@ pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
 }
 
 /// Runs a step of the controller if one is due, then sets what it wants of
-/// this subflow. Under any other policy, lifts what is set.
+/// this subflow, or lifts what is set: see [`obey`].
 #[inline(always)]
 pub fn steer(
     socket: Socket,
@@ -131,7 +131,7 @@ pub fn steer(
     subflow: &mut Subflow,
     now_ns: u64,
 ) {
-    let config = config();
+    let config = config().at(now_ns);
     if config.is_weighted() && subflow.slot != 0 {
         if socket.is_backlogged() {
             connection.controller.backlogged.set(1);
@@ -147,14 +147,21 @@ pub fn steer(
             );
         }
     }
-    obey(socket, options, connection, subflow);
+    obey(socket, options, connection, subflow, now_ns);
 }
 
-/// Sets what the last step wants of this subflow.
+/// Sets what the last step wants of this subflow; lifts what is set if the
+/// policy is another, or the agent is no longer there.
 #[inline(always)]
-pub fn obey(socket: Socket, options: Options, connection: &Connection, subflow: &mut Subflow) {
+pub fn obey(
+    socket: Socket,
+    options: Options,
+    connection: &Connection,
+    subflow: &mut Subflow,
+    now_ns: u64,
+) {
     let limits = match slot(connection, subflow) {
-        Some(slot) if config().is_weighted() => connection
+        Some(slot) if config().at(now_ns).is_weighted() => connection
             .controller
             .limits(slot, u64::from(socket.queued())),
         _ => Limits::NONE,

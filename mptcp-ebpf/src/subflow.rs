@@ -12,7 +12,7 @@ use mptcp_common::abi::{
 use crate::{
     emit::subflow_event,
     maps::{
-        CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection, connection_or_new,
+        ARRIVALS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection, connection_or_new,
         path_stats, totals,
     },
     path,
@@ -72,6 +72,9 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         min_rtt_us: socket.min_rtt_us(),
         queued: 0,
         retransmitted_ns: 0,
+        copies: 0,
+        cwnd: socket.cwnd(),
+        reserved: 0,
         tuple,
     };
     if SUBFLOWS
@@ -149,6 +152,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     subflow.retransmitted_ns = subflow.retransmitted_ns.wrapping_add(is_new * since_ns);
     subflow.srtt_us = socket.srtt_us();
     subflow.min_rtt_us = socket.min_rtt_us();
+    subflow.cwnd = socket.cwnd();
     subflow.queued = socket.queued();
     subflow.sent_bytes = sent;
     subflow.acked_bytes = acked;
@@ -239,6 +243,7 @@ pub fn close(cookie: u64, reason: u8) {
         let _ = CONNECTIONS.remove(key);
     }
     let _ = COOKIE_OF.remove(ends(&subflow.tuple));
+    let _ = ARRIVALS.remove(cookie);
     let _ = SUBFLOWS.remove(cookie);
 }
 

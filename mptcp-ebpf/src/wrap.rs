@@ -24,7 +24,7 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{LINKS, PEER_VIEW, add, copy_stats},
+    maps::{LINKS, PEER_VIEW, SUBFLOWS, add, copy_stats},
     skb::{DROP, Skb},
 };
 
@@ -120,6 +120,10 @@ pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
                 add(&mut stats.sent, 1);
                 add(&mut stats.sent_bytes, u64::from(length));
             });
+            if let Some(subflow) = SUBFLOWS.get_ptr_mut(copy.cookie) {
+                // SAFETY: a map value; this member only `add` changes.
+                add(unsafe { &mut (*subflow).copies }, 1);
+            }
             action
         }
         None => {

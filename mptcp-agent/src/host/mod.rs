@@ -7,6 +7,7 @@ mod cgroup;
 mod control;
 mod key;
 mod mptcp;
+mod namespace;
 mod netns;
 mod privileges;
 mod standby;
@@ -15,6 +16,9 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, anyhow};
+
+pub use namespace::Namespace;
+pub use netns::Claim as NamespaceClaim;
 
 use crate::cli::RunArgs;
 use crate::policy::{self, Policy};
@@ -41,10 +45,7 @@ impl Host {
             control::check(path)?;
         }
         let redundant = policy.redundant();
-        let key = match redundant.and_then(|settings| settings.key.as_deref()) {
-            Some(path) => key::read(path)?,
-            None => Vec::new(),
-        };
+        let key = redundant.map(read_key).transpose()?;
         privileges::check()?;
         mptcp::check()?;
         if policy.weights().has_standby() {
@@ -59,12 +60,18 @@ impl Host {
             )
         })?;
         listener.set_nonblocking(true)?;
-        let redundant = redundant.map(|settings| claim_port(settings, key));
+        let redundant = match redundant.zip(key) {
+            Some((settings, key)) => Some(redundant::Claim {
+                sockets: bind(settings)?,
+                key,
+            }),
+            None => None,
+        };
         Ok(Self {
             cgroup,
             namespace,
             listener,
-            redundant: redundant.transpose()?,
+            redundant,
         })
     }
 
@@ -73,19 +80,50 @@ impl Host {
         self.cgroup.as_fd()
     }
 
-    /// The cookie of this network namespace, as `bpf_get_netns_cookie` gives it.
-    pub fn netns_cookie(&self) -> u64 {
-        self.namespace.cookie()
+    /// This network namespace.
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub fn namespace(&self) -> Result<Namespace> {
+        Namespace::own(self.namespace.cookie())
     }
 }
 
-fn claim_port(settings: &policy::Redundant, key: Vec<u8>) -> Result<redundant::Claim> {
-    let sockets = redundant::Sockets::bind(settings.port).map_err(|(address, error)| {
+/// Whether standby paths can be had.
+///
+/// # Errors
+/// They cannot: one line.
+pub fn standby() -> Result<()> {
+    standby::check()
+}
+
+/// What the redundant policy takes of the host, on `sockets` if there are some
+/// already.
+///
+/// # Errors
+/// The key cannot be read, or the port is not to be had: one line.
+pub fn redundant(
+    settings: &policy::Redundant,
+    sockets: Option<redundant::Sockets>,
+) -> Result<redundant::Claim> {
+    let key = read_key(settings)?;
+    let sockets = match sockets {
+        Some(sockets) => sockets,
+        None => bind(settings)?,
+    };
+    Ok(redundant::Claim { sockets, key })
+}
+
+fn read_key(settings: &policy::Redundant) -> Result<Vec<u8>> {
+    settings.key.as_deref().map_or(Ok(Vec::new()), key::read)
+}
+
+fn bind(settings: &policy::Redundant) -> Result<redundant::Sockets> {
+    redundant::Sockets::bind(settings.port).map_err(|(address, error)| {
         anyhow!(
             "cannot use UDP port {} ({address}): {error}; choose another with --redundant-port, \
              the same at both ends",
             settings.port
         )
-    })?;
-    Ok(redundant::Claim { sockets, key })
+    })
 }

@@ -5,23 +5,24 @@ use std::{os::fd::BorrowedFd, path::Path};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{BtfTracePoint, CgroupAttachMode, Iter, ProgramError, SockOps},
+    programs::{BtfTracePoint, CgroupAttachMode, Iter, ProgramError, SockOps, links::FdLink},
     sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
 use mptcp_common::{
-    abi::{ABI_SYMBOL, ABI_VERSION, SUBFLOWS_PER_CONNECTION},
+    abi::{ABI_SYMBOL, ABI_VERSION, Config, SUBFLOWS_PER_CONNECTION},
     offsets::hook,
 };
 use rustix::fs::{Access, AtFlags};
 
 use super::{
-    Attachment, Kernel,
+    Attachment, Kernel, Link,
     btf::{Layout, VMLINUX},
     members::Members,
+    pins::{Pins, sweep_dead_namespaces},
     program,
-    tc::{self, Tc},
 };
+use crate::host::Namespace;
 
 /// The eBPF side, built by `cargo xtask build`; empty if it was not.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
@@ -32,11 +33,11 @@ pub struct LoadOptions<'a> {
     pub max_connections: u32,
     /// cgroup2 directory whose sockets are seen.
     pub cgroup: BorrowedFd<'a>,
-    /// The agent's network namespace: `SO_NETNS_COOKIE`.
-    pub netns_cookie: u64,
-    /// Under the redundant policy: a random number, not 0, that marks copies
-    /// on their way through this host.
-    pub redundant: Option<u64>,
+    /// The agent's network namespace.
+    pub namespace: Namespace,
+    /// A random number, not 0: who owns the programs, and what marks copies on
+    /// their way through this host.
+    pub number: u64,
 }
 
 /// A program of the object.
@@ -46,7 +47,7 @@ pub(super) struct Hook {
     purpose: &'static str,
     /// Bit in `offsets::hook`.
     bit: u8,
-    attach: fn(&mut Ebpf, &Btf, BorrowedFd<'_>) -> Result<()>,
+    attach: fn(&mut Ebpf, &Btf, BorrowedFd<'_>) -> Result<Option<FdLink>>,
 }
 
 /// Every program, the indispensable first.
@@ -75,18 +76,80 @@ pub(super) const PROGRAMS: &[Hook] = &[
 ];
 
 pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
+    let pins = Pins::open(options.namespace);
+    let mut adopted = false;
+    match &pins {
+        Ok(pins) => adopted = prepare(pins, options),
+        Err(error) => tracing::warn!(
+            "if the agent is killed, connections keep their limits until one is started again: \
+             {error:#}"
+        ),
+    }
+    let loaded = load_into(options, pins.as_ref());
+    if loaded.is_err()
+        && !adopted
+        && let Ok(pins) = &pins
+    {
+        pins.remove();
+    }
+    let (mut kernel, links) = loaded?;
+    kernel.adopted = adopted;
+    kernel.keep(pins, links)?;
+    Ok(kernel)
+}
+
+/// Makes room for what this agent keeps; whether it goes on with an earlier
+/// one's.
+fn prepare(pins: &Pins, options: &LoadOptions<'_>) -> bool {
+    let dead = sweep_dead_namespaces();
+    if dead > 0 {
+        tracing::info!(
+            dead,
+            "removed what agents had left in network namespaces that are gone"
+        );
+    }
+    for (layout, removed) in pins.reject_foreign() {
+        tracing::warn!(
+            layout,
+            links = removed.links.len(),
+            maps = removed.maps.len(),
+            "replaced what an agent of another version had left: its totals and connections are \
+             not read, but counted anew"
+        );
+    }
+    let capacity = pins.capacity("CONNECTIONS");
+    if let Some(held) = capacity.filter(|&held| held != options.max_connections) {
+        tracing::warn!(
+            held,
+            wanted = options.max_connections,
+            "--max-connections stays what it was: the maps of the agent before go on; stop the \
+             agent in good order to change it"
+        );
+    }
+    capacity.is_some()
+}
+
+fn load_into(
+    options: &LoadOptions<'_>,
+    pins: Result<&Pins, &anyhow::Error>,
+) -> Result<(Kernel, Vec<Link>)> {
+    let pins = pins.ok();
     // Lockdown does not always say that it is there: its file is in securityfs,
     // which may not be mounted.
     if may_probe_read() {
-        match load_with(options, true) {
+        match load_with(options, pins, true) {
             Err(error) => tracing::debug!("without bpf_probe_read_kernel, because: {error:#}"),
             loaded => return loaded,
         }
     }
-    load_with(options, false)
+    load_with(options, pins, false)
 }
 
-fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
+fn load_with(
+    options: &LoadOptions<'_>,
+    pins: Option<&Pins>,
+    probe_read: bool,
+) -> Result<(Kernel, Vec<Link>)> {
     if OBJECT.is_empty() {
         bail!("this binary was built without its eBPF programs: build it with `cargo xtask build`");
     }
@@ -105,22 +168,25 @@ fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
     let subflows = options
         .max_connections
         .saturating_mul(SUBFLOWS_PER_CONNECTION);
-    let copy_magic = options.redundant.unwrap_or(0);
+    let owner = owner(options.number);
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
         .override_global(ABI_SYMBOL, &ABI_VERSION, true)
         .override_global("PROBE_READ", &probe_read, true)
         .override_global("ADOPT", &adopt, true)
-        .override_global("NETNS_COOKIE", &options.netns_cookie, true)
-        .override_global("COPY_MAGIC", &copy_magic, options.redundant.is_some())
+        .override_global("OWNER", &owner, true)
+        .override_global("NETNS_COOKIE", &options.namespace.cookie, true)
+        .override_global("COPY_MAGIC", &options.number, true)
         .map_max_entries("CONNECTIONS", options.max_connections)
         .map_max_entries("SUBFLOWS", subflows)
         .map_max_entries("CARRIERS", options.max_connections)
         .map_max_entries("PEER_VIEW", subflows)
         .map_max_entries("COOKIE_OF", subflows)
-        // This one takes its memory in advance.
-        .map_max_entries("ARRIVALS", options.redundant.map_or(1, |_| subflows));
+        .map_max_entries("ARRIVALS", subflows);
+    for (map, path) in pins.into_iter().flat_map(Pins::map_paths) {
+        loader.map_pin_path(map, path);
+    }
     for (global, value) in &members.globals {
         // A member that no program reads has no global.
         loader.override_global(global, value, false);
@@ -134,12 +200,22 @@ fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
         .ok();
 
     let mut attachments = Vec::with_capacity(PROGRAMS.len());
+    let mut links = Vec::new();
     for hook in PROGRAMS {
         let result = match members.refusal(hook.bit) {
             Some(missing) => Err(anyhow!(missing)),
             None => (hook.attach)(&mut ebpf, &btf, options.cgroup),
         };
-        let error = result.err().map(|error| describe(&error));
+        let error = match result {
+            Ok(link) => {
+                links.extend(link.map(|link| Link {
+                    program: hook.name,
+                    link,
+                }));
+                None
+            }
+            Err(error) => Some(describe(&error)),
+        };
         attachments.push(Attachment {
             program: hook.name,
             purpose: hook.purpose,
@@ -149,55 +225,50 @@ fn load_with(options: &LoadOptions<'_>, probe_read: bool) -> Result<Kernel> {
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
-    let tc = match options.redundant {
-        Some(_) => Some(load_tc(&mut ebpf, &members, &mut attachments)?),
-        None => None,
-    };
-    Ok(Kernel {
+    let kernel = Kernel {
         ebpf,
         attachments,
-        tc,
+        tc: None,
+        // The redundant policy is nothing without its programs.
+        no_tc: members.refusal(hook::INGRESS),
         logger,
+        owner,
+        config: Config::default(),
+        pins: None,
+        not_outlived: None,
+        links: Vec::new(),
+        adopted: false,
         lifted: false,
         stats,
-    })
+    };
+    Ok((kernel, links))
 }
 
-/// The redundant policy is nothing without its programs: no fallback.
-fn load_tc(ebpf: &mut Ebpf, members: &Members, attachments: &mut Vec<Attachment>) -> Result<Tc> {
-    if let Some(missing) = members.refusal(hook::INGRESS) {
-        bail!("--policy redundant cannot run here: {missing}");
-    }
-    tc::load(ebpf).context("--policy redundant cannot run here")?;
-    let tc = Tc::default();
-    attachments.extend(tc::PROGRAMS.iter().map(|hook| Attachment {
-        program: hook.name,
-        purpose: hook.purpose,
-        error: tc.error(),
-    }));
-    Ok(tc)
+/// Of the random number, not 0: no agent.
+fn owner(number: u64) -> u32 {
+    ((number >> 32) as u32).max(1)
 }
 
-fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<()> {
+fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<Option<FdLink>> {
     let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
     program.load()?;
     // A link: any number of them share a cgroup, whatever the mode's name.
-    program.attach(cgroup, CgroupAttachMode::Single)?;
-    Ok(())
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    Ok(Some(program.take_link(id)?.try_into()?))
 }
 
-fn attach_get_send(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<()> {
+fn attach_get_send(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {
     let program: &mut BtfTracePoint = find(ebpf, "mptcp_subflow_get_send")?.try_into()?;
     program.load("mptcp_subflow_get_send", btf)?;
-    program.attach()?;
-    Ok(())
+    let id = program.attach()?;
+    Ok(Some(program.take_link(id)?.into()))
 }
 
 /// The iterator is attached anew for each pass.
-fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<()> {
+fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {
     let program: &mut Iter = find(ebpf, "iter_tcp")?.try_into()?;
     program.load("tcp", btf)?;
-    Ok(())
+    Ok(None)
 }
 
 pub(super) fn find<'a>(ebpf: &'a mut Ebpf, symbol: &str) -> Result<&'a mut aya::programs::Program> {

@@ -1,36 +1,43 @@
 //! The one door to the kernel side: programs, maps, and what they say.
 //!
 //! A policy goes in through [`Kernel::publish`]; totals and events come out.
-//! Dropping a [`Kernel`] lifts every limit that it set.
+//! Dropping a [`Kernel`] lifts every limit that it set, unless it is left to a
+//! successor.
 
+mod bpffs;
 mod btf;
 mod clsact;
 mod events;
 mod load;
 mod members;
+mod pins;
 mod redundant;
 mod sweep;
 mod tc;
 
 use std::{os::fd::OwnedFd, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie},
-    programs::Iter,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues, lpm_trie},
+    programs::{Iter, links::FdLink},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
-use mptcp_common::abi::{self, Config, MAX_PATHS, PathConfig, PathStats, Totals};
+use mptcp_common::abi::{
+    self, ALIVE_NS, Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats,
+};
 
 pub use btf::VMLINUX;
 pub use events::Events;
 pub use load::LoadOptions;
+pub use pins::{Pins, Removed};
 pub use sweep::Sweep;
 
 use load::{describe, find};
 
+use crate::clock;
 use crate::paths::PathTable;
 
 /// Names of the programs, as in metrics and in the attach table.
@@ -73,12 +80,33 @@ pub struct ProgramStats {
     pub run_time: Duration,
 }
 
+/// An attached program.
+struct Link {
+    /// One of the names in `program`.
+    program: &'static str,
+    link: FdLink,
+}
+
 /// The loaded kernel side.
 pub struct Kernel {
     ebpf: Ebpf,
     attachments: Vec<Attachment>,
     /// The devices that have the tc programs; `None` under another policy.
     tc: Option<tc::Tc>,
+    /// Why this kernel cannot have them.
+    no_tc: Option<String>,
+    /// Who the programs act for.
+    owner: u32,
+    /// What they were told last.
+    config: Config,
+    /// What outlives this process.
+    pins: Option<Pins>,
+    /// Why nothing, or not all, does.
+    not_outlived: Option<String>,
+    /// Programs that do not outlive it.
+    links: Vec<FdLink>,
+    /// Whether an earlier agent's maps and totals go on.
+    adopted: bool,
     /// What the programs say, rarely.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Whether nothing that was set is left.
@@ -160,16 +188,88 @@ impl Kernel {
             prefixes.remove(key)?;
         }
 
-        // Last: the new generation sends the programs to the maps above.
-        let config = Config {
-            mode,
-            generation: table.generation(),
-        };
-        self.configure(config)
+        // Last: the new generation sends the programs to the maps above, and
+        // these programs alone act from now on.
+        self.config.mode = mode;
+        self.config.generation = table.generation();
+        self.config.owner = self.owner;
+        self.beat()?;
+        if let Some(pins) = &self.pins {
+            let dismissed = pins.dismiss_others(self.owner);
+            if dismissed > 0 {
+                tracing::debug!(dismissed, "detached the programs of the agent before");
+            }
+        }
+        Ok(())
     }
 
-    fn configure(&mut self, config: Config) -> Result<()> {
+    /// Says that the agent is alive; to be called several times in
+    /// [`ALIVE_NS`], by the loop that does the agent's work.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn beat(&mut self) -> Result<()> {
+        self.config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
+        let config = self.config;
         Ok(Array::try_from(self.map("CONFIG")?)?.set(0, config, 0)?)
+    }
+
+    /// Whether an earlier agent's maps and totals go on.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Whether the programs outlive this process, and lift what it set; the
+    /// reason if not.
+    pub fn outlived(&self) -> Result<(), &str> {
+        self.not_outlived.as_deref().map_or(Ok(()), Err)
+    }
+
+    /// The paths as they were last published, maybe by an earlier agent; the
+    /// index is the path's.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn paths(&self) -> Result<Vec<PathConfig>> {
+        let map: Array<_, PathConfig> = Array::try_from(self.map_ref("PATHS")?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// The generation of an earlier agent: the next one's must be another.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn generation(&self) -> Result<u32> {
+        let map: Array<_, Config> = Array::try_from(self.map_ref("CONFIG")?)?;
+        Ok(map.get(&0, 0)?.generation)
+    }
+
+    /// Sets every total of a path to zero, for another path to take its index.
+    ///
+    /// # Errors
+    /// A map refused it.
+    pub fn forget_path(&mut self, index: u32) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
+        let zero = PerCpuValues::try_from(vec![PathStats::default(); cpus])?;
+        PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(index, zero, 0)?;
+        let zero = PerCpuValues::try_from(vec![CopyStats::default(); cpus])?;
+        Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(index, zero, 0)?)
+    }
+
+    /// Sees to it that the programs outlive this process, if they can.
+    fn keep(&mut self, pins: Result<Pins>, links: Vec<Link>) -> Result<()> {
+        let pins = match pins {
+            Ok(pins) => pins,
+            Err(error) => {
+                self.not_outlived = Some(format!("{error:#}"));
+                self.links.extend(links.into_iter().map(|link| link.link));
+                return Ok(());
+            }
+        };
+        let pins = self.pins.insert(pins);
+        links
+            .into_iter()
+            .try_for_each(|Link { program, link }| pins.keep(program, self.owner, link))
     }
 
     /// Totals of every path, summed over the CPUs; the index is the path's.
@@ -201,6 +301,8 @@ impl Kernel {
     /// # Errors
     /// The iterator is not in place or cannot be read.
     pub fn sweep(&mut self, what: u32) -> Result<Sweep> {
+        // A pass may take long, and obeys only an agent that is alive.
+        self.beat()?;
         Array::try_from(self.map("SWEEP")?)?.set(0, what, 0)?;
         let program: &mut Iter = self
             .ebpf
@@ -229,30 +331,39 @@ impl Kernel {
         }
     }
 
-    /// Lifts every limit and detaches.
+    /// Lifts every limit, detaches, and leaves nothing.
     ///
     /// # Errors
     /// The sockets could not be visited: those that send lift their limits at
     /// their next callback, as long as the programs are attached.
-    pub fn shutdown(mut self) -> Result<Sweep> {
-        self.lift()
+    pub fn shutdown(mut self) -> Result<(Sweep, Removed)> {
+        let lifted = self.lift();
+        let removed = self.pins.take().map(|pins| pins.remove());
+        Ok((lifted?, removed.unwrap_or_default()))
+    }
+
+    /// Ends without lifting anything: the next agent goes on with it. If none
+    /// comes, the programs lift it.
+    ///
+    /// # Errors
+    /// The programs do not outlive this process, so that it was lifted.
+    pub fn leave(mut self) -> Result<()> {
+        if let Some(reason) = self.not_outlived.clone() {
+            self.shutdown()?;
+            bail!("{reason}");
+        }
+        self.stop_redundant()?;
+        self.beat()?;
+        self.lifted = true;
+        Ok(())
     }
 
     fn lift(&mut self) -> Result<Sweep> {
         self.lifted = true;
-        if let Some(mut tc) = self.tc.take() {
-            // Copies end before what would unwrap them is gone.
-            if let Err(error) = self.clear_carriers() {
-                tracing::debug!("copies go on until the programs are detached: {error:#}");
-            }
-            tc.clear();
-            self.retire_redundant()?;
-        }
+        self.stop_redundant()?;
         // First stop the programs from setting anything again.
-        self.configure(Config {
-            mode: abi::mode::DEFAULT,
-            generation: u32::MAX,
-        })?;
+        self.config.mode = abi::mode::DEFAULT;
+        self.config.generation = u32::MAX;
         let lifted = self.sweep(abi::sweep::LIFT);
         if lifted.is_err() {
             // Sockets that send lift their limits at their next callback, as
@@ -283,6 +394,9 @@ impl Drop for Kernel {
         }
         if let Err(error) = self.lift() {
             tracing::warn!("could not lift the limits of existing connections: {error:#}");
+        }
+        if let Some(pins) = &self.pins {
+            pins.remove();
         }
     }
 }

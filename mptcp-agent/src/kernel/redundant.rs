@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
@@ -13,9 +13,56 @@ use mptcp_common::abi::{
     redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant},
 };
 
-use super::Kernel;
+use super::{Attachment, Kernel};
 
 impl Kernel {
+    /// Loads the tc programs, for [`Kernel::follow_devices`] to attach.
+    ///
+    /// # Errors
+    /// This kernel cannot have them: one line.
+    pub fn start_redundant(&mut self) -> Result<()> {
+        if self.tc.is_some() {
+            return Ok(());
+        }
+        if let Some(missing) = &self.no_tc {
+            bail!("--policy redundant cannot run here: {missing}");
+        }
+        super::tc::load(&mut self.ebpf).context("--policy redundant cannot run here")?;
+        let tc = super::tc::Tc::default();
+        self.attachments
+            .extend(super::tc::PROGRAMS.iter().map(|hook| Attachment {
+                program: hook.name,
+                purpose: hook.purpose,
+                error: tc.error(),
+            }));
+        self.tc = Some(tc);
+        Ok(())
+    }
+
+    /// Ends copying and detaches the tc programs, if they are there. The
+    /// segment sizes stay in the map: by them the next pass over the sockets
+    /// tells which listening ones the policy has changed.
+    ///
+    /// # Errors
+    /// A map cannot be read or refused it.
+    pub fn stop_redundant(&mut self) -> Result<()> {
+        let Some(mut tc) = self.tc.take() else {
+            return Ok(());
+        };
+        // Copies end before what would unwrap them is gone.
+        if let Err(error) = self.clear_redundant() {
+            tracing::debug!("copies go on until the programs are detached: {error:#}");
+        }
+        tc.clear();
+        let programs = super::tc::PROGRAMS.map(|program| program.name);
+        self.attachments
+            .retain(|row| !programs.contains(&row.program));
+        let mut map: Array<_, Redundant> = Array::try_from(self.map("REDUNDANT")?)?;
+        let mut settings = map.get(&0, 0)?;
+        settings.copies = 0;
+        Ok(map.set(0, settings, 0)?)
+    }
+
     /// Attaches the tc programs to the devices in `wanted` (names by ifindex)
     /// and detaches them from all others. Returns the ifindex of each device
     /// that has them then; what failed is in the log.
@@ -40,18 +87,6 @@ impl Kernel {
     /// The map refused it.
     pub fn set_redundant(&mut self, settings: &Redundant) -> Result<()> {
         Ok(Array::try_from(self.map("REDUNDANT")?)?.set(0, *settings, 0)?)
-    }
-
-    /// Ends the policy for the programs. The segment sizes stay in the map: by
-    /// them the last sweep tells which listening sockets the policy has changed.
-    ///
-    /// # Errors
-    /// The map cannot be read or refused it.
-    pub(super) fn retire_redundant(&mut self) -> Result<()> {
-        let mut map: Array<_, Redundant> = Array::try_from(self.map("REDUNDANT")?)?;
-        let mut settings = map.get(&0, 0)?;
-        settings.copies = 0;
-        Ok(map.set(0, settings, 0)?)
     }
 
     /// Makes `devices` the content of map `DEVICES`.
@@ -103,17 +138,38 @@ impl Kernel {
         put(HashMap::try_from(self.map("PEER_VIEW")?)?, &cookie, view)
     }
 
-    /// Ends all copying: no connection has a proven peer any more.
+    /// Forgets all that was found out about peers: no copy is sent or taken.
     ///
     /// # Errors
-    /// The map cannot be read or refused it.
-    pub(super) fn clear_carriers(&mut self) -> Result<()> {
-        let mut map: HashMap<_, u64, Carriers> = HashMap::try_from(self.map("CARRIERS")?)?;
-        let present: Vec<u64> = map.keys().collect::<Result<_, _>>()?;
-        for connection in present {
-            remove(&mut map, &connection)?;
+    /// A map cannot be read or refused it.
+    fn clear_redundant(&mut self) -> Result<()> {
+        clear::<u64, Carriers>(HashMap::try_from(self.map("CARRIERS")?)?)?;
+        clear::<LinkKey, u32>(HashMap::try_from(self.map("LINK_OF")?)?)?;
+        clear::<u64, PeerView>(HashMap::try_from(self.map("PEER_VIEW")?)?)?;
+        let mut links: Array<_, Link> = Array::try_from(self.map("LINKS")?)?;
+        for index in 0..links.len() {
+            links.set(index, Link::default(), 0)?;
         }
         Ok(())
+    }
+
+    /// Whether a connection's peer is proven.
+    pub fn has_carriers(&self, connection: u64) -> bool {
+        let map = self.map_ref("CARRIERS").and_then(|map| {
+            let map: HashMap<_, u64, Carriers> = HashMap::try_from(map)?;
+            Ok(map.get(&connection, 0).is_ok())
+        });
+        map.unwrap_or(false)
+    }
+
+    /// Every open connection, by its key: as [`Kernel::subflows`].
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn connections(&self) -> Result<Vec<(u64, ConnectionImage)>> {
+        let map: HashMap<_, u64, ConnectionImage> =
+            HashMap::try_from(self.map_ref("CONNECTIONS")?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
     /// What the programs know of a connection, if it is open.
@@ -177,6 +233,11 @@ fn put<K: Pod, V: Pod>(
         Some(value) => Ok(map.insert(key, value, 0)?),
         None => remove(&mut map, key),
     }
+}
+
+fn clear<K: Pod, V: Pod>(mut map: HashMap<&mut MapData, K, V>) -> Result<()> {
+    let present: Vec<K> = map.keys().collect::<Result<_, _>>()?;
+    present.iter().try_for_each(|key| remove(&mut map, key))
 }
 
 /// What is not there need not be removed.

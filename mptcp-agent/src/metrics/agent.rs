@@ -15,7 +15,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_agent_events_total",
         "Changes of state that the kernel side told, by kind.",
     );
-    for (kind, &count) in KINDS.iter().zip(&snapshot.events) {
+    for (kind, &count) in KINDS.iter().zip(&totals.events) {
         events.add_count(&[("event", kind)], count);
     }
     families
@@ -24,6 +24,12 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             "Events that found the ring buffer full.",
         )
         .add_count(&[], totals.events_lost);
+    families
+        .gauge(
+            "mptcp_agent_outlived",
+            "1 if the programs outlive the agent and lift its limits if it is killed, else 0.",
+        )
+        .add(&[], f64::from(u8::from(snapshot.outlived)));
     let mut full = families.counter(
         "mptcp_agent_map_full_total",
         "Connections and subflows that found no room (see --max-connections).",

@@ -5,7 +5,6 @@ use std::time::Duration;
 use mptcp_common::abi::{PathStats, Totals};
 
 use super::RedundantRows;
-use crate::events::KINDS;
 use crate::paths::PathTable;
 
 /// Everything that one scrape says.
@@ -17,6 +16,8 @@ pub struct Snapshot {
     pub backend: &'static str,
     /// Whether weights have a meaning.
     pub weighted: bool,
+    /// Whether the programs outlive the agent, and lift what it set.
+    pub outlived: bool,
     /// Host-wide totals.
     pub totals: Totals,
     /// The paths that are worth a series.
@@ -27,8 +28,6 @@ pub struct Snapshot {
     pub kernel_events: Vec<(&'static str, u64)>,
     /// The programs.
     pub programs: Vec<ProgramRow>,
-    /// Events that reached the agent, by [`KINDS`].
-    pub events: [u64; KINDS.len()],
     /// What it took to collect all this.
     pub scrape_duration: Duration,
 }
@@ -36,6 +35,8 @@ pub struct Snapshot {
 /// One path.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PathRow {
+    /// Its index, the lowest if several share the label.
+    pub index: u32,
     /// Its device, or the selector that named it.
     pub label: String,
     /// What it carried.
@@ -80,6 +81,7 @@ impl PathRow {
                     row.share = row.share.zip(share).map(|(one, other)| one + other);
                 }
                 None => rows.push(Self {
+                    index,
                     label: label.to_owned(),
                     stats: *stats,
                     weight: table.weight(index),

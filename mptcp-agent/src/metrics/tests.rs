@@ -53,9 +53,11 @@ fn full() -> Snapshot {
         policy: "weighted",
         backend: "pacing",
         weighted: true,
+        outlived: true,
         totals: Totals {
             opened: [5, 6],
             connections: 7,
+            events: [5, 6, 0, 0, 0, 0, 0, 0, 2],
             events_lost: 8,
             ..Totals::default()
         },
@@ -74,7 +76,6 @@ fn full() -> Snapshot {
                 runs: None,
             },
         ],
-        events: Default::default(),
         scrape_duration: Duration::from_millis(2),
     }
 }
@@ -116,7 +117,9 @@ fn names_and_values() {
         "mptcp_agent_program_attached{program=\"iter_tcp\"} 0",
         "mptcp_agent_program_runs_total{program=\"sockops\"} 12",
         "mptcp_agent_program_run_seconds_total{program=\"sockops\"} 1.5",
-        "mptcp_agent_events_total{event=\"joined\"} 0",
+        "mptcp_agent_events_total{event=\"joined\"} 6",
+        "mptcp_agent_events_total{event=\"path_up\"} 2",
+        "mptcp_agent_outlived 1",
         "mptcp_agent_events_lost_total 8",
         "mptcp_agent_map_full_total{map=\"connections\"} 0",
         "mptcp_agent_map_full_total{map=\"subflows\"} 0",

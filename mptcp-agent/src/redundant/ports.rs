@@ -33,20 +33,19 @@ pub struct Ports {
 impl Ports {
     /// No devices yet.
     pub fn new(settings: &policy::Redundant) -> Self {
-        let budget = settings.budget.map_or(0, |rate| rate.bytes_per_sec);
         Self {
-            settings: Redundant {
-                budget_bytes_per_sec: budget,
-                copies: settings.copies,
-                port: settings.port,
-                ..Redundant::default()
-            },
+            settings: to_kernel(settings),
             present: Present::new(),
             paths: BTreeMap::new(),
             attached: BTreeMap::new(),
             odd: BTreeSet::new(),
             written: None,
         }
+    }
+
+    /// Other settings, from the next [`Ports::update`] on.
+    pub fn set_settings(&mut self, settings: &policy::Redundant) {
+        self.settings = to_kernel(settings);
     }
 
     /// Takes note of the devices that there are now and of their paths.
@@ -138,6 +137,16 @@ impl Ports {
             }
         }
         wanted
+    }
+}
+
+/// The settings as the programs have them, without segment sizes.
+fn to_kernel(settings: &policy::Redundant) -> Redundant {
+    Redundant {
+        budget_bytes_per_sec: settings.budget.map_or(0, |rate| rate.bytes_per_sec),
+        copies: settings.copies,
+        port: settings.port,
+        ..Redundant::default()
     }
 }
 

@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use mptcp_common::abi::{Event, Subflow, event_kind, redundant::Link, subflow_flag};
-use rustix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::link_table::{LinkTable, Write};
 use super::peers::{
@@ -24,8 +23,9 @@ use super::peers::{
 };
 use super::ports::Ports;
 use super::roster::{self, Roster};
-use super::socket::{self, Received, Socket};
+use super::socket::{self, Received, Socket, Sockets};
 use super::{Claim, random_nonzero};
+use crate::clock::monotonic_ns as now_ns;
 use crate::devices::Present;
 use crate::kernel::Kernel;
 use crate::metrics::{CopyRow, RedundantRows};
@@ -61,6 +61,14 @@ pub struct Service {
     overflow: Arc<AtomicU64>,
     /// A write that fails is told once.
     failed: bool,
+    /// Who listen on the sockets, for as long as this lives.
+    listeners: Vec<AbortHandle>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Service {
@@ -76,10 +84,11 @@ impl Service {
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
         let overflow = Arc::new(AtomicU64::new(0));
-        let mut sockets = Vec::new();
+        let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
         for socket in &claim.sockets.sockets {
             let own = socket.try_clone().context("cannot use the UDP port")?;
-            tasks.spawn(listen(own, sender.clone(), Arc::clone(&overflow)));
+            let listener = listen(own, sender.clone(), Arc::clone(&overflow));
+            listeners.push(tasks.spawn(listener));
             sockets.push(socket.try_clone().context("cannot use the UDP port")?);
         }
         let protocol = Settings {
@@ -100,8 +109,26 @@ impl Service {
             events_lost: 0,
             overflow,
             failed: false,
+            listeners,
         };
         Ok((service, received))
+    }
+
+    /// The sockets on the policy's port, for a successor.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn sockets(&self) -> Result<Sockets> {
+        let clones = self.sockets.iter().map(Socket::try_clone);
+        let sockets = clones.collect::<Result<_, _>>();
+        Ok(Sockets {
+            sockets: sockets.context("cannot use the UDP port")?,
+        })
+    }
+
+    /// Other settings, but for port and key, which peers were proven with.
+    pub fn set(&mut self, settings: &policy::Redundant) {
+        self.ports.set_settings(settings);
     }
 
     /// The devices that there are now.
@@ -466,12 +493,4 @@ async fn listen(
             Err(error) => tracing::debug!("cannot read the UDP port: {error}"),
         }
     }
-}
-
-/// `bpf_ktime_get_ns`.
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
-    seconds * 1_000_000_000 + nanoseconds
 }

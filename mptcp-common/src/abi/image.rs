@@ -3,6 +3,7 @@
 use core::mem::offset_of;
 
 use super::Connection;
+use crate::controller::{Controller, MAX_SLOTS, Slot};
 
 /// A [`Connection`] as user space reads it: words, since atomics cannot be
 /// copied.
@@ -11,6 +12,14 @@ use super::Connection;
 pub struct ConnectionImage([u64; size_of::<Connection>() / 8]);
 
 impl ConnectionImage {
+    /// Whether the path of slot `index` makes no progress ([`Slot::dead`]).
+    #[must_use]
+    pub fn is_dead(&self, index: usize) -> bool {
+        let slots = offset_of!(Connection, controller) + offset_of!(Controller, slots);
+        let slot = slots + index.min(MAX_SLOTS - 1) * size_of::<Slot>();
+        self.0[(slot + offset_of!(Slot, dead)) / 8] != 0
+    }
+
     /// [`Connection::token`].
     #[must_use]
     pub fn token(&self) -> u32 {

@@ -153,7 +153,7 @@ pub struct PeerView {
     pub remote_port: u16,
 }
 
-/// What has arrived for a subflow, in LRU hash map `ARRIVALS` by socket
+/// What has arrived for a subflow, in hash map `ARRIVALS` by socket
 /// cookie: see [`crate::arrival`].
 #[repr(C)]
 #[derive(Debug, Default)]

@@ -2,37 +2,56 @@
 //!
 //! One task owns the kernel side, so nothing is locked and scrapes, sweeps and
 //! updates never overlap. It may block for the milliseconds that a sweep
-//! takes: HTTP and netlink run on a thread of their own.
+//! takes: HTTP, netlink and the control socket run on a thread of their own.
+//! Twice a second it tells the programs that it is alive; so if it hangs, they
+//! lift what it set.
 //!
 //! However the loop ends (a signal, an error, a panic of any task), the kernel
-//! side is shut down, or dropped, which lifts what was set.
+//! side is shut down, or dropped, which lifts what was set; only one that hands
+//! over leaves it to the next agent.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mod.rs` | start, loop, stop |
+//! | `switch.rs` | another policy, while it runs |
+//! | `answers.rs` | what HTTP and the control socket ask |
+
+mod answers;
+mod switch;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use mptcp_common::abi::{Event, PathStats, sweep};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::RunArgs;
+use crate::clock::monotonic_ns;
+use crate::control::schema::{Lost, Reply};
+use crate::control::{self, Call, EventSender, view};
 use crate::devices::{self, Present};
-use crate::events::{self, Change, KINDS};
+use crate::events::{self, Change};
 use crate::host::Host;
 use crate::http::{self, Request};
 use crate::kernel::{Events, Kernel, LoadOptions, Sweep};
-use crate::metrics::{self, PathRow, ProgramRow, Snapshot};
 use crate::pace::Pace;
 use crate::paths::PathTable;
 use crate::policy::Policy;
+use crate::recent::Recent;
 use crate::redundant::{self, Received};
-use crate::share::ShareWindow;
 use crate::stop::Stop;
-use crate::{links, mib, report};
+use crate::{links, report};
+use switch::Revert;
 
-/// How often acked bytes are sampled for the shares.
+/// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How often the programs are told that the agent is alive.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Runs until a signal.
 ///
@@ -54,22 +73,39 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
     })
 }
 
+/// How the loop ended.
+enum End {
+    /// By the signal of this name: in good order.
+    Signal(&'static str),
+    /// Another agent takes over; who asked is told once all is ready for it.
+    HandOver(oneshot::Sender<()>),
+}
+
 /// Everything that runs.
 struct Agent {
     kernel: Kernel,
     policy: Policy,
     table: PathTable,
     events: Events,
-    counts: [u64; KINDS.len()],
     links: watch::Receiver<Present>,
     redundant: Option<redundant::Service>,
     /// What arrives on the redundant policy's port; closed without it.
     datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
+    calls: mpsc::Receiver<Call>,
+    /// Another agent wants to take over.
+    hand_over: Option<oneshot::Sender<()>>,
+    /// To the clients that want events.
+    told: EventSender,
+    events_lost: u64,
     tasks: JoinSet<Result<()>>,
     tick: Interval,
-    share: ShareWindow,
+    beat: Interval,
+    started: Instant,
+    listen: SocketAddr,
+    recent: Recent,
     pace: Pace,
+    revert: Option<Revert>,
     /// A failing sweep is told once, not twenty times a second.
     sweep_failed: bool,
     /// So is a lack of indices.
@@ -82,61 +118,80 @@ impl Agent {
         let listen = listener.local_addr().context("cannot serve HTTP")?;
         let mut tasks = JoinSet::new();
         let mut links = links::watch(&mut tasks).await?;
-        let mut table = PathTable::new(&policy.weights());
         let present = links.borrow_and_update().clone();
-        table.set_devices(devices::names(&present));
 
         let mut kernel = Kernel::load(&LoadOptions {
             max_connections: args.max_connections,
             cgroup: host.cgroup(),
-            netns_cookie: host.netns_cookie(),
-            redundant: match policy.redundant() {
-                Some(_) => Some(redundant::random_nonzero()?),
-                None => None,
-            },
+            namespace: host.namespace()?,
+            number: redundant::random_nonzero()?,
         })?;
-        kernel.publish(&table, policy.mode())?;
+        let mut table = resume(&mut kernel, policy)?;
+        table.set_devices(devices::names(&present));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
         if let (Some(settings), Some(claim)) = (policy.redundant(), &host.redundant) {
-            let (mut service, received) = redundant::Service::start(settings, claim, &mut tasks)?;
-            service.follow(present, &table, &mut kernel);
+            kernel.start_redundant()?;
+            let (service, received) = redundant::Service::start(settings, claim, &mut tasks)?;
             (redundant, datagrams) = (Some(service), received);
+        }
+        // From here on these programs act, and those of an agent before no more.
+        kernel.publish(&table, policy.mode())?;
+        if let Some(service) = &mut redundant {
+            service.follow(present, &table, &mut kernel);
         }
         report::attachments(args.log_format, kernel.attachments());
 
         let (sender, requests) = http::channel();
         tasks.spawn(http::serve(listener, sender));
-        let mut tick = interval(SAMPLE);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let told = control::events();
+        let (sender, calls) = control::channel();
+        if let Some(claim) = &host.control {
+            let server = control::server::serve(
+                claim.listener().context("cannot serve the control socket")?,
+                claim.access(),
+                sender,
+                told.clone(),
+            );
+            tasks.spawn(server);
+        }
         let mut agent = Self {
+            events_lost: kernel.totals()?.events_lost,
             kernel,
             policy: policy.clone(),
             table,
             events,
-            counts: [0; KINDS.len()],
             links,
             redundant,
             datagrams,
             requests,
+            calls,
+            hand_over: None,
+            told,
             tasks,
-            tick,
-            share: ShareWindow::default(),
+            tick: ticks(SAMPLE),
+            beat: ticks(BEAT),
+            started: Instant::now(),
+            listen,
+            recent: Recent::default(),
             pace: Pace::default(),
+            revert: None,
             sweep_failed: false,
             crowded: false,
         };
-        agent.settle(args, listen);
+        agent.settle(args);
         Ok(agent)
     }
 
     /// What follows once the programs are in place.
-    fn settle(&mut self, args: &RunArgs, listen: SocketAddr) {
-        for name in self.table.missing() {
-            tracing::warn!(
-                "--weight {name}: there is no device {name} now; the weight holds once it appears"
+    fn settle(&mut self, args: &RunArgs) {
+        if self.kernel.adopted() {
+            tracing::info!(
+                "took over the connections and totals of the agent before, which did not end in \
+                 good order"
             );
         }
+        self.warn_if_missing();
         self.warn_if_crowded();
         if let Some(Sweep {
             adopted, refused, ..
@@ -153,14 +208,17 @@ impl Agent {
                 );
             }
         }
-        report::ready(args.log_format, &self.policy, listen);
+        report::ready(args.log_format, &self.policy, self.listen);
     }
 
-    /// Runs until a signal, whose name it returns, or until it cannot go on.
-    async fn serve(&mut self, stop: &mut Stop) -> Result<&'static str> {
+    /// Runs until it is told to end, or until it cannot go on.
+    async fn serve(&mut self, stop: &mut Stop) -> Result<End> {
         loop {
+            if let Some(successor) = self.hand_over.take() {
+                return Ok(End::HandOver(successor));
+            }
             tokio::select! {
-                signal = stop.wait() => return Ok(signal),
+                signal = stop.wait() => return Ok(End::Signal(signal)),
                 event = self.events.next() => {
                     self.on_event(&event.context("cannot read events")?);
                 }
@@ -171,8 +229,13 @@ impl Agent {
                     }
                     self.on_links();
                 }
+                _ = self.beat.tick() => {
+                    self.kernel.beat().context("cannot tell the programs to go on")?;
+                }
                 _ = self.tick.tick() => self.sample(),
                 Some(request) = self.requests.recv() => self.answer(request),
+                Some(call) = self.calls.recv() => self.take_call(call),
+                () = until(self.revert.as_ref().map(Revert::due)) => self.revert_policy(),
                 Some(received) = self.datagrams.recv() => {
                     if let Some(service) = &mut self.redundant {
                         service.on_datagram(&received, &mut self.kernel);
@@ -186,7 +249,12 @@ impl Agent {
                 () = until(self.pace.due()) => {
                     self.sweep(sweep::APPLY);
                 }
-                Some(ended) = self.tasks.join_next() => return Err(failure(ended)),
+                Some(ended) = self.tasks.join_next() => {
+                    // A policy that has ended takes its tasks along.
+                    if !matches!(&ended, Err(error) if error.is_cancelled()) {
+                        return Err(failure(ended));
+                    }
+                }
             }
         }
     }
@@ -198,22 +266,42 @@ impl Agent {
             .map_or_else(|| anyhow!("a task ended"), failure)
     }
 
-    /// Lifts what was set. An error of the loop outweighs one of this.
-    fn finish(self, outcome: Result<&'static str>) -> Result<()> {
-        let lifted = self.kernel.shutdown();
-        let signal = outcome?;
-        lifted.context("cannot lift every limit")?;
-        tracing::info!(
-            signal,
-            "stopped: every limit is lifted, the programs are detached"
-        );
+    /// Lifts what was set, unless it is the next agent's now. An error of the
+    /// loop outweighs one of this.
+    fn finish(self, outcome: Result<End>) -> Result<()> {
+        let Self {
+            kernel, redundant, ..
+        } = self;
+        // Its port is the next agent's.
+        drop(redundant);
+        if let Ok(End::HandOver(successor)) = outcome {
+            kernel.leave().context("cannot hand over")?;
+            // Who does not wait any more finds everything in place all the same.
+            let _ = successor.send(());
+            tracing::info!("handed over: connections, limits and totals are the next agent's");
+            return Ok(());
+        }
+        let lifted = kernel.shutdown();
+        if let End::Signal(signal) = outcome? {
+            lifted.context("cannot lift every limit")?;
+            tracing::info!(
+                signal,
+                "stopped: every limit is lifted, the programs are detached"
+            );
+        }
         Ok(())
     }
 
     fn on_event(&mut self, event: &Event) {
         let change = Change::from(event);
-        self.counts[change.kind()] += 1;
-        events::log(event, self.table.label(event.path));
+        let path = self.table.label(event.path);
+        events::log(event, path);
+        if self.told.receiver_count() > 0 {
+            let age = Duration::from_nanos(monotonic_ns().saturating_sub(event.time_ns));
+            let told = Reply::Event(view::event(event, path, SystemTime::now(), age));
+            // Without a receiver by now: nobody misses it.
+            let _ = self.told.send(Arc::new(told));
+        }
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }
@@ -253,6 +341,14 @@ impl Agent {
         }
     }
 
+    fn warn_if_missing(&self) {
+        for name in self.table.missing() {
+            tracing::warn!(
+                "--weight {name}: there is no device {name} now; the weight holds once it appears"
+            );
+        }
+    }
+
     fn warn_if_crowded(&mut self) {
         let unplaced = self.table.unplaced().count();
         if unplaced > 0 && !self.crowded {
@@ -266,16 +362,30 @@ impl Agent {
 
     fn sample(&mut self) {
         self.kernel.flush_log();
-        if let Some(service) = &mut self.redundant
-            && let Ok(totals) = self.kernel.totals()
-        {
-            service.on_lost(totals.events_lost);
+        match self.kernel.totals() {
+            Ok(totals) => self.on_lost(totals.events_lost),
+            Err(error) => tracing::debug!("no totals: {error:#}"),
         }
         match self.kernel.path_stats() {
-            Ok(stats) => self
-                .share
-                .push(stats.iter().map(|path| path.acked_bytes).collect()),
+            Ok(stats) => self.recent.push(monotonic_ns(), stats),
             Err(error) => tracing::debug!("no sample: {error:#}"),
+        }
+    }
+
+    /// Takes note of how many events were lost so far.
+    fn on_lost(&mut self, events_lost: u64) {
+        if let Some(service) = &mut self.redundant {
+            service.on_lost(events_lost);
+        }
+        let lost = events_lost.saturating_sub(self.events_lost);
+        self.events_lost = events_lost;
+        if lost > 0 {
+            tracing::warn!(lost, "events were lost: they came faster than they were read");
+            // Without a receiver: nobody misses it.
+            let _ = self.told.send(Arc::new(Reply::Lost(Lost {
+                in_ring: lost,
+                to_client: 0,
+            })));
         }
     }
 
@@ -307,65 +417,33 @@ impl Agent {
             }
         }
     }
+}
 
-    /// Answers `first` and whoever waits behind it, with one scrape.
-    fn answer(&mut self, first: Request) {
-        let mut scrape: Option<Result<String, String>> = None;
-        let mut next = Some(first);
-        while let Some(request) = next {
-            // Who no longer waits gets no answer: not our concern.
-            match request {
-                Request::Health(reply) => drop(reply.send(())),
-                Request::Metrics(reply) if reply.is_closed() => {}
-                Request::Metrics(reply) => {
-                    let text = scrape.get_or_insert_with(|| self.scrape());
-                    drop(reply.send(text.clone()));
-                }
-            }
-            next = self.requests.try_recv().ok();
-        }
+/// The paths of `policy`, on the indices of the agent before, if there was one.
+fn resume(kernel: &mut Kernel, policy: &Policy) -> Result<PathTable> {
+    let stats = kernel.path_stats()?;
+    let (table, recycled) = PathTable::resume(
+        &kernel.paths()?,
+        kernel.generation()?,
+        &policy.weights(),
+        |path| is_unused(&stats, path),
+    );
+    for path in recycled {
+        kernel.forget_path(path)?;
     }
+    Ok(table)
+}
 
-    fn scrape(&mut self) -> Result<String, String> {
-        let text = self
-            .snapshot()
-            .and_then(|snapshot| Ok(metrics::render(&snapshot)?));
-        text.map_err(|error| {
-            tracing::error!("cannot collect metrics: {error:#}");
-            format!("cannot collect metrics: {error:#}")
-        })
-    }
+/// Whether no subflow of a path is open.
+fn is_unused(stats: &[PathStats], path: u32) -> bool {
+    stats.get(path as usize).is_none_or(|stats| stats.live == 0)
+}
 
-    fn snapshot(&mut self) -> Result<Snapshot> {
-        let start = Instant::now();
-        // So that the totals are exact, also for sockets that are idle.
-        self.sweep(sweep::ACCOUNT);
-        let stats = self.kernel.path_stats()?;
-        let shares = self.share.shares();
-        let runs = self.kernel.program_stats();
-        let programs = self.kernel.attachments().iter().map(|hook| ProgramRow {
-            program: hook.program,
-            attached: hook.error.is_none(),
-            runs: runs
-                .iter()
-                .find(|row| row.program == hook.program)
-                .map(|row| (row.runs, row.run_time)),
-        });
-        let copies = self.redundant.as_ref();
-        let copies = copies.map(|service| service.rows(&self.table, &self.kernel));
-        Ok(Snapshot {
-            policy: self.policy.name(),
-            backend: self.policy.backend(),
-            weighted: matches!(self.policy, Policy::Weighted(..)),
-            totals: self.kernel.totals()?,
-            paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
-            redundant: copies.transpose()?,
-            kernel_events: mib::read()?,
-            programs: programs.collect(),
-            events: self.counts,
-            scrape_duration: start.elapsed(),
-        })
-    }
+/// A tick each `period`; one that is late does not make up for it.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Why a task ended that should not have.

@@ -1,0 +1,167 @@
+//! What HTTP and the control socket ask, answered from the kernel's maps.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use mptcp_common::abi::sweep;
+
+use super::Agent;
+use crate::cli::{COMMIT, VERSION};
+use crate::control::schema::{self, Connection, ErrorCode, Refusal, Status};
+use crate::control::{Call, view};
+use crate::http::Request;
+use crate::metrics::{self, PathRow, ProgramRow, Snapshot};
+use crate::mib;
+use crate::policy::Policy;
+
+impl Agent {
+    /// Answers `first` and whoever waits behind it, with one scrape.
+    pub(super) fn answer(&mut self, first: Request) {
+        let mut scrape: Option<Result<String, String>> = None;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            // Who no longer waits gets no answer: not our concern.
+            match request {
+                Request::Health(reply) => drop(reply.send(())),
+                Request::Metrics(reply) if reply.is_closed() => {}
+                Request::Metrics(reply) => {
+                    let text = scrape.get_or_insert_with(|| self.scrape());
+                    drop(reply.send(text.clone()));
+                }
+            }
+            next = self.requests.try_recv().ok();
+        }
+    }
+
+    /// Answers, or does, what a client of the control socket asks.
+    pub(super) fn take_call(&mut self, call: Call) {
+        // Who no longer waits gets no answer: not our concern.
+        match call {
+            Call::PolicyShow(reply) => drop(reply.send(self.policy_view())),
+            Call::PolicySet {
+                policy,
+                lasting,
+                reply,
+            } => {
+                let answer = self.set_policy(policy, lasting);
+                drop(reply.send(answer));
+            }
+            Call::Status(reply) => {
+                let answer = self.status().map_err(|error| failed(&error));
+                drop(reply.send(answer));
+            }
+            Call::Connections(reply) => {
+                let answer = self.connections().map_err(|error| failed(&error));
+                drop(reply.send(answer));
+            }
+            Call::HandOver(reply) => self.hand_over = Some(reply),
+        }
+    }
+
+    fn scrape(&mut self) -> Result<String, String> {
+        let text = self
+            .snapshot()
+            .and_then(|snapshot| Ok(metrics::render(&snapshot)?));
+        text.map_err(|error| {
+            tracing::error!("cannot collect metrics: {error:#}");
+            format!("cannot collect metrics: {error:#}")
+        })
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let start = Instant::now();
+        // So that the totals are exact, also for sockets that are idle.
+        self.sweep(sweep::ACCOUNT);
+        let stats = self.kernel.path_stats()?;
+        let shares = self.recent.shares();
+        let runs = self.kernel.program_stats();
+        let programs = self.kernel.attachments().iter().map(|hook| ProgramRow {
+            program: hook.program,
+            attached: hook.error.is_none(),
+            runs: runs
+                .iter()
+                .find(|row| row.program == hook.program)
+                .map(|row| (row.runs, row.run_time)),
+        });
+        let copies = self.redundant.as_ref();
+        let copies = copies.map(|service| service.rows(&self.table, &self.kernel));
+        Ok(Snapshot {
+            policy: self.policy.name(),
+            backend: self.policy.backend(),
+            weighted: matches!(self.policy, Policy::Weighted(..)),
+            outlived: self.kernel.outlived().is_ok(),
+            totals: self.kernel.totals()?,
+            paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
+            redundant: copies.transpose()?,
+            kernel_events: mib::read()?,
+            programs: programs.collect(),
+            scrape_duration: start.elapsed(),
+        })
+    }
+
+    fn status(&mut self) -> Result<Status> {
+        self.sweep(sweep::ACCOUNT);
+        let totals = self.kernel.totals()?;
+        let stats = self.kernel.path_stats()?;
+        let open = self.open()?;
+        let copies = self.redundant.as_ref();
+        let copies = copies.map(|service| service.rows(&self.table, &self.kernel));
+        let copies = copies.transpose()?;
+        let paths = view::Paths {
+            table: &self.table,
+            present: &self.links.borrow(),
+            stats: &stats,
+            recent: &self.recent,
+            weighted: matches!(self.policy, Policy::Weighted(..)),
+            copies: copies.as_ref(),
+        };
+        let outlived = self.kernel.outlived();
+        Ok(Status {
+            agent: schema::Agent {
+                version: VERSION.to_owned(),
+                commit: COMMIT.to_owned(),
+                pid: std::process::id(),
+                uptime_seconds: self.started.elapsed().as_secs_f64(),
+                listen: self.listen.to_string(),
+                outlived: outlived.is_ok(),
+                not_outlived_because: outlived.err().map(str::to_owned),
+            },
+            policy: self.policy_view(),
+            hooks: self.kernel.attachments().iter().map(view::hook).collect(),
+            paths: paths.rows(&open),
+            peers: copies.as_ref().map(view::peers),
+            connections: totals.connections,
+            subflows: totals.subflows,
+            events_lost: totals.events_lost,
+            map_full: totals.connections_full + totals.subflows_full,
+        })
+    }
+
+    fn connections(&mut self) -> Result<Vec<Connection>> {
+        self.sweep(sweep::ACCOUNT);
+        let open = self.open()?;
+        let redundant = self.redundant.is_some();
+        let kernel = &self.kernel;
+        let proven = |key| redundant.then(|| kernel.has_carriers(key));
+        Ok(open.connections(&self.table, &self.links.borrow(), proven))
+    }
+
+    /// Every open connection and subflow, as the programs know them.
+    fn open(&mut self) -> Result<view::Open> {
+        let weighted = matches!(self.policy, Policy::Weighted(..));
+        let connections = self.kernel.connections()?;
+        Ok(view::Open::new(
+            connections,
+            self.kernel.subflows()?,
+            weighted,
+        ))
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Refusal {
+    tracing::error!("cannot answer on the control socket: {error:#}");
+    Refusal {
+        code: ErrorCode::Failed,
+        message: format!("{error:#}"),
+    }
+}

@@ -1,0 +1,263 @@
+//! What the control socket shows, from what the programs know.
+//!
+//! Pure: maps' contents go in, the schema's types come out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
+
+use mptcp_common::abi::{self, ConnectionImage, PathStats, subflow_flag};
+use mptcp_common::controller::NO_CAP;
+
+use super::schema::{Connection, Event, Hook, Path, PathCopies, Peers, Side, Subflow};
+use crate::devices::Present;
+use crate::events::{Change, KINDS, endpoints, token};
+use crate::kernel::Attachment;
+use crate::metrics::{PathRow, RedundantRows};
+use crate::paths::PathTable;
+use crate::recent::Recent;
+
+/// Every open connection and subflow.
+#[derive(Debug)]
+pub struct Open {
+    connections: HashMap<u64, ConnectionImage>,
+    /// With their cookies; those of one connection next to each other.
+    subflows: Vec<(u64, abi::Subflow)>,
+    /// Whether the controller judges which paths make progress.
+    weighted: bool,
+}
+
+impl Open {
+    /// From the two maps.
+    pub fn new(
+        connections: Vec<(u64, ConnectionImage)>,
+        mut subflows: Vec<(u64, abi::Subflow)>,
+        weighted: bool,
+    ) -> Self {
+        subflows.sort_unstable_by_key(|(cookie, subflow)| (subflow.connection, *cookie));
+        Self {
+            connections: connections.into_iter().collect(),
+            subflows,
+            weighted,
+        }
+    }
+
+    /// One row a connection. `proven` says whether a connection's peer is.
+    pub fn connections(
+        &self,
+        table: &PathTable,
+        present: &Present,
+        proven: impl Fn(u64) -> Option<bool>,
+    ) -> Vec<Connection> {
+        let same = |(_, one): &(u64, abi::Subflow), (_, other): &(u64, abi::Subflow)| {
+            one.connection == other.connection
+        };
+        let rows = self.subflows.chunk_by(same).map(|subflows| {
+            let key = subflows[0].1.connection;
+            let any = |flag| subflows.iter().any(|(_, one)| one.tuple.flags & flag != 0);
+            let acked: u64 = subflows.iter().map(|(_, one)| one.acked_bytes).sum();
+            let row = |(cookie, subflow): &(u64, abi::Subflow)| {
+                self.subflow(*cookie, subflow, acked, table, present)
+            };
+            Connection {
+                token: self.connections.get(&key).and_then(|known| token(known.token())),
+                side: side(any(subflow_flag::SERVER)),
+                fallback: any(subflow_flag::FALLBACK),
+                steered: subflows.iter().any(|(_, one)| one.cap != NO_CAP),
+                peer_proven: proven(key),
+                subflows: subflows.iter().map(row).collect(),
+            }
+        });
+        rows.collect()
+    }
+
+    fn subflow(
+        &self,
+        cookie: u64,
+        subflow: &abi::Subflow,
+        acked: u64,
+        table: &PathTable,
+        present: &Present,
+    ) -> Subflow {
+        let flag = |bit| subflow.tuple.flags & bit != 0;
+        let (local, remote) = endpoints(&subflow.tuple);
+        let ids = flag(subflow_flag::IDS);
+        Subflow {
+            cookie,
+            path: table.label(subflow.path).to_owned(),
+            device: present.get(&subflow.ifindex).map(|device| device.name.clone()),
+            local: local.to_string(),
+            remote: remote.to_string(),
+            local_id: ids.then_some(subflow.tuple.local_id),
+            remote_id: ids.then_some(subflow.tuple.remote_id),
+            joined: flag(subflow_flag::JOIN),
+            backup: flag(subflow_flag::BACKUP),
+            stale: flag(subflow_flag::STALE),
+            alive: self.is_alive(subflow),
+            srtt_seconds: seconds(subflow.srtt_us),
+            min_rtt_seconds: seconds(subflow.min_rtt_us),
+            cwnd_segments: (subflow.cwnd != 0).then_some(subflow.cwnd),
+            sent_bytes: subflow.sent_bytes,
+            acked_bytes: subflow.acked_bytes,
+            received_bytes: subflow.received_bytes,
+            retransmitted_segments: subflow.retransmitted_segments,
+            queued_bytes: subflow.queued,
+            share: (acked != 0).then(|| subflow.acked_bytes as f64 / acked as f64),
+            cap_bytes_per_second: (subflow.cap != NO_CAP).then_some(subflow.cap),
+            queue_limit_bytes: (subflow.lowat != 0).then_some(subflow.lowat),
+            copies_sent: subflow.copies,
+        }
+    }
+
+    /// Whether a subflow can carry data, as far as it is known.
+    fn is_alive(&self, subflow: &abi::Subflow) -> bool {
+        let dead = usize::from(subflow.slot).checked_sub(1).is_some_and(|slot| {
+            let known = self.connections.get(&subflow.connection);
+            self.weighted && known.is_some_and(|known| known.is_dead(slot))
+        });
+        !dead && subflow.tuple.flags & subflow_flag::STALE == 0
+    }
+}
+
+/// What the rows of paths are made of.
+pub struct Paths<'a> {
+    /// Labels, weights, devices' paths.
+    pub table: &'a PathTable,
+    /// The devices that there are.
+    pub present: &'a Present,
+    /// Totals, by index.
+    pub stats: &'a [PathStats],
+    /// The last ten seconds.
+    pub recent: &'a Recent,
+    /// Whether weights have a meaning.
+    pub weighted: bool,
+    /// Under the redundant policy.
+    pub copies: Option<&'a RedundantRows>,
+}
+
+impl Paths<'_> {
+    /// One row a path that is worth a series in the metrics.
+    pub fn rows(&self, open: &Open) -> Vec<Path> {
+        let shares = self.recent.shares();
+        let rows = PathRow::collect(self.table, self.stats, shares.as_deref());
+        rows.into_iter().map(|row| self.row(row, open)).collect()
+    }
+
+    fn row(&self, row: PathRow, open: &Open) -> Path {
+        let on_path = || {
+            let of_path = |subflow: &&abi::Subflow| self.table.label(subflow.path) == row.label;
+            open.subflows.iter().map(|(_, one)| one).filter(of_path)
+        };
+        let rates = self.recent.rates(row.index);
+        let device = self.table.device(row.index).map(str::to_owned);
+        Path {
+            addresses: self.addresses(device.as_deref(), on_path()),
+            present: self.table.is_present(row.index),
+            device,
+            listed: row.listed,
+            subflows: row.stats.live,
+            alive: on_path().filter(|one| open.is_alive(one)).count() as u64,
+            weight: self.weighted.then_some(row.weight),
+            share: row.share,
+            rtt_seconds: rates.rtt_seconds,
+            sent_bytes_per_second: rates.sent,
+            acked_bytes_per_second: rates.acked,
+            received_bytes_per_second: rates.received,
+            retransmitted_segments: row.stats.retransmitted_segments,
+            copies: self.copies.and_then(|copies| copies_of(copies, &row.label)),
+            path: row.label,
+        }
+    }
+
+    fn addresses<'a>(
+        &self,
+        device: Option<&str>,
+        subflows: impl Iterator<Item = &'a abi::Subflow>,
+    ) -> Vec<String> {
+        let own = self.present.values().find(|one| Some(one.name.as_str()) == device);
+        match own {
+            Some(device) => device.addresses.iter().map(ToString::to_string).collect(),
+            None => {
+                let used: BTreeSet<_> = subflows.map(|one| endpoints(&one.tuple).0.ip()).collect();
+                used.iter().map(ToString::to_string).collect()
+            }
+        }
+    }
+}
+
+fn copies_of(copies: &RedundantRows, label: &str) -> Option<PathCopies> {
+    let row = copies.paths.iter().find(|row| row.label == label)?;
+    let [received_first, received_duplicate, _] = row.stats.received;
+    Some(PathCopies {
+        sent: row.stats.sent,
+        dropped: row.stats.not_sent.iter().sum(),
+        received_first,
+        received_duplicate,
+    })
+}
+
+/// What is known of the peers.
+pub fn peers(rows: &RedundantRows) -> Peers {
+    let count = |state| {
+        let found = rows.peers.iter().find(|(name, _)| *name == state);
+        found.map_or(0, |(_, count)| *count)
+    };
+    Peers {
+        proven: count("proven"),
+        silent: count("silent"),
+        asking: count("asking"),
+        refused: count("refused"),
+    }
+}
+
+/// A hook.
+pub fn hook(row: &Attachment) -> Hook {
+    Hook {
+        program: row.program.to_owned(),
+        purpose: row.purpose.to_owned(),
+        attached: row.error.is_none(),
+        reason: row.error.clone(),
+    }
+}
+
+/// An event, with the label of its path. `age` is how long ago it was.
+pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) -> Event {
+    let change = Change::from(event);
+    let mut told = Event {
+        time: humantime::format_rfc3339_micros(time.checked_sub(age).unwrap_or(time)).to_string(),
+        event: KINDS[change.kind()].to_owned(),
+        path: path.to_owned(),
+        token: token(event.token),
+        ..Event::default()
+    };
+    // An event about a path as a whole names no subflow.
+    if event.cookie != 0 {
+        let (local, remote) = endpoints(&event.tuple);
+        let ids = event.tuple.flags & subflow_flag::IDS != 0;
+        told.local = Some(local.to_string());
+        told.remote = Some(remote.to_string());
+        told.local_id = ids.then_some(event.tuple.local_id);
+        told.remote_id = ids.then_some(event.tuple.remote_id);
+        told.side = Some(side(event.tuple.flags & subflow_flag::SERVER != 0));
+        told.cookie = Some(event.cookie);
+    }
+    match change {
+        Change::SubflowClosed { reason } => {
+            told.reason = Some(reason.to_owned());
+            told.sent_bytes = Some(event.sent_bytes);
+            told.acked_bytes = Some(event.acked_bytes);
+            told.received_bytes = Some(event.received_bytes);
+        }
+        Change::Priority { backup } => told.backup = Some(backup),
+        Change::Stale { stale } => told.stale = Some(stale),
+        _ => {}
+    }
+    told
+}
+
+fn side(server: bool) -> Side {
+    if server { Side::Server } else { Side::Client }
+}
+
+fn seconds(us: u32) -> Option<f64> {
+    (us != 0).then(|| f64::from(us) / 1e6)
+}

@@ -1,0 +1,193 @@
+//! What each path did lately: its share of the traffic, its rates, its round
+//! trip.
+//!
+//! Pure: samples come in, one a second, with their time.
+
+use std::collections::VecDeque;
+
+use mptcp_common::abi::PathStats;
+
+/// The window of `mptcp_path_share_ratio`, in samples of one second.
+pub const WINDOW: usize = 10;
+
+/// Totals, by path, over the last [`WINDOW`] samples.
+#[derive(Debug, Default)]
+pub struct Recent {
+    samples: VecDeque<Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    at_ns: u64,
+    paths: Vec<PathStats>,
+}
+
+/// What a path did, per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Payload sent, retransmissions included.
+    pub sent: f64,
+    /// Payload sent and acknowledged.
+    pub acked: f64,
+    /// Payload received.
+    pub received: f64,
+    /// Mean of the round trips, seconds; none without samples.
+    pub rtt_seconds: Option<f64>,
+}
+
+impl Recent {
+    /// Adds the totals as they are at `at_ns` and forgets what is older than
+    /// the window.
+    pub fn push(&mut self, at_ns: u64, paths: Vec<PathStats>) {
+        if self.samples.len() > WINDOW {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(Sample { at_ns, paths });
+    }
+
+    /// A path's totals start anew: its index went to another.
+    pub fn forget(&mut self, path: u32) {
+        for sample in &mut self.samples {
+            if let Some(stats) = sample.paths.get_mut(path as usize) {
+                *stats = PathStats::default();
+            }
+        }
+    }
+
+    /// The share of each path, by index, 0 to 1; `None` without traffic.
+    pub fn shares(&self) -> Option<Vec<f64>> {
+        let (first, last) = self.samples.front().zip(self.samples.back())?;
+        let fresh: Vec<u64> = last
+            .paths
+            .iter()
+            .zip(&first.paths)
+            .map(|(last, first)| last.acked_bytes.saturating_sub(first.acked_bytes))
+            .collect();
+        let total: u64 = fresh.iter().sum();
+        (total != 0).then(|| {
+            fresh
+                .iter()
+                .map(|&bytes| bytes as f64 / total as f64)
+                .collect()
+        })
+    }
+
+    /// What a path did; nothing before there are two samples.
+    pub fn rates(&self, path: u32) -> Rates {
+        let both = self.samples.front().zip(self.samples.back());
+        let totals = both.and_then(|(first, last)| {
+            let of = |sample: &Sample| sample.paths.get(path as usize).copied();
+            let seconds = last.at_ns.saturating_sub(first.at_ns) as f64 / 1e9;
+            Some((of(first)?, of(last)?, seconds)).filter(|(.., seconds)| *seconds > 0.0)
+        });
+        let Some((first, last, seconds)) = totals else {
+            return Rates::default();
+        };
+        let fresh = |total: fn(&PathStats) -> u64| total(&last).saturating_sub(total(&first));
+        let rate = |total| fresh(total) as f64 / seconds;
+        let samples = fresh(|stats| stats.rtt.iter().sum());
+        let sum_us = fresh(|stats| stats.rtt_sum_us) as f64;
+        Rates {
+            sent: rate(|stats| stats.sent_bytes),
+            acked: rate(|stats| stats.acked_bytes),
+            received: rate(|stats| stats.received_bytes),
+            rtt_seconds: (samples != 0).then(|| sum_us / samples as f64 / 1e6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Pushes a sample of acked bytes, a second after the last.
+    fn push(recent: &mut Recent, acked: &[u64]) {
+        let at_ns = recent.samples.back().map_or(0, |last| last.at_ns) + SECOND;
+        let stats = |&acked_bytes: &u64| PathStats {
+            acked_bytes,
+            ..PathStats::default()
+        };
+        recent.push(at_ns, acked.iter().map(stats).collect());
+    }
+
+    #[test]
+    fn absent_without_two_samples_or_without_traffic() {
+        let mut recent = Recent::default();
+        assert_eq!(recent.shares(), None);
+        assert_eq!(recent.rates(0), Rates::default());
+        push(&mut recent, &[5, 5]);
+        assert_eq!(recent.shares(), None);
+        push(&mut recent, &[5, 5]);
+        assert_eq!(recent.shares(), None);
+        push(&mut recent, &[8, 6]);
+        assert_eq!(recent.shares(), Some(vec![0.75, 0.25]));
+    }
+
+    #[test]
+    fn only_the_last_ten_seconds_count() {
+        let mut recent = Recent::default();
+        push(&mut recent, &[0, 0]);
+        push(&mut recent, &[1000, 0]);
+        for second in 1..=9_u64 {
+            push(&mut recent, &[1000, second]);
+        }
+        // Ten seconds back is the first sample.
+        assert_eq!(recent.shares(), Some(vec![1000.0 / 1009.0, 9.0 / 1009.0]));
+        push(&mut recent, &[1000, 10]);
+        assert_eq!(recent.shares(), Some(vec![0.0, 1.0]));
+        for _ in 0..WINDOW {
+            push(&mut recent, &[1000, 10]);
+        }
+        assert_eq!(recent.shares(), None);
+    }
+
+    #[test]
+    fn rates_are_per_second_and_round_trips_a_mean() {
+        let mut recent = Recent::default();
+        let mut stats = PathStats::default();
+        recent.push(SECOND, vec![stats]);
+        stats.sent_bytes = 3000;
+        stats.acked_bytes = 2000;
+        stats.received_bytes = 100;
+        stats.rtt[2] = 3;
+        stats.rtt[5] = 1;
+        stats.rtt_sum_us = 8_000;
+        recent.push(3 * SECOND, vec![stats]);
+        assert_eq!(
+            recent.rates(0),
+            Rates {
+                sent: 1500.0,
+                acked: 1000.0,
+                received: 50.0,
+                rtt_seconds: Some(0.002),
+            }
+        );
+        assert_eq!(recent.rates(1), Rates::default());
+        recent.forget(0);
+        assert_eq!(recent.rates(0), Rates::default());
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_ratios_that_add_up_to_one(
+            steps in prop::collection::vec(prop::collection::vec(0_u64..1 << 40, 3), 0..30)
+        ) {
+            let mut recent = Recent::default();
+            let mut totals = vec![0_u64; 3];
+            for step in steps {
+                for (total, bytes) in totals.iter_mut().zip(step) {
+                    *total += bytes;
+                }
+                push(&mut recent, &totals);
+                if let Some(shares) = recent.shares() {
+                    prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+                    prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                }
+            }
+        }
+    }
+}
