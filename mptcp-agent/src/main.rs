@@ -8,6 +8,7 @@
 //! ```
 
 mod agent;
+mod cleanup;
 mod cli;
 mod clock;
 mod control;
@@ -32,7 +33,19 @@ mod stop;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli::Job::Run(args, policy) = cli::parse();
+    let (args, policy) = match cli::parse() {
+        cli::Job::Run(args, policy) => (args, policy),
+        cli::Job::Cleanup => {
+            logging::init(cli::LogFormat::Text);
+            return match cleanup::run(None) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    report::failure(cli::LogFormat::Text, &error);
+                    ExitCode::FAILURE
+                }
+            };
+        }
+    };
     logging::init(args.log_format);
     match agent::run(&args, &policy) {
         Ok(()) => ExitCode::SUCCESS,

@@ -181,7 +181,7 @@ fn the_next_agent_goes_on_with_the_indices_of_the_one_before() {
         &weights(&["wwan0=9", "2001:db8::/32=5", "remote-id:1=1"]),
         |_| true,
     );
-    assert_eq!(recycled, []);
+    assert!(recycled.is_empty());
     assert_ne!(next.generation(), first.generation());
     next.set_devices(devices(&[(2, "eth0"), (3, "wwan0")]));
     assert_eq!(next.devices().collect::<Vec<_>>(), [(2, 2), (3, 4)]);

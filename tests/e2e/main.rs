@@ -30,6 +30,7 @@ mod redundant_peer;
 mod redundant_support;
 mod scheduler;
 mod support;
+mod survive;
 mod weights;
 
 use std::time::Duration;

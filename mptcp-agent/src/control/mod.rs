@@ -15,6 +15,7 @@
 //! does not read is dropped, and counted.
 
 pub mod schema;
+pub mod settings;
 pub mod view;
 
 use std::sync::Arc;

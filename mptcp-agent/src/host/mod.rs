@@ -14,6 +14,7 @@ mod standby;
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
@@ -87,6 +88,22 @@ impl Host {
     pub fn namespace(&self) -> Result<Namespace> {
         Namespace::own(self.namespace.cookie())
     }
+}
+
+/// Whether this process may load and attach.
+///
+/// # Errors
+/// Names what is missing.
+pub fn privileges() -> Result<()> {
+    privileges::check()
+}
+
+/// The cgroup2 directory to attach to: `wanted`, or one that holds every socket.
+///
+/// # Errors
+/// There is none: one line.
+pub fn cgroup(wanted: Option<&Path>) -> Result<OwnedFd> {
+    cgroup::open(wanted)
 }
 
 /// Whether standby paths can be had.

@@ -20,7 +20,7 @@ use super::{
     btf::{Layout, VMLINUX},
     members::Members,
     pins::{Pins, sweep_dead_namespaces},
-    program,
+    program, tc,
 };
 use crate::host::Namespace;
 
@@ -118,6 +118,9 @@ fn prepare(pins: &Pins, options: &LoadOptions<'_>) -> bool {
         );
     }
     let capacity = pins.capacity("CONNECTIONS");
+    if capacity.is_some() {
+        tc::remove_leftovers();
+    }
     if let Some(held) = capacity.filter(|&held| held != options.max_connections) {
         tracing::warn!(
             held,

@@ -32,7 +32,7 @@ use mptcp_common::abi::{
 pub use btf::VMLINUX;
 pub use events::Events;
 pub use load::LoadOptions;
-pub use pins::{Pins, Removed};
+pub use pins::{Content, Pins, sweep_dead_namespaces};
 pub use sweep::Sweep;
 
 use load::{describe, find};
@@ -336,10 +336,12 @@ impl Kernel {
     /// # Errors
     /// The sockets could not be visited: those that send lift their limits at
     /// their next callback, as long as the programs are attached.
-    pub fn shutdown(mut self) -> Result<(Sweep, Removed)> {
+    pub fn shutdown(mut self) -> Result<Sweep> {
         let lifted = self.lift();
-        let removed = self.pins.take().map(|pins| pins.remove());
-        Ok((lifted?, removed.unwrap_or_default()))
+        if let Some(pins) = self.pins.take() {
+            pins.remove();
+        }
+        lifted
     }
 
     /// Ends without lifting anything: the next agent goes on with it. If none
@@ -399,6 +401,12 @@ impl Drop for Kernel {
             pins.remove();
         }
     }
+}
+
+/// Removes filters that an agent which was killed has left on devices (where
+/// the kernel has no tcx, before Linux 6.6). Returns how many.
+pub fn remove_stale_filters() -> usize {
+    tc::remove_leftovers()
 }
 
 /// Makes `wanted` the map's content, without a moment in which an entry that

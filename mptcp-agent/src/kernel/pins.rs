@@ -35,10 +35,14 @@ const ROOT: &str = "mptcp-agent";
 /// What a directory of another version begins with, too.
 const ABI: &str = "abi-";
 
+/// The directories in it.
+const LINKS: &str = "links";
+const MAPS: &str = "maps";
+
 /// Maps that outlive the agent: name, bytes of a key and of a value (the ring
 /// buffer has neither). The others hold nothing that the next agent misses:
 /// where copies may go, it has to find out anew.
-const MAPS: [(&str, usize, usize); 13] = [
+const KEPT: [(&str, usize, usize); 13] = [
     ("CONNECTIONS", 8, size_of::<Connection>()),
     ("SUBFLOWS", 8, size_of::<Subflow>()),
     ("CONFIG", 4, size_of::<Config>()),
@@ -63,16 +67,16 @@ pub struct Pins {
     own: PathBuf,
 }
 
-/// What was removed, for `cleanup` and the log.
+/// What is there, or was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
+pub struct Content {
     /// Names of attached programs.
     pub links: Vec<String>,
     /// Names of maps.
     pub maps: Vec<String>,
 }
 
-impl Removed {
+impl Content {
     /// Whether there was nothing.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty() && self.maps.is_empty()
@@ -107,7 +111,7 @@ impl Pins {
 
     /// Removes what this agent cannot read: layouts of other versions, and its
     /// own if a map is missing or of another size. Returns what it was.
-    pub fn reject_foreign(&self) -> Vec<(String, Removed)> {
+    pub fn reject_foreign(&self) -> Vec<(String, Content)> {
         let mut rejected = Vec::new();
         for directory in entries(&self.namespace) {
             let own = directory == self.own;
@@ -126,6 +130,20 @@ impl Pins {
         rejected
     }
 
+    /// What there is, of whatever layout.
+    pub fn content(&self) -> Content {
+        let mut content = Content::default();
+        for layout in entries(&self.namespace) {
+            let names = |kind: &str| {
+                let files = entries(&layout.join(kind));
+                files.iter().map(|file| file_name(file)).collect::<Vec<_>>()
+            };
+            content.links.extend(names(LINKS));
+            content.maps.extend(names(MAPS));
+        }
+        content
+    }
+
     /// Whether no earlier agent has left anything.
     pub fn is_empty(&self) -> bool {
         entries(&self.maps()).is_empty()
@@ -134,7 +152,7 @@ impl Pins {
     /// Where each map is, or is to be.
     pub fn map_paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
         let maps = self.maps();
-        MAPS.iter().map(move |(name, ..)| (*name, maps.join(name)))
+        KEPT.iter().map(move |(name, ..)| (*name, maps.join(name)))
     }
 
     /// Entries that a map holds, if it is there.
@@ -165,7 +183,7 @@ impl Pins {
     }
 
     /// Removes everything: programs that no process holds are detached by that.
-    pub fn remove(&self) -> Removed {
+    pub fn remove(&self) -> Content {
         let removed = remove(&self.namespace);
         // Goes only if no other namespace has anything.
         if let Some(root) = self.namespace.parent() {
@@ -175,16 +193,16 @@ impl Pins {
     }
 
     fn maps(&self) -> PathBuf {
-        self.own.join("maps")
+        self.own.join(MAPS)
     }
 
     fn links(&self) -> PathBuf {
-        self.own.join("links")
+        self.own.join(LINKS)
     }
 
     /// Whether every map is there and has the size that this agent reads.
     fn fits(&self) -> bool {
-        MAPS.iter().all(|&(name, key, value)| {
+        KEPT.iter().all(|&(name, key, value)| {
             let sizes = |info: MapInfo| (info.key_size() as usize, info.value_size() as usize);
             MapInfo::from_pin(self.maps().join(name)).is_ok_and(|info| sizes(info) == (key, value))
         })
@@ -207,18 +225,18 @@ pub fn sweep_dead_namespaces() -> usize {
 }
 
 /// Removes a namespace's directory, or that of one layout in it.
-fn remove(directory: &Path) -> Removed {
-    let mut removed = Removed::default();
+fn remove(directory: &Path) -> Content {
+    let mut removed = Content::default();
     let layouts = entries(directory);
     // A layout itself, or a namespace with layouts in it.
-    let layouts = if directory.join("maps").exists() {
+    let layouts = if directory.join(MAPS).exists() {
         vec![directory.to_owned()]
     } else {
         layouts
     };
     for layout in layouts {
         // Programs first: they use the maps.
-        for (kind, names) in [("links", &mut removed.links), ("maps", &mut removed.maps)] {
+        for (kind, names) in [(LINKS, &mut removed.links), (MAPS, &mut removed.maps)] {
             let kind = layout.join(kind);
             for file in entries(&kind) {
                 if fs::remove_file(&file).is_ok() {

@@ -20,6 +20,8 @@ use aya::{
     },
 };
 
+use nix::net::if_::if_nameindex;
+
 use super::{clsact, describe, find, program};
 
 /// A tc program of the object.
@@ -210,11 +212,30 @@ fn attach_both(
 
 /// A filter, unlike a tcx link, outlives an agent that was killed. No other
 /// agent runs in this network namespace, so that whatever has the programs'
-/// names is left over.
-fn remove_stale(device: &str) {
-    for TcProgram { symbol, side, .. } in &PROGRAMS {
-        if qdisc_detach_program(device, *side, symbol).is_ok() {
+/// names is left over. Returns how many were there.
+fn remove_stale(device: &str) -> usize {
+    let stale = PROGRAMS.iter().filter(|TcProgram { symbol, side, .. }| {
+        let found = qdisc_detach_program(device, *side, symbol).is_ok();
+        if found {
             tracing::info!(device, "removed {symbol}, which an earlier agent had left");
         }
+        found
+    });
+    stale.count()
+}
+
+/// The same on every device, with the clsact qdisc where nothing else is on it.
+pub(super) fn remove_leftovers() -> usize {
+    let Ok(devices) = if_nameindex() else {
+        return 0;
+    };
+    let mut removed = 0;
+    for device in &devices {
+        let stale = remove_stale(&device.name().to_string_lossy());
+        if stale > 0 {
+            removed += stale;
+            let _ = clsact::remove_if_unused(device.index());
+        }
     }
+    removed
 }

@@ -1,0 +1,109 @@
+//! `mptcp-agent cleanup`: removes what an agent left that was killed, and says
+//! what.
+//!
+//! It takes over as the next agent would, with the default policy, and ends in
+//! good order at once: so every limit is lifted, on idle connections too.
+
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::host::{self, Namespace, NamespaceClaim};
+use crate::kernel::{self, Content, Kernel, LoadOptions, Pins};
+use crate::paths::PathTable;
+use crate::policy::Policy;
+use crate::redundant;
+
+/// Cleans up this network namespace.
+///
+/// # Errors
+/// An agent runs in it; privileges are missing; or the sockets could not be
+/// visited, in which case all the rest was removed.
+pub fn run(cgroup: Option<&Path>) -> Result<()> {
+    host::privileges()?;
+    let claim = NamespaceClaim::take()?;
+    let namespace = Namespace::own(claim.cookie())?;
+    let dead = kernel::sweep_dead_namespaces();
+    let found = Pins::find(namespace).map(|pins| pins.content());
+    let filters = kernel::remove_stale_filters();
+
+    let lifted = lift(namespace, cgroup);
+    if lifted.is_err()
+        && let Some(pins) = Pins::find(namespace)
+    {
+        pins.remove();
+    }
+    say(&words(&found.unwrap_or_default(), filters, dead));
+    let visited = lifted.context("limits on idle connections may be left")?;
+    say(&format!("{visited} open subflows have no limit of an agent\n"));
+    Ok(())
+}
+
+/// Takes over, lifts every limit and leaves. Returns how many subflows are
+/// open.
+fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
+    let cgroup = host::cgroup(cgroup)?;
+    // Maps that are made now live for a moment only.
+    let held = Pins::find(namespace).and_then(|pins| pins.capacity("CONNECTIONS"));
+    let mut kernel = Kernel::load(&LoadOptions {
+        max_connections: held.unwrap_or(1),
+        cgroup: cgroup.as_fd(),
+        namespace,
+        number: redundant::random_nonzero()?,
+    })?;
+    let table = PathTable::new(&Policy::Default.weights());
+    kernel.publish(&table, Policy::Default.mode())?;
+    Ok(kernel.shutdown()?.visited)
+}
+
+fn words(found: &Content, filters: usize, dead: usize) -> String {
+    let mut text = String::new();
+    let Content { links, maps } = found;
+    if !found.is_empty() {
+        text += &format!(
+            "removed {} attached programs ({}) and {} maps ({})\n",
+            links.len(),
+            links.join(" "),
+            maps.len(),
+            maps.join(" ")
+        );
+    }
+    if filters > 0 {
+        text += &format!("removed {filters} tc filters\n");
+    }
+    if dead > 0 {
+        text += &format!("removed what was left of {dead} network namespaces that are gone\n");
+    }
+    if text.is_empty() {
+        "nothing was left behind\n".to_owned()
+    } else {
+        text
+    }
+}
+
+/// stdout may be a closed pipe: that is no reason to fail.
+fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_named() {
+        let found = Content {
+            links: vec!["sockops-1".to_owned()],
+            maps: vec!["CONFIG".to_owned(), "PATHS".to_owned()],
+        };
+        assert_eq!(
+            words(&found, 2, 0),
+            "removed 1 attached programs (sockops-1) and 2 maps (CONFIG PATHS)\n\
+             removed 2 tc filters\n"
+        );
+        assert_eq!(words(&Content::default(), 0, 0), "nothing was left behind\n");
+        assert!(words(&Content::default(), 0, 3).contains("3 network namespaces"));
+    }
+}

@@ -1,0 +1,274 @@
+//! The agent is killed, hangs, is replaced: connections go on as a stock kernel
+//! would have them, and the next agent goes on with what is known of them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mptcp_lab::traffic::{Behaviour, Bulk, Server, Transfer};
+use mptcp_lab::metrics::Metrics;
+use mptcp_lab::{Agent, Host, Lab, wait};
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Watched, capped, require_agent, scrape_until_empty, two_paths, upload, wait_for_cap,
+    wait_for_shares, weighted,
+};
+use crate::{SETTLE, SOON};
+
+/// Where agents keep what outlives them, in this host's BPF file system.
+const PINS: &str = "/sys/fs/bpf/mptcp-agent";
+
+/// No limit comes back for so long: twice what the programs need to see that
+/// the agent is gone.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// What is kept for a host's network namespace, if anything is.
+fn kept(host: &Host) -> Result<Option<PathBuf>> {
+    let inode = fs::metadata(host.netns_path())?;
+    let inode = std::os::unix::fs::MetadataExt::ino(&inode).to_string();
+    let entries = fs::read_dir(PINS).into_iter().flatten();
+    let of_host = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.rsplit_once('-').is_some_and(|(_, own)| own == inode)
+    };
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).find(of_host))
+}
+
+/// Waits until the programs alone have lifted every limit, and sees that none
+/// comes back.
+fn wait_until_free(transfer: &Transfer) -> Result<()> {
+    wait::try_until("no limit", SOON, || match transfer.subflows() {
+        Ok(subflows) if !capped(&subflows) => Ok(()),
+        other => Err(other),
+    })?;
+    let until = std::time::Instant::now() + QUIET;
+    while std::time::Instant::now() < until {
+        transfer.wait_for_progress(500_000, SOON)?;
+        let subflows = transfer.subflows()?;
+        ensure!(!capped(&subflows), "{subflows:#?}");
+    }
+    Ok(())
+}
+
+/// Runs `mptcp-agent cleanup` and gives what it says.
+fn cleanup(host: &Host, binary: &std::path::Path) -> Result<String> {
+    output(host.command(binary).arg("cleanup"))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{command:?}: {text}{error}");
+    Ok(text)
+}
+
+/// Totals that may never go backwards.
+fn totals(metrics: &Metrics) -> Vec<f64> {
+    [
+        "mptcp_path_sent_bytes_total",
+        "mptcp_path_acked_bytes_total",
+        "mptcp_connections_opened_total",
+        "mptcp_subflows_opened_total",
+        "mptcp_scheduler_decisions_total",
+        "mptcp_agent_events_total",
+    ]
+    .map(|name| metrics.sum(name, &[]))
+    .to_vec()
+}
+
+fn never_less(before: &Metrics, after: &Metrics) {
+    let (before, after) = (totals(before), totals(after));
+    let backwards = before.iter().zip(&after).any(|(before, after)| before > after);
+    assert!(!backwards, "{before:?} then {after:?}");
+}
+
+#[test]
+fn the_limits_of_a_killed_agent_are_lifted_without_another() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
+    assert_eq!(agent.scrape()?.value("mptcp_agent_outlived", &[]), Some(1.0));
+    wait_for_cap(&transfer)?;
+    agent.stop_with(Signal::SIGKILL)?;
+    wait_until_free(&transfer)?;
+    assert!(kept(&net.client)?.is_some());
+    transfer.stop()?;
+    cleanup(&net.client, &binary)?;
+    Ok(())
+}
+
+#[test]
+fn the_limits_of_an_agent_that_hangs_are_lifted_until_it_is_back() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
+    wait_for_cap(&transfer)?;
+    agent.process().signal(Signal::SIGSTOP)?;
+    wait_until_free(&transfer)?;
+    agent.process().signal(Signal::SIGCONT)?;
+    wait_for_cap(&transfer)?;
+    wait_for_shares(&transfer, &net.links, &[1, 3])?;
+    transfer.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn the_next_agent_goes_on_with_connections_and_totals() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let (sink, transfer) = upload(&net, 2)?;
+    let first = Watched::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
+    transfer.wait_for_progress(3_000_000, SOON)?;
+    let before = first.scrape()?;
+    assert_eq!(before.value("mptcp_connections", &[]), Some(1.0));
+    first.stop_with(Signal::SIGKILL)?;
+
+    // What opens and closes while no agent runs is counted all the same.
+    let server = sink.at(net.server_addr());
+    Bulk::upload_bytes(300_000).run_to_end(&net.client, server)?;
+    let second = Watched::start(&net.client, &binary, &weighted(&["p2=1", "p1=4"]))?;
+    let after = second.scrape()?;
+    never_less(&before, &after);
+    let opened = |metrics: &Metrics| metrics.sum("mptcp_connections_opened_total", &[]);
+    assert_eq!(opened(&after), opened(&before) + 1.0);
+    assert_eq!(after.value("mptcp_connections", &[]), Some(1.0));
+    assert_eq!(after.value("mptcp_agent_events_lost_total", &[]), Some(0.0));
+    // It came with the events, that of the connection in between included.
+    second.event("closed", &[])?;
+    wait_for_shares(&transfer, &net.links, &[4, 1])?;
+
+    transfer.stop()?;
+    let last = scrape_until_empty(&second)?;
+    never_less(&after, &last);
+    second.stop()?;
+    assert_eq!(kept(&net.client)?, None);
+    Ok(())
+}
+
+#[test]
+fn twenty_kills_at_random_moments_harm_no_connection() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    let mut before: Option<Metrics> = None;
+    for round in 0..20_u16 {
+        let policy = weighted(&["p1=1", &format!("p2={}", 1 + round % 5)]);
+        let agent = Agent::start(&net.client, &binary, &policy)?;
+        let metrics = agent.scrape()?;
+        if let Some(before) = &before {
+            never_less(before, &metrics);
+        }
+        assert_eq!(metrics.value("mptcp_connections", &[]), Some(1.0), "{round}");
+        before = Some(metrics);
+        // As far as the transfer gets meanwhile: a moment like any other.
+        transfer.wait_for_progress(fastrand::u64(1..3_000_000), SOON)?;
+        agent.stop_with(Signal::SIGKILL)?;
+    }
+    wait_until_free(&transfer)?;
+    assert_eq!(transfer.subflows()?.len(), 2);
+    transfer.stop()?;
+    let said = cleanup(&net.client, &binary)?;
+    assert!(said.contains("removed 2 attached programs"), "{said}");
+    assert_eq!(kept(&net.client)?, None);
+    let said = cleanup(&net.client, &binary)?;
+    assert!(said.contains("nothing was left behind"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn cleanup_frees_an_idle_connection_and_says_what_it_removed() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let sink = Server::spawn(&net.server, mptcp_lab::traffic::ANY, Behaviour::Sink)?;
+    // A standby path carries nothing: no callback of its own would free it.
+    let transfer = Bulk::upload_for(crate::VERY_LONG)
+        .rate_mbit(4.0)
+        .start(&net.client, sink.at(net.server_addr()))?;
+    transfer.wait_for_subflows(2, SOON)?;
+    let agent = Agent::start(&net.client, &binary, &weighted(&["p2=0"]))?;
+    wait_for_cap(&transfer)?;
+    let refused = crate::support::failure_of(
+        &net.client,
+        net.client.command(&binary).arg("cleanup"),
+    )?;
+    assert!(refused.contains("another mptcp-agent runs"), "{refused}");
+    agent.stop_with(Signal::SIGKILL)?;
+    let said = cleanup(&net.client, &binary)?;
+    for part in ["sockops-", "mptcp_subflow_get_send-", "13 maps", "CONNECTIONS"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!capped(&transfer.subflows()?));
+    assert_eq!(kept(&net.client)?, None);
+    transfer.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
+    agent.stop_with(Signal::SIGKILL)?;
+    let namespace = kept(&net.client)?.context("nothing is kept")?;
+    let layout = fs::read_dir(&namespace)?.next().context("no layout")??.path();
+    // One of another version; and in its own, a map that another has the place of.
+    fs::create_dir_all(namespace.join("abi-0/maps"))?;
+    let maps = layout.join("maps");
+    fs::rename(maps.join("TOTALS"), namespace.join("abi-0/maps/TOTALS"))?;
+    fs::rename(maps.join("CONFIG"), maps.join("TOTALS"))?;
+
+    let agent = Watched::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
+    let replaced = |line: &&serde_json::Value| line["layout"] != serde_json::Value::Null;
+    let log = agent.log()?;
+    let replaced: Vec<_> = log.iter().filter(replaced).map(|line| &line["layout"]).collect();
+    let own = layout.file_name().unwrap_or_default().to_string_lossy();
+    assert_eq!(replaced, ["abi-0", &own]);
+    assert!(!namespace.join("abi-0").exists());
+    // Nothing of it was read; the connection is adopted as any older one.
+    let metrics = agent.scrape()?;
+    assert_eq!(metrics.value("mptcp_connections", &[]), Some(1.0));
+    assert_eq!(metrics.sum("mptcp_connections_opened_total", &[]), 1.0);
+    wait_for_shares(&transfer, &net.links, &[1, 3])?;
+    transfer.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn what_is_left_in_a_namespace_that_is_gone_is_removed() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let inode = {
+        let gone = Lab::new()?;
+        let host = gone.host("gone")?;
+        let agent = Agent::start(&host, &binary, &weighted(&["p1=1"]))?;
+        agent.stop_with(Signal::SIGKILL)?;
+        kept(&host)?.context("nothing is kept")?
+    };
+    wait::until_true("the namespace is gone", SETTLE, || !is_named(&inode));
+    let net = two_paths(&lab)?;
+    let said = cleanup(&net.client, &binary)?;
+    assert!(said.contains("namespaces that are gone"), "{said}");
+    assert!(!inode.exists());
+    Ok(())
+}
+
+/// Whether the mount table still has the namespace that `kept` is of.
+fn is_named(kept: &std::path::Path) -> bool {
+    let name = kept.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let inode = name.rsplit_once('-').map_or("", |(_, inode)| inode).to_owned();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.contains(&format!("net:[{inode}]"))
+}
