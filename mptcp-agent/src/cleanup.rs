@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::host::{self, Namespace, NamespaceClaim};
+use crate::host::{self, Cgroup, Namespace, NamespaceClaim};
 use crate::kernel::{self, Content, Kernel, LoadOptions, Pins};
 use crate::paths::PathTable;
 use crate::policy::Policy;
@@ -44,7 +44,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
 /// Takes over, lifts every limit and leaves. Returns how many subflows are
 /// open.
 fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
-    let cgroup = host::cgroup(cgroup)?;
+    let cgroup = Cgroup::open(cgroup)?;
     // Maps that are made now live for a moment only.
     let held = Pins::find(namespace).and_then(|pins| pins.capacity("CONNECTIONS"));
     let mut kernel = Kernel::load(&LoadOptions {

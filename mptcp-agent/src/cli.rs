@@ -29,7 +29,6 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (com
 pub enum Job {
     /// `run`.
     Run(RunArgs, Policy),
-    Cleanup,
 }
 
 /// Parses the command line. On a usage error, prints it and exits with 2; on
@@ -40,7 +39,6 @@ pub fn parse() -> Job {
 
 fn job(cli: Cli) -> Result<Job, clap::Error> {
     match cli.command {
-        Command::Cleanup => Ok(Job::Cleanup),
         Command::Run(args) => {
             let policy = Policy::new(
                 args.policy,
@@ -82,8 +80,6 @@ struct Cli {
 enum Command {
     /// Run the agent in the foreground until SIGINT, SIGTERM or SIGHUP
     Run(RunArgs),
-    /// cleanup
-    Cleanup,
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -85,3 +85,30 @@ fn only_sockets_of_the_cgroup_are_seen_and_steered() -> Result<()> {
     })?;
     agent.stop()
 }
+
+#[test]
+fn a_cgroup_that_disappears_and_comes_back_is_followed() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let cgroup = Cgroup::create()?;
+    let mut args = weighted(&["p1=1", "p2=3"]);
+    args.extend(["--cgroup".to_owned(), cgroup.path.display().to_string()]);
+    let agent = Agent::start(&net.client, &binary, &args)?;
+    let attached = |wanted| {
+        scrape_until(&agent, "the state of sockops", |metrics| {
+            let labels = [("program", "sockops")];
+            metrics.value("mptcp_agent_program_attached", &labels) == Some(wanted)
+        })
+    };
+    attached(1.0)?;
+    fs::remove_dir(&cgroup.path)?;
+    attached(0.0)?;
+    fs::create_dir(&cgroup.path)?;
+    attached(1.0)?;
+    cgroup.enter()?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    wait_for_cap(&transfer)?;
+    transfer.stop()?;
+    agent.stop()
+}

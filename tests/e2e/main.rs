@@ -7,6 +7,7 @@ mod churn;
 mod endpoint;
 mod exact;
 mod failover;
+mod faults;
 mod fallback;
 mod isolation;
 mod lab;

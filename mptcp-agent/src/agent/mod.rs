@@ -20,6 +20,7 @@ mod answers;
 mod switch;
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,7 +36,7 @@ use crate::control::schema::{Lost, Reply};
 use crate::control::{self, Call, EventSender, view};
 use crate::devices::{self, Present};
 use crate::events::{self, Change};
-use crate::host::Host;
+use crate::host::{Cgroup, Host};
 use crate::http::{self, Request};
 use crate::kernel::{Events, Kernel, LoadOptions, Sweep};
 use crate::pace::Pace;
@@ -88,6 +89,7 @@ struct Agent {
     table: PathTable,
     events: Events,
     links: watch::Receiver<Present>,
+    cgroup: Cgroup,
     redundant: Option<redundant::Service>,
     /// What arrives on the redundant policy's port; closed without it.
     datagrams: mpsc::Receiver<Received>,
@@ -122,7 +124,7 @@ impl Agent {
 
         let mut kernel = Kernel::load(&LoadOptions {
             max_connections: args.max_connections,
-            cgroup: host.cgroup(),
+            cgroup: host.cgroup.as_fd(),
             namespace: host.namespace()?,
             number: redundant::random_nonzero()?,
         })?;
@@ -154,6 +156,7 @@ impl Agent {
             table,
             events,
             links,
+            cgroup: host.cgroup.follow()?,
             redundant,
             datagrams,
             requests,
@@ -354,6 +357,7 @@ impl Agent {
 
     fn sample(&mut self) {
         self.kernel.flush_log();
+        self.follow_cgroup();
         match self.kernel.totals() {
             Ok(totals) => self.on_lost(totals.events_lost),
             Err(error) => tracing::debug!("no totals: {error:#}"),
@@ -361,6 +365,24 @@ impl Agent {
         match self.kernel.path_stats() {
             Ok(stats) => self.recent.push(monotonic_ns(), stats),
             Err(error) => tracing::debug!("no sample: {error:#}"),
+        }
+    }
+
+    /// What was attached to a cgroup goes with it; there may be another one in
+    /// its place.
+    fn follow_cgroup(&mut self) {
+        let Some(found) = self.cgroup.changed() else {
+            return;
+        };
+        match self.kernel.follow_cgroup(found.as_ref().map(AsFd::as_fd)) {
+            Ok(()) if found.is_some() => {
+                tracing::info!("the cgroup is there again, and so is the sockops program");
+                self.sweep(sweep::APPLY);
+            }
+            Ok(()) => tracing::warn!(
+                "the cgroup is gone: no connection is seen until there is one in its place"
+            ),
+            Err(error) => tracing::error!("cannot attach to the new cgroup: {error:#}"),
         }
     }
 

@@ -6,11 +6,11 @@
 //! does as well.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, fstatfs, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
@@ -20,11 +20,72 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
+/// A cgroup2 directory, by descriptor; the path is where another one may appear
+/// if it is removed.
+#[derive(Debug)]
+pub struct Cgroup {
+    directory: OwnedFd,
+    /// None: a root, which is never removed.
+    path: Option<PathBuf>,
+    gone: bool,
+}
+
+impl Cgroup {
+    /// Opens `wanted`, else one that holds every socket of the host.
+    ///
+    /// # Errors
+    /// There is none: one line.
+    pub fn open(wanted: Option<&Path>) -> Result<Self> {
+        Ok(Self {
+            directory: open(wanted)?,
+            path: wanted.map(Path::to_owned),
+            gone: false,
+        })
+    }
+
+    /// The same one, for another owner.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn follow(&self) -> Result<Self> {
+        Ok(Self {
+            directory: self.directory.try_clone().context("cannot hold the cgroup")?,
+            path: self.path.clone(),
+            gone: self.gone,
+        })
+    }
+
+    /// What has become of it, if that is news: `Some(None)`, it is gone; or
+    /// another one is in its place.
+    pub fn changed(&mut self) -> Option<Option<OwnedFd>> {
+        let path = self.path.as_deref()?;
+        if !self.gone {
+            self.gone = !is_there(&self.directory);
+            return self.gone.then_some(None);
+        }
+        let directory = open(Some(path)).ok()?;
+        self.gone = false;
+        self.directory = directory.try_clone().ok()?;
+        Some(Some(directory))
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// Whether a cgroup has not been removed: what its files are then is nothing.
+fn is_there(directory: &OwnedFd) -> bool {
+    accessat(directory, "cgroup.procs", Access::EXISTS, AtFlags::empty()).is_ok()
+}
+
 /// Opens `wanted`, else the first cgroup2 mount, else a private one.
 ///
 /// # Errors
 /// `wanted` is no cgroup2 directory, or there is no cgroup2 to be had.
-pub fn open(wanted: Option<&Path>) -> Result<OwnedFd> {
+fn open(wanted: Option<&Path>) -> Result<OwnedFd> {
     if let Some(path) = wanted {
         let shown = path.display();
         let directory = openat(CWD, path, DIRECTORY, Mode::empty())

@@ -13,11 +13,10 @@ mod privileges;
 mod standby;
 
 use std::net::TcpListener;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
+pub use cgroup::Cgroup;
 pub use namespace::Namespace;
 pub use netns::Claim as NamespaceClaim;
 
@@ -28,7 +27,8 @@ use crate::redundant;
 /// Everything that the agent holds of the host.
 #[derive(Debug)]
 pub struct Host {
-    cgroup: OwnedFd,
+    /// The cgroup2 directory to attach to.
+    pub cgroup: Cgroup,
     namespace: netns::Claim,
     /// Bound to `--listen`, not accepting yet.
     pub listener: TcpListener,
@@ -52,7 +52,7 @@ impl Host {
         if policy.weights().has_standby() {
             standby::check()?;
         }
-        let cgroup = cgroup::open(args.cgroup.as_deref())?;
+        let cgroup = Cgroup::open(args.cgroup.as_deref())?;
         let namespace = netns::Claim::take()?;
         let listener = TcpListener::bind(args.listen).map_err(|error| {
             anyhow!(
@@ -76,11 +76,6 @@ impl Host {
         })
     }
 
-    /// The cgroup2 directory to attach to.
-    pub fn cgroup(&self) -> BorrowedFd<'_> {
-        self.cgroup.as_fd()
-    }
-
     /// This network namespace.
     ///
     /// # Errors
@@ -96,14 +91,6 @@ impl Host {
 /// Names what is missing.
 pub fn privileges() -> Result<()> {
     privileges::check()
-}
-
-/// The cgroup2 directory to attach to: `wanted`, or one that holds every socket.
-///
-/// # Errors
-/// There is none: one line.
-pub fn cgroup(wanted: Option<&Path>) -> Result<OwnedFd> {
-    cgroup::open(wanted)
 }
 
 /// Whether standby paths can be had.

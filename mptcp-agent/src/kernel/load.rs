@@ -255,9 +255,15 @@ fn owner(number: u64) -> u32 {
 fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<Option<FdLink>> {
     let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
     program.load()?;
+    attach_again(ebpf, cgroup).map(Some)
+}
+
+/// Attaches the sockops program, which is loaded, to another cgroup.
+pub(super) fn attach_again(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<FdLink> {
+    let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
     // A link: any number of them share a cgroup, whatever the mode's name.
     let id = program.attach(cgroup, CgroupAttachMode::Single)?;
-    Ok(Some(program.take_link(id)?.try_into()?))
+    Ok(program.take_link(id)?.try_into()?)
 }
 
 fn attach_get_send(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {

@@ -8,6 +8,7 @@ mod bpffs;
 mod btf;
 mod clsact;
 mod events;
+mod life;
 mod load;
 mod members;
 mod pins;
@@ -53,10 +54,6 @@ mod program {
     /// tc ingress, under the redundant policy.
     pub const REDUNDANT_INGRESS: &str = "redundant_ingress";
 }
-
-/// How long sockets have to lift their limits themselves, where they cannot be
-/// visited: a few of the longest round trips.
-const GRACE: Duration = Duration::from_millis(700);
 
 /// A hook, and whether it is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,28 +200,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Says that the agent is alive; to be called several times in
-    /// [`ALIVE_NS`], by the loop that does the agent's work.
-    ///
-    /// # Errors
-    /// The map refused it.
-    pub fn beat(&mut self) -> Result<()> {
-        self.config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
-        let config = self.config;
-        Ok(Array::try_from(self.map("CONFIG")?)?.set(0, config, 0)?)
-    }
-
-    /// Whether an earlier agent's maps and totals go on.
-    pub fn adopted(&self) -> bool {
-        self.adopted
-    }
-
-    /// Whether the programs outlive this process, and lift what it set; the
-    /// reason if not.
-    pub fn outlived(&self) -> Result<(), &str> {
-        self.not_outlived.as_deref().map_or(Ok(()), Err)
-    }
-
     /// The paths as they were last published, maybe by an earlier agent; the
     /// index is the path's.
     ///
@@ -254,22 +229,6 @@ impl Kernel {
         PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(index, zero, 0)?;
         let zero = PerCpuValues::try_from(vec![CopyStats::default(); cpus])?;
         Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(index, zero, 0)?)
-    }
-
-    /// Sees to it that the programs outlive this process, if they can.
-    fn keep(&mut self, pins: Result<Pins>, links: Vec<Link>) -> Result<()> {
-        let pins = match pins {
-            Ok(pins) => pins,
-            Err(error) => {
-                self.not_outlived = Some(format!("{error:#}"));
-                self.links.extend(links.into_iter().map(|link| link.link));
-                return Ok(());
-            }
-        };
-        let pins = self.pins.insert(pins);
-        links
-            .into_iter()
-            .try_for_each(|Link { program, link }| pins.keep(program, self.owner, link))
     }
 
     /// Totals of every path, summed over the CPUs; the index is the path's.
@@ -331,50 +290,6 @@ impl Kernel {
         }
     }
 
-    /// Lifts every limit, detaches, and leaves nothing.
-    ///
-    /// # Errors
-    /// The sockets could not be visited: those that send lift their limits at
-    /// their next callback, as long as the programs are attached.
-    pub fn shutdown(mut self) -> Result<Sweep> {
-        let lifted = self.lift();
-        if let Some(pins) = self.pins.take() {
-            pins.remove();
-        }
-        lifted
-    }
-
-    /// Ends without lifting anything: the next agent goes on with it. If none
-    /// comes, the programs lift it.
-    ///
-    /// # Errors
-    /// The programs do not outlive this process, so that it was lifted.
-    pub fn leave(mut self) -> Result<()> {
-        if let Some(reason) = self.not_outlived.clone() {
-            self.shutdown()?;
-            bail!("{reason}");
-        }
-        self.stop_redundant()?;
-        self.beat()?;
-        self.lifted = true;
-        Ok(())
-    }
-
-    fn lift(&mut self) -> Result<Sweep> {
-        self.lifted = true;
-        self.stop_redundant()?;
-        // First stop the programs from setting anything again.
-        self.config.mode = abi::mode::DEFAULT;
-        self.config.generation = u32::MAX;
-        let lifted = self.sweep(abi::sweep::LIFT);
-        if lifted.is_err() {
-            // Sockets that send lift their limits at their next callback, as
-            // long as the programs are there.
-            std::thread::sleep(GRACE);
-        }
-        lifted
-    }
-
     fn map(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf
             .map_mut(name)
@@ -385,21 +300,6 @@ impl Kernel {
         self.ebpf
             .map(name)
             .with_context(|| format!("the eBPF object has no map {name}"))
-    }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        // A panic, an early error: the last chance.
-        if self.lifted {
-            return;
-        }
-        if let Err(error) = self.lift() {
-            tracing::warn!("could not lift the limits of existing connections: {error:#}");
-        }
-        if let Some(pins) = &self.pins {
-            pins.remove();
-        }
     }
 }
 

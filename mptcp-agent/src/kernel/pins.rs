@@ -172,6 +172,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Detaches a program of `owner`, if it is kept.
+    pub fn forget(&self, program: &str, owner: u32) {
+        let _ = fs::remove_file(self.links().join(link_name(program, owner)));
+    }
+
     /// Detaches every kept program but those of `owner`. Returns how many.
     pub fn dismiss_others(&self, owner: u32) -> usize {
         let own = link_name("", owner);

@@ -1,0 +1,138 @@
+//! The kernel side's life: kept alive, kept beyond the process, lifted, left.
+
+use std::{os::fd::BorrowedFd, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::Array;
+use mptcp_common::abi::{self, ALIVE_NS, Config};
+
+use super::{Kernel, Link, load, pins::Pins, program, sweep::Sweep};
+use crate::clock;
+
+/// How long sockets have to lift their limits themselves, where they cannot be
+/// visited: a few of the longest round trips.
+const GRACE: Duration = Duration::from_millis(700);
+
+impl Kernel {
+    /// Says that the agent is alive; to be called several times in
+    /// [`ALIVE_NS`], by the loop that does the agent's work.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn beat(&mut self) -> Result<()> {
+        self.config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
+        let config = self.config;
+        Ok(Array::try_from(self.map("CONFIG")?)?.set(0, config, 0)?)
+    }
+
+    /// Whether an earlier agent's maps and totals go on.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Whether the programs outlive this process, and lift what it set; the
+    /// reason if not.
+    pub fn outlived(&self) -> Result<(), &str> {
+        self.not_outlived.as_deref().map_or(Ok(()), Err)
+    }
+
+    /// Sees to it that the programs outlive this process, if they can.
+    pub(super) fn keep(&mut self, pins: Result<Pins>, links: Vec<Link>) -> Result<()> {
+        let pins = match pins {
+            Ok(pins) => pins,
+            Err(error) => {
+                self.not_outlived = Some(format!("{error:#}"));
+                self.links.extend(links.into_iter().map(|link| link.link));
+                return Ok(());
+            }
+        };
+        let pins = self.pins.insert(pins);
+        links
+            .into_iter()
+            .try_for_each(|Link { program, link }| pins.keep(program, self.owner, link))
+    }
+
+    /// Attaches to `cgroup`, whose predecessor is gone, and with it what was
+    /// attached there; `None`: there is none now.
+    ///
+    /// # Errors
+    /// The kernel refused it.
+    pub fn follow_cgroup(&mut self, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
+        let row = self.attachments.iter_mut().find(|row| row.program == program::SOCKOPS);
+        let Some(row) = row else { return Ok(()) };
+        row.error = Some("its cgroup is gone".to_owned());
+        let Some(cgroup) = cgroup else { return Ok(()) };
+        let link = load::attach_again(&mut self.ebpf, cgroup)?;
+        row.error = None;
+        match &self.pins {
+            Some(pins) => {
+                pins.forget(program::SOCKOPS, self.owner);
+                pins.keep(program::SOCKOPS, self.owner, link)
+            }
+            None => {
+                self.links.push(link);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lifts every limit, detaches, and leaves nothing.
+    ///
+    /// # Errors
+    /// The sockets could not be visited: those that send lift their limits at
+    /// their next callback, as long as the programs are attached.
+    pub fn shutdown(mut self) -> Result<Sweep> {
+        let lifted = self.lift();
+        if let Some(pins) = self.pins.take() {
+            pins.remove();
+        }
+        lifted
+    }
+
+    /// Ends without lifting anything: the next agent goes on with it. If none
+    /// comes, the programs lift it.
+    ///
+    /// # Errors
+    /// The programs do not outlive this process, so that it was lifted.
+    pub fn leave(mut self) -> Result<()> {
+        if let Some(reason) = self.not_outlived.clone() {
+            self.shutdown()?;
+            bail!("{reason}");
+        }
+        self.stop_redundant()?;
+        self.beat()?;
+        self.lifted = true;
+        Ok(())
+    }
+
+    fn lift(&mut self) -> Result<Sweep> {
+        self.lifted = true;
+        self.stop_redundant()?;
+        // First stop the programs from setting anything again.
+        self.config.mode = abi::mode::DEFAULT;
+        self.config.generation = u32::MAX;
+        let lifted = self.sweep(abi::sweep::LIFT);
+        if lifted.is_err() {
+            // Sockets that send lift their limits at their next callback, as
+            // long as the programs are there.
+            std::thread::sleep(GRACE);
+        }
+        lifted
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // A panic, an early error: the last chance.
+        if self.lifted {
+            return;
+        }
+        if let Err(error) = self.lift() {
+            tracing::warn!("could not lift the limits of existing connections: {error:#}");
+        }
+        if let Some(pins) = &self.pins {
+            pins.remove();
+        }
+    }
+}
+

@@ -1,0 +1,118 @@
+//! What the agent tells the programs.
+
+/// What the agent wants, in one-element map `CONFIG`. The programs read it at
+/// every callback, so that a new policy holds from the next one on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// One of [`mode`].
+    pub mode: u32,
+    /// Raised whenever selectors or devices change: a subflow that carries
+    /// another value looks its path up again.
+    pub generation: u32,
+    /// Whose programs are to act: those of the agent with this number (their
+    /// global `OWNER`). Others, which an agent left that was killed, do nothing:
+    /// one write changes hands.
+    pub owner: u32,
+    /// Keeps `alive_until_ns` aligned.
+    pub reserved: u32,
+    /// Until when the agent counts as alive (`bpf_ktime_get_ns`), unless it says
+    /// so again. After that no policy is in force: see [`Config::at`].
+    pub alive_until_ns: u64,
+}
+
+impl Config {
+    /// The configuration as it is at `now_ns`. An agent that has died or hangs
+    /// is not followed: every limit that a callback finds is lifted then.
+    #[inline(always)]
+    #[must_use]
+    pub fn at(self, now_ns: u64) -> Self {
+        // Without a branch, which the verifier would follow through all the
+        // rest.
+        let alive = u32::from(now_ns < self.alive_until_ns);
+        Self {
+            mode: self.mode * alive,
+            ..self
+        }
+    }
+
+    /// Whether subflows are capped.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        // One comparison: the verifier follows each.
+        self.mode.wrapping_sub(mode::STRICT) <= mode::SPILL - mode::STRICT
+    }
+
+    /// Whether segments are copied.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_redundant(&self) -> bool {
+        self.mode == mode::REDUNDANT
+    }
+}
+
+/// Values of [`Config::mode`].
+pub mod mode {
+    /// Observe only; a cap that is found is lifted. 0, since [`super::Config::at`]
+    /// multiplies.
+    pub const DEFAULT: u32 = 0;
+    /// Acked bytes follow the weights.
+    pub const STRICT: u32 = 1;
+    /// As `STRICT` until a path is full; then the others may take more.
+    pub const SPILL: u32 = 2;
+    /// Segments are copied to other paths; nothing is capped.
+    pub const REDUNDANT: u32 = 3;
+}
+
+/// How long an agent counts as alive after it said so.
+pub const ALIVE_NS: u64 = 2_000_000_000;
+
+/// Bytes of a path's label in [`PathConfig`]: the longest is an IPv6 prefix, 43
+/// characters.
+pub const LABEL: usize = 56;
+
+/// What the agent wants of one path, in array `PATHS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathConfig {
+    /// 0 (standby) to 65535.
+    pub weight: u32,
+    /// One of [`path_kind`].
+    pub kind: u32,
+    /// The path's label, with zeros behind: for the next agent, which goes on
+    /// with this one's totals. No program reads it.
+    pub label: [u8; LABEL],
+}
+
+impl Default for PathConfig {
+    fn default() -> Self {
+        Self {
+            weight: 0,
+            kind: path_kind::FREE,
+            label: [0; LABEL],
+        }
+    }
+}
+
+/// Values of [`PathConfig::kind`].
+pub mod path_kind {
+    /// The index is free.
+    pub const FREE: u32 = 0;
+    /// The path is a device.
+    pub const DEVICE: u32 = 1;
+    /// The path is what another selector names: an id or a prefix.
+    pub const SELECTOR: u32 = 2;
+}
+
+/// Keys of map `SELECT_ID`: `kind << 8 | id`.
+pub mod id_kind {
+    /// The address id of the local end (RFC 8684, 3.2): `id:N`.
+    pub const LOCAL: u32 = 1;
+    /// The address id of the remote end: `remote-id:N`.
+    pub const REMOTE: u32 = 2;
+}
+
+const _: () = assert!(size_of::<Config>() == 24);
+const _: () = assert!(mode::DEFAULT == 0);
+const _: () = assert!(size_of::<PathConfig>() == 64);
