@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
-//!   kernel events, maps          -> events, metrics       -> log, http
+//!   kernel events, maps          -> events, metrics       -> log, http, control
 //!   policy, links                -> paths                 -> kernel
 //!   redundant (peers, copies)   <-> agent, its UDP port   -> kernel
+//!   cli -> client                <-> control, of the agent that runs
 //! ```
 
 mod agent;
 mod cli;
+mod client;
 mod control;
 mod devices;
 mod events;
@@ -30,13 +32,24 @@ mod stop;
 
 use std::process::ExitCode;
 
+use cli::{Job, LogFormat};
+
 fn main() -> ExitCode {
-    let cli::Job::Run(args, policy) = cli::parse();
-    logging::init(args.log_format);
-    match agent::run(&args, &policy) {
+    match cli::parse() {
+        Job::Run(args, policy) => logged(args.log_format, || agent::run(&args, &policy)),
+        Job::Cleanup(args) => logged(args.log_format, || {
+            anyhow::bail!("cleanup is not there yet")
+        }),
+        Job::Client(job) => client::run(&job),
+    }
+}
+
+fn logged(format: LogFormat, job: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    logging::init(format);
+    match job() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::failure(args.log_format, &error);
+            report::failure(format, &error);
             ExitCode::FAILURE
         }
     }

@@ -16,6 +16,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, anyhow};
 
+pub use netns::own_cookie as netns_cookie;
+
 use crate::cli::RunArgs;
 use crate::policy::{self, Policy};
 use crate::redundant;
@@ -27,6 +29,8 @@ pub struct Host {
     namespace: netns::Claim,
     /// Bound to `--listen`, not accepting yet.
     pub listener: TcpListener,
+    /// The control socket; none if it cannot be had, which was told.
+    pub control: Option<control::Claim>,
     /// Under the redundant policy.
     pub redundant: Option<redundant::Claim>,
 }
@@ -59,11 +63,19 @@ impl Host {
             )
         })?;
         listener.set_nonblocking(true)?;
+        let control = match control::Claim::take(args.control.as_deref())? {
+            control::Taken::Socket(claim) => Some(claim),
+            control::Taken::Without(reason) => {
+                tracing::warn!("no control socket, so no policy set, status or events: {reason}");
+                None
+            }
+        };
         let redundant = redundant.map(|settings| claim_port(settings, key));
         Ok(Self {
             cgroup,
             namespace,
             listener,
+            control,
             redundant: redundant.transpose()?,
         })
     }
