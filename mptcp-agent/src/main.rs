@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
-//!   kernel events, maps          -> events, metrics       -> log, http
+//!   kernel events, maps          -> events, metrics       -> log, http, control
 //!   policy, links                -> paths                 -> kernel
 //!   redundant (peers, copies)   <-> agent, its UDP port   -> kernel
+//!   cli -> client                <-> control, of the agent that runs
 //! ```
 
 mod agent;
 mod cleanup;
 mod cli;
+mod client;
 mod clock;
 mod control;
 mod devices;
@@ -32,25 +34,22 @@ mod stop;
 
 use std::process::ExitCode;
 
+use cli::{Job, LogFormat};
+
 fn main() -> ExitCode {
-    let (args, policy) = match cli::parse() {
-        cli::Job::Run(args, policy) => (args, policy),
-        cli::Job::Cleanup => {
-            logging::init(cli::LogFormat::Text);
-            return match cleanup::run(None) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    report::failure(cli::LogFormat::Text, &error);
-                    ExitCode::FAILURE
-                }
-            };
-        }
-    };
-    logging::init(args.log_format);
-    match agent::run(&args, &policy) {
+    match cli::parse() {
+        Job::Run(args, policy) => logged(args.log_format, || agent::run(&args, &policy)),
+        Job::Cleanup(args) => logged(args.log_format, || cleanup::run(args.cgroup.as_deref())),
+        Job::Client(job) => client::run(&job),
+    }
+}
+
+fn logged(format: LogFormat, job: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    logging::init(format);
+    match job() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::failure(args.log_format, &error);
+            report::failure(format, &error);
             ExitCode::FAILURE
         }
     }

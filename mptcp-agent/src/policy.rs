@@ -240,7 +240,7 @@ fn refuse(argument: Option<&str>, name: PolicyName, wanted: &str) -> Result<(), 
         PolicyName::Redundant => "redundant",
     };
     Err(format!(
-        "{argument} has no effect under --policy {name}: add --policy {wanted}, or leave \
+        "{argument} has no effect under policy {name}: choose policy {wanted}, or leave \
          {argument} out"
     ))
 }

@@ -118,10 +118,10 @@ fn arguments_that_make_no_sense() -> Result<()> {
             "--policy weighted --weight p1=0 --weight default=0",
             &["all weights are 0"],
         ),
-        ("--weight p1=1", &["--weight", "--policy weighted"]),
+        ("--weight p1=1", &["--weight", "choose policy weighted"]),
         (
             "--weighted-mode spill",
-            &["--weighted-mode", "--policy weighted"],
+            &["--weighted-mode", "choose policy weighted"],
         ),
         ("--policy weighted --weighted-mode lax", &["lax"]),
         ("--listen 8684", &["8684", "--listen"]),

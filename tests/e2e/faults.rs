@@ -99,9 +99,9 @@ fn of_two_agents_that_start_at_once_one_runs() -> Result<()> {
     let (_sink, transfer) = upload(&net, 2)?;
     for _ in 0..5 {
         let mut started = Vec::new();
+        let policy = weighted(&["p1=1", "p2=3"]);
+        let start = || Agent::start(&net.client, &binary, &policy);
         std::thread::scope(|scope| {
-            let policy = weighted(&["p1=1", "p2=3"]);
-            let start = || Agent::start(&net.client, &binary, &policy);
             let both = [scope.spawn(start), scope.spawn(start)];
             started.extend(both.map(std::thread::ScopedJoinHandle::join));
         });

@@ -33,6 +33,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 use crate::cli::RunArgs;
 use crate::clock::monotonic_ns;
 use crate::control::schema::{Lost, Reply};
+use crate::control::access::Access;
 use crate::control::{self, Call, EventSender, view};
 use crate::devices::{self, Present};
 use crate::events::{self, Change};
@@ -59,7 +60,7 @@ const BEAT: Duration = Duration::from_millis(500);
 /// # Errors
 /// The agent cannot start, or cannot go on.
 pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
-    let host = Host::claim(args, policy)?;
+    let mut host = Host::claim(args, policy)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -68,7 +69,7 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
     runtime.block_on(async {
         // Before anything is attached: from here on signals wait for the loop.
         let mut stop = Stop::new()?;
-        let mut agent = Agent::start(args, policy, &host).await?;
+        let mut agent = Agent::start(args, policy, &mut host).await?;
         let outcome = agent.serve(&mut stop).await;
         agent.finish(outcome)
     })
@@ -115,7 +116,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(args: &RunArgs, policy: &Policy, host: &Host) -> Result<Self> {
+    async fn start(args: &RunArgs, policy: &Policy, host: &mut Host) -> Result<Self> {
         let listener = host.listener.try_clone().context("cannot serve HTTP")?;
         let listen = listener.local_addr().context("cannot serve HTTP")?;
         let mut tasks = JoinSet::new();
@@ -132,9 +133,10 @@ impl Agent {
         table.set_devices(devices::names(&present));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
-        if let (Some(settings), Some(claim)) = (policy.redundant(), &host.redundant) {
+        // Taken, so that the port is free again under another policy.
+        if let (Some(settings), Some(claim)) = (policy.redundant(), host.redundant.take()) {
             kernel.start_redundant()?;
-            let (service, received) = redundant::Service::start(settings, claim, &mut tasks)?;
+            let (service, received) = redundant::Service::start(settings, &claim, &mut tasks)?;
             (redundant, datagrams) = (Some(service), received);
         }
         // From here on these programs act, and those of an agent before no more.
@@ -148,7 +150,15 @@ impl Agent {
         tasks.spawn(http::serve(listener, sender));
         let told = control::events();
         let (sender, calls) = control::channel();
-        drop(sender); // TEMP-SERVER
+        if let Some(claim) = &host.control {
+            let listener = claim.listener().try_clone();
+            tasks.spawn(control::server::serve(
+                listener.context("cannot serve the control socket")?,
+                Access::new(claim.group()),
+                sender,
+                told.clone(),
+            ));
+        }
         let mut agent = Self {
             events_lost: kernel.totals()?.events_lost,
             kernel,
@@ -182,8 +192,7 @@ impl Agent {
     fn settle(&mut self, args: &RunArgs) {
         if self.kernel.adopted() {
             tracing::info!(
-                "took over the connections and totals of the agent before, which did not end in \
-                 good order"
+                "took over the connections and totals of the agent before"
             );
         }
         self.warn_if_missing();
@@ -438,7 +447,7 @@ fn resume(kernel: &mut Kernel, policy: &Policy) -> Result<PathTable> {
     let stats = kernel.path_stats()?;
     let (table, recycled) = PathTable::resume(
         &kernel.paths()?,
-        kernel.generation()?,
+        kernel.generation(),
         &policy.weights(),
         |path| is_unused(&stats, path),
     );

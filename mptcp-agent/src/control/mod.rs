@@ -14,7 +14,11 @@
 //! client holds nothing up: what it asks waits in a short queue, and what it
 //! does not read is dropped, and counted.
 
+pub mod access;
+pub mod line;
+pub mod place;
 pub mod schema;
+pub mod server;
 pub mod settings;
 pub mod view;
 

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 /// The version of the protocol and of what `--json` prints.
 pub const VERSION: u32 = 1;
 
-/// A line to the agent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A line to the agent; `line::decode` reads it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestLine {
     /// [`VERSION`] of the sender.
     pub version: u32,
@@ -25,9 +25,10 @@ pub struct RequestLine {
     pub request: Request,
 }
 
-/// What can be asked; `request` names it.
+/// What can be asked; `request` names it. Unknown fields are refused: a
+/// misspelt `for_seconds` must not be for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case")]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// The policy in force: [`Reply::Policy`].
     PolicyShow,
@@ -88,6 +89,27 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// For people: one line.
     pub message: String,
+}
+
+impl Refusal {
+    /// Bytes of a message, about: it may quote what was sent.
+    const LONGEST: usize = 400;
+
+    /// Makes one line of `message`, whatever it quotes.
+    pub fn new(code: ErrorCode, message: &str) -> Self {
+        let mut message = one_line(message);
+        if message.len() > Self::LONGEST {
+            message.truncate(message.floor_char_boundary(Self::LONGEST));
+            message.push('…');
+        }
+        Self { code, message }
+    }
+}
+
+/// The text without line breaks and other control characters, which would
+/// reach a terminal.
+pub fn one_line(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// Kinds of [`Refusal`].

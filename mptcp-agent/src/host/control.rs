@@ -1,9 +1,142 @@
-//! `--control`: checked now, used by a later version.
+//! The control socket's file: `--control`, or the default place.
+//!
+//! One agent has it at a time. A file that a killed agent left is taken over;
+//! one that is answered at is not, nor is anything that is no socket.
 
-use std::path::Path;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown,
+};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use rustix::fs::{Access, access};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::Group;
+use rustix::fs::{Access, FlockOperation, access, flock};
+
+use crate::control::place;
+
+/// Whose members may use the socket, where there is such a group.
+const GROUP: &str = "mptcp";
+
+/// Of the socket: its owner and its group.
+const MODE: u32 = 0o660;
+
+/// Of directories that are made for it.
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// How long another process may be at the same directory.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What came of the wish for a socket.
+#[derive(Debug)]
+pub enum Taken {
+    /// Here it is.
+    Socket(Claim),
+    /// The default place cannot be had, for this reason. The agent can do
+    /// without.
+    Without(String),
+}
+
+/// The socket, bound; its file goes with this, unless it is another's by then.
+#[derive(Debug)]
+pub struct Claim {
+    listener: UnixListener,
+    path: PathBuf,
+    file: (u64, u64),
+    group: Option<u32>,
+}
+
+impl Claim {
+    /// Takes the path that was asked for, or else the default one.
+    ///
+    /// # Errors
+    /// Another agent answers there, or the path that was asked for cannot be
+    /// had.
+    pub fn take(explicit: Option<&Path>) -> Result<Taken> {
+        match explicit {
+            Some(path) => {
+                check(path)?;
+                Self::at(path).map(Taken::Socket)
+            }
+            None => Self::by_default(&place::default_path()),
+        }
+    }
+
+    fn by_default(path: &Path) -> Result<Taken> {
+        match Self::at(path) {
+            Ok(claim) => Ok(Taken::Socket(claim)),
+            Err(error) if error.is::<Answered>() => Err(error),
+            Err(error) => Ok(Taken::Without(format!("{error:#}"))),
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let cannot = || format!("cannot make the control socket {shown}");
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        make_directories(directory).with_context(cannot)?;
+        // Between looking and binding nobody else may do the same.
+        let _lock = lock(directory).with_context(cannot)?;
+        clear(path)?;
+        let listener = UnixListener::bind(path).with_context(cannot)?;
+        let made = fs::symlink_metadata(path).with_context(cannot)?;
+        let mut claim = Self {
+            listener,
+            path: path.to_owned(),
+            file: (made.dev(), made.ino()),
+            group: None,
+        };
+        claim.group = give_to_group(path);
+        fs::set_permissions(path, Permissions::from_mode(MODE)).with_context(cannot)?;
+        claim.listener.set_nonblocking(true).with_context(cannot)?;
+        Ok(claim)
+    }
+
+    /// Listens and does not block.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// The group whose members may use it.
+    pub fn group(&self) -> Option<u32> {
+        self.group
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
+            // What remains is a dead file, which the next agent removes.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Another agent has the socket.
+#[derive(Debug)]
+struct Answered(PathBuf);
+
+impl std::error::Error for Answered {}
+
+impl std::fmt::Display for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = self.0.display();
+        write!(
+            f,
+            "another agent has the control socket {shown}: stop it, or choose another path with \
+             --control"
+        )
+    }
+}
 
 /// Whether a socket could be made there. Creates nothing.
 ///
@@ -13,13 +146,18 @@ pub fn check(path: &Path) -> Result<()> {
     let shown = path.display();
     ensure!(
         path.is_absolute(),
-        "--control {shown} is relative: expected an absolute path, such as \
-         /run/mptcp-agent/control.sock"
+        "--control {shown} is relative: expected an absolute path, such as {}",
+        place::MAIN
     );
     ensure!(
         !path.is_dir() && path.file_name().is_some(),
         "--control {shown} is a directory: expected the path of a socket in it, such as \
          {shown}/control.sock"
+    );
+    ensure!(
+        place::fits(path),
+        "--control {shown} is too long: a socket's path has at most {} bytes",
+        place::LONGEST
     );
     // The closest ancestor that exists must be a directory that takes entries.
     if let Some(ancestor) = path.ancestors().skip(1).find(|ancestor| ancestor.exists()) {
@@ -36,35 +174,70 @@ pub fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+/// Makes what is missing, with its mode, whatever the umask is.
+fn make_directories(directory: &Path) -> std::io::Result<()> {
+    let missing = directory.ancestors().take_while(|path| !path.exists());
+    for path in missing.collect::<Vec<_>>().into_iter().rev() {
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+            Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?,
+            // Another agent, at the same time.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
 
-    use super::*;
-
-    #[test]
-    fn paths_that_could_become_a_socket() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let say = |path: &Path| check(path).map_err(|error| error.to_string());
-
-        assert_eq!(say(&dir.path().join("control.sock")), Ok(()));
-        assert_eq!(say(&dir.path().join("a/b/control.sock")), Ok(()));
-        assert_eq!(say(&file), Ok(()));
-        assert!(!dir.path().join("a").exists());
-
-        assert!(
-            say(Path::new("control.sock"))
-                .unwrap_err()
-                .contains("absolute")
-        );
-        assert!(say(dir.path()).unwrap_err().contains("is a directory"));
-        assert!(say(Path::new("/")).unwrap_err().contains("is a directory"));
-        assert!(
-            say(&file.join("control.sock"))
-                .unwrap_err()
-                .contains("not a directory")
-        );
+fn lock(directory: &Path) -> Result<File> {
+    let file = File::open(directory)?;
+    let start = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => {
+                let why = format!("another process holds a lock on {}", directory.display());
+                return Err(error).context(why);
+            }
+        }
     }
 }
+
+/// Removes a socket at which nobody listens any more.
+fn clear(path: &Path) -> Result<()> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context(format!("cannot look at {shown}")),
+        Ok(found) => ensure!(
+            found.file_type().is_socket(),
+            "{shown} is there and is no socket: remove it, or choose another path with --control"
+        ),
+    }
+    match place::connect(path) {
+        // A full queue has an owner too.
+        Ok(_) => bail!(Answered(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => bail!(Answered(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("cannot remove the dead socket {shown}"))
+        }
+        Err(error) => Err(error).context(format!("cannot tell whose socket {shown} is")),
+    }
+}
+
+/// Lets the group's members in, if there is such a group.
+fn give_to_group(path: &Path) -> Option<u32> {
+    let group = Group::from_name(GROUP).ok().flatten()?.gid.as_raw();
+    match chown(path, None, Some(group)) {
+        Ok(()) => Some(group),
+        Err(error) => {
+            tracing::warn!("cannot give the control socket to group {GROUP}: {error}");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

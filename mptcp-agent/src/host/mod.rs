@@ -13,14 +13,18 @@ mod privileges;
 mod standby;
 
 use std::net::TcpListener;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 pub use cgroup::Cgroup;
 pub use namespace::Namespace;
 pub use netns::Claim as NamespaceClaim;
+pub use netns::own_cookie as netns_cookie;
 
 use crate::cli::RunArgs;
+use crate::client;
 use crate::policy::{self, Policy};
 use crate::redundant;
 
@@ -29,11 +33,14 @@ use crate::redundant;
 pub struct Host {
     /// The cgroup2 directory to attach to.
     pub cgroup: Cgroup,
-    namespace: netns::Claim,
     /// Bound to `--listen`, not accepting yet.
     pub listener: TcpListener,
+    /// The control socket; none if it cannot be had, which was told.
+    pub control: Option<control::Claim>,
     /// Under the redundant policy.
     pub redundant: Option<redundant::Claim>,
+    /// Last: who takes over finds all the rest free.
+    namespace: netns::Claim,
 }
 
 impl Host {
@@ -53,7 +60,11 @@ impl Host {
             standby::check()?;
         }
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
-        let namespace = netns::Claim::take()?;
+        let namespace = if args.take_over {
+            take_over(args)?
+        } else {
+            netns::Claim::take()?
+        };
         let listener = TcpListener::bind(args.listen).map_err(|error| {
             anyhow!(
                 "cannot listen on {}: {error}; choose another address or port with --listen",
@@ -61,6 +72,13 @@ impl Host {
             )
         })?;
         listener.set_nonblocking(true)?;
+        let control = match control::Claim::take(args.control.as_deref())? {
+            control::Taken::Socket(claim) => Some(claim),
+            control::Taken::Without(reason) => {
+                tracing::warn!("no control socket, so no policy set, status or events: {reason}");
+                None
+            }
+        };
         let redundant = match redundant.zip(key) {
             Some((settings, key)) => Some(redundant::Claim {
                 sockets: bind(settings)?,
@@ -70,9 +88,10 @@ impl Host {
         };
         Ok(Self {
             cgroup,
-            namespace,
             listener,
+            control,
             redundant,
+            namespace,
         })
     }
 
@@ -82,6 +101,25 @@ impl Host {
     /// /proc is not mounted.
     pub fn namespace(&self) -> Result<Namespace> {
         Namespace::own(self.namespace.cookie())
+    }
+}
+
+/// Takes the namespace from the agent that has it, if one does.
+fn take_over(args: &RunArgs) -> Result<netns::Claim> {
+    /// How long that one may take to end.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let handed_over = client::take_over(args.control.as_deref())
+        .context("cannot take over from the agent that runs")?;
+    if !handed_over {
+        tracing::info!("--take-over: no agent runs here, so this is an ordinary start");
+        return netns::Claim::take();
+    }
+    let start = Instant::now();
+    loop {
+        match netns::Claim::take() {
+            Err(_) if start.elapsed() < PATIENCE => sleep(Duration::from_millis(5)),
+            claim => return claim,
+        }
     }
 }
 

@@ -52,6 +52,14 @@ impl Claim {
     }
 }
 
+/// The cookie of this thread's network namespace.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn own_cookie() -> std::io::Result<u64> {
+    cookie(UnixDatagram::unbound()?.as_fd())
+}
+
 /// `SO_NETNS_COOKIE` (Linux 5.14) of any socket.
 fn cookie(socket: BorrowedFd<'_>) -> std::io::Result<u64> {
     let mut cookie = 0_u64;
@@ -85,6 +93,7 @@ mod tests {
         let name = format!("mptcp-agent-test-{}", std::process::id());
         let first = Claim::take_named(&name).unwrap();
         assert_ne!(first.cookie(), 0);
+        assert_eq!(own_cookie().unwrap(), first.cookie());
         let error = Claim::take_named(&name).unwrap_err().to_string();
         assert!(error.contains("another mptcp-agent"), "{error}");
         drop(first);

@@ -2,8 +2,8 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use aya::maps::Array;
+use anyhow::{Result, bail};
+use aya::maps::{Array, MapData};
 use mptcp_common::abi::{self, ALIVE_NS, Config};
 
 use super::{Kernel, Link, load, pins::Pins, program, sweep::Sweep};
@@ -15,14 +15,13 @@ const GRACE: Duration = Duration::from_millis(700);
 
 impl Kernel {
     /// Says that the agent is alive; to be called several times in
-    /// [`ALIVE_NS`], by the loop that does the agent's work.
+    /// [`ALIVE_NS`], by the loop that does the agent's work. Before the first
+    /// [`Kernel::publish`] it says so for the agent before.
     ///
     /// # Errors
     /// The map refused it.
     pub fn beat(&mut self) -> Result<()> {
-        self.config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
-        let config = self.config;
-        Ok(Array::try_from(self.map("CONFIG")?)?.set(0, config, 0)?)
+        beat(&mut self.told, &mut self.config)
     }
 
     /// Whether an earlier agent's maps and totals go on.
@@ -119,6 +118,12 @@ impl Kernel {
         }
         lifted
     }
+}
+
+/// [`Kernel::beat`], while the rest is busy.
+pub(super) fn beat(told: &mut Array<MapData, Config>, config: &mut Config) -> Result<()> {
+    config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
+    Ok(told.set(0, *config, 0)?)
 }
 
 impl Drop for Kernel {

@@ -5,6 +5,7 @@ use std::{os::fd::BorrowedFd, path::Path};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::Array,
     programs::{BtfTracePoint, CgroupAttachMode, Iter, ProgramError, SockOps, links::FdLink},
     sys::{Stats, enable_stats},
 };
@@ -228,6 +229,8 @@ fn load_with(
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
+    let told = ebpf.take_map("CONFIG").context("the eBPF object has no map CONFIG")?;
+    let told: Array<_, Config> = Array::try_from(told)?;
     let kernel = Kernel {
         ebpf,
         attachments,
@@ -236,7 +239,9 @@ fn load_with(
         no_tc: members.refusal(hook::INGRESS),
         logger,
         owner,
-        config: Config::default(),
+        config: told.get(&0, 0)?,
+        told,
+        tc_loaded: false,
         pins: None,
         not_outlived: None,
         links: Vec::new(),

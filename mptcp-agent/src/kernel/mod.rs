@@ -18,7 +18,7 @@ mod tc;
 
 use std::{os::fd::OwnedFd, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues, lpm_trie},
@@ -27,7 +27,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use mptcp_common::abi::{
-    self, ALIVE_NS, Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats,
+    Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats,
 };
 
 pub use btf::VMLINUX;
@@ -38,7 +38,6 @@ pub use sweep::Sweep;
 
 use load::{describe, find};
 
-use crate::clock;
 use crate::paths::PathTable;
 
 /// Names of the programs, as in metrics and in the attach table.
@@ -92,9 +91,13 @@ pub struct Kernel {
     tc: Option<tc::Tc>,
     /// Why this kernel cannot have them.
     no_tc: Option<String>,
+    /// Whether they are loaded.
+    tc_loaded: bool,
     /// Who the programs act for.
     owner: u32,
-    /// What they were told last.
+    /// Map `CONFIG`.
+    told: Array<MapData, Config>,
+    /// What it holds.
     config: Config,
     /// What outlives this process.
     pins: Option<Pins>,
@@ -210,13 +213,10 @@ impl Kernel {
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
-    /// The generation of an earlier agent: the next one's must be another.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn generation(&self) -> Result<u32> {
-        let map: Array<_, Config> = Array::try_from(self.map_ref("CONFIG")?)?;
-        Ok(map.get(&0, 0)?.generation)
+    /// The generation that was published last, maybe by an earlier agent: the
+    /// next one must be another.
+    pub fn generation(&self) -> u32 {
+        self.config.generation
     }
 
     /// Sets every total of a path to zero, for another path to take its index.

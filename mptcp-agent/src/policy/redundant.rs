@@ -1,5 +1,6 @@
 //! What the user asks of the redundant policy.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -105,6 +106,22 @@ impl FromStr for Rate {
     }
 }
 
+impl fmt::Display for Rate {
+    /// In the largest unit that leaves a whole number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.bytes_per_sec * 8;
+        let units = [
+            (1_000_000_000, "gbit"),
+            (1_000_000, "mbit"),
+            (1_000, "kbit"),
+        ];
+        match units.into_iter().find(|(unit, _)| bits % unit == 0) {
+            Some((unit, name)) => write!(f, "{}{name}", bits / unit),
+            None => write!(f, "{bits}bit"),
+        }
+    }
+}
+
 /// The settings of the redundant policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redundant {
@@ -143,12 +160,13 @@ mod tests {
             ("500kbit", 62_500),
             ("1gbit", 125_000_000),
             ("8000", 1_000),
-            ("8000bit", 1_000),
+            ("8009bit", 1_001),
             ("40Mbit", 5_000_000),
             ("1000gbit", LARGEST_BUDGET),
         ] {
             let rate: Rate = text.parse().unwrap();
             assert_eq!(rate.bytes_per_sec, bytes, "{text}");
+            assert_eq!(rate.to_string().parse(), Ok(rate), "{text}");
         }
         for text in [
             "",
@@ -167,6 +185,19 @@ mod tests {
         ] {
             let error = text.parse::<Rate>().unwrap_err();
             assert!(error.contains("8kbit to 1000gbit"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_shown_in_its_largest_unit() {
+        for (text, shown) in [
+            ("40000kbit", "40mbit"),
+            ("1500mbit", "1500mbit"),
+            ("1000mbit", "1gbit"),
+            ("8000", "8kbit"),
+            ("8008", "8008bit"),
+        ] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), shown);
         }
     }
 

@@ -88,7 +88,7 @@ fn a_policy_takes_no_arguments_of_another() {
     };
     for name in [PolicyName::Default, PolicyName::Redundant] {
         let error = new(name, None, std::slice::from_ref(&weight), &none).unwrap_err();
-        assert!(error.contains("--policy weighted"), "{error}");
+        assert!(error.contains("choose policy weighted"), "{error}");
         assert!(error.starts_with("--weight has no effect"), "{error}");
         let error = new(name, spill, &[], &none).unwrap_err();
         assert!(
@@ -102,7 +102,7 @@ fn a_policy_takes_no_arguments_of_another() {
     };
     for name in [PolicyName::Default, PolicyName::Weighted] {
         let error = new(name, None, &[], &copies).unwrap_err();
-        assert!(error.contains("--policy redundant"), "{error}");
+        assert!(error.contains("choose policy redundant"), "{error}");
         assert!(error.starts_with("--redundant-copies"), "{error}");
     }
 }

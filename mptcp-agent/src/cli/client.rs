@@ -1,0 +1,269 @@
+//! Arguments of the commands that talk to a running agent.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::WeightedArgs;
+use crate::control::schema::PolicySettings;
+use crate::control::{place, settings};
+use crate::policy::{PolicyName, RedundantArgs};
+
+/// A macro, since `concat!` takes literals only.
+macro_rules! exit_status {
+    () => {
+        "\
+Exit status:
+  0  done
+  1  the agent refused or failed, or does not answer
+  2  the arguments are wrong
+  3  there is no agent: no socket, or one that nobody listens at
+  4  no permission
+  5  the other end speaks another version of the protocol, or not this protocol"
+    };
+}
+
+const EXIT_STATUS: &str = exit_status!();
+
+const SET_EXAMPLES: &str = concat!(
+    "\
+Examples:
+  Four parts by fibre, one part by LTE, from now on:
+    mptcp-agent policy set weighted --weight eth0=4 --weight wwan0=1
+
+  Nothing by fibre for the ten minutes that it is worked on:
+    mptcp-agent policy set weighted --weight eth0=0 --for 10m
+
+",
+    exit_status!()
+);
+
+/// What is asked of a running agent.
+#[derive(Debug)]
+pub struct ClientJob {
+    /// `--control`.
+    pub control: Option<PathBuf>,
+    /// `--json`.
+    pub json: bool,
+    /// What.
+    pub verb: Verb,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verb {
+    /// `policy show`.
+    PolicyShow,
+    /// `policy set`, checked.
+    PolicySet {
+        /// The new one.
+        policy: PolicySettings,
+        /// `--for`.
+        for_seconds: Option<u64>,
+    },
+    /// `status`.
+    Status,
+    /// `connections`.
+    Connections {
+        /// `--sort`.
+        sort: SortKey,
+    },
+    /// `events`.
+    Events,
+}
+
+/// `--sort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// By token
+    Token,
+    /// Most bytes acknowledged first
+    Acked,
+    /// Most bytes sent first
+    Sent,
+    /// Most bytes received first
+    Received,
+    /// Longest round trip of a subflow first
+    Rtt,
+    /// Greatest share of a single subflow first
+    Share,
+    /// Most segments retransmitted first
+    Retransmitted,
+    /// Most bytes that wait to be sent first
+    Queued,
+    /// Most subflows first
+    Subflows,
+}
+
+/// A job, or the command whose usage is to be shown, and what is wrong.
+type Checked = Result<ClientJob, (&'static [&'static str], String)>;
+
+#[derive(Args, Clone, Debug)]
+struct Target {
+    /// The agent's control socket [default: that of this network namespace's agent]
+    ///
+    /// By default /run/mptcp-agent/control.sock, or, in a network namespace
+    /// other than that of process 1, /run/mptcp-agent/netns-COOKIE.sock.
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+
+    /// Print JSON: what came over the control socket, in full
+    #[arg(long)]
+    json: bool,
+}
+
+impl Target {
+    fn job(self, command: &'static [&'static str], verb: Verb) -> Checked {
+        let Self { control, json } = self;
+        if let Some(path) = control.as_ref().filter(|path| !place::fits(path)) {
+            let why = format!(
+                "--control {} is too long: a socket's path has at most {} bytes",
+                path.display(),
+                place::LONGEST
+            );
+            return Err((command, why));
+        }
+        Ok(ClientJob {
+            control,
+            json,
+            verb,
+        })
+    }
+}
+
+/// Arguments of `policy`.
+#[derive(Args, Debug)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Show the policy in force, and the one that comes back by itself
+    #[command(after_long_help = EXIT_STATUS)]
+    Show(Target),
+    /// Change the policy: new connections at once, open ones within 100 ms
+    ///
+    /// A setting that is refused changes nothing. The settings are not kept:
+    /// an agent that starts anew has the policy of its own arguments.
+    Set(Box<SetArgs>),
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = SET_EXAMPLES, after_help = "Examples: see --help")]
+struct SetArgs {
+    /// The new policy
+    #[arg(value_enum)]
+    policy: PolicyName,
+
+    #[command(flatten)]
+    weighted: WeightedArgs,
+
+    /// After this time the policy before comes back by itself: 90s, 10m, 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
+    lasting: Option<u64>,
+
+    #[command(flatten)]
+    target: Target,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    redundant: RedundantArgs,
+}
+
+/// A time in seconds, within what the agent takes.
+fn whole_seconds(text: &str) -> Result<u64, String> {
+    let time: Duration = humantime::parse_duration(text)
+        .map_err(|_| format!("`{text}` is not a time: expected something like 90s, 10m or 2h"))?;
+    if time.subsec_nanos() != 0 {
+        return Err(format!("`{text}` is not a whole number of seconds"));
+    }
+    settings::lasting(Some(time.as_secs()))?;
+    Ok(time.as_secs())
+}
+
+impl PolicyArgs {
+    /// Checks what goes together.
+    pub fn job(self) -> Checked {
+        let set = match self.command {
+            PolicyCommand::Show(target) => {
+                return target.job(&["policy", "show"], Verb::PolicyShow);
+            }
+            PolicyCommand::Set(set) => *set,
+        };
+        const SET: &[&str] = &["policy", "set"];
+        let policy = super::policy(set.policy, &set.weighted, &set.redundant);
+        let policy = policy.map_err(|message| (SET, message))?;
+        if let Some(key) = policy
+            .redundant()
+            .and_then(|redundant| redundant.key.as_ref())
+            && key.to_str().is_none()
+        {
+            let why = format!(
+                "--redundant-key {} is not UTF-8, as what goes over the control socket must be",
+                key.display()
+            );
+            return Err((SET, why));
+        }
+        let verb = Verb::PolicySet {
+            policy: settings::of(&policy),
+            for_seconds: set.lasting,
+        };
+        set.target.job(SET, verb)
+    }
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXIT_STATUS)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl StatusArgs {
+    /// Checks what goes together.
+    pub fn job(self) -> Checked {
+        self.target.job(&["status"], Verb::Status)
+    }
+}
+
+/// Arguments of `connections`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXIT_STATUS)]
+pub struct ConnectionsArgs {
+    /// What comes first
+    #[arg(long, value_name = "KEY", value_enum, default_value = "acked")]
+    sort: SortKey,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl ConnectionsArgs {
+    /// Checks what goes together.
+    pub fn job(self) -> Checked {
+        let verb = Verb::Connections { sort: self.sort };
+        self.target.job(&["connections"], verb)
+    }
+}
+
+/// Arguments of `events`.
+///
+/// Events that were lost are told as such where they would have come, and in
+/// total at the end, on stderr.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXIT_STATUS)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl EventsArgs {
+    /// Checks what goes together.
+    pub fn job(self) -> Checked {
+        self.target.job(&["events"], Verb::Events)
+    }
+}

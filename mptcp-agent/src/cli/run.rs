@@ -1,0 +1,98 @@
+//! Arguments of `run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{LogFormat, WeightedArgs};
+use crate::policy::{PolicyName, RedundantArgs};
+
+/// Where metrics are served unless `--listen` says otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  Observe only, metrics on http://127.0.0.1:8684/metrics:
+    mptcp-agent run
+
+  Four parts by fibre, one part by LTE:
+    mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1
+
+  LTE only while nothing else is alive (0 is standby):
+    mptcp-agent run --policy weighted --weight wwan0=0
+
+  By prefix; fill the other path once one is full:
+    mptcp-agent run --policy weighted --weighted-mode spill \\
+        --weight 192.0.2.0/24=9 --weight 2001:db8::/32=1
+
+  A server with one address, by the ids of its clients' addresses:
+    mptcp-agent run --policy weighted --weight remote-id:0=1 --weight remote-id:1=9
+
+  Every segment on two paths, at both ends (a lost path is not noticed):
+    mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
+
+Environment:
+  RUST_LOG  what is logged (default: info); RUST_LOG=debug shows every
+            connection and subflow that opens or closes
+
+Exit status: 0 after a signal, 1 if it cannot go on, 2 if the arguments are wrong.";
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+#[command(after_long_help = RUN_EXAMPLES, after_help = "Examples: see --help")]
+pub struct RunArgs {
+    /// What to do with the connections of this network namespace
+    #[arg(long, value_enum, default_value = "default")]
+    pub(super) policy: PolicyName,
+
+    #[command(flatten)]
+    pub(super) weighted: WeightedArgs,
+
+    /// Where to serve /metrics and /healthz; port 0 takes any free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]
+    pub listen: SocketAddr,
+
+    /// Where the control socket is to be [default: /run/mptcp-agent/control.sock]
+    ///
+    /// By it a running agent is asked and told: see policy, status, connections
+    /// and events. An absolute path; missing directories are made. Root, the
+    /// agent's user and the members of group mptcp, if there is one, may use it.
+    /// In a network namespace other than that of process 1 the default is
+    /// /run/mptcp-agent/netns-COOKIE.sock. Where the default cannot be had, the
+    /// agent does without; a path that was asked for must be had.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Observe and steer only sockets of this cgroup2 directory and below
+    ///
+    /// By default the root of the first cgroup2 mount, which holds every
+    /// socket of the host. Sockets of other network namespaces are left alone
+    /// in any case.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Connections that are tracked at once, 1 to 1048576
+    ///
+    /// Memory is taken as they come, not in advance. Connections beyond this
+    /// are counted (mptcp_agent_map_full_total), not steered.
+    #[arg(long, value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_connections: u32,
+
+    /// How to log; json also turns what is printed at start into log lines
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Take the place of the agent that runs in this network namespace, without a gap
+    ///
+    /// That one ends and leaves everything in place: no limit is lifted, no
+    /// connection forgotten, no total starts anew. If there is none, this is an
+    /// ordinary start.
+    #[arg(long)]
+    pub take_over: bool,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    pub(super) redundant: RedundantArgs,
+}

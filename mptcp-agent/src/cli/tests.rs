@@ -1,0 +1,232 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::run::DEFAULT_LISTEN;
+use super::*;
+
+fn parse_job(line: &str) -> Result<Job, String> {
+    let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+    job(cli).map_err(|error| {
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    })
+}
+
+fn parse(line: &str) -> Result<(RunArgs, Policy), String> {
+    match parse_job(line)? {
+        Job::Run(args, policy) => Ok((*args, policy)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn client(line: &str) -> Result<ClientJob, String> {
+    match parse_job(&format!("mptcp-agent {line}"))? {
+        Job::Client(job) => Ok(job),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_holds() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn defaults() {
+    let (args, policy) = parse("mptcp-agent run").unwrap();
+    assert_eq!(policy, Policy::Default);
+    assert_eq!(args.listen.to_string(), DEFAULT_LISTEN);
+    assert_eq!(args.max_connections, 16_384);
+    assert_eq!(args.log_format, LogFormat::Text);
+    assert_eq!((args.control, args.cgroup), (None, None));
+}
+
+#[test]
+fn weights_come_through() {
+    let line = "mptcp-agent run --policy weighted --weight eth0=4 --weight default=0";
+    let (_, policy) = parse(line).unwrap();
+    assert_eq!(policy.to_string(), "weighted (strict)");
+    assert_eq!(policy.weights().unlisted, 0);
+    assert_eq!(policy.weights().listed[0].weight, 4);
+}
+
+#[test]
+fn settings_of_the_redundant_policy_come_through() {
+    let (_, policy) = parse("mptcp-agent run --policy redundant").unwrap();
+    let settings = policy.redundant().unwrap();
+    assert_eq!((settings.copies, settings.port), (2, 8684));
+    let line = "mptcp-agent run --policy redundant --redundant-copies 4 \
+                --redundant-port 9000 --redundant-key /etc/key --redundant-budget 40mbit";
+    let (_, policy) = parse(line).unwrap();
+    let settings = policy.redundant().unwrap();
+    assert_eq!((settings.copies, settings.port), (4, 9000));
+    assert_eq!(settings.key, Some("/etc/key".into()));
+    let budget = settings.budget.unwrap();
+    assert_eq!(budget.bytes_per_sec, 5_000_000);
+}
+
+#[test]
+fn wrong_arguments_say_why() {
+    for (arguments, reason) in [
+        (
+            "--policy fast",
+            "[possible values: default, weighted, redundant]",
+        ),
+        ("--weight eth0=1", "choose policy weighted"),
+        ("--weighted-mode spill", "choose policy weighted"),
+        ("--redundant-copies 3", "choose policy redundant"),
+        ("--redundant-port 9000", "choose policy redundant"),
+        ("--redundant-key /etc/key", "choose policy redundant"),
+        ("--redundant-budget 40mbit", "choose policy redundant"),
+        (
+            "--policy weighted --redundant-port 9000",
+            "--redundant-port has no effect under policy weighted",
+        ),
+        (
+            "--policy redundant --weight eth0=1",
+            "--weight has no effect under policy redundant",
+        ),
+        ("--policy redundant --redundant-copies 1", "2..=4"),
+        ("--policy redundant --redundant-copies 5", "2..=4"),
+        ("--policy redundant --redundant-port 0", "1..=65535"),
+        ("--policy redundant --redundant-port 65536", "1..=65535"),
+        ("--policy redundant --redundant-budget fast", "8kbit"),
+        (
+            "--policy weighted --weight eth0=65536",
+            "0 (standby) to 65535",
+        ),
+        (
+            "--policy weighted --weight eth0=0 --weight default=0",
+            "all weights are 0",
+        ),
+        (
+            "--policy weighted --weight id:1=1 --weight id:01=2",
+            "same path",
+        ),
+        ("--listen 8684", "invalid socket address"),
+        ("--listen localhost:8684", "invalid socket address"),
+        ("--max-connections 0", "1..=1048576"),
+        ("--max-connections 1048577", "1..=1048576"),
+        ("--log-format xml", "[possible values: text, json]"),
+    ] {
+        let error = parse(&format!("mptcp-agent run {arguments}")).unwrap_err();
+        assert!(error.contains(reason), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_a_running_agent() {
+    let job = client("policy show").unwrap();
+    assert_eq!(
+        (job.verb, job.json, job.control),
+        (Verb::PolicyShow, false, None)
+    );
+    let job = client("status --json --control /tmp/x.sock").unwrap();
+    assert_eq!((job.verb, job.json), (Verb::Status, true));
+    assert_eq!(job.control, Some("/tmp/x.sock".into()));
+    assert_eq!(client("events").unwrap().verb, Verb::Events);
+    for (arguments, sort) in [
+        ("", SortKey::Acked),
+        ("--sort rtt", SortKey::Rtt),
+        ("--sort token", SortKey::Token),
+    ] {
+        let job = client(&format!("connections {arguments}")).unwrap();
+        assert_eq!(job.verb, Verb::Connections { sort });
+    }
+}
+
+#[test]
+fn a_policy_is_set_with_the_arguments_of_run() {
+    let set = |line: &str| match client(&format!("policy set {line}")).unwrap().verb {
+        Verb::PolicySet {
+            policy,
+            for_seconds,
+        } => (policy, for_seconds),
+        other => panic!("{other:?}"),
+    };
+    let (policy, lasting) = set("weighted --weight eth0=4 --weighted-mode spill --for 10m");
+    assert_eq!((policy.name.as_str(), lasting), ("weighted", Some(600)));
+    assert_eq!(policy.weights, ["eth0=4"]);
+    assert_eq!(policy.weighted_mode.as_deref(), Some("spill"));
+    let (policy, lasting) = set("redundant --redundant-key key --redundant-budget 8000");
+    assert_eq!(
+        (policy.redundant_budget.as_deref(), lasting),
+        (Some("8kbit"), None)
+    );
+    // The agent has another working directory.
+    let key = policy.redundant_key.unwrap();
+    assert_eq!(key, std::env::current_dir().unwrap().join("key"));
+    for (time, seconds) in [("90s", 90), ("2h", 7200), ("1h 30m", 5400), ("1d", 86400)] {
+        let time = time.replace(' ', "");
+        assert_eq!(set(&format!("default --for {time}")).1, Some(seconds));
+    }
+}
+
+#[test]
+fn wrong_arguments_of_client_commands_say_why() {
+    let long = format!("status --control /{}", "x".repeat(107));
+    for (arguments, reason) in [
+        ("policy", "show"),
+        ("policy set", "<POLICY>"),
+        (
+            "policy set fast",
+            "[possible values: default, weighted, redundant]",
+        ),
+        (
+            "policy set default --weight eth0=1",
+            "choose policy weighted",
+        ),
+        (
+            "policy set weighted --redundant-copies 2",
+            "choose policy redundant",
+        ),
+        (
+            "policy set weighted --weight eth0=0 --weight default=0",
+            "all weights are 0",
+        ),
+        ("policy set redundant --redundant-copies 9", "2..=4"),
+        ("policy set default --for soon", "90s, 10m or 2h"),
+        ("policy set default --for 0s", "expected 1 to"),
+        ("policy set default --for 1500ms", "whole number of seconds"),
+        ("policy set default --for 20years", "(a year)"),
+        ("policy show --for 10m", "--for"),
+        ("connections --sort size", "possible values: token, acked"),
+        ("status extra", "extra"),
+        (long.as_str(), "at most 107 bytes"),
+    ] {
+        let error = client(arguments).unwrap_err();
+        assert!(error.contains(reason), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn the_exit_codes_are_in_every_help() {
+    for command in [
+        "policy show",
+        "policy set",
+        "status",
+        "connections",
+        "events",
+    ] {
+        let help = parse_job(&format!("mptcp-agent {command} --help")).unwrap_err();
+        for code in [
+            "0  done",
+            "1  ",
+            "2  ",
+            "3  there is no agent",
+            "4  ",
+            "5  ",
+        ] {
+            assert!(help.contains(&format!("\n  {code}")), "{command}: {help}");
+        }
+    }
+}
+
+#[test]
+fn taking_over_and_cleaning_up() {
+    assert!(parse("mptcp-agent run --take-over").unwrap().0.take_over);
+    assert!(!parse("mptcp-agent run").unwrap().0.take_over);
+    let Job::Cleanup(args) = parse_job("mptcp-agent cleanup --log-format json").unwrap() else {
+        panic!("no cleanup")
+    };
+    assert_eq!((args.log_format, args.cgroup), (LogFormat::Json, None));
+}

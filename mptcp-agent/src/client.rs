@@ -1,0 +1,153 @@
+//! The commands that talk to a running agent: one request, what comes back,
+//! and an exit code.
+//!
+//! A file per verb. None of them waits for ever for an agent that hangs, or
+//! for something else that sits at its socket; what comes from there is
+//! printed without control characters.
+
+mod connection;
+mod connections;
+mod events;
+mod format;
+mod policy;
+mod status;
+mod table;
+mod take_over;
+mod terminal;
+
+use std::io::{self, ErrorKind, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{ClientJob, Verb};
+use crate::control::line;
+use crate::control::schema::{ErrorCode, Refusal, Reply, one_line};
+use connection::Connection;
+use terminal::Terminal;
+
+/// Why a command failed, as its exit code; 2 is wrong arguments, clap's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The agent refused or failed, or does not answer.
+    Failed = 1,
+    /// The arguments make no sense together.
+    Usage = 2,
+    /// There is no agent.
+    NoAgent = 3,
+    /// No permission.
+    Denied = 4,
+    /// The other end speaks something else.
+    Foreign = 5,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+struct Failure {
+    fault: Fault,
+    message: String,
+    /// stdout was closed: the reader has had enough, and there is nothing to say.
+    quiet: bool,
+}
+
+impl Failure {
+    fn new(fault: Fault, message: impl AsRef<str>) -> Self {
+        Self {
+            fault,
+            message: one_line(message.as_ref()),
+            quiet: false,
+        }
+    }
+
+    /// What the agent has refused.
+    fn refused(refusal: &Refusal) -> Self {
+        let fault = match refusal.code {
+            ErrorCode::Forbidden => Fault::Denied,
+            // It does not know what this version asks, or the other way round.
+            ErrorCode::Malformed | ErrorCode::Version => Fault::Foreign,
+            ErrorCode::TooLong | ErrorCode::Busy | ErrorCode::Refused | ErrorCode::Failed => {
+                Fault::Failed
+            }
+        };
+        Self::new(fault, format!("the agent refuses: {}", refusal.message))
+    }
+
+    /// What is no answer to what was asked.
+    fn unexpected() -> Self {
+        let why = "the agent answers something else than was asked";
+        Self::new(Fault::Foreign, why)
+    }
+
+    /// stdout cannot be written.
+    fn output(error: &io::Error) -> Self {
+        Self {
+            quiet: error.kind() == ErrorKind::BrokenPipe,
+            ..Self::new(Fault::Failed, format!("cannot write to stdout: {error}"))
+        }
+    }
+}
+
+/// Does it, and says in one line on stderr why it failed.
+pub fn run(job: &ClientJob) -> ExitCode {
+    match perform(job) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.quiet => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "mptcp-agent: error: {}", failure.message);
+            ExitCode::from(failure.fault as u8)
+        }
+    }
+}
+
+/// Asks the agent that runs, if one does, to end and leave everything in place.
+/// Returns whether there was one.
+///
+/// # Errors
+/// It refuses, or does not answer: one line.
+pub fn take_over(control: Option<&Path>) -> anyhow::Result<bool> {
+    take_over::ask(control).map_err(|failure| anyhow::anyhow!(failure.message))
+}
+
+fn perform(job: &ClientJob) -> Result<(), Failure> {
+    let mut agent = Connection::open(job.control.as_deref())?;
+    let output = Output {
+        terminal: Terminal::of_stdout(),
+        json: job.json,
+    };
+    match &job.verb {
+        Verb::PolicyShow => policy::show(&mut agent, output),
+        Verb::PolicySet {
+            policy,
+            for_seconds,
+        } => policy::set(&mut agent, output, policy, *for_seconds),
+        Verb::Status => status::run(&mut agent, output),
+        Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
+        Verb::Events => events::run(agent, output),
+    }
+}
+
+/// How results are written to stdout.
+#[derive(Clone, Copy, Debug)]
+struct Output {
+    terminal: Terminal,
+    json: bool,
+}
+
+impl Output {
+    /// Writes the reply as it is, or what `text` makes of it.
+    fn write(self, reply: &Reply, text: impl FnOnce(Terminal) -> String) -> Result<(), Failure> {
+        if self.json {
+            let line = line::reply(reply).map_err(|error| Failure::output(&error.into()))?;
+            return print(&line);
+        }
+        print(text(self.terminal).as_bytes())
+    }
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::output(&error))
+}
+
+#[cfg(test)]
+mod tests;

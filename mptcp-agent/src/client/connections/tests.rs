@@ -1,0 +1,120 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn subflow(path: &str, acked: u64, changes: &Value) -> Value {
+    let mut subflow = json!({
+        "cookie": 1, "path": path, "device": path, "local": "10.0.0.1:40000",
+        "remote": "192.0.2.1:443", "local_id": 0, "joined": false, "backup": false,
+        "stale": false, "alive": true, "srtt_seconds": 0.0125, "cwnd_segments": 10,
+        "sent_bytes": acked + 1, "acked_bytes": acked, "received_bytes": 100,
+        "retransmitted_segments": 0, "queued_bytes": 0, "share": 0.5, "copies_sent": 0,
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        subflow[key] = value.clone();
+    }
+    subflow
+}
+
+fn some() -> Vec<Connection> {
+    let connection = |token: &str, subflows: Vec<Value>| {
+        json!({"token": token, "side": "client", "fallback": false, "steered": true,
+               "subflows": subflows})
+    };
+    let all = json!([
+        connection("00000002", vec![
+            subflow("eth0", 4_000_000, &json!({"remote_id": 0})),
+            subflow("wwan0", 1_000_000, &json!({
+                "local_id": 2, "cap_bytes_per_second": 125_000, "srtt_seconds": 0.08})),
+        ]),
+        connection("00000001", vec![
+            subflow("eth0", 9_000, &json!({"stale": true, "share": 1.0})),
+        ]),
+        {"side": "server", "fallback": true, "steered": false, "subflows": []},
+    ]);
+    serde_json::from_value(all).unwrap()
+}
+
+fn at(width: usize) -> String {
+    let terminal = Terminal {
+        width: Some(width),
+        colours: false,
+    };
+    let mut all = some();
+    by(SortKey::Acked, &mut all);
+    text(terminal, &all)
+}
+
+#[test]
+fn at_60_columns() {
+    assert_eq!(at(60), "");
+}
+
+#[test]
+fn at_100_columns() {
+    assert_eq!(at(100), "");
+}
+
+#[test]
+fn at_160_columns() {
+    assert_eq!(at(160), "");
+}
+
+#[test]
+fn each_key_has_its_order() {
+    let order = |sort| {
+        let mut all = some();
+        by(sort, &mut all);
+        let tokens = all.into_iter().map(|connection| connection.token);
+        tokens
+            .map(|token| token.map_or(0, |token| token.parse().unwrap()))
+            .collect::<Vec<u32>>()
+    };
+    for (sort, expected) in [
+        (SortKey::Token, [0, 1, 2]),
+        (SortKey::Acked, [2, 1, 0]),
+        (SortKey::Sent, [2, 1, 0]),
+        (SortKey::Received, [2, 1, 0]),
+        (SortKey::Rtt, [2, 1, 0]),
+        (SortKey::Share, [1, 2, 0]),
+        (SortKey::Subflows, [2, 1, 0]),
+        // Nothing to choose: by token.
+        (SortKey::Retransmitted, [0, 1, 2]),
+        (SortKey::Queued, [0, 1, 2]),
+    ] {
+        assert_eq!(order(sort), expected, "{sort:?}");
+    }
+}
+
+#[test]
+fn the_state_is_what_is_most_worth_knowing() {
+    let mut connection = some().remove(0);
+    let said = |connection: &Connection, changes: Value| {
+        let subflow = subflow("eth0", 1, &changes);
+        state(connection, &serde_json::from_value(subflow).unwrap()).1
+    };
+    assert_eq!(said(&connection, json!({})), "steered");
+    assert_eq!(said(&connection, json!({"backup": true})), "backup");
+    assert_eq!(said(&connection, json!({"alive": false})), "down");
+    assert_eq!(
+        said(&connection, json!({"stale": true, "alive": false})),
+        "stale"
+    );
+    assert_eq!(
+        said(&connection, json!({"cap_bytes_per_second": 0})),
+        "standby"
+    );
+    connection.steered = false;
+    assert_eq!(said(&connection, json!({})), "ok");
+    connection.peer_proven = Some(true);
+    assert_eq!(said(&connection, json!({})), "copied");
+    connection.fallback = true;
+    assert_eq!(said(&connection, json!({})), "plain TCP");
+}
+
+#[test]
+fn nothing_is_said_in_words() {
+    assert_eq!(text(Terminal::default(), &[]), "no connections\n");
+}

@@ -1,0 +1,116 @@
+//! `policy show` and `policy set`.
+
+use super::connection::Connection;
+use super::{Failure, Output, format};
+use crate::control::schema::{PolicySettings, PolicyView, Reply, Request, one_line};
+
+/// Shows the policy in force.
+pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {
+    print(agent, output, &Request::PolicyShow)
+}
+
+/// Sets another one, and shows it.
+pub fn set(
+    agent: &mut Connection,
+    output: Output,
+    policy: &PolicySettings,
+    for_seconds: Option<u64>,
+) -> Result<(), Failure> {
+    let request = Request::PolicySet {
+        policy: policy.clone(),
+        for_seconds,
+    };
+    print(agent, output, &request)
+}
+
+fn print(agent: &mut Connection, output: Output, request: &Request) -> Result<(), Failure> {
+    let reply = agent.exchange(request)?;
+    let Reply::Policy(view) = &reply else {
+        return Err(Failure::unexpected());
+    };
+    output.write(&reply, |_| describe(view) + "\n")
+}
+
+/// The policy in force, and the one that comes back, in one line.
+pub fn describe(view: &PolicyView) -> String {
+    let mut text = format!("{} (backend {})", settings(&view.policy), view.backend);
+    if let Some(then) = &view.then {
+        text += &format!(
+            "; in {}: {}",
+            format::duration(then.in_seconds),
+            settings(&then.policy)
+        );
+    }
+    one_line(&text)
+}
+
+/// In the words of the command line.
+fn settings(settings: &PolicySettings) -> String {
+    let PolicySettings {
+        name,
+        weighted_mode,
+        weights,
+        redundant_copies,
+        redundant_port,
+        redundant_key,
+        redundant_budget,
+    } = settings;
+    let mut text = name.clone();
+    let mut add = |flag: &str, value: String| text += &format!(" --{flag} {value}");
+    if let Some(mode) = weighted_mode {
+        add("weighted-mode", mode.clone());
+    }
+    for weight in weights {
+        add("weight", weight.clone());
+    }
+    if let Some(copies) = redundant_copies {
+        add("redundant-copies", copies.to_string());
+    }
+    if let Some(port) = redundant_port {
+        add("redundant-port", port.to_string());
+    }
+    if let Some(key) = redundant_key {
+        add("redundant-key", key.display().to_string());
+    }
+    if let Some(budget) = redundant_budget {
+        add("redundant-budget", budget.clone());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_line_that_can_be_typed_again() {
+        for (view, expected) in [
+            (
+                json!({"policy": {"name": "default"}, "backend": "none"}),
+                "default (backend none)",
+            ),
+            (
+                json!({"policy": {"name": "weighted", "weighted_mode": "strict",
+                                  "weights": ["eth0=4", "default=0"]},
+                       "backend": "pacing",
+                       "then": {"policy": {"name": "default"}, "in_seconds": 599.2}}),
+                "weighted --weighted-mode strict --weight eth0=4 --weight default=0 \
+                 (backend pacing); in 9m 59s: default",
+            ),
+            (
+                json!({"policy": {"name": "redundant", "redundant_copies": 2,
+                                  "redundant_port": 8684, "redundant_key": "/etc/a\u{1b}key",
+                                  "redundant_budget": "40mbit"},
+                       "backend": "copies"}),
+                "redundant --redundant-copies 2 --redundant-port 8684 --redundant-key \
+                 /etc/a\u{fffd}key --redundant-budget 40mbit (backend copies)",
+            ),
+        ] {
+            assert_eq!(describe(&serde_json::from_value(view).unwrap()), expected);
+        }
+    }
+}

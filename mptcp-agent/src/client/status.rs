@@ -1,0 +1,165 @@
+//! `status`: the agent, its policy, its hooks and the paths.
+
+use super::connection::Connection;
+use super::table::{self, Cell, Column, known, left, right};
+use super::terminal::{Style, Terminal};
+use super::{Failure, Output, format, policy};
+use crate::control::schema::{Hook, Path, Reply, Request, Status, one_line};
+
+/// Asks and shows.
+pub fn run(agent: &mut Connection, output: Output) -> Result<(), Failure> {
+    let reply = agent.exchange(&Request::Status)?;
+    let Reply::Status(status) = &reply else {
+        return Err(Failure::unexpected());
+    };
+    output.write(&reply, |terminal| text(terminal, status))
+}
+
+fn text(terminal: Terminal, status: &Status) -> String {
+    let mut text = String::new();
+    for (name, value) in summary(status) {
+        let name = terminal.paint(Style::Bold, &format!("{name:12}"));
+        text += &format!("{name}  {}\n", one_line(&value));
+    }
+    text += "\n";
+    text += &hooks(terminal, &status.hooks);
+    text += "\n";
+    text += &paths(terminal, &status.paths);
+    text
+}
+
+fn summary(status: &Status) -> Vec<(&'static str, String)> {
+    let agent = &status.agent;
+    let mut lines = vec![
+        (
+            "agent",
+            format!(
+                "{} (commit {}), pid {}, up {}",
+                agent.version,
+                agent.commit,
+                agent.pid,
+                format::duration(agent.uptime_seconds)
+            ),
+        ),
+        ("policy", policy::describe(&status.policy)),
+        ("metrics", format!("http://{}/metrics", agent.listen)),
+        (
+            "connections",
+            format!("{}, subflows {}", status.connections, status.subflows),
+        ),
+        (
+            "lost",
+            format!(
+                "{} events, {} connections and subflows that found their map full",
+                status.events_lost, status.map_full
+            ),
+        ),
+        (
+            "dead man",
+            match (&agent.not_outlived_because, agent.outlived) {
+                (_, true) => "limits are lifted even if the agent is killed".to_owned(),
+                (None, false) => "limits stay if the agent is killed".to_owned(),
+                (Some(why), false) => format!("limits stay if the agent is killed: {why}"),
+            },
+        ),
+    ];
+    if let Some(peers) = &status.peers {
+        lines.push((
+            "peers",
+            format!(
+                "{} proven, {} silent, {} asking, {} refused",
+                peers.proven, peers.silent, peers.asking, peers.refused
+            ),
+        ));
+    }
+    lines
+}
+
+fn hooks(terminal: Terminal, hooks: &[Hook]) -> String {
+    const COLUMNS: [Column; 3] = [left("HOOK", 0), left("STATE", 0), left("PURPOSE", 0)];
+    let row = |hook: &Hook| {
+        let (style, state) = match hook.attached {
+            true => (Style::Good, "attached"),
+            false => (Style::Bad, "not attached"),
+        };
+        let purpose = match &hook.reason {
+            None => hook.purpose.clone(),
+            Some(reason) => format!("{}: {reason}", hook.purpose),
+        };
+        vec![
+            Cell::from(&hook.program),
+            Cell::styled(style, state),
+            Cell::from(purpose),
+        ]
+    };
+    let rows: Vec<_> = hooks.iter().map(row).collect();
+    table::render(terminal, &COLUMNS, &rows)
+}
+
+fn paths(terminal: Terminal, paths: &[Path]) -> String {
+    const COLUMNS: [Column; 15] = [
+        left("PATH", 0),
+        left("STATE", 0),
+        right("WEIGHT", 0),
+        right("SHARE", 0),
+        right("ACKED", 0),
+        right("SENT", 3),
+        right("RECEIVED", 2),
+        right("RTT", 1),
+        right("SUBFLOWS", 2),
+        right("RETRANSMITTED", 5),
+        right("COPIES", 3),
+        right("NOT COPIED", 6),
+        right("RECEIVED FIRST/LATE", 6),
+        left("DEVICE", 4),
+        left("ADDRESSES", 4),
+    ];
+    let rows: Vec<_> = paths.iter().map(path).collect();
+    table::render(terminal, &COLUMNS, &rows)
+}
+
+fn path(path: &Path) -> Vec<Cell> {
+    let (style, state) = if !path.present {
+        (Style::Bad, "absent")
+    } else if path.subflows == 0 {
+        (Style::Plain, "idle")
+    } else if path.alive == 0 {
+        (Style::Bad, "down")
+    } else if path.weight == Some(0) {
+        (Style::Notable, "standby")
+    } else if path.alive < path.subflows {
+        (Style::Notable, "partly down")
+    } else {
+        (Style::Good, "alive")
+    };
+    let subflows = match path.alive == path.subflows {
+        true => path.subflows.to_string(),
+        false => format!("{} of {}", path.alive, path.subflows),
+    };
+    let copies = path.copies.as_ref();
+    vec![
+        Cell::from(&path.path),
+        Cell::styled(style, state),
+        known(path.weight, |weight| weight.to_string()),
+        known(path.share, format::percent),
+        Cell::from(format::rate(path.acked_bytes_per_second)),
+        Cell::from(format::rate(path.sent_bytes_per_second)),
+        Cell::from(format::rate(path.received_bytes_per_second)),
+        known(path.rtt_seconds, format::milliseconds),
+        Cell::from(subflows),
+        Cell::from(path.retransmitted_segments.to_string()),
+        known(copies, |copies| copies.sent.to_string()),
+        known(copies, |copies| copies.dropped.to_string()),
+        known(copies, |copies| {
+            format!("{}/{}", copies.received_first, copies.received_duplicate)
+        }),
+        known(path.device.as_ref(), String::clone),
+        known(
+            Some(&path.addresses).filter(|addresses| !addresses.is_empty()),
+            |addresses| addresses.join(", "),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! A table that fits the terminal.
+//!
+//! What does not fit is left out column by column, the least important first,
+//! and said so beneath. If even the rest is too wide, its lines are cut.
+
+use super::terminal::{Style, Terminal};
+use crate::control::schema::one_line;
+
+/// Between columns.
+const GAP: &str = "  ";
+
+/// A column. Number 0 in importance stays to the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    title: &'static str,
+    right: bool,
+    expendable: u8,
+}
+
+/// A column of words. The greater `expendable`, the sooner it is left out.
+pub const fn left(title: &'static str, expendable: u8) -> Column {
+    Column {
+        title,
+        right: false,
+        expendable,
+    }
+}
+
+/// A column of numbers.
+pub const fn right(title: &'static str, expendable: u8) -> Column {
+    Column {
+        title,
+        right: true,
+        expendable,
+    }
+}
+
+/// What is in a row under a column.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// In a style of its own.
+    pub fn styled(style: Style, text: impl AsRef<str>) -> Self {
+        // Names of devices may hold anything, escape sequences as well.
+        let text = one_line(text.as_ref());
+        Self { text, style }
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::styled(Style::Plain, text)
+    }
+}
+
+/// What is known, else a dash.
+pub fn known<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> Cell {
+    value.map_or_else(|| Cell::from("-"), |value| Cell::from(show(value)))
+}
+
+/// Lays the rows out; each has a cell for each column. A column in which no
+/// row has anything but a dash is left out, unsaid.
+pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> String {
+    let width = |index: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(index));
+        let widest = cells.map(|cell| cell.text.chars().count()).max();
+        widest.unwrap_or(0).max(columns[index].title.len())
+    };
+    let says = |index: &usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(*index));
+        columns[*index].expendable == 0 || cells.any(|cell| cell.text != "-")
+    };
+    let mut shown: Vec<usize> = (0..columns.len()).filter(says).collect();
+    let mut hidden = Vec::new();
+    let total = |shown: &[usize]| -> usize {
+        let widths: usize = shown.iter().map(|index| width(*index)).sum();
+        widths + GAP.len() * shown.len().saturating_sub(1)
+    };
+    let room = terminal.width.unwrap_or(usize::MAX);
+    while total(&shown) > room {
+        let worst = shown
+            .iter()
+            .copied()
+            .max_by_key(|index| columns[*index].expendable);
+        match worst.filter(|index| columns[*index].expendable > 0) {
+            Some(worst) => {
+                shown.retain(|index| *index != worst);
+                hidden.push(worst);
+            }
+            None => break,
+        }
+    }
+    hidden.sort_unstable();
+
+    let titles: Vec<Cell> = columns
+        .iter()
+        .map(|column| Cell::styled(Style::Bold, column.title))
+        .collect();
+    let mut text = String::new();
+    for row in std::iter::once(&titles).chain(rows) {
+        let cells = shown.iter().filter_map(|index| {
+            let cell = row.get(*index)?;
+            Some((cell, width(*index), columns[*index].right))
+        });
+        text += &line(terminal, room, cells);
+    }
+    if !hidden.is_empty() {
+        let names: Vec<_> = hidden.iter().map(|index| columns[*index].title).collect();
+        text += &format!("(no room for {}: see --json)\n", names.join(", "));
+    }
+    text
+}
+
+fn line<'a>(
+    terminal: Terminal,
+    room: usize,
+    cells: impl Iterator<Item = (&'a Cell, usize, bool)>,
+) -> String {
+    let mut text = String::new();
+    let (mut used, mut pending) = (0, 0);
+    for (index, (cell, width, right)) in cells.enumerate() {
+        let gap = if index == 0 { 0 } else { GAP.len() };
+        let padding = width.saturating_sub(cell.text.chars().count());
+        let before = pending + gap + if right { padding } else { 0 };
+        let left = room.saturating_sub(used + before);
+        if left == 0 {
+            break;
+        }
+        let shown = cut(&cell.text, left);
+        used += before + shown.chars().count();
+        text.extend(std::iter::repeat_n(' ', before));
+        text += &terminal.paint(cell.style, &shown);
+        // Not written unless something follows.
+        pending = if right { 0 } else { padding };
+    }
+    text.push('\n');
+    text
+}
+
+/// As much of the text as fits.
+fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let mut kept: String = text.chars().take(room.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 4] = [
+        left("PATH", 0),
+        right("WEIGHT", 1),
+        left("ADDRESSES", 2),
+        right("COPIES", 3),
+    ];
+
+    fn rows() -> Vec<Vec<Cell>> {
+        let row = |texts: [&str; 4]| texts.into_iter().map(Cell::from).collect();
+        vec![
+            row(["eth0", "4", "10.0.0.1, fd00::1", "-"]),
+            row(["a-long-name", "65535", "10.0.0.2", "-"]),
+        ]
+    }
+
+    fn at(width: Option<usize>) -> String {
+        let terminal = Terminal {
+            width,
+            colours: false,
+        };
+        render(terminal, &COLUMNS, &rows())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_said() {
+        let whole = "PATH         WEIGHT  ADDRESSES\n\
+                     eth0              4  10.0.0.1, fd00::1\n\
+                     a-long-name   65535  10.0.0.2\n";
+        assert_eq!(at(None), whole);
+        assert_eq!(at(Some(38)), whole);
+        assert_eq!(
+            at(Some(37)),
+            "PATH         WEIGHT\n\
+             eth0              4\n\
+             a-long-name   65535\n\
+             (no room for ADDRESSES: see --json)\n"
+        );
+        assert_eq!(
+            at(Some(7)),
+            "PATH\n\
+             eth0\n\
+             a-long…\n\
+             (no room for WEIGHT, ADDRESSES: see --json)\n"
+        );
+        assert!(at(Some(0)).contains("(no room for"));
+    }
+
+    #[test]
+    fn colours_take_no_room_and_nothing_reaches_the_terminal() {
+        let terminal = Terminal {
+            width: Some(20),
+            colours: true,
+        };
+        let rows = [vec![Cell::styled(Style::Bad, "\x1b[2Jx"), "y".into()]];
+        assert_eq!(
+            render(terminal, &[left("A", 0), left("B", 0)], &rows),
+            "\x1b[1mA\x1b[0m      \x1b[1mB\x1b[0m\n\
+             \x1b[31m\u{fffd}[2Jx\x1b[0m  y\n"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! A server that does what it is told, to one client.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// What the server does next; at the end it closes.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Reads a line.
+    Read,
+    /// Writes a line.
+    Line(&'a [u8]),
+    /// Writes what need not be a line.
+    Bytes(&'a [u8]),
+    /// A line without end, for as long as the client reads it.
+    Flood,
+    /// The same, a byte now and then.
+    Trickle,
+    /// Nothing, until the client closes.
+    Wait,
+}
+
+/// The server's socket; it ends with its client.
+pub struct Scripted {
+    _directory: TempDir,
+    path: PathBuf,
+}
+
+impl Scripted {
+    pub fn start(steps: &[Step<'_>]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let steps: Vec<Owned> = steps.iter().map(Owned::from).collect();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            for step in &steps {
+                if step.perform(&mut reader).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            _directory: directory,
+            path,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A [`Step`] for another thread.
+enum Owned {
+    Read,
+    Bytes(Vec<u8>),
+    Repeat(usize, Duration),
+    Wait,
+}
+
+impl From<&Step<'_>> for Owned {
+    fn from(step: &Step<'_>) -> Self {
+        match step {
+            Step::Read => Self::Read,
+            Step::Line(bytes) => Self::Bytes([*bytes, b"\n"].concat()),
+            Step::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            Step::Flood => Self::Repeat(1 << 20, Duration::ZERO),
+            Step::Trickle => Self::Repeat(1, Duration::from_millis(10)),
+            Step::Wait => Self::Wait,
+        }
+    }
+}
+
+impl Owned {
+    fn perform(&self, reader: &mut BufReader<UnixStream>) -> std::io::Result<()> {
+        match self {
+            Self::Read | Self::Wait => reader.read_line(&mut String::new()).map(drop),
+            Self::Bytes(bytes) => reader.get_mut().write_all(bytes),
+            Self::Repeat(count, pause) => loop {
+                reader.get_mut().write_all(&vec![b' '; *count])?;
+                std::thread::sleep(*pause);
+            },
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Reads lines of a bounded length.
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::unix::OwnedReadHalf;
+
+use crate::control::line::LONGEST_REQUEST;
+
+/// What a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A line without its newline.
+    Whole(&'a [u8]),
+    /// More than [`LONGEST_REQUEST`] bytes without a newline.
+    TooLong,
+    /// The client closed, or the socket failed; what it began does not count.
+    Ended,
+}
+
+/// A client's lines.
+#[derive(Debug)]
+pub struct Lines {
+    reader: BufReader<OwnedReadHalf>,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// Of what is read from there.
+    pub fn new(reader: OwnedReadHalf) -> Self {
+        Self {
+            reader: BufReader::new(reader),
+            line: Vec::new(),
+        }
+    }
+
+    /// The next one. Given up half-way, it leaves the rest of a line behind.
+    pub async fn next(&mut self) -> Line<'_> {
+        // Whatever a long line took is given back.
+        self.line = Vec::new();
+        let most = LONGEST_REQUEST as u64 + 1;
+        let mut bounded = (&mut self.reader).take(most);
+        if bounded.read_until(b'\n', &mut self.line).await.is_err() {
+            return Line::Ended;
+        }
+        match self.line.split_last() {
+            Some((b'\n', line)) => Line::Whole(line),
+            _ if self.line.len() > LONGEST_REQUEST => Line::TooLong,
+            _ => Line::Ended,
+        }
+    }
+
+    /// Waits until the client closes; whatever it sends until then is nothing
+    /// to us. May be given up and called again.
+    pub async fn ended(&mut self) {
+        while let Ok(buffer) = self.reader.fill_buf().await {
+            let length = buffer.len();
+            if length == 0 {
+                return;
+            }
+            self.reader.consume(length);
+        }
+    }
+}

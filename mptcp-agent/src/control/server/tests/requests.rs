@@ -1,0 +1,117 @@
+//! What is asked, and what comes back.
+
+use super::super::*;
+use super::fake::{Fake, event, request};
+
+#[tokio::test]
+async fn a_policy_is_shown_set_and_refused() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    let Reply::Policy(view) = peer.ask(&request("policy-show")).await else {
+        panic!("no policy")
+    };
+    assert_eq!(view.policy.name, "default");
+    let set = r#"{"version":1,"request":"policy-set","policy":
+        {"name":"weighted","weights":["eth0=4"]}}"#
+        .replace('\n', " ");
+    let Reply::Policy(view) = peer.ask(&set).await else {
+        panic!("no policy")
+    };
+    assert_eq!(view.policy.weights, ["eth0=4"]);
+
+    let (code, why) = peer.refused(&set.replace("=4", "=x")).await;
+    assert_eq!(code, ErrorCode::Refused);
+    assert!(why.contains("`x` is not a weight"), "{why}");
+    let never = set.replace("}}", "},\"for_seconds\":0}");
+    assert_eq!(peer.refused(&never).await.0, ErrorCode::Refused);
+    let Reply::Policy(view) = peer.ask(&request("policy-show")).await else {
+        panic!("no policy")
+    };
+    assert_eq!(view.policy.weights, ["eth0=4"]);
+}
+
+#[tokio::test]
+async fn the_agents_own_refusal_comes_through() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    let (code, why) = peer.refused(&request("status")).await;
+    assert_eq!((code, why.as_str()), (ErrorCode::Failed, "no maps"));
+}
+
+#[tokio::test]
+async fn after_an_error_the_connection_goes_on() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    for (line, code) in [
+        ("", ErrorCode::Malformed),
+        ("status", ErrorCode::Malformed),
+        (r#"{"version":1,"request":"reboot"}"#, ErrorCode::Malformed),
+        (r#"{"version":2,"request":"status"}"#, ErrorCode::Version),
+        ("\u{0}\u{1}", ErrorCode::Malformed),
+    ] {
+        assert_eq!(peer.refused(line).await.0, code, "{line}");
+    }
+    // Two lines at once are two requests.
+    let twice = format!("{0}\n{0}\n", request("policy-show"));
+    peer.send(&twice).await;
+    for _ in 0..2 {
+        assert!(matches!(peer.reply().await, Some(Reply::Policy(_))));
+    }
+}
+
+#[tokio::test]
+async fn connections_come_in_parts() {
+    for (count, parts) in [
+        (0, &[0][..]),
+        (1, &[1]),
+        (PART, &[PART]),
+        (2 * PART + 3, &[PART, PART, 3]),
+    ] {
+        let fake = Fake::start(Limits::default()).answering(count);
+        let mut peer = fake.connect().await;
+        peer.send(&format!("{}\n", request("connections"))).await;
+        let mut seen = Vec::new();
+        loop {
+            let Some(Reply::Connections(part)) = peer.reply().await else {
+                panic!("no connections")
+            };
+            seen.push(part.connections.len());
+            if part.last {
+                break;
+            }
+        }
+        assert_eq!(seen, parts);
+    }
+}
+
+#[tokio::test]
+async fn events_from_the_first_line_on() {
+    let fake = Fake::impatient();
+    let mut peer = fake.connect().await;
+    let Reply::Lost(lost) = peer.ask(&request("events")).await else {
+        panic!("no first line")
+    };
+    assert_eq!((lost.in_ring, lost.to_client), (0, 0));
+    for number in 0..3 {
+        fake.events.send(event(number)).unwrap();
+        assert_eq!(peer.reply().await.as_ref(), Some(&*event(number)));
+    }
+}
+
+#[tokio::test]
+async fn only_root_and_the_agents_user_take_its_place() {
+    for (rights, expected) in [(Rights::Use, false), (Rights::All, true)] {
+        let access = Access::new(None);
+        let fake = Fake::with_access(Limits::default(), access, Some(rights)).answering(0);
+        let mut peer = fake.connect().await;
+        let reply = peer.ask(&request("hand-over")).await;
+        assert_eq!(reply == Reply::HandedOver, expected, "{reply:?}");
+        if let Reply::Error(refusal) = reply {
+            assert_eq!(refusal.code, ErrorCode::Forbidden);
+        }
+        assert!(matches!(
+            peer.ask(&request("policy-show")).await,
+            Reply::Policy(_)
+        ));
+    }
+}
