@@ -6,26 +6,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mptcp_lab::metrics::Metrics;
-use mptcp_lab::traffic::{ANY_V4, Behaviour, Bulk, RequestResponse, Server};
+use mptcp_lab::traffic::{ANY_V4, Behaviour, Bulk, Churn, RequestResponse, Server};
 use mptcp_lab::{Agent, Host, Lab, Path};
 use nix::sys::signal::Signal;
 
 use crate::support::{capped, require_agent, scrape_until, two_paths, upload, weighted};
 use crate::{LONG, SOON};
 
-const THREADS: usize = 6;
-
-/// Opens connections one after the other on several threads; each asks once.
-fn churn(host: &Host, echo: &Server, to: SocketAddr, each: usize) -> Result<()> {
-    let ping = RequestResponse::new(200, Duration::ZERO, 1);
-    std::thread::scope(|scope| {
-        let work = || (0..each).try_for_each(|_| ping.run_to_end(host, to).map(drop));
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("a thread"))
-    })?;
-    assert_eq!(echo.connections().len(), THREADS * each);
+/// Opens so many connections, which have to be served.
+fn churn(host: &Host, echo: &Server, to: SocketAddr, count: usize) -> Result<()> {
+    let served = Churn::new(count).start(host, to).finish().all()?;
+    assert_eq!(served, count as u64);
+    assert_eq!(echo.connections().len(), count);
     Ok(())
 }
 
@@ -36,6 +28,7 @@ fn is_empty(metrics: &Metrics) -> bool {
 
 #[test]
 fn thousands_of_short_connections_leave_nothing() -> Result<()> {
+    const COUNT: usize = 3000;
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
@@ -56,7 +49,7 @@ fn thousands_of_short_connections_leave_nothing() -> Result<()> {
             }
             anyhow::Ok(())
         });
-        let churned = churn(&net.client, &echo, echo.at(net.server_addr()), 500);
+        let churned = churn(&net.client, &echo, echo.at(net.server_addr()), COUNT);
         done.store(true, Relaxed);
         scraper.join().expect("the scraper")?;
         churned
@@ -64,7 +57,7 @@ fn thousands_of_short_connections_leave_nothing() -> Result<()> {
     for agent in &agents {
         let metrics = scrape_until(agent, "nothing left", is_empty)?;
         let opened = metrics.sum("mptcp_connections_opened_total", &[]);
-        assert_eq!(opened, (THREADS * 500) as f64);
+        assert_eq!(opened, COUNT as f64);
         assert_eq!(metrics.sum("mptcp_connections_closed_total", &[]), opened);
         let subflows = metrics.sum("mptcp_subflows_opened_total", &[]);
         assert!(subflows >= opened);
@@ -144,7 +137,7 @@ fn events_that_find_no_room_are_counted() -> Result<()> {
     // While it is stopped nobody empties the ring buffer (1 MiB, and each
     // connection has at least three events of 112 bytes).
     agent.process().signal(Signal::SIGSTOP)?;
-    let churned = churn(&net.client, &echo, echo.at(net.server_addr()), 600);
+    let churned = churn(&net.client, &echo, echo.at(net.server_addr()), 3600);
     agent.process().signal(Signal::SIGCONT)?;
     churned?;
     let metrics = scrape_until(&agent, "nothing left", is_empty)?;
@@ -164,19 +157,6 @@ fn events_that_find_no_room_are_counted() -> Result<()> {
         told + metrics.sum("mptcp_agent_events_lost_total", &[]) == happened
     })?;
     agent.stop()
-}
-
-/// Subflows in the kernel's own list.
-fn kernel_subflows(host: &Host) -> Result<usize> {
-    const OPEN: [&str; 5] = ["ESTAB", "FIN-WAIT-1", "CLOSE-WAIT", "LAST-ACK", "CLOSING"];
-    let sockets = host.run("ss -HtanO")?;
-    let open = |line: &&str| {
-        let mut words = line.split_whitespace();
-        let is_open = words.next().is_some_and(|state| OPEN.contains(&state));
-        // The agent is asked over loopback.
-        is_open && words.nth(2).is_some_and(|local| !local.starts_with("127."))
-    };
-    Ok(sockets.lines().filter(open).count())
 }
 
 #[test]
@@ -204,7 +184,7 @@ fn connections_that_are_cut_off_are_counted_as_the_kernel_does() -> Result<()> {
     for (agent, host) in agents.iter().zip([&net.client, &net.server]) {
         let metrics = scrape_until(agent, "the kernel's subflows", |metrics| {
             let live = metrics.sum("mptcp_subflows", &[]);
-            kernel_subflows(host).is_ok_and(|count| count as f64 == live)
+            host.open_subflows().is_ok_and(|count| count as f64 == live)
         })?;
         let sum = |name| metrics.sum(name, &[]);
         assert_eq!(sum("mptcp_connections_opened_total"), COUNT as f64);

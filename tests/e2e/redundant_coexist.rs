@@ -4,7 +4,6 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::Result;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use mptcp_lab::{Host, Path};
 use nix::sys::signal::Signal;
 
@@ -30,42 +29,19 @@ fn stage() -> Result<Stage> {
     Ok(stage)
 }
 
+const DEVICES: [&str; 3] = ["p1", "p2", "lo"];
+
 /// All that tc shows of a host's devices.
 fn shown(host: &Host) -> Result<Vec<String>> {
-    let mut all = Vec::new();
-    for device in ["p1", "p2", "lo"] {
-        for what in [
-            "qdisc show dev",
-            "class show dev",
-            "filter show ingress dev",
-            "filter show egress dev",
-        ] {
-            all.push(host.run(&format!("tc {what} {device}"))?);
-        }
-    }
-    Ok(all)
+    let of_each = DEVICES.iter().map(|device| host.traffic_control(device));
+    Ok(of_each.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// How many programs tcx has on a host's devices; `None` before Linux 6.6,
 /// which knows only tc's filters.
 fn tcx(host: &Host) -> Result<Option<usize>> {
-    host.in_ns(|| {
-        let mut programs = 0;
-        for device in ["p1", "p2", "lo"] {
-            for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
-                match SchedClassifier::query_tcx(device, hook) {
-                    Ok((_, attached)) => programs += attached.len(),
-                    Err(ProgramError::SyscallError(error))
-                        if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
-                    {
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(Some(programs))
-    })
+    let of_each = DEVICES.iter().map(|device| host.tcx_programs(device));
+    of_each.sum()
 }
 
 /// Whether UDP gets from the server to a port of the client.

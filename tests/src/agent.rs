@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::process::Process;
+use crate::process::{Process, output_of};
 use crate::wait;
 
 /// Names the agent's binary: `cargo xtask test` sets it.
@@ -42,6 +42,7 @@ pub fn binary() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Agent {
     host: Host,
+    binary: PathBuf,
     process: Process,
     listen: SocketAddr,
     stdout: Output,
@@ -76,6 +77,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let binary = PathBuf::from(command.get_program());
         let process = host.spawn(&mut command)?;
         let (stdout, stderr) = (Output::default(), Output::default());
         process.with_child(|child| {
@@ -95,6 +97,7 @@ impl Agent {
             .with_context(|| format!("{command:?} said:\n{}{}", stdout.tail(), stderr.tail()))?;
         Ok(Self {
             host: host.clone(),
+            binary,
             process,
             listen,
             stdout,
@@ -113,6 +116,43 @@ impl Agent {
     /// As [`Agent::start`].
     pub fn redundant(host: &Host, binary: &Path, more: &[&str]) -> Result<Self> {
         Self::start(host, binary, &redundant_args(more))
+    }
+
+    /// Starts its successor, which takes over from it while both run: with
+    /// `--take-over`, `args` behind, and the same address for HTTP. Waits until
+    /// the successor is ready and this one, whose log can still be read, has
+    /// ended by itself.
+    ///
+    /// # Errors
+    /// As [`Agent::start`]; or this one does not end, or with a status other
+    /// than 0.
+    pub fn take_over(&self, args: &[impl AsRef<str>]) -> Result<Self> {
+        let mut command = self.host.command(&self.binary);
+        command
+            .args(["run", "--take-over", "--log-format", "text", "--listen"])
+            .arg(self.listen.to_string())
+            .args(args.iter().map(AsRef::as_ref));
+        self.take_over_with(command)
+    }
+
+    /// Like [`Agent::take_over`], with a command of the caller's that ends up
+    /// as `binary run --take-over ...`, in any log format.
+    ///
+    /// # Errors
+    /// As [`Agent::take_over`].
+    pub fn take_over_with(&self, command: Command) -> Result<Self> {
+        let successor = Self::launch(&self.host, command)?;
+        ensure_success(self.ended()?)?;
+        Ok(successor)
+    }
+
+    /// Runs a command of the same binary on its host, such as
+    /// `["policy", "set", "default"]`, to its end, and gives what it prints.
+    ///
+    /// # Errors
+    /// It fails; what it said is in the error.
+    pub fn tell(&self, args: &[impl AsRef<str>]) -> Result<String> {
+        tell(&self.host, &self.binary, args)
     }
 
     /// Where it serves HTTP, in its host.
@@ -152,9 +192,15 @@ impl Agent {
     /// # Errors
     /// It does not end, or with a status other than 0.
     pub fn stop(self) -> Result<()> {
-        let status = self.stop_with(Signal::SIGINT)?;
-        ensure!(status.success(), "the agent ended with {status}");
-        Ok(())
+        ensure_success(self.stop_with(Signal::SIGINT)?)
+    }
+
+    /// Ends it with SIGKILL, as what runs out of memory ends.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn kill(self) -> Result<()> {
+        self.stop_with(Signal::SIGKILL).map(drop)
     }
 
     /// Sends `signal` and gives the status with which it ends.
@@ -163,10 +209,32 @@ impl Agent {
     /// It does not end.
     pub fn stop_with(self, signal: Signal) -> Result<ExitStatus> {
         self.process.signal(signal)?;
+        self.ended()
+    }
+
+    /// Waits for the end that it comes to by itself, and gives its status.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn ended(&self) -> Result<ExitStatus> {
         self.process
             .wait(END)
             .with_context(|| format!("the agent said:\n{}", self.stderr.tail()))
     }
+}
+
+/// Runs a command of the agent's binary on `host`, where an agent may run or
+/// not, to its end, and gives what it prints.
+///
+/// # Errors
+/// It fails; what it said is in the error.
+pub fn tell(host: &Host, binary: &Path, args: &[impl AsRef<str>]) -> Result<String> {
+    output_of(host.command(binary).args(args.iter().map(AsRef::as_ref)))
+}
+
+fn ensure_success(status: ExitStatus) -> Result<()> {
+    ensure!(status.success(), "the agent ended with {status}");
+    Ok(())
 }
 
 /// `--policy weighted --weight p1=4 ...`.

@@ -105,6 +105,14 @@ impl Process {
         })
     }
 
+    /// Ends it with SIGKILL, unless it has ended.
+    ///
+    /// # Errors
+    /// The kernel refuses to.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
     /// Whether it still runs.
     pub fn is_running(&self) -> bool {
         self.with_child(|child| matches!(child.try_wait(), Ok(None)))

@@ -5,6 +5,8 @@ mod measure;
 pub mod plan;
 mod progress;
 mod redundant;
+mod reliability;
+mod rows;
 mod table;
 mod thin;
 
@@ -46,6 +48,12 @@ enum Subject {
     /// them at the same time. Where MPTCP_AGENT_BIN names an agent, that one is
     /// measured as it is; else the agent is built first.
     Redundant(redundant::Args),
+    /// Kills, churn, switches of the policy and upgrades, all under load
+    ///
+    /// Counts what is reset, forgotten, lost or left, and how long limits stay
+    /// without an agent. Where MPTCP_AGENT_BIN names an agent, that one is
+    /// measured as it is; else the agent is built first.
+    Reliability(reliability::Args),
 }
 
 #[derive(clap::Args)]
@@ -103,6 +111,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     match &args.subject {
         Subject::Weighted(args) => args.run(agent),
         Subject::Redundant(args) => args.run(agent),
+        Subject::Reliability(args) => args.run(&agent),
     }
 }
 

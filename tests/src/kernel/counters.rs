@@ -71,6 +71,20 @@ impl Host {
         Ok(Netstat::parse(&text))
     }
 
+    /// How many subflows are open in the namespace, by the kernel's own list of
+    /// TCP sockets: those of plain TCP count, too, but for loopback's.
+    pub fn open_subflows(&self) -> Result<usize> {
+        const OPEN: [&str; 5] = ["ESTAB", "FIN-WAIT-1", "CLOSE-WAIT", "LAST-ACK", "CLOSING"];
+        let sockets = self.run("ss -HtanO")?;
+        let open = |line: &&str| {
+            let mut words = line.split_whitespace();
+            let is_open = words.next().is_some_and(|state| OPEN.contains(&state));
+            // The agent is asked over loopback.
+            is_open && words.nth(2).is_some_and(|local| !local.starts_with("127."))
+        };
+        Ok(sockets.lines().filter(open).count())
+    }
+
     /// What the device `name` has counted.
     pub fn device(&self, name: &str) -> Result<DeviceCounters> {
         let text = self.in_ns(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;

@@ -1,15 +1,18 @@
 //! The kernel's own word, to hold against what a tool reports: subflows of a
 //! socket ([`subflows`], [`mptcp_info`]), MIB counters and device bytes of a
-//! namespace ([`Host::netstat`], [`Host::device`]).
+//! namespace ([`Host::netstat`], [`Host::device`]), and what an agent could leave
+//! behind ([`BpfObjects`], [`Host::pins`], [`Host::traffic_control`]).
 
 mod counters;
 mod info;
 mod layout;
 mod recovery;
+mod remains;
 
 pub use counters::{DeviceCounters, Netstat};
 pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
 pub use recovery::Recovery;
+pub use remains::BpfObjects;
 
 #[cfg(doc)]
 use crate::Host;

@@ -3,11 +3,13 @@
 //! goes.
 
 mod bulk;
+mod churn;
 mod request;
 mod server;
 mod socket;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,6 +19,7 @@ use crate::kernel::{self, SubflowInfo};
 use crate::wait;
 
 pub use bulk::{Bulk, Report, Transfer};
+pub use churn::{Churn, Churned, Churning};
 pub use request::{Exchange, Latencies, RequestResponse};
 pub use server::{Behaviour, Connection, Server, ServerConfig};
 pub use socket::{Protocol, Sockets};
@@ -49,4 +52,8 @@ pub fn wait_for_subflows(
             Err(error) => Err(Err(error)),
         },
     )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
+use super::lock;
 use super::socket::{self, Io, Pacer, Protocol, Sockets};
 use crate::host::Host;
 use crate::kernel::{self, MptcpInfo, SubflowInfo};
@@ -20,6 +21,11 @@ use crate::wait;
 const BUFFER: usize = 128 * 1024;
 /// How long the server waits for a connection before it looks around.
 const ACCEPT_TICK_MS: u8 = 20;
+/// From so many threads on, those that have ended are joined as it goes.
+const MANY_WORKERS: usize = 64;
+
+/// The thread of a connection.
+type Worker = JoinHandle<Result<()>>;
 
 /// What a server does with a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -260,7 +266,7 @@ impl Connection {
 }
 
 fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Result<()> {
-    let mut workers: Vec<JoinHandle<Result<()>>> = Vec::new();
+    let mut workers: Vec<Worker> = Vec::new();
     while !shared.stop.load(Relaxed) {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         // Whatever poll says, accept is what tells.
@@ -279,6 +285,8 @@ fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Resu
         });
         lock(&shared.connections).push(Arc::clone(&connection));
         let shared = Arc::clone(shared);
+        // Or the stacks of all that were ever served would pile up.
+        reap(&mut workers)?;
         workers.push(std::thread::spawn(move || {
             let served = connection.serve(&socket, behaviour, &shared.stop);
             *lock(&connection.last_subflows) = kernel::subflows(&socket).unwrap_or_default();
@@ -287,14 +295,20 @@ fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Resu
             served
         }));
     }
-    let results = workers.into_iter().map(|worker| {
-        worker
-            .join()
-            .unwrap_or_else(|_| anyhow::bail!("a connection's thread has panicked"))
-    });
-    results.collect()
+    workers.into_iter().try_for_each(join)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Joins the threads that have come to their end, once they are many.
+fn reap(workers: &mut Vec<Worker>) -> Result<()> {
+    if workers.len() < MANY_WORKERS {
+        return Ok(());
+    }
+    let mut ended = workers.extract_if(.., |worker| worker.is_finished());
+    ended.try_for_each(join)
+}
+
+fn join(worker: Worker) -> Result<()> {
+    worker
+        .join()
+        .unwrap_or_else(|_| anyhow::bail!("a connection's thread has panicked"))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mptcp_lab::share::{Sample, Window};
-use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server};
+use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::{Lab, TwoHosts};
 
 use super::plan::{Links, Load, Row};
@@ -22,7 +22,8 @@ pub struct Rig {
     _lab: Lab,
     /// Its hosts.
     pub net: TwoHosts,
-    dual_stack: bool,
+    /// Whether paths of both address families are among them.
+    pub dual_stack: bool,
 }
 
 /// A transfer's windows, one after the other.
@@ -49,25 +50,33 @@ impl Rig {
         })
     }
 
+    /// Starts a transfer from the client to a sink, and waits until every path
+    /// has joined it.
+    pub fn start(&self, mut bulk: Bulk) -> Result<(Server, Transfer)> {
+        let net = &self.net;
+        let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
+        if self.dual_stack {
+            bulk = bulk.dual_stack();
+        }
+        let transfer = bulk.start(&net.client, sink.at(net.server_addr()))?;
+        transfer
+            .wait_for_subflows(net.links.len(), JOINS)
+            .context("not every path has joined")?;
+        Ok((sink, transfer))
+    }
+
     /// Sends the row's load from the client: after [`SETTLE`], so many windows
     /// of this length.
     pub fn transfer(&self, row: &Row, count: u32, length: Duration) -> Result<Measured> {
         let net = &self.net;
-        let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
         let duration = SETTLE + length * count;
         // It is stopped after the last sample.
         let mut bulk = Bulk::upload_for(duration * 2).congestion(row.congestion);
         if row.load == Load::Partial {
             bulk = bulk.rate_mbit(row.best_mbit()?);
         }
-        if self.dual_stack {
-            bulk = bulk.dual_stack();
-        }
         let start = Instant::now();
-        let transfer = bulk.start(&net.client, sink.at(net.server_addr()))?;
-        transfer
-            .wait_for_subflows(net.links.len(), JOINS)
-            .context("not every path has joined")?;
+        let (sink, transfer) = self.start(bulk)?;
         let mut samples = Vec::new();
         for edge in 0..=count {
             let due = start + SETTLE + length * edge;

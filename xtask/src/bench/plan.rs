@@ -117,6 +117,22 @@ pub fn near() -> Links {
     Links::new("100+50", [path(1, 100.0), path(2, 50.0)])
 }
 
+/// Slow ones of both families, each pair of hosts with two or three: several
+/// run side by side, and queues show.
+pub fn slow() -> [Links; 4] {
+    let v6 = |number, rate_mbit| path(number, rate_mbit).family(Family::V6);
+    let both = Links::new("8+8+4v6", [path(1, 8.0), path(2, 8.0), v6(3, 4.0)]);
+    [
+        Links::new("8+8", [path(1, 8.0), path(2, 8.0)]),
+        Links::new("8+6+4", [path(1, 8.0), path(2, 6.0), path(3, 4.0)]),
+        Links::new("8v6+8v6", [v6(1, 8.0), v6(2, 8.0)]),
+        Links {
+            dual_stack: true,
+            ..both
+        },
+    ]
+}
+
 /// Unequal round trips, in user space.
 fn far() -> Links {
     let paths = [path(1, 50.0).delay_ms(5.0), path(2, 15.0).delay_ms(30.0)];

@@ -9,13 +9,11 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use mptcp_lab::cleanup;
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
 
+use super::rows::Told;
 use plan::{Length, Rows, Times};
 use side::{Care, Side};
-use table::Outcome;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,10 +33,7 @@ pub struct Args {
 struct Bench {
     agent: PathBuf,
     times: Times,
-    ok: usize,
-    over: usize,
-    broken: usize,
-    json: Vec<Value>,
+    done: Told,
 }
 
 impl Args {
@@ -59,10 +54,7 @@ impl Args {
         let mut bench = Bench {
             agent,
             times: Times::new(self.quick),
-            ok: 0,
-            over: 0,
-            broken: 0,
-            json: Vec::new(),
+            done: Told::default(),
         };
         bench.blackouts(&rows);
         bench.losses(&rows);
@@ -71,24 +63,10 @@ impl Args {
         if wire {
             let (agent, default) = streams::undisturbed(&bench.agent, &bench.times);
             let outcome = agent.and_then(|agent| Ok(table::wire(&agent, &default?)));
-            bench.tell("wire", outcome);
+            bench.done.tell("wire", outcome);
         }
         bench.costs(&rows);
-        self.finish(&bench)
-    }
-
-    fn finish(&self, bench: &Bench) -> Result<()> {
-        if let Some(path) = &self.json {
-            let all = json!({ "rows": bench.json });
-            std::fs::write(path, format!("{all:#}\n"))
-                .with_context(|| format!("write {}", path.display()))?;
-        }
-        let Bench {
-            ok, over, broken, ..
-        } = bench;
-        println!("\n{ok} rows within the targets, {over} over, {broken} broken");
-        ensure!(*broken == 0, "{broken} rows broke");
-        Ok(())
+        bench.done.finish(self.json.as_deref())
     }
 }
 
@@ -112,7 +90,7 @@ impl Bench {
                 let outcome = outcome.map(|(agent, default)| {
                     table::blackout(without_subject(&label), &agent, &default)
                 });
-                self.tell(&label, outcome);
+                self.done.tell(&label, outcome);
             }
         }
     }
@@ -132,19 +110,19 @@ impl Bench {
             let (agent, default) = match lossless.unwrap_or_else(|| anyhow::bail!("no result")) {
                 Ok(both) => both,
                 Err(error) => {
-                    self.tell(&format!("loss {length} none"), Err(error));
+                    self.done.tell(&format!("loss {length} none"), Err(error));
                     continue;
                 }
             };
             let outcome = table::loss(&format!("{length:5}    none"), &agent, &default, None);
-            self.tell("loss", Ok(outcome));
+            self.done.tell("loss", Ok(outcome));
             for (row, (lossy, default)) in group.iter().zip(felt) {
                 let label = row.to_string();
                 let outcome = lossy.and_then(|lossy| Ok((lossy, default?)));
                 let outcome = outcome.map(|(lossy, default)| {
                     table::loss(without_subject(&label), &lossy, &default, Some(&agent))
                 });
-                self.tell(&label, outcome);
+                self.done.tell(&label, outcome);
             }
         }
     }
@@ -163,7 +141,7 @@ impl Bench {
                 let outcome = outcome.map(|(agent, default)| {
                     table::stream(without_subject(&label), &agent, &default)
                 });
-                self.tell(&label, outcome);
+                self.done.tell(&label, outcome);
             }
         }
     }
@@ -176,7 +154,7 @@ impl Bench {
             let label = row.to_string();
             let moved = streams::bulk(row, &self.agent, &self.times);
             let outcome = moved.map(|moved| table::bulk(without_subject(&label), &moved));
-            self.tell(&label, outcome);
+            self.done.tell(&label, outcome);
         }
     }
 
@@ -189,26 +167,7 @@ impl Bench {
             let label = row.to_string();
             let moved = streams::cost(row, &self.agent, &self.times);
             let outcome = moved.map(|moved| table::cost(without_subject(&label), &moved));
-            self.tell(&label, outcome);
-        }
-    }
-
-    /// Prints what has come of a row, and counts it.
-    fn tell(&mut self, label: &str, outcome: Result<Outcome>) {
-        match outcome {
-            Ok(outcome) => {
-                println!("{}", outcome.line);
-                self.ok += usize::from(outcome.ok == Some(true));
-                self.over += usize::from(outcome.ok == Some(false));
-                self.json.push(outcome.json);
-            }
-            Err(error) => {
-                cleanup::rest_if_interrupted();
-                let why = format!("{error:#}");
-                println!("{label}  BROKEN: {why}");
-                self.broken += 1;
-                self.json.push(json!({ "row": label, "broken": why }));
-            }
+            self.done.tell(&label, outcome);
         }
     }
 }

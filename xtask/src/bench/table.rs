@@ -7,7 +7,7 @@ use super::measure::Measured;
 use super::plan::{Mode, Row, ratio};
 
 /// The most that a share may be off in any window.
-const DEVIATION_MAX: f64 = 0.01;
+pub const DEVIATION_MAX: f64 = 0.01;
 /// The least goodput, as a part of the best.
 const GOODPUT_MIN: f64 = 0.95;
 

@@ -14,7 +14,8 @@ use mptcp_lab::traffic::{ANY, Behaviour, Exchange, Latencies, RequestResponse, S
 use serde_json::{Value, json};
 
 use super::plan::{Blackout, Length, Loss, Times};
-use super::side::{Care, Side, together};
+use super::side::{Care, Side};
+use crate::bench::rows::together;
 
 /// Bytes of a request, and of a response.
 const SIZE: usize = 200;

@@ -115,18 +115,3 @@ impl Side {
         Ok(())
     }
 }
-
-/// Works on all at the same time, and gives the results in their order.
-pub fn together<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
-    std::thread::scope(|scope| {
-        let work = &work;
-        let spawn = |item| scope.spawn(move || work(item));
-        let threads: Vec<_> = items.into_iter().map(spawn).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<T>| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect()
-    })
-}

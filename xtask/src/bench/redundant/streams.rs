@@ -12,7 +12,8 @@ use mptcp_lab::{Direction, Path};
 use serde_json::{Value, json};
 
 use super::plan::{Bulk, Cost, Stream, Times};
-use super::side::{Care, Side, together};
+use super::side::{Care, Side};
+use crate::bench::rows::together;
 
 /// Of the stream that a cut is to leave alone, in Mbit/s.
 pub const STREAM_MBIT: f64 = 20.0;

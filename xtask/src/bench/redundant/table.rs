@@ -1,9 +1,10 @@
 //! What comes of rows, held against the targets, and how it is shown.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::requests::{Felt, LATE, milliseconds};
 use super::streams::{Moved, STREAM_MBIT};
+use crate::bench::rows::Outcome;
 use crate::bench::table::verdict;
 
 /// How much the 99.9th percentile may grow under loss.
@@ -14,16 +15,6 @@ const STREAM_MIN: f64 = 0.99;
 const BULK_MIN: f64 = 0.9;
 /// The most bytes on the wire, as a multiple of single copies.
 const WIRE_MAX: f64 = 2.1;
-
-/// A row that was measured.
-pub struct Outcome {
-    /// To be printed.
-    pub line: String,
-    /// Whether it meets its target; `None`: there is none.
-    pub ok: Option<bool>,
-    /// For the file.
-    pub json: Value,
-}
 
 /// Of the table of cuts.
 pub fn blackout_header() -> String {

@@ -1,0 +1,117 @@
+//! `cargo xtask bench reliability`: what an agent's death, its successor and
+//! another policy do to connections that go on.
+
+mod churn;
+mod kills;
+mod load;
+mod station;
+mod switches;
+mod totals;
+mod upgrade;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use super::plan::Links;
+use super::rows::Told;
+use upgrade::How;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A tenth of everything: about three minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only rows that have each of these words: --only kills, --only "upgrade
+    /// killed"
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    only: String,
+    /// Write all figures to a file as well
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+/// How much is done.
+struct Amounts {
+    /// SIGKILLs, of all pairs of hosts.
+    kills: u32,
+    /// Short connections.
+    connections: usize,
+    /// Switches of the policy.
+    switches: usize,
+    /// Agents that take over.
+    upgrades: u32,
+}
+
+impl Amounts {
+    fn new(quick: bool) -> Self {
+        if quick {
+            return Self {
+                kills: 20,
+                connections: 10_000,
+                switches: 8,
+                upgrades: 2,
+            };
+        }
+        Self {
+            kills: 200,
+            connections: 100_000,
+            switches: 50,
+            upgrades: 5,
+        }
+    }
+}
+
+impl Args {
+    /// Measures what is asked for with the agent of this file.
+    pub fn run(&self, agent: &Path) -> Result<()> {
+        let amounts = Amounts::new(self.quick);
+        let mut pairs = kills::pairs();
+        pairs.retain(|links| self.wants(&format!("kills {}", links.title)));
+        let (churn, switches) = (self.wants("churn"), self.wants("switches"));
+        let mut ways = vec![How::TakeOver, How::Kill];
+        ways.retain(|how| self.wants(&how.to_string()));
+        ensure!(
+            !pairs.is_empty() || churn || switches || !ways.is_empty(),
+            "no row has all of these words: {}",
+            self.only
+        );
+
+        let mut told = Told::default();
+        if !pairs.is_empty() {
+            kills(&mut told, agent, &pairs, amounts.kills);
+        }
+        if churn {
+            println!("{}", churn::header());
+            let outcome = churn::measure(agent, amounts.connections);
+            told.tell("churn", outcome.map(|churned| churned.outcome()));
+        }
+        if switches {
+            println!("{}", switches::header());
+            let outcome = switches::measure(agent, amounts.switches);
+            told.tell("switches", outcome.map(|switches| switches.outcome()));
+        }
+        if !ways.is_empty() {
+            println!("{}", upgrade::header());
+        }
+        for how in ways {
+            let outcome = upgrade::measure(agent, how, amounts.upgrades);
+            told.tell(&how.to_string(), outcome.map(|done| done.outcome(how)));
+        }
+        told.finish(self.json.as_deref())
+    }
+
+    fn wants(&self, row: &str) -> bool {
+        self.only.split_whitespace().all(|word| row.contains(word))
+    }
+}
+
+fn kills(told: &mut Told, agent: &Path, pairs: &[Links], count: u32) {
+    println!("{}", kills::header());
+    let (done, left) = kills::measure(agent, pairs, count);
+    for (links, kills) in pairs.iter().zip(done) {
+        let label = format!("kills {}", links.title);
+        told.tell(&label, kills.map(|kills| kills.outcome(links)));
+    }
+    told.tell("kills: left", left.map(|left| left.outcome()));
+}

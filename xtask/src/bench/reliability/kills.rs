@@ -1,0 +1,190 @@
+//! SIGKILL at random moments, under load: what stays set, and what is left.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use mptcp_lab::kernel::BpfObjects;
+use mptcp_lab::wait;
+use serde_json::json;
+
+use super::station::Station;
+use crate::bench::plan::{self, Links};
+use crate::bench::rows::{Outcome, together};
+use crate::bench::table::verdict;
+
+/// How long an option may stay set without an agent.
+pub const FREE_WITHIN: Duration = Duration::from_secs(3);
+/// How long the kernel may take to free what nobody holds any more.
+const FREED: Duration = Duration::from_secs(10);
+
+/// What has come of a pair of hosts.
+#[derive(Default)]
+pub struct Kills {
+    /// SIGKILLs.
+    pub count: u32,
+    /// Of those, before the agent can have been ready.
+    pub at_start: u32,
+    /// Of those, agents of the redundant policy.
+    pub copying: u32,
+    /// Of each kill that left something set: until it was seen the last time.
+    pub free_after: Vec<Duration>,
+    /// Subflows that were lost.
+    pub resets: usize,
+    /// Totals that went backwards, with both values.
+    pub backwards: Vec<String>,
+    /// Agents that did not know of every connection.
+    pub forgotten: u32,
+    /// 1 if in the end no queue was longer than the agent allows.
+    pub short_queues: u32,
+    /// What `mptcp-agent cleanup` printed, on client and server.
+    pub said: Vec<String>,
+    /// Files that are pinned after that.
+    pub pins: Vec<String>,
+    /// Devices that tc shows otherwise than before, and programs on tcx.
+    pub devices: usize,
+}
+
+/// What is left of all agents after `mptcp-agent cleanup`.
+pub struct Left {
+    objects: BpfObjects,
+    pins: Vec<String>,
+    devices: usize,
+    said: Vec<String>,
+}
+
+/// The pairs of hosts, which run side by side.
+pub fn pairs() -> Vec<Links> {
+    plan::slow().into()
+}
+
+/// Kills so many agents, of all pairs together; gives what came of each pair,
+/// and what is left.
+pub fn measure(binary: &Path, pairs: &[Links], count: u32) -> (Vec<Result<Kills>>, Result<Left>) {
+    let before = BpfObjects::orphans();
+    let each = count.div_ceil(pairs.len() as u32);
+    let numbered: Vec<_> = (0u64..).zip(pairs).collect();
+    let done = together(numbered, |(seed, links)| {
+        Station::new(binary, links, seed)?.run(each)
+    });
+    let left = before.and_then(|before| Left::find(&before, &done));
+    (done, left)
+}
+
+impl Left {
+    fn find(before: &BpfObjects, done: &[Result<Kills>]) -> Result<Self> {
+        let mut objects = BpfObjects::default();
+        // What remains in the end is told, not an error.
+        let _ = wait::try_until("nothing to be left", FREED, || {
+            objects = BpfObjects::orphans()
+                .map_err(|error| error.to_string())?
+                .since(before);
+            if objects.is_empty() {
+                Ok(())
+            } else {
+                Err(String::new())
+            }
+        });
+        let done: Vec<&Kills> = done.iter().flatten().collect();
+        Ok(Self {
+            objects,
+            pins: done.iter().flat_map(|kills| kills.pins.clone()).collect(),
+            devices: done.iter().map(|kills| kills.devices).sum(),
+            said: done.iter().flat_map(|kills| kills.said.clone()).collect(),
+        })
+    }
+
+    /// Its line.
+    pub fn outcome(&self) -> Outcome {
+        let BpfObjects {
+            programs,
+            maps,
+            links,
+        } = &self.objects;
+        let ok = self.objects.is_empty() && self.pins.is_empty() && self.devices == 0;
+        let line = format!(
+            "left after cleanup: {} programs, {} maps, {} links, {} pinned files, {} changes to \
+             devices  {}",
+            programs.len(),
+            maps.len(),
+            links.len(),
+            self.pins.len(),
+            self.devices,
+            verdict(ok),
+        );
+        let names = |objects: &std::collections::BTreeMap<u32, String>| -> Vec<String> {
+            objects.values().cloned().collect()
+        };
+        let json = json!({
+            "row": "kills: left", "programs": names(programs), "maps": names(maps),
+            "links": names(links), "pins": self.pins, "devices": self.devices,
+            "cleanup_said": self.said, "ok": ok,
+        });
+        Outcome {
+            line,
+            ok: Some(ok),
+            json,
+        }
+    }
+}
+
+/// What the columns are called.
+pub fn header() -> String {
+    format!(
+        "\nkills: SIGKILL at random moments under load; seconds until no subflow has a cap, no \
+         device a program that makes copies, and with no agent there\n(target: none reset, none \
+         later than {} s, no total backwards, no connection forgotten, queues as long as before)\n\
+         {:10} {:>6} {:>8} {:>7}   {:>7} {:>6} {:>6} {:>5}   {:>6} {:>9} {:>9} {:>12}  verdict",
+        FREE_WITHIN.as_secs(),
+        "links",
+        "kills",
+        "at start",
+        "copying",
+        "had set",
+        "p50",
+        "max",
+        "late",
+        "resets",
+        "backwards",
+        "forgotten",
+        "short queues",
+    )
+}
+
+impl Kills {
+    /// The line of a pair of hosts.
+    pub fn outcome(&self, links: &Links) -> Outcome {
+        let mut sorted = self.free_after.clone();
+        sorted.sort_unstable();
+        let seconds = |at: Option<&Duration>| at.map_or(0.0, Duration::as_secs_f64);
+        let p50 = seconds(sorted.get(sorted.len() / 2));
+        let max = seconds(sorted.last());
+        let late = sorted.iter().filter(|&&after| after > FREE_WITHIN).count();
+        let (resets, backwards) = (self.resets, self.backwards.len());
+        let ok = late + resets + backwards == 0 && self.forgotten + self.short_queues == 0;
+        let line = format!(
+            "{:10} {:6} {:8} {:7}   {:7} {p50:6.2} {max:6.2} {late:5}   {resets:6} {backwards:9} \
+             {:9} {:12}  {}",
+            links.title,
+            self.count,
+            self.at_start,
+            self.copying,
+            sorted.len(),
+            self.forgotten,
+            self.short_queues,
+            verdict(ok),
+        );
+        let free_after: Vec<f64> = sorted.iter().map(Duration::as_secs_f64).collect();
+        let json = json!({
+            "row": format!("kills {}", links.title), "kills": self.count,
+            "at_start": self.at_start, "copying": self.copying, "free_after_s": free_after,
+            "late": late, "resets": resets, "backwards": self.backwards,
+            "forgotten": self.forgotten, "short_queues": self.short_queues, "ok": ok,
+        });
+        Outcome {
+            line,
+            ok: Some(ok),
+            json,
+        }
+    }
+}

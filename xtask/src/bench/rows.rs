@@ -1,0 +1,81 @@
+//! Rows of several tables: each is printed as soon as it is measured, and all
+//! are counted.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use mptcp_lab::cleanup;
+use serde_json::{Value, json};
+
+/// A row that was measured.
+pub struct Outcome {
+    /// To be printed.
+    pub line: String,
+    /// Whether it meets its target; `None`: there is none.
+    pub ok: Option<bool>,
+    /// For the file.
+    pub json: Value,
+}
+
+/// What has come of the rows.
+#[derive(Default)]
+pub struct Told {
+    ok: usize,
+    over: usize,
+    broken: usize,
+    json: Vec<Value>,
+}
+
+impl Told {
+    /// Prints what has come of a row, and counts it.
+    pub fn tell(&mut self, label: &str, outcome: Result<Outcome>) {
+        match outcome {
+            Ok(outcome) => {
+                println!("{}", outcome.line);
+                self.ok += usize::from(outcome.ok == Some(true));
+                self.over += usize::from(outcome.ok == Some(false));
+                self.json.push(outcome.json);
+            }
+            Err(error) => {
+                cleanup::rest_if_interrupted();
+                let why = format!("{error:#}");
+                println!("{label}  BROKEN: {why}");
+                self.broken += 1;
+                self.json.push(json!({ "row": label, "broken": why }));
+            }
+        }
+    }
+
+    /// Writes all figures to a file, if one is named, and sums up.
+    ///
+    /// # Errors
+    /// A row broke, or the file cannot be written.
+    pub fn finish(&self, path: Option<&Path>) -> Result<()> {
+        let Self {
+            ok, over, broken, ..
+        } = self;
+        if let Some(path) = path {
+            let all = json!({ "rows": self.json });
+            std::fs::write(path, format!("{all:#}\n"))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        println!("\n{ok} rows within the targets, {over} over, {broken} broken");
+        ensure!(*broken == 0, "{broken} rows broke");
+        Ok(())
+    }
+}
+
+/// Works on all at the same time, and gives the results in their order.
+pub fn together<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let spawn = |item| scope.spawn(move || work(item));
+        let threads: Vec<_> = items.into_iter().map(spawn).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<T>| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    })
+}
