@@ -4,11 +4,12 @@
 mod bad_input;
 mod cgroup;
 mod churn;
+mod control;
 mod endpoint;
 mod exact;
 mod failover;
-mod faults;
 mod fallback;
+mod faults;
 mod isolation;
 mod lab;
 mod lifecycle;
