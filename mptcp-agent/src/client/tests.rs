@@ -128,7 +128,7 @@ fn no_agent_and_no_permission() {
 
     // Root may do anything, so whoever runs this test need not notice.
     let _listener = UnixListener::bind(at("closed")).unwrap();
-    std::fs::set_permissions(at("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(at("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {
         let failure = open(&at("closed")).unwrap_err();
         assert_eq!(failure.fault, Fault::Denied, "{failure:?}");

@@ -116,7 +116,7 @@ fn redundant(settings: &PolicySettings) -> Result<RedundantArgs, String> {
     Ok(RedundantArgs {
         copies: settings.redundant_copies,
         port: settings.redundant_port,
-        key: key.map(PathBuf::clone),
+        key: key.cloned(),
         budget: budget
             .map(str::parse)
             .transpose()
