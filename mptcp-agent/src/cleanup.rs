@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -28,6 +28,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
     let dead = kernel::sweep_dead_namespaces();
     let found = Pins::find(namespace).map(|pins| pins.content());
     let filters = kernel::remove_stale_filters();
+    let sockets = host::remove_dead_sockets()?;
 
     let lifted = lift(namespace, cgroup);
     if lifted.is_err()
@@ -35,7 +36,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
     {
         pins.remove();
     }
-    say(&words(&found.unwrap_or_default(), filters, dead));
+    say(&words(&found.unwrap_or_default(), filters, &sockets, dead));
     let visited = lifted.context("limits on idle connections may be left")?;
     say(&format!(
         "{visited} open subflows have no limit of an agent\n"
@@ -60,7 +61,7 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
     Ok(kernel.shutdown()?.visited)
 }
 
-fn words(found: &Content, filters: usize, dead: usize) -> String {
+fn words(found: &Content, filters: usize, sockets: &[PathBuf], dead: usize) -> String {
     let mut text = String::new();
     let Content { links, maps } = found;
     if !found.is_empty() {
@@ -74,6 +75,9 @@ fn words(found: &Content, filters: usize, dead: usize) -> String {
     }
     if filters > 0 {
         text += &format!("removed {filters} tc filters\n");
+    }
+    for socket in sockets {
+        text += &format!("removed the dead socket {}\n", socket.display());
     }
     if dead > 0 {
         text += &format!("removed what was left of {dead} network namespaces that are gone\n");
@@ -101,14 +105,15 @@ mod tests {
             maps: vec!["CONFIG".to_owned(), "PATHS".to_owned()],
         };
         assert_eq!(
-            words(&found, 2, 0),
+            words(&found, 2, &[PathBuf::from("/run/x.sock")], 0),
             "removed 1 attached programs (sockops-1) and 2 maps (CONFIG PATHS)\n\
-             removed 2 tc filters\n"
+             removed 2 tc filters\n\
+             removed the dead socket /run/x.sock\n"
         );
         assert_eq!(
-            words(&Content::default(), 0, 0),
+            words(&Content::default(), 0, &[], 0),
             "nothing was left behind\n"
         );
-        assert!(words(&Content::default(), 0, 3).contains("3 network namespaces"));
+        assert!(words(&Content::default(), 0, &[], 3).contains("3 network namespaces"));
     }
 }

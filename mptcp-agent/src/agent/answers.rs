@@ -43,6 +43,10 @@ impl Agent {
                 lasting,
                 reply,
             } => {
+                // Told by now that it is not done: then it is not to be done.
+                if reply.is_closed() {
+                    return;
+                }
                 let answer = self.set_policy(policy, lasting);
                 drop(reply.send(answer));
             }

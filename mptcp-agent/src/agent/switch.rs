@@ -88,7 +88,7 @@ impl Agent {
                 });
                 tracing::info!(
                     policy = %self.policy,
-                    lasting = lasting.map(|time| tracing::field::debug(time)),
+                    lasting = lasting.map(tracing::field::debug),
                     took = ?start.elapsed(),
                     "the policy is another"
                 );

@@ -47,7 +47,8 @@ impl Default for Limits {
             clients: 32,
             silence: Duration::from_secs(10),
             write: Duration::from_secs(10),
-            answer: Duration::from_secs(5),
+            // The verifier may have to look at the programs of another policy.
+            answer: Duration::from_secs(12),
         }
     }
 }
@@ -68,6 +69,7 @@ pub async fn serve(
         access,
         agent,
         events,
+        streams: Arc::new(Semaphore::new(limits.clients * 3 / 4)),
         limits,
     }
     .accept(&listener)
@@ -80,6 +82,9 @@ struct Server {
     agent: mpsc::Sender<Call>,
     events: EventSender,
     limits: Limits,
+    /// For those who listen for as long as they like: the other places stay
+    /// for short questions.
+    streams: Arc<Semaphore>,
 }
 
 impl Server {
@@ -251,6 +256,11 @@ impl Client {
 
     /// Every event from now on, until the client closes.
     async fn events(&mut self) -> Result<(), Gone> {
+        let Ok(_stream) = Arc::clone(&self.server.streams).try_acquire_owned() else {
+            let why = "as many clients as may are told events already";
+            let busy = Refusal::new(ErrorCode::Busy, why);
+            return self.send(&Reply::Error(busy)).await;
+        };
         let mut events = self.server.events.subscribe();
         // Says that nothing is missed from here on.
         self.lost(0).await?;

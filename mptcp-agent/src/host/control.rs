@@ -104,11 +104,6 @@ impl Claim {
     pub fn group(&self) -> Option<u32> {
         self.group
     }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for Claim {

@@ -13,6 +13,7 @@ mod privileges;
 mod standby;
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -121,6 +122,14 @@ fn take_over(args: &RunArgs) -> Result<netns::Claim> {
             claim => return claim,
         }
     }
+}
+
+/// Removes the control sockets of agents that were killed, and says which.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove_dead_sockets() -> Result<Vec<PathBuf>> {
+    control::remove_dead()
 }
 
 /// Whether this process may load and attach.

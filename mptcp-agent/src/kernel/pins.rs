@@ -224,7 +224,11 @@ pub fn sweep_dead_namespaces() -> usize {
     let dead = entries(&root).into_iter().filter(|directory| {
         Namespace::inode_of(&file_name(directory)).is_some_and(|inode| !live.contains(&inode))
     });
-    let count = dead.map(|directory| remove(&directory)).count();
+    let mut count = 0;
+    for directory in dead {
+        remove(&directory);
+        count += 1;
+    }
     let _ = fs::remove_dir(root);
     count
 }

@@ -40,7 +40,7 @@ fn made_with_its_directories_and_gone_with_the_claim() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/control.sock");
     let claim = take(&path).unwrap();
-    assert_eq!(claim.path(), path);
+    assert_eq!(claim.path, path);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!(mode(&path), 0o660);
     assert_eq!(mode(&dir.path().join("a/b")), 0o755);

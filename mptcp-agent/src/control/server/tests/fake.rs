@@ -61,6 +61,7 @@ impl Fake {
         let listener = UnixListener::bind(directory.path().join("x.sock")).unwrap();
         let ((agent, calls), events) = (control::channel(), control::events());
         let server = Server {
+            streams: Arc::new(Semaphore::new(limits.clients * 3 / 4)),
             access,
             agent,
             events: events.clone(),
