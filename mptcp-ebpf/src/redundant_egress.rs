@@ -223,6 +223,9 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
     skb.unmark();
     if error < 0 {
         skip(link.path, not_sent::KERNEL);
+    } else if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
+        // SAFETY: a map value; this member only `add` changes.
+        add(unsafe { &mut (*subflow).copies }, 1);
     }
 }
 

@@ -24,7 +24,7 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{LINKS, PEER_VIEW, SUBFLOWS, add, copy_stats},
+    maps::{LINKS, PEER_VIEW, add, copy_stats},
     skb::{DROP, Skb},
 };
 
@@ -120,10 +120,6 @@ pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
                 add(&mut stats.sent, 1);
                 add(&mut stats.sent_bytes, u64::from(length));
             });
-            if let Some(subflow) = SUBFLOWS.get_ptr_mut(copy.cookie) {
-                // SAFETY: a map value; this member only `add` changes.
-                add(unsafe { &mut (*subflow).copies }, 1);
-            }
             action
         }
         None => {
@@ -243,10 +239,11 @@ fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     header[44] = u0;
     header[45] = u1;
     if sum != 0 {
-        let mut total = u64::from(sum);
-        for word in words(&link.local).into_iter().chain(words(&link.remote)) {
-            total += u64::from(word);
-        }
+        // No loop: Linux 6.1 refuses one that comes back by falling through.
+        let add = |[a, b, c, d]: [u32; 4]| {
+            u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d)
+        };
+        let total = u64::from(sum) + add(words(&link.local)) + add(words(&link.remote));
         // Pseudo-header and UDP header, in memory order.
         let small = u32::from(length) * 2
             + u32::from(protocol::UDP)
