@@ -35,7 +35,8 @@ fn a_device_is_renamed_and_changes_its_address_under_load() -> Result<()> {
     transfer.wait_for_progress(1_000_000, SOON)?;
 
     let address = net.links[1].client_addr;
-    net.client.run(&format!("ip address delete {address}/24 dev lte"))
+    net.client
+        .run(&format!("ip address delete {address}/24 dev lte"))
         .or_else(|_| net.client.run("ip address flush dev lte"))?;
     transfer.wait_for_progress(1_000_000, SOON)?;
     let metrics = agent.scrape()?;
@@ -60,7 +61,9 @@ fn a_device_is_deleted_and_made_again_under_load() -> Result<()> {
     transfer.wait_for_progress(1_000_000, SOON)?;
     let sent = |metrics: &Metrics| metrics.sum("mptcp_path_sent_bytes_total", &[("path", "p2")]);
     let after = scrape_until(&agent, "p2 is there again", |metrics| {
-        metrics.value("mptcp_path_sent_bytes_total", &[("path", "p2")]).is_some()
+        metrics
+            .value("mptcp_path_sent_bytes_total", &[("path", "p2")])
+            .is_some()
     })?;
     assert!(sent(&after) >= sent(&before));
     assert_eq!(after.value("mptcp_connections", &[]), Some(1.0));
@@ -133,15 +136,26 @@ fn a_clock_that_is_not_the_kernels_does_not_make_the_agent_look_dead() -> Result
     for offset in ["100000", "-100"] {
         // The agent's clock is as far off as a jump of the host's would make it.
         let mut command = net.client.command("unshare");
-        command.args(["--time", "--fork", "--kill-child=SIGTERM", "--monotonic", offset, "--"]);
-        command.arg(&binary).args(["run", "--listen", "127.0.0.1:0"]);
+        command.args([
+            "--time",
+            "--fork",
+            "--kill-child=SIGTERM",
+            "--monotonic",
+            offset,
+            "--",
+        ]);
+        command
+            .arg(&binary)
+            .args(["run", "--listen", "127.0.0.1:0"]);
         command.args(weighted(&["p1=1", "p2=3"]));
         let agent = Agent::launch(&net.client, command)?;
         wait_for_cap(&transfer)?;
         wait_for_shares(&transfer, &net.links, &[1, 3])?;
         agent.stop_with(nix::sys::signal::Signal::SIGTERM)?;
         wait::until_true("no agent", SETTLE, || {
-            transfer.subflows().is_ok_and(|subflows| !crate::support::capped(&subflows))
+            transfer
+                .subflows()
+                .is_ok_and(|subflows| !crate::support::capped(&subflows))
         });
     }
     transfer.stop()?;

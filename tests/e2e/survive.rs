@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mptcp_lab::traffic::{Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::metrics::Metrics;
+use mptcp_lab::traffic::{Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::{Agent, Host, Lab, wait};
 use nix::sys::signal::Signal;
 
@@ -34,7 +34,9 @@ fn kept(host: &Host) -> Result<Option<PathBuf>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.rsplit_once('-').is_some_and(|(_, own)| own == inode)
     };
-    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).find(of_host))
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(of_host))
 }
 
 /// Waits until the programs alone have lifted every limit, and sees that none
@@ -82,7 +84,10 @@ fn totals(metrics: &Metrics) -> Vec<f64> {
 
 fn never_less(before: &Metrics, after: &Metrics) {
     let (before, after) = (totals(before), totals(after));
-    let backwards = before.iter().zip(&after).any(|(before, after)| before > after);
+    let backwards = before
+        .iter()
+        .zip(&after)
+        .any(|(before, after)| before > after);
     assert!(!backwards, "{before:?} then {after:?}");
 }
 
@@ -93,7 +98,10 @@ fn the_limits_of_a_killed_agent_are_lifted_without_another() -> Result<()> {
     let net = two_paths(&lab)?;
     let (_sink, transfer) = upload(&net, 2)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
-    assert_eq!(agent.scrape()?.value("mptcp_agent_outlived", &[]), Some(1.0));
+    assert_eq!(
+        agent.scrape()?.value("mptcp_agent_outlived", &[]),
+        Some(1.0)
+    );
     wait_for_cap(&transfer)?;
     agent.stop_with(Signal::SIGKILL)?;
     wait_until_free(&transfer)?;
@@ -168,7 +176,11 @@ fn twenty_kills_at_random_moments_harm_no_connection() -> Result<()> {
         if let Some(before) = &before {
             never_less(before, &metrics);
         }
-        assert_eq!(metrics.value("mptcp_connections", &[]), Some(1.0), "{round}");
+        assert_eq!(
+            metrics.value("mptcp_connections", &[]),
+            Some(1.0),
+            "{round}"
+        );
         before = Some(metrics);
         // As far as the transfer gets meanwhile: a moment like any other.
         transfer.wait_for_progress(fastrand::u64(1..3_000_000), SOON)?;
@@ -198,14 +210,17 @@ fn cleanup_frees_an_idle_connection_and_says_what_it_removed() -> Result<()> {
     transfer.wait_for_subflows(2, SOON)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["p2=0"]))?;
     wait_for_cap(&transfer)?;
-    let refused = crate::support::failure_of(
-        &net.client,
-        net.client.command(&binary).arg("cleanup"),
-    )?;
+    let refused =
+        crate::support::failure_of(&net.client, net.client.command(&binary).arg("cleanup"))?;
     assert!(refused.contains("another mptcp-agent runs"), "{refused}");
     agent.stop_with(Signal::SIGKILL)?;
     let said = cleanup(&net.client, &binary)?;
-    for part in ["sockops-", "mptcp_subflow_get_send-", "13 maps", "CONNECTIONS"] {
+    for part in [
+        "sockops-",
+        "mptcp_subflow_get_send-",
+        "13 maps",
+        "CONNECTIONS",
+    ] {
         assert!(said.contains(part), "{said}");
     }
     assert!(!capped(&transfer.subflows()?));
@@ -223,7 +238,10 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
     let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
     agent.stop_with(Signal::SIGKILL)?;
     let namespace = kept(&net.client)?.context("nothing is kept")?;
-    let layout = fs::read_dir(&namespace)?.next().context("no layout")??.path();
+    let layout = fs::read_dir(&namespace)?
+        .next()
+        .context("no layout")??
+        .path();
     // One of another version; and in its own, a map that another has the place of.
     fs::create_dir_all(namespace.join("abi-0/maps"))?;
     let maps = layout.join("maps");
@@ -233,7 +251,11 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
     let agent = Watched::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
     let replaced = |line: &&serde_json::Value| line["layout"] != serde_json::Value::Null;
     let log = agent.log()?;
-    let replaced: Vec<_> = log.iter().filter(replaced).map(|line| &line["layout"]).collect();
+    let replaced: Vec<_> = log
+        .iter()
+        .filter(replaced)
+        .map(|line| &line["layout"])
+        .collect();
     let own = layout.file_name().unwrap_or_default().to_string_lossy();
     assert_eq!(replaced, ["abi-0", &own]);
     assert!(!namespace.join("abi-0").exists());
@@ -267,8 +289,15 @@ fn what_is_left_in_a_namespace_that_is_gone_is_removed() -> Result<()> {
 
 /// Whether the mount table still has the namespace that `kept` is of.
 fn is_named(kept: &std::path::Path) -> bool {
-    let name = kept.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let inode = name.rsplit_once('-').map_or("", |(_, inode)| inode).to_owned();
+    let name = kept
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let inode = name
+        .rsplit_once('-')
+        .map_or("", |(_, inode)| inode)
+        .to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.contains(&format!("net:[{inode}]"))
 }

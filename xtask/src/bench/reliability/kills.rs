@@ -58,11 +58,11 @@ pub fn pairs() -> Vec<Links> {
     plan::slow().into()
 }
 
-/// Kills so many agents, of all pairs together; gives what came of each pair,
-/// and what is left.
+/// Kills agents of these pairs, so many as if all pairs were there; gives what
+/// came of each, and what is left.
 pub fn measure(binary: &Path, pairs: &[Links], count: u32) -> (Vec<Result<Kills>>, Result<Left>) {
     let before = BpfObjects::orphans();
-    let each = count.div_ceil(pairs.len() as u32);
+    let each = count / self::pairs().len() as u32;
     let numbered: Vec<_> = (0u64..).zip(pairs).collect();
     let done = together(numbered, |(seed, links)| {
         Station::new(binary, links, seed)?.run(each)

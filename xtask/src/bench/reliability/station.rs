@@ -20,7 +20,6 @@ use mptcp_lab::{Agent, Host, agent, wait};
 
 use super::kills::{FREE_WITHIN, Kills};
 use super::load::Load;
-use super::totals;
 use crate::bench::measure::Rig;
 use crate::bench::plan::Links;
 
@@ -170,7 +169,7 @@ impl<'a> Station<'a> {
         let connections = now.value("mptcp_connections", &[]);
         self.kills.forgotten += u32::from(connections != Some((THIN + 1) as f64));
         if let Some(before) = &self.last[side] {
-            self.kills.backwards.extend(totals::backwards(before, &now));
+            self.kills.backwards.extend(now.backwards_since(before));
         }
         self.last[side] = Some(now);
         Ok(())
