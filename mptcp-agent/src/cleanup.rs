@@ -37,7 +37,9 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
     }
     say(&words(&found.unwrap_or_default(), filters, dead));
     let visited = lifted.context("limits on idle connections may be left")?;
-    say(&format!("{visited} open subflows have no limit of an agent\n"));
+    say(&format!(
+        "{visited} open subflows have no limit of an agent\n"
+    ));
     Ok(())
 }
 
@@ -103,7 +105,10 @@ mod tests {
             "removed 1 attached programs (sockops-1) and 2 maps (CONFIG PATHS)\n\
              removed 2 tc filters\n"
         );
-        assert_eq!(words(&Content::default(), 0, 0), "nothing was left behind\n");
+        assert_eq!(
+            words(&Content::default(), 0, 0),
+            "nothing was left behind\n"
+        );
         assert!(words(&Content::default(), 0, 3).contains("3 network namespaces"));
     }
 }

@@ -119,6 +119,9 @@ enum Command {
     /// List the connections that a running agent knows, and their subflows
     Connections(client::ConnectionsArgs),
     /// Print what happens, as it happens, until Ctrl-C or the agent's end
+    ///
+    /// Events that were lost are told where they would have come, and in total
+    /// at the end, on stderr.
     Events(client::EventsArgs),
     /// Remove what a killed agent left in the kernel, and say what it was
     Cleanup(CleanupArgs),

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use crate::cli::{ClientJob, Verb};
 use crate::control::line;
-use crate::control::schema::{ErrorCode, Refusal, Reply, one_line};
+use crate::control::schema::{ErrorCode, Refusal, Reply, Request, one_line};
 use connection::Connection;
 use terminal::Terminal;
 
@@ -122,6 +122,21 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
         Verb::Status => status::run(&mut agent, output),
         Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
         Verb::Events => events::run(agent, output),
+    }
+}
+
+/// Asks the agent of this namespace, if there is one, to end and to leave
+/// everything in place. Whether there was one.
+///
+/// # Errors
+/// There is one, and it does not.
+pub fn hand_over(control: Option<&Path>) -> anyhow::Result<bool> {
+    let exchange = || Connection::open(control)?.exchange(&Request::HandOver);
+    match exchange() {
+        Ok(Reply::HandedOver) => Ok(true),
+        Ok(_) => Err(anyhow::anyhow!(Failure::unexpected().message)),
+        Err(failure) if failure.fault == Fault::NoAgent => Ok(false),
+        Err(failure) => Err(anyhow::anyhow!(failure.message)),
     }
 }
 

@@ -23,9 +23,16 @@ pub fn monotonic_ns() -> u64 {
 
 /// The offset of CLOCK_MONOTONIC in /proc/self/timens_offsets.
 fn ahead_ns(offsets: &str) -> i128 {
-    let line = offsets.lines().find_map(|line| line.strip_prefix("monotonic"));
+    let line = offsets
+        .lines()
+        .find_map(|line| line.strip_prefix("monotonic"));
     let mut numbers = line.unwrap_or_default().split_ascii_whitespace();
-    let mut next = || numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0_i128);
+    let mut next = || {
+        numbers
+            .next()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0_i128)
+    };
     next() * 1_000_000_000 + next()
 }
 
@@ -35,7 +42,10 @@ mod tests {
 
     #[test]
     fn the_offset_of_a_time_namespace() {
-        assert_eq!(ahead_ns("monotonic  86400 5\nboottime  7 0\n"), 86_400_000_000_005);
+        assert_eq!(
+            ahead_ns("monotonic  86400 5\nboottime  7 0\n"),
+            86_400_000_000_005
+        );
         assert_eq!(ahead_ns("monotonic  -2 0\n"), -2_000_000_000);
         assert_eq!(ahead_ns(""), 0);
     }

@@ -179,7 +179,12 @@ impl PathTable {
             places.push(place);
         }
         // Only now is it clear which are not listed.
-        for (listed, _) in weights.listed.iter().zip(&places).filter(|(_, place)| place.is_none()) {
+        for (listed, _) in weights
+            .listed
+            .iter()
+            .zip(&places)
+            .filter(|(_, place)| place.is_none())
+        {
             let free = paths.iter().position(Option::is_none);
             let place = free.or_else(|| {
                 let place = (1..paths.len()).find(|&index| {

@@ -34,7 +34,13 @@ fn listed_selectors_come_first_and_keep_the_users_order() {
     assert_eq!(config.len(), MAX_PATHS);
     let weights: Vec<u32> = config.iter().take(6).map(|path| path.weight).collect();
     assert_eq!(weights, [7, 4, 3, 2, 1, 0]);
-    assert_eq!(config.iter().filter(|path| path.kind != path_kind::FREE).count(), 5);
+    assert_eq!(
+        config
+            .iter()
+            .filter(|path| path.kind != path_kind::FREE)
+            .count(),
+        5
+    );
 
     assert_eq!(table.label(0), "unknown");
     assert_eq!(table.label(2), "10.0.0.0/24");
@@ -149,10 +155,16 @@ fn other_weights_leave_known_paths_their_indices() {
     // eth0 is an ordinary device now, and id:2 names nothing.
     assert_eq!(table.devices().collect::<Vec<_>>(), [(2, 1), (3, 3)]);
     assert!(!table.is_listed(1) && table.is_listed(3) && !table.is_present(2));
-    assert_eq!((table.weight(1), table.weight(3), table.weight(4)), (5, 3, 2));
+    assert_eq!(
+        (table.weight(1), table.weight(3), table.weight(4)),
+        (5, 3, 2)
+    );
     assert_eq!(table.ids().count(), 0);
     assert_eq!(table.label(2), "id:2");
-    assert_eq!(table.set_weights(&weights(&["id:2=7"]), |_| true), Ok(Vec::new()));
+    assert_eq!(
+        table.set_weights(&weights(&["id:2=7"]), |_| true),
+        Ok(Vec::new())
+    );
     assert_eq!(table.ids().collect::<Vec<_>>(), [(1 << 8 | 2, 2)]);
     assert_eq!((table.weight(2), table.weight(1)), (7, 1));
 }

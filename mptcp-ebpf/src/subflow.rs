@@ -12,8 +12,8 @@ use mptcp_common::abi::{
 use crate::{
     emit::subflow_event,
     maps::{
-        ARRIVALS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection, connection_or_new,
-        path_stats, totals,
+        ARRIVALS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection,
+        connection_or_new, path_stats, totals,
     },
     path,
     socket::{Socket, offset},

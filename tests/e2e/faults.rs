@@ -56,7 +56,7 @@ fn a_device_is_deleted_and_made_again_under_load() -> Result<()> {
     let before = agent.scrape()?;
     net.client.run("ip link delete p2")?;
     transfer.wait_for_progress(1_000_000, SOON)?;
-    net.client.run("ip link add p2 type dummy")?;
+    net.client.run("ip link add p2 type veth peer name far")?;
     net.client.run("ip link set p2 up")?;
     transfer.wait_for_progress(1_000_000, SOON)?;
     let sent = |metrics: &Metrics| metrics.sum("mptcp_path_sent_bytes_total", &[("path", "p2")]);
@@ -151,12 +151,13 @@ fn a_clock_that_is_not_the_kernels_does_not_make_the_agent_look_dead() -> Result
         let agent = Agent::launch(&net.client, command)?;
         wait_for_cap(&transfer)?;
         wait_for_shares(&transfer, &net.links, &[1, 3])?;
-        agent.stop_with(nix::sys::signal::Signal::SIGTERM)?;
-        wait::until_true("no agent", SETTLE, || {
-            transfer
-                .subflows()
-                .is_ok_and(|subflows| !crate::support::capped(&subflows))
-        });
+        // unshare waits for it and takes no signal meanwhile.
+        let pid = agent.process().pid();
+        let child = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let child = nix::unistd::Pid::from_raw(child.trim().parse()?);
+        nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGTERM)?;
+        wait::until_true("no agent", SETTLE, || !agent.process().is_running());
+        assert!(!crate::support::capped(&transfer.subflows()?));
     }
     transfer.stop()?;
     Ok(())

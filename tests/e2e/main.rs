@@ -4,6 +4,7 @@
 mod bad_input;
 mod cgroup;
 mod churn;
+mod control;
 mod endpoint;
 mod exact;
 mod failover;

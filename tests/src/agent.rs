@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,11 @@ pub struct Agent {
 
 /// What one of its streams has brought so far.
 #[derive(Debug, Clone, Default)]
-struct Output(Arc<Mutex<String>>);
+struct Output {
+    text: Arc<Mutex<String>>,
+    /// Whether there is more to come.
+    open: Arc<AtomicBool>,
+}
 
 impl Agent {
     /// Starts `binary run --listen 127.0.0.1:0`, with `args` behind, on `host`
@@ -87,7 +92,8 @@ impl Agent {
         let ready = wait::try_until("the agent to be ready", READY, || {
             match stdout.ready().or_else(|| stderr.ready()) {
                 Some(line) => Ok(Some(line)),
-                None if process.is_running() => Err(()),
+                // What it said last may still be on its way.
+                None if process.is_running() || stdout.is_open() || stderr.is_open() => Err(()),
                 None => Ok(None),
             }
         });
@@ -257,13 +263,19 @@ impl Output {
     fn follow(&self, pipe: Option<impl Read + Send + 'static>) {
         let Some(pipe) = pipe else { return };
         let output = self.clone();
+        output.open.store(true, Relaxed);
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let mut text = output.lock();
                 text.push_str(&line);
                 text.push('\n');
             }
+            output.open.store(false, Relaxed);
         });
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Relaxed)
     }
 
     fn text(&self) -> String {
@@ -286,7 +298,7 @@ impl Output {
     }
 
     fn lock(&self) -> MutexGuard<'_, String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -32,8 +32,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::RunArgs;
 use crate::clock::monotonic_ns;
-use crate::control::schema::{Lost, Reply};
 use crate::control::access::Access;
+use crate::control::schema::{Lost, Reply};
 use crate::control::{self, Call, EventSender, view};
 use crate::devices::{self, Present};
 use crate::events::{self, Change};
@@ -191,9 +191,7 @@ impl Agent {
     /// What follows once the programs are in place.
     fn settle(&mut self, args: &RunArgs) {
         if self.kernel.adopted() {
-            tracing::info!(
-                "took over the connections and totals of the agent before"
-            );
+            tracing::info!("took over the connections and totals of the agent before");
         }
         self.warn_if_missing();
         self.warn_if_crowded();
@@ -403,7 +401,10 @@ impl Agent {
         let lost = events_lost.saturating_sub(self.events_lost);
         self.events_lost = events_lost;
         if lost > 0 {
-            tracing::warn!(lost, "events were lost: they came faster than they were read");
+            tracing::warn!(
+                lost,
+                "events were lost: they came faster than they were read"
+            );
             // Without a receiver: nobody misses it.
             let _ = self.told.send(Arc::new(Reply::Lost(Lost {
                 in_ring: lost,

@@ -251,9 +251,6 @@ impl ConnectionsArgs {
 }
 
 /// Arguments of `events`.
-///
-/// Events that were lost are told as such where they would have come, and in
-/// total at the end, on stderr.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXIT_STATUS)]
 pub struct EventsArgs {

@@ -150,8 +150,15 @@ fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {
             format::bytes(bytes.into())
         }),
         Cell::from(subflow.retransmitted_segments.to_string()),
-        Cell::from(subflow.copies_sent.to_string()),
-        known(subflow.device.as_ref(), String::clone),
+        known(connection.peer_proven, |_| subflow.copies_sent.to_string()),
+        // Where it says more than the path's name.
+        known(
+            subflow
+                .device
+                .as_ref()
+                .filter(|device| **device != subflow.path),
+            String::clone,
+        ),
     ]
 }
 

@@ -82,18 +82,23 @@ fn hooks(terminal: Terminal, hooks: &[Hook]) -> String {
             true => (Style::Good, "attached"),
             false => (Style::Bad, "not attached"),
         };
-        let purpose = match &hook.reason {
-            None => hook.purpose.clone(),
-            Some(reason) => format!("{}: {reason}", hook.purpose),
-        };
         vec![
             Cell::from(&hook.program),
             Cell::styled(style, state),
-            Cell::from(purpose),
+            Cell::from(&hook.purpose),
         ]
     };
     let rows: Vec<_> = hooks.iter().map(row).collect();
-    table::render(terminal, &COLUMNS, &rows)
+    let mut text = table::render(terminal, &COLUMNS, &rows);
+    // In full, on lines of their own: they may be long.
+    for hook in hooks {
+        if let Some(reason) = &hook.reason {
+            let line = format!("{}: {reason}", hook.program);
+            text += &terminal.paint(Style::Bad, &one_line(&line));
+            text.push('\n');
+        }
+    }
+    text
 }
 
 fn paths(terminal: Terminal, paths: &[Path]) -> String {
@@ -153,7 +158,11 @@ fn path(path: &Path) -> Vec<Cell> {
         known(copies, |copies| {
             format!("{}/{}", copies.received_first, copies.received_duplicate)
         }),
-        known(path.device.as_ref(), String::clone),
+        // Where it says more than the path's name.
+        known(
+            path.device.as_ref().filter(|device| **device != path.path),
+            String::clone,
+        ),
         known(
             Some(&path.addresses).filter(|addresses| !addresses.is_empty()),
             |addresses| addresses.join(", "),

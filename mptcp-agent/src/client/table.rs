@@ -110,7 +110,13 @@ pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> Str
     }
     if !hidden.is_empty() {
         let names: Vec<_> = hidden.iter().map(|index| columns[*index].title).collect();
-        text += &format!("(no room for {}: see --json)\n", names.join(", "));
+        let note = |what: &str| format!("(no room for {what}: see --json)");
+        let named = note(&names.join(", "));
+        text += &match named.len() <= room {
+            true => named,
+            false => note(&format!("{} more columns", names.len())),
+        };
+        text.push('\n');
     }
     text
 }
@@ -197,7 +203,7 @@ mod tests {
             "PATH\n\
              eth0\n\
              a-long…\n\
-             (no room for WEIGHT, ADDRESSES: see --json)\n"
+             (no room for 2 more columns: see --json)\n"
         );
         assert!(at(Some(0)).contains("(no room for"));
     }

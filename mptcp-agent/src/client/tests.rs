@@ -4,11 +4,11 @@ mod server;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::control::schema::{Event, Lost, Request};
+use crate::control::schema::{Event, Lost};
 use server::{Scripted, Step};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -128,7 +128,7 @@ fn no_agent_and_no_permission() {
 
     // Root may do anything, so whoever runs this test need not notice.
     let _listener = UnixListener::bind(at("closed")).unwrap();
-    std::fs::set_permissions(at("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(at("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {
         let failure = open(&at("closed")).unwrap_err();
         assert_eq!(failure.fault, Fault::Denied, "{failure:?}");
@@ -160,6 +160,23 @@ fn connections_are_put_together_or_refused() {
     assert_eq!(lines(&[&part(0, true)]), Ok(0));
     assert_eq!(lines(&[&some, &none, &end]), Err(Fault::Foreign));
     assert_eq!(lines(&[&some]), Err(Fault::Failed));
+}
+
+#[test]
+fn an_agent_hands_over_or_says_why_not() {
+    let said = |line: &[u8]| {
+        let server = Scripted::start(&[Step::Read, Step::Line(line)]);
+        hand_over(Some(server.path())).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        hand_over(br#"{"version":1,"reply":"handed-over"}"#),
+        Ok(true)
+    );
+    let refused = br#"{"version":1,"reply":"error","code":"forbidden","message":"no"}"#;
+    assert_eq!(said(refused), Err("the agent refuses: no".to_owned()));
+    assert!(said(br#"{"version":2}"#).is_err());
+    let dir = tempfile::tempdir().unwrap();
+    assert!(!hand_over(Some(&dir.path().join("none"))).unwrap());
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub fn decode_reply(line: &[u8]) -> Result<Reply, String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -198,6 +200,26 @@ mod tests {
         }
         let long = [b' '; LONGEST_REQUEST + 1];
         assert_eq!(decode(&long).unwrap_err().code, ErrorCode::TooLong);
+    }
+
+    proptest! {
+        // As the fuzz target has it.
+        #[test]
+        fn whatever_comes_is_read_or_refused_in_a_line(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                "\\{\"version\":1,\"request\":\"[a-z-]{0,12}\"(,\"[a-z_]{0,9}\":[0-9\\[\\]{}\"]{0,5})?\\}"
+                    .prop_map(String::into_bytes),
+            ],
+        ) {
+            match decode(&bytes) {
+                Ok(asked) => prop_assert_eq!(decode(&request(&asked).unwrap()), Ok(asked)),
+                Err(refusal) => {
+                    prop_assert!(refusal.message.len() < 500);
+                    prop_assert!(!refusal.message.contains(char::is_control));
+                }
+            }
+        }
     }
 
     #[test]

@@ -71,3 +71,6 @@ pub fn channel() -> (mpsc::Sender<Call>, mpsc::Receiver<Call>) {
 pub fn events() -> EventSender {
     broadcast::channel(EVENT_QUEUE).0
 }
+
+#[cfg(test)]
+mod schema_tests;

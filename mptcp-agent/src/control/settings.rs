@@ -3,7 +3,6 @@
 //! Names and strings are those of the command line, and the checks are the
 //! same ones: only the words for an argument differ.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -116,7 +115,7 @@ fn redundant(settings: &PolicySettings) -> Result<RedundantArgs, String> {
     Ok(RedundantArgs {
         copies: settings.redundant_copies,
         port: settings.redundant_port,
-        key: key.map(PathBuf::clone),
+        key: key.cloned(),
         budget: budget
             .map(str::parse)
             .transpose()
@@ -157,6 +156,8 @@ pub fn lasting(seconds: Option<u64>) -> Result<Option<Duration>, String> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::path::PathBuf;
 
     use proptest::prelude::*;
     use serde_json::json;

@@ -59,7 +59,10 @@ impl Open {
                 self.subflow(*cookie, subflow, acked, table, present)
             };
             Connection {
-                token: self.connections.get(&key).and_then(|known| token(known.token())),
+                token: self
+                    .connections
+                    .get(&key)
+                    .and_then(|known| token(known.token())),
                 side: side(any(subflow_flag::SERVER)),
                 fallback: any(subflow_flag::FALLBACK),
                 steered: subflows.iter().any(|(_, one)| one.cap != NO_CAP),
@@ -84,7 +87,9 @@ impl Open {
         Subflow {
             cookie,
             path: table.label(subflow.path).to_owned(),
-            device: present.get(&subflow.ifindex).map(|device| device.name.clone()),
+            device: present
+                .get(&subflow.ifindex)
+                .map(|device| device.name.clone()),
             local: local.to_string(),
             remote: remote.to_string(),
             local_id: ids.then_some(subflow.tuple.local_id),
@@ -110,10 +115,12 @@ impl Open {
 
     /// Whether a subflow can carry data, as far as it is known.
     fn is_alive(&self, subflow: &abi::Subflow) -> bool {
-        let dead = usize::from(subflow.slot).checked_sub(1).is_some_and(|slot| {
-            let known = self.connections.get(&subflow.connection);
-            self.weighted && known.is_some_and(|known| known.is_dead(slot))
-        });
+        let dead = usize::from(subflow.slot)
+            .checked_sub(1)
+            .is_some_and(|slot| {
+                let known = self.connections.get(&subflow.connection);
+                self.weighted && known.is_some_and(|known| known.is_dead(slot))
+            });
         !dead && subflow.tuple.flags & subflow_flag::STALE == 0
     }
 }
@@ -173,7 +180,10 @@ impl Paths<'_> {
         device: Option<&str>,
         subflows: impl Iterator<Item = &'a abi::Subflow>,
     ) -> Vec<String> {
-        let own = self.present.values().find(|one| Some(one.name.as_str()) == device);
+        let own = self
+            .present
+            .values()
+            .find(|one| Some(one.name.as_str()) == device);
         match own {
             Some(device) => device.addresses.iter().map(ToString::to_string).collect(),
             None => {

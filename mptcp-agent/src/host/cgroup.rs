@@ -49,7 +49,10 @@ impl Cgroup {
     /// Too many open files.
     pub fn follow(&self) -> Result<Self> {
         Ok(Self {
-            directory: self.directory.try_clone().context("cannot hold the cgroup")?,
+            directory: self
+                .directory
+                .try_clone()
+                .context("cannot hold the cgroup")?,
             path: self.path.clone(),
             gone: self.gone,
         })

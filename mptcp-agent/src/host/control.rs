@@ -227,6 +227,40 @@ fn clear(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes the sockets that agents of this host left when they were killed, in
+/// the default place, and says which. Those of network namespaces that are gone
+/// are never taken over by another.
+///
+/// # Errors
+/// The directory cannot be read, or one cannot be removed.
+pub fn remove_dead() -> Result<Vec<PathBuf>> {
+    remove_dead_in(Path::new(place::MAIN).parent().unwrap_or(Path::new("/")))
+}
+
+fn remove_dead_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let cannot = || format!("cannot clear {}", directory.display());
+    let _lock = lock(directory).with_context(cannot)?;
+    let mut removed = Vec::new();
+    for entry in fs::read_dir(directory).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let path = entry.path();
+        let socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        let refused = || {
+            let found = place::connect(&path).err().map(|error| error.kind());
+            found == Some(ErrorKind::ConnectionRefused)
+        };
+        if socket && path.extension().is_some_and(|end| end == "sock") && refused() {
+            fs::remove_file(&path).with_context(cannot)?;
+            removed.push(path);
+        }
+    }
+    removed.sort();
+    Ok(removed)
+}
+
 /// Lets the group's members in, if there is such a group.
 fn give_to_group(path: &Path) -> Option<u32> {
     let group = Group::from_name(GROUP).ok().flatten()?.gid.as_raw();

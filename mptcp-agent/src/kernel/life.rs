@@ -57,7 +57,10 @@ impl Kernel {
     /// # Errors
     /// The kernel refused it.
     pub fn follow_cgroup(&mut self, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
-        let row = self.attachments.iter_mut().find(|row| row.program == program::SOCKOPS);
+        let row = self
+            .attachments
+            .iter_mut()
+            .find(|row| row.program == program::SOCKOPS);
         let Some(row) = row else { return Ok(()) };
         row.error = Some("its cgroup is gone".to_owned());
         let Some(cgroup) = cgroup else { return Ok(()) };
@@ -140,4 +143,3 @@ impl Drop for Kernel {
         }
     }
 }
-

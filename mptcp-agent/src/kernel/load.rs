@@ -229,7 +229,9 @@ fn load_with(
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
-    let told = ebpf.take_map("CONFIG").context("the eBPF object has no map CONFIG")?;
+    let told = ebpf
+        .take_map("CONFIG")
+        .context("the eBPF object has no map CONFIG")?;
     let told: Array<_, Config> = Array::try_from(told)?;
     let kernel = Kernel {
         ebpf,

@@ -26,9 +26,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
-use mptcp_common::abi::{
-    Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats,
-};
+use mptcp_common::abi::{Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats};
 
 pub use btf::VMLINUX;
 pub use events::Events;

@@ -32,7 +32,8 @@ impl Kernel {
             bail!("--policy redundant cannot run here: {missing}");
         }
         if !self.tc_loaded {
-            self.load_tc().context("--policy redundant cannot run here")?;
+            self.load_tc()
+                .context("--policy redundant cannot run here")?;
             self.tc_loaded = true;
         }
         let tc = super::tc::Tc::default();

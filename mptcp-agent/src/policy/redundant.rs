@@ -115,7 +115,10 @@ impl fmt::Display for Rate {
             (1_000_000, "mbit"),
             (1_000, "kbit"),
         ];
-        match units.into_iter().find(|(unit, _)| bits % unit == 0) {
+        match units
+            .into_iter()
+            .find(|(unit, _)| bits.is_multiple_of(*unit))
+        {
             Some((unit, name)) => write!(f, "{}{name}", bits / unit),
             None => write!(f, "{bits}bit"),
         }

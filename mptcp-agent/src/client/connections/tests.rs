@@ -49,17 +49,40 @@ fn at(width: usize) -> String {
 
 #[test]
 fn at_60_columns() {
-    assert_eq!(at(60), "");
+    assert_eq!(
+        at(60),
+        "TOKEN     PATH   LOCAL           STATE    ACKED   SHARE\n\
+         00000002  eth0   10.0.0.1:40000  steered  4.00M   50.0%\n\
+         00000002  wwan0  10.0.0.1:40000  steered  1.00M   50.0%\n\
+         00000001  eth0   10.0.0.1:40000  stale    9.00k  100.0%\n\
+         -         -      -               -            -       -\n\
+         (no room for 10 more columns: see --json)\n"
+    );
 }
 
 #[test]
 fn at_100_columns() {
-    assert_eq!(at(100), "");
+    assert_eq!(
+        at(100),
+        "TOKEN     PATH   LOCAL           REMOTE         STATE       SRTT  ACKED  RECEIVED   SHARE\n\
+         00000002  eth0   10.0.0.1:40000  192.0.2.1:443  steered  12.5 ms  4.00M       100   50.0%\n\
+         00000002  wwan0  10.0.0.1:40000  192.0.2.1:443  steered  80.0 ms  1.00M       100   50.0%\n\
+         00000001  eth0   10.0.0.1:40000  192.0.2.1:443  stale    12.5 ms  9.00k       100  100.0%\n\
+         -         -      -               -              -              -      -         -       -\n\
+         (no room for SIDE, IDS, CWND, SENT, CAP, QUEUED, RETRANSMITTED: see --json)\n"
+    );
 }
 
 #[test]
 fn at_160_columns() {
-    assert_eq!(at(160), "");
+    assert_eq!(
+        at(160),
+        "TOKEN     SIDE    PATH   LOCAL           REMOTE         IDS  STATE       SRTT  CWND  ACKED   SENT  RECEIVED   SHARE          CAP  QUEUED  RETRANSMITTED\n\
+         00000002  client  eth0   10.0.0.1:40000  192.0.2.1:443  0/0  steered  12.5 ms    10  4.00M  4.00M       100   50.0%            -       0              0\n\
+         00000002  client  wwan0  10.0.0.1:40000  192.0.2.1:443  2/?  steered  80.0 ms    10  1.00M  1.00M       100   50.0%  1.00 Mbit/s       0              0\n\
+         00000001  client  eth0   10.0.0.1:40000  192.0.2.1:443  0/?  stale    12.5 ms    10  9.00k  9.00k       100  100.0%            -       0              0\n\
+         -         server  -      -               -                -  -              -     -      -      -         -       -            -       -              -\n"
+    );
 }
 
 #[test]

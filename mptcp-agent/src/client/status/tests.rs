@@ -48,19 +48,56 @@ dead man      limits are lifted even if the agent is killed
 
 ";
 
+/// The tables; what comes before is the same at every width.
+fn below_head(text: String) -> String {
+    text.strip_prefix(HEAD).unwrap().to_owned()
+}
+
 #[test]
 fn at_60_columns() {
-    assert_eq!(at(60), format!("{HEAD}{}", ""));
+    assert_eq!(
+        below_head(at(60)),
+        "HOOK      STATE         PURPOSE\n\
+         sockops   attached      subflows\n\
+         iter_tcp  not attached  older connections\n\
+         iter_tcp: no such hook\n\n\
+         PATH   STATE    WEIGHT  SHARE        ACKED      RTT\n\
+         eth0   alive         4  80.0%  39.2 Mbit/s  30.5 ms\n\
+         wwan0  standby       0  80.0%  39.2 Mbit/s  30.5 ms\n\
+         usb0   absent        1  80.0%  39.2 Mbit/s  30.5 ms\n\
+         (no room for 5 more columns: see --json)\n"
+    );
 }
 
 #[test]
 fn at_100_columns() {
-    assert_eq!(at(100), format!("{HEAD}{}", ""));
+    assert_eq!(
+        below_head(at(100)),
+        "HOOK      STATE         PURPOSE\n\
+         sockops   attached      subflows\n\
+         iter_tcp  not attached  older connections\n\
+         iter_tcp: no such hook\n\n\
+         PATH   STATE    WEIGHT  SHARE        ACKED         SENT  RECEIVED      RTT  SUBFLOWS\n\
+         eth0   alive         4  80.0%  39.2 Mbit/s  40.0 Mbit/s  80 bit/s  30.5 ms         3\n\
+         wwan0  standby       0  80.0%  39.2 Mbit/s  40.0 Mbit/s  80 bit/s  30.5 ms    2 of 3\n\
+         usb0   absent        1  80.0%  39.2 Mbit/s  40.0 Mbit/s  80 bit/s  30.5 ms         0\n\
+         (no room for RETRANSMITTED, ADDRESSES: see --json)\n"
+    );
 }
 
 #[test]
 fn at_160_columns() {
-    assert_eq!(at(160), format!("{HEAD}{}", ""));
+    assert_eq!(
+        below_head(at(160)),
+        "HOOK      STATE         PURPOSE\n\
+         sockops   attached      subflows\n\
+         iter_tcp  not attached  older connections\n\
+         iter_tcp: no such hook\n\n\
+         PATH   STATE    WEIGHT  SHARE        ACKED         SENT  RECEIVED      RTT  SUBFLOWS  RETRANSMITTED  ADDRESSES\n\
+         eth0   alive         4  80.0%  39.2 Mbit/s  40.0 Mbit/s  80 bit/s  30.5 ms         3             12  10.0.0.1, fd00::1\n\
+         wwan0  standby       0  80.0%  39.2 Mbit/s  40.0 Mbit/s  80 bit/s  30.5 ms    2 of 3             12  10.0.0.1, fd00::1\n\
+         usb0   absent        1  80.0%  39.2 Mbit/s  40.0 Mbit/s  80 bit/s  30.5 ms         0             12  10.0.0.1, fd00::1\n"
+    );
 }
 
 #[test]

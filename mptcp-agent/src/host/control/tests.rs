@@ -127,3 +127,21 @@ fn of_many_at_once_one_has_it() {
         .collect();
     assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
 }
+
+#[test]
+fn dead_sockets_are_removed_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    drop(UnixListener::bind(at("netns-1.sock")).unwrap());
+    drop(UnixListener::bind(at("control.sock")).unwrap());
+    drop(UnixListener::bind(at("other")).unwrap());
+    fs::write(at("file.sock"), "").unwrap();
+    let living = take(&at("netns-2.sock")).unwrap();
+    let removed = remove_dead_in(dir.path()).unwrap();
+    assert_eq!(removed, [at("control.sock"), at("netns-1.sock")]);
+    for kept in ["other", "file.sock", "netns-2.sock"] {
+        assert!(at(kept).exists(), "{kept}");
+    }
+    drop(living);
+    assert_eq!(remove_dead_in(&at("none")).unwrap(), [] as [PathBuf; 0]);
+}

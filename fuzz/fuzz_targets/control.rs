@@ -1,0 +1,27 @@
+//! The decoder of the control socket's requests: no bytes make it panic, a
+//! refusal is one short line, and what it accepts, the encoder writes so that
+//! it is read the same.
+#![no_main]
+
+// Replies, and what only the server calls.
+#[allow(dead_code)]
+#[path = "../../mptcp-agent/src/control/line.rs"]
+mod line;
+#[allow(dead_code)]
+#[path = "../../mptcp-agent/src/control/schema.rs"]
+mod schema;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    match line::decode(data) {
+        Ok(request) => {
+            let written = line::request(&request).expect("what was JSON can be JSON again");
+            assert_eq!(line::decode(&written), Ok(request));
+        }
+        Err(refusal) => {
+            assert!(refusal.message.len() < 500);
+            assert!(!refusal.message.contains(char::is_control));
+        }
+    }
+});

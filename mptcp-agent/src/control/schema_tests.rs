@@ -1,0 +1,100 @@
+//! The schema as other programs know it. A change of these strings is a
+//! change of the protocol: see [`VERSION`] for when to raise it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::line;
+use super::schema::*;
+
+/// Each reply with every field that it can have.
+const REPLIES: [&str; 7] = [
+    concat!(
+        r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
+        r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
+        r#""redundant_key":"/etc/key","redundant_budget":"40mbit"},"backend":"pacing","#,
+        r#""then":{"policy":{"name":"default"},"in_seconds":1.5}}"#
+    ),
+    concat!(
+        r#"{"version":1,"reply":"status","agent":{"version":"0.1.0","commit":"abc","pid":7,"#,
+        r#""uptime_seconds":2.5,"listen":"127.0.0.1:8684","outlived":false,"#,
+        r#""not_outlived_because":"no bpffs"},"#,
+        r#""policy":{"policy":{"name":"default"},"backend":"none"},"#,
+        r#""hooks":[{"program":"sockops","purpose":"subflows","attached":false,"reason":"x"}],"#,
+        r#""paths":[{"path":"eth0","listed":true,"present":true,"device":"eth0","#,
+        r#""addresses":["10.0.0.1"],"subflows":2,"alive":1,"weight":4,"share":0.5,"#,
+        r#""rtt_seconds":0.25,"sent_bytes_per_second":1.0,"acked_bytes_per_second":2.0,"#,
+        r#""received_bytes_per_second":3.0,"retransmitted_segments":4,"#,
+        r#""copies":{"sent":1,"dropped":2,"received_first":3,"received_duplicate":4}}],"#,
+        r#""peers":{"proven":1,"silent":2,"asking":3,"refused":4},"#,
+        r#""connections":5,"subflows":6,"events_lost":7,"map_full":8}"#
+    ),
+    concat!(
+        r#"{"version":1,"reply":"connections","connections":[{"token":"00abcdef","#,
+        r#""side":"client","fallback":false,"steered":true,"peer_proven":true,"#,
+        r#""subflows":[{"cookie":9,"path":"eth0","device":"eth0","local":"10.0.0.1:1","#,
+        r#""remote":"10.0.0.2:2","local_id":0,"remote_id":1,"joined":false,"backup":false,"#,
+        r#""stale":false,"alive":true,"srtt_seconds":0.5,"min_rtt_seconds":0.25,"#,
+        r#""cwnd_segments":10,"sent_bytes":1,"acked_bytes":2,"received_bytes":3,"#,
+        r#""retransmitted_segments":4,"queued_bytes":5,"share":0.5,"#,
+        r#""cap_bytes_per_second":6,"queue_limit_bytes":7,"copies_sent":8}]}],"last":true}"#
+    ),
+    concat!(
+        r#"{"version":1,"reply":"event","time":"2026-11-24T21:14:45.123456Z","#,
+        r#""event":"subflow_closed","path":"eth0","token":"00abcdef","local":"10.0.0.1:1","#,
+        r#""remote":"10.0.0.2:2","local_id":0,"remote_id":1,"side":"server","#,
+        r#""reason":"reset","backup":true,"stale":true,"sent_bytes":1,"acked_bytes":2,"#,
+        r#""received_bytes":3,"cookie":9}"#
+    ),
+    r#"{"version":1,"reply":"lost","in_ring":1,"to_client":2}"#,
+    r#"{"version":1,"reply":"handed-over"}"#,
+    r#"{"version":1,"reply":"error","code":"too-long","message":"no"}"#,
+];
+
+/// Each request with every field that it can have.
+const REQUESTS: [&str; 6] = [
+    r#"{"version":1,"request":"policy-show"}"#,
+    concat!(
+        r#"{"version":1,"request":"policy-set","policy":{"name":"redundant","#,
+        r#""redundant_copies":3},"for_seconds":600}"#
+    ),
+    r#"{"version":1,"request":"status"}"#,
+    r#"{"version":1,"request":"connections"}"#,
+    r#"{"version":1,"request":"events"}"#,
+    r#"{"version":1,"request":"hand-over"}"#,
+];
+
+#[test]
+fn what_is_written_is_what_was_read() {
+    assert_eq!(VERSION, 1);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    for expected in REPLIES {
+        let reply = line::decode_reply(expected.as_bytes()).unwrap();
+        let written = text(line::reply(&reply).unwrap());
+        assert_eq!(written, format!("{expected}\n"));
+    }
+    for expected in REQUESTS {
+        let request = line::decode(expected.as_bytes()).unwrap();
+        let written = text(line::request(&request).unwrap());
+        assert_eq!(written, format!("{expected}\n"));
+    }
+}
+
+#[test]
+fn a_reply_may_have_fields_that_a_client_does_not_know() {
+    let newer = r#"{"version":1,"reply":"lost","in_ring":1,"to_client":2,"elsewhere":3}"#;
+    assert!(line::decode_reply(newer.as_bytes()).is_ok());
+}
+
+#[test]
+fn every_code_has_its_name() {
+    for (code, name) in [
+        (ErrorCode::Malformed, "malformed"),
+        (ErrorCode::TooLong, "too-long"),
+        (ErrorCode::Version, "version"),
+        (ErrorCode::Forbidden, "forbidden"),
+        (ErrorCode::Busy, "busy"),
+        (ErrorCode::Refused, "refused"),
+        (ErrorCode::Failed, "failed"),
+    ] {
+        assert_eq!(serde_json::to_value(code).unwrap(), name);
+    }
+}
