@@ -12,7 +12,6 @@ mod format;
 mod policy;
 mod status;
 mod table;
-mod take_over;
 mod terminal;
 
 use std::io::{self, ErrorKind, Write as _};
@@ -98,15 +97,6 @@ pub fn run(job: &ClientJob) -> ExitCode {
     }
 }
 
-/// Asks the agent that runs, if one does, to end and leave everything in place.
-/// Returns whether there was one.
-///
-/// # Errors
-/// It refuses, or does not answer: one line.
-pub fn take_over(control: Option<&Path>) -> anyhow::Result<bool> {
-    take_over::ask(control).map_err(|failure| anyhow::anyhow!(failure.message))
-}
-
 fn perform(job: &ClientJob) -> Result<(), Failure> {
     let mut agent = Connection::open(job.control.as_deref())?;
     let output = Output {
@@ -131,10 +121,15 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
 /// # Errors
 /// There is one, and it does not.
 pub fn hand_over(control: Option<&Path>) -> anyhow::Result<bool> {
-    let exchange = || Connection::open(control)?.exchange(&Request::HandOver);
+    let exchange = || {
+        let mut agent = Connection::open(control)?;
+        agent.ask(&Request::HandOver)?;
+        agent.answer_or_end()
+    };
     match exchange() {
-        Ok(Reply::HandedOver) => Ok(true),
-        Ok(_) => Err(anyhow::anyhow!(Failure::unexpected().message)),
+        // It may have ended before the answer was out.
+        Ok(Some(Reply::HandedOver) | None) => Ok(true),
+        Ok(Some(_)) => Err(anyhow::anyhow!(Failure::unexpected().message)),
         Err(failure) if failure.fault == Fault::NoAgent => Ok(false),
         Err(failure) => Err(anyhow::anyhow!(failure.message)),
     }

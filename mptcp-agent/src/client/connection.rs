@@ -79,11 +79,15 @@ impl Connection {
 
     /// Reads a line that must come soon.
     pub fn answer(&mut self) -> Result<Reply, Failure> {
-        let deadline = Some(Instant::now() + self.patience);
-        self.read(deadline)?.ok_or_else(|| {
+        self.answer_or_end()?.ok_or_else(|| {
             let why = "the agent has closed the connection without an answer";
             Failure::new(Fault::Failed, why)
         })
+    }
+
+    /// Reads a line that must come soon, unless the agent closes: `None`.
+    pub fn answer_or_end(&mut self) -> Result<Option<Reply>, Failure> {
+        self.read(Some(Instant::now() + self.patience))
     }
 
     /// Reads a line that may never come; `None` at the end.

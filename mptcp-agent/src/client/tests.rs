@@ -168,10 +168,7 @@ fn an_agent_hands_over_or_says_why_not() {
         let server = Scripted::start(&[Step::Read, Step::Line(line)]);
         hand_over(Some(server.path())).map_err(|error| error.to_string())
     };
-    assert_eq!(
-        hand_over(br#"{"version":1,"reply":"handed-over"}"#),
-        Ok(true)
-    );
+    assert_eq!(said(br#"{"version":1,"reply":"handed-over"}"#), Ok(true));
     let refused = br#"{"version":1,"reply":"error","code":"forbidden","message":"no"}"#;
     assert_eq!(said(refused), Err("the agent refuses: no".to_owned()));
     assert!(said(br#"{"version":2}"#).is_err());

@@ -108,7 +108,7 @@ impl Host {
 fn take_over(args: &RunArgs) -> Result<netns::Claim> {
     /// How long that one may take to end.
     const PATIENCE: Duration = Duration::from_secs(5);
-    let handed_over = client::take_over(args.control.as_deref())
+    let handed_over = client::hand_over(args.control.as_deref())
         .context("cannot take over from the agent that runs")?;
     if !handed_over {
         tracing::info!("--take-over: no agent runs here, so this is an ordinary start");
