@@ -27,6 +27,8 @@ pub struct Kills {
     pub at_start: u32,
     /// Of those, agents of the redundant policy.
     pub copying: u32,
+    /// Pairs of these that had programs on tcx when they were killed.
+    pub attached: u32,
     /// Of each kill that left something set: until it was seen the last time.
     pub free_after: Vec<Duration>,
     /// Subflows that were lost.
@@ -177,7 +179,8 @@ impl Kills {
         let free_after: Vec<f64> = sorted.iter().map(Duration::as_secs_f64).collect();
         let json = json!({
             "row": format!("kills {}", links.title), "kills": self.count,
-            "at_start": self.at_start, "copying": self.copying, "free_after_s": free_after,
+            "at_start": self.at_start, "copying": self.copying, "attached": self.attached,
+            "free_after_s": free_after,
             "late": late, "resets": resets, "backwards": self.backwards,
             "forgotten": self.forgotten, "short_queues": self.short_queues, "ok": ok,
         });

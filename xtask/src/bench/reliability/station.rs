@@ -145,6 +145,7 @@ impl<'a> Station<'a> {
             self.met(agent, side)?;
         }
         self.live();
+        self.kills.attached += u32::from(tcx_programs(&self.rig)? > 0);
         for agent in agents {
             agent.kill()?;
             self.kills.count += 1;
