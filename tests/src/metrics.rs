@@ -2,6 +2,9 @@
 
 use anyhow::{Context, Result};
 
+/// What counts anew with each agent, or is there under one policy only.
+const OWN: [&str; 2] = ["mptcp_agent_program_", "mptcp_redundant_"];
+
 /// One scrape.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
@@ -57,6 +60,21 @@ impl Metrics {
         self.select(name, labels)
             .fold(0.0, |sum, sample| sum + sample.value)
     }
+
+    /// The totals that are less than they were in an earlier scrape, of
+    /// whichever agent of the same host, with both values; a total that is gone
+    /// counts as 0.
+    pub fn backwards_since(&self, before: &Self) -> Vec<String> {
+        let totals = before.samples.iter().filter(|sample| sample.is_total());
+        let back = totals.filter_map(|was| {
+            let same = |now: &&Sample| now.name == was.name && now.labels == was.labels;
+            let now = self.samples.iter().find(same);
+            let now = now.map_or(0.0, |sample| sample.value);
+            let Sample { name, labels, .. } = was;
+            (now < was.value).then(|| format!("{name}{labels:?}: {} -> {now}", was.value))
+        });
+        back.collect()
+    }
 }
 
 impl Sample {
@@ -64,6 +82,13 @@ impl Sample {
     pub fn label(&self, name: &str) -> Option<&str> {
         let found = self.labels.iter().find(|(label, _)| label == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it only grows, whoever counts.
+    fn is_total(&self) -> bool {
+        let ends = ["_total", "_bucket", "_count"];
+        ends.iter().any(|end| self.name.ends_with(end))
+            && !OWN.iter().any(|own| self.name.starts_with(own))
     }
 
     /// `name{label="value",...} value`.
@@ -126,6 +151,21 @@ mod tests {
         for wrong in ["a", "a{b=\"c} 1", "a{b} 1", "a one"] {
             assert!(Metrics::parse(wrong).is_err(), "{wrong}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn only_totals_that_shrink_or_vanish_are_named() -> Result<()> {
+        let before = Metrics::parse(
+            "a_total{path=\"p1\"} 5\na_total{path=\"p2\"} 5\nb_total 3\nc 9\nd_total 0\n\
+             mptcp_redundant_x_total 7\nmptcp_agent_program_runs_total{program=\"x\"} 7\n",
+        )?;
+        let now = Metrics::parse("a_total{path=\"p1\"} 6\na_total{path=\"p2\"} 4\nc 1\n")?;
+        let found = now.backwards_since(&before);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].starts_with("a_total") && found[0].ends_with("5 -> 4"));
+        assert_eq!(found[1], "b_total[]: 3 -> 0");
+        assert!(before.backwards_since(&before).is_empty());
         Ok(())
     }
 }

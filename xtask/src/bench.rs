@@ -22,6 +22,7 @@ use cost::Cost;
 use measure::{Rig, SETTLE, WINDOW};
 use plan::{Mode, Row, ThinRow};
 use progress::Progress;
+use rows::Choice;
 use table::Outcome;
 
 /// How long it takes to build a lab and to start and stop an agent.
@@ -64,17 +65,12 @@ struct Weighted {
     /// Also unequal round trips of 5 and 200 ms, and the mode `spill`
     #[arg(long)]
     all: bool,
-    /// Only rows that have each of these words: --only "100+50 4:1 bbr", or
-    /// --only thin
-    #[arg(long, value_name = "WORDS", default_value = "")]
-    only: String,
     /// How long a transfer under the agent takes: 2 s, then windows of 5 s
     /// [default: 17; 7 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(7..))]
     seconds: Option<u32>,
-    /// Write all figures to a file as well
-    #[arg(long, value_name = "PATH")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// How rows are measured.
@@ -136,14 +132,10 @@ fn try_out(agent: &Path) -> Result<()> {
 impl Weighted {
     fn run(&self, agent: PathBuf) -> Result<()> {
         let mut rows = plan::rows(self.all, self.quick);
-        rows.retain(|row| self.wants(row));
+        rows.retain(|row| self.choice.wants(row));
         let mut thin = plan::thin_rows();
-        thin.retain(|row| self.wants(row));
-        ensure!(
-            rows.len() + thin.len() > 0,
-            "no row has all of these words: {}",
-            self.only
-        );
+        thin.retain(|row| self.choice.wants(row));
+        self.choice.ensure_any(rows.len() + thin.len())?;
 
         try_out(&agent)?;
         let mut bench = self.bench(agent, rows.len(), thin.len());
@@ -163,11 +155,6 @@ impl Weighted {
             println!("{line}");
         }
         self.finish(&bench)
-    }
-
-    fn wants(&self, row: &impl ToString) -> bool {
-        let row = row.to_string();
-        self.only.split_whitespace().all(|word| row.contains(word))
     }
 
     fn bench(&self, agent: PathBuf, rows: usize, thin: usize) -> Bench {
@@ -196,11 +183,8 @@ impl Weighted {
             broken,
             json,
         } = &bench.tally;
-        if let Some(path) = &self.json {
-            let all = json!({ "rows": json, "cost": bench.cost.json() });
-            std::fs::write(path, format!("{all:#}\n"))
-                .with_context(|| format!("write {}", path.display()))?;
-        }
+        self.choice
+            .write(&json!({ "rows": json, "cost": bench.cost.json() }))?;
         println!("{ok} rows within the targets, {over} over, {broken} broken");
         ensure!(*broken == 0, "{broken} rows broke");
         Ok(())

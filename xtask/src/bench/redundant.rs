@@ -9,9 +9,9 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::rows::Told;
+use super::rows::{Choice, Told};
 use plan::{Length, Rows, Times};
 use side::{Care, Side};
 
@@ -20,13 +20,8 @@ pub struct Args {
     /// Fewer and shorter cuts, shorter transfers: less than two minutes
     #[arg(long)]
     quick: bool,
-    /// Only rows that have each of these words: --only "blackout 30ms p2", or
-    /// --only cost
-    #[arg(long, value_name = "WORDS", default_value = "")]
-    only: String,
-    /// Write all figures to a file as well
-    #[arg(long, value_name = "PATH")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// How rows are measured, and what has come of them.
@@ -39,13 +34,17 @@ struct Bench {
 impl Args {
     /// Measures what is asked for with the agent of this file.
     pub fn run(&self, agent: PathBuf) -> Result<()> {
-        let rows = Rows::new(self.quick, &self.only);
+        let rows = Rows::new(self.quick, &self.choice.only);
         // The stream that is left alone is a row too.
-        let wire = self.only.split_whitespace().all(|word| word == "wire");
+        let wire = self
+            .choice
+            .only
+            .split_whitespace()
+            .all(|word| word == "wire");
         let count = rows.count() + usize::from(wire);
-        ensure!(count > 0, "no row has all of these words: {}", self.only);
+        self.choice.ensure_any(count)?;
         try_out(&agent)?;
-        if self.only.is_empty() {
+        if self.choice.only.is_empty() {
             let minutes = if self.quick { 2 } else { 9 };
             eprintln!("{count} rows, about {minutes} min");
         } else {
@@ -66,7 +65,7 @@ impl Args {
             bench.done.tell("wire", outcome);
         }
         bench.costs(&rows);
-        bench.done.finish(self.json.as_deref())
+        bench.done.finish(&self.choice)
     }
 }
 

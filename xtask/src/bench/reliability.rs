@@ -6,15 +6,14 @@ mod kills;
 mod load;
 mod station;
 mod switches;
-mod totals;
 mod upgrade;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::plan::Links;
-use super::rows::Told;
+use super::rows::{Choice, Told};
 use upgrade::How;
 
 #[derive(clap::Args)]
@@ -22,13 +21,8 @@ pub struct Args {
     /// A tenth of everything: about three minutes
     #[arg(long)]
     quick: bool,
-    /// Only rows that have each of these words: --only kills, --only "upgrade
-    /// killed"
-    #[arg(long, value_name = "WORDS", default_value = "")]
-    only: String,
-    /// Write all figures to a file as well
-    #[arg(long, value_name = "PATH")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// How much is done.
@@ -66,16 +60,18 @@ impl Args {
     /// Measures what is asked for with the agent of this file.
     pub fn run(&self, agent: &Path) -> Result<()> {
         let amounts = Amounts::new(self.quick);
+        let wants = |row: &str| self.choice.wants(&row);
         let mut pairs = kills::pairs();
-        pairs.retain(|links| self.wants(&format!("kills {}", links.title)));
-        let (churn, switches) = (self.wants("churn"), self.wants("switches"));
+        pairs.retain(|links| wants(&format!("kills {}", links.title)));
+        let (churn, switches) = (wants("churn"), wants("switches"));
         let mut ways = vec![How::TakeOver, How::Kill];
-        ways.retain(|how| self.wants(&how.to_string()));
-        ensure!(
-            !pairs.is_empty() || churn || switches || !ways.is_empty(),
-            "no row has all of these words: {}",
-            self.only
-        );
+        ways.retain(|how| wants(&how.to_string()));
+        let rows = pairs.len() + usize::from(churn) + usize::from(switches) + ways.len();
+        self.choice.ensure_any(rows)?;
+        if self.choice.only.is_empty() {
+            let minutes = if self.quick { 3 } else { 15 };
+            eprintln!("{rows} rows, about {minutes} min");
+        }
 
         let mut told = Told::default();
         if !pairs.is_empty() {
@@ -98,11 +94,7 @@ impl Args {
             let outcome = upgrade::measure(agent, how, amounts.upgrades);
             told.tell(&how.to_string(), outcome.map(|done| done.outcome(how)));
         }
-        told.finish(self.json.as_deref())
-    }
-
-    fn wants(&self, row: &str) -> bool {
-        self.only.split_whitespace().all(|word| row.contains(word))
+        told.finish(&self.choice)
     }
 }
 

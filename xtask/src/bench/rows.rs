@@ -1,11 +1,50 @@
 //! Rows of several tables: each is printed as soon as it is measured, and all
 //! are counted.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::cleanup;
 use serde_json::{Value, json};
+
+/// Which rows are measured, and where their figures go.
+#[derive(clap::Args)]
+pub struct Choice {
+    /// Only rows that have each of these words, such as --only thin, or
+    /// "100+50 4:1 bbr", "blackout 30ms p2", "upgrade killed"
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    pub only: String,
+    /// Write all figures to a file as well
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+impl Choice {
+    /// Whether a row of this name is among them.
+    pub fn wants(&self, row: &impl ToString) -> bool {
+        let row = row.to_string();
+        self.only.split_whitespace().all(|word| row.contains(word))
+    }
+
+    /// # Errors
+    /// So many rows are none.
+    pub fn ensure_any(&self, rows: usize) -> Result<()> {
+        ensure!(rows > 0, "no row has all of these words: {}", self.only);
+        Ok(())
+    }
+
+    /// Writes the figures to the file, if one is named.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, figures: &Value) -> Result<()> {
+        if let Some(path) = &self.json {
+            std::fs::write(path, format!("{figures:#}\n"))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
 
 /// A row that was measured.
 pub struct Outcome {
@@ -46,19 +85,18 @@ impl Told {
         }
     }
 
-    /// Writes all figures to a file, if one is named, and sums up.
+    /// Writes all figures to where they are to go, and sums up.
     ///
     /// # Errors
     /// A row broke, or the file cannot be written.
-    pub fn finish(&self, path: Option<&Path>) -> Result<()> {
+    pub fn finish(&self, choice: &Choice) -> Result<()> {
         let Self {
-            ok, over, broken, ..
+            ok,
+            over,
+            broken,
+            json,
         } = self;
-        if let Some(path) = path {
-            let all = json!({ "rows": self.json });
-            std::fs::write(path, format!("{all:#}\n"))
-                .with_context(|| format!("write {}", path.display()))?;
-        }
+        choice.write(&json!({ "rows": json }))?;
         println!("\n{ok} rows within the targets, {over} over, {broken} broken");
         ensure!(*broken == 0, "{broken} rows broke");
         Ok(())

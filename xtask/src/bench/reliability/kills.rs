@@ -27,6 +27,8 @@ pub struct Kills {
     pub at_start: u32,
     /// Of those, agents of the redundant policy.
     pub copying: u32,
+    /// Pairs of these that had programs on tcx when they were killed.
+    pub attached: u32,
     /// Of each kill that left something set: until it was seen the last time.
     pub free_after: Vec<Duration>,
     /// Subflows that were lost.
@@ -58,11 +60,11 @@ pub fn pairs() -> Vec<Links> {
     plan::slow().into()
 }
 
-/// Kills so many agents, of all pairs together; gives what came of each pair,
-/// and what is left.
+/// Kills agents of these pairs, so many as if all pairs were there; gives what
+/// came of each, and what is left.
 pub fn measure(binary: &Path, pairs: &[Links], count: u32) -> (Vec<Result<Kills>>, Result<Left>) {
     let before = BpfObjects::orphans();
-    let each = count.div_ceil(pairs.len() as u32);
+    let each = count / self::pairs().len() as u32;
     let numbered: Vec<_> = (0u64..).zip(pairs).collect();
     let done = together(numbered, |(seed, links)| {
         Station::new(binary, links, seed)?.run(each)
@@ -177,7 +179,8 @@ impl Kills {
         let free_after: Vec<f64> = sorted.iter().map(Duration::as_secs_f64).collect();
         let json = json!({
             "row": format!("kills {}", links.title), "kills": self.count,
-            "at_start": self.at_start, "copying": self.copying, "free_after_s": free_after,
+            "at_start": self.at_start, "copying": self.copying, "attached": self.attached,
+            "free_after_s": free_after,
             "late": late, "resets": resets, "backwards": self.backwards,
             "forgotten": self.forgotten, "short_queues": self.short_queues, "ok": ok,
         });

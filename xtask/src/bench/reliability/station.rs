@@ -20,7 +20,6 @@ use mptcp_lab::{Agent, Host, agent, wait};
 
 use super::kills::{FREE_WITHIN, Kills};
 use super::load::Load;
-use super::totals;
 use crate::bench::measure::Rig;
 use crate::bench::plan::Links;
 
@@ -146,6 +145,7 @@ impl<'a> Station<'a> {
             self.met(agent, side)?;
         }
         self.live();
+        self.kills.attached += u32::from(tcx_programs(&self.rig)? > 0);
         for agent in agents {
             agent.kill()?;
             self.kills.count += 1;
@@ -170,7 +170,7 @@ impl<'a> Station<'a> {
         let connections = now.value("mptcp_connections", &[]);
         self.kills.forgotten += u32::from(connections != Some((THIN + 1) as f64));
         if let Some(before) = &self.last[side] {
-            self.kills.backwards.extend(totals::backwards(before, &now));
+            self.kills.backwards.extend(now.backwards_since(before));
         }
         self.last[side] = Some(now);
         Ok(())

@@ -96,9 +96,9 @@ fn steps(count: usize) -> Vec<Step> {
         last
     };
     (0..count)
-        .map(|number| match number % 12 {
-            2 | 8 => Step::Default,
-            4 | 10 => Step::Redundant,
+        .map(|number| match number % 10 {
+            2 => Step::Default,
+            4 => Step::Redundant,
             6 => Step::Spill(ratio()),
             _ => Step::Strict(ratio()),
         })
@@ -208,7 +208,7 @@ mod tests {
             assert!(steps[..8].contains(&one));
         }
         let strict = |step: &&Step| matches!(step, Step::Strict(_));
-        assert_eq!(steps.iter().filter(strict).count(), 29);
+        assert_eq!(steps.iter().filter(strict).count(), 35);
     }
 
     #[test]

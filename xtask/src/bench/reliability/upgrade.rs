@@ -13,7 +13,6 @@ use mptcp_lab::{Agent, agent, wait};
 use serde_json::{Value, json};
 
 use super::load::Load;
-use super::totals;
 use crate::bench::measure::Rig;
 use crate::bench::plan;
 use crate::bench::rows::Outcome;
@@ -107,7 +106,7 @@ pub fn measure(binary: &Path, how: How, count: u32) -> Result<Upgrade> {
                 Agent::launch(&net.client, command(&rig, binary, &[&listen]))?
             }
         };
-        backwards.extend(totals::backwards(&before, &successor.scrape()?));
+        backwards.extend(successor.scrape()?.backwards_since(&before));
         logs.push(std::mem::replace(&mut agent, successor));
         load.goes_on()?;
         resets += load.lost()?;
