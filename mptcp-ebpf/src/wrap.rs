@@ -240,9 +240,8 @@ fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     header[45] = u1;
     if sum != 0 {
         // No loop: Linux 6.1 refuses one that comes back by falling through.
-        let add = |[a, b, c, d]: [u32; 4]| {
-            u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d)
-        };
+        let add =
+            |[a, b, c, d]: [u32; 4]| u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d);
         let total = u64::from(sum) + add(words(&link.local)) + add(words(&link.remote));
         // Pseudo-header and UDP header, in memory order.
         let small = u32::from(length) * 2

@@ -15,13 +15,13 @@ const GRACE: Duration = Duration::from_millis(700);
 
 impl Kernel {
     /// Says that the agent is alive; to be called several times in
-    /// [`ALIVE_NS`], by the loop that does the agent's work. Before the first
-    /// [`Kernel::publish`] it says so for the agent before.
+    /// [`ALIVE_NS`], by the loop that does the agent's work.
     ///
     /// # Errors
     /// The map refused it.
     pub fn beat(&mut self) -> Result<()> {
-        beat(&mut self.told, &mut self.config)
+        self.config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
+        Ok(self.told.set(0, self.config, 0)?)
     }
 
     /// Whether an earlier agent's maps and totals go on.
@@ -123,10 +123,14 @@ impl Kernel {
     }
 }
 
-/// [`Kernel::beat`], while the rest is busy.
-pub(super) fn beat(told: &mut Array<MapData, Config>, config: &mut Config) -> Result<()> {
+/// Says that an agent is alive, on behalf of the one that its programs act for.
+///
+/// # Errors
+/// The map cannot be read or refused it.
+pub(super) fn stand_in(told: &mut Array<MapData, Config>) -> Result<()> {
+    let mut config = told.get(&0, 0)?;
     config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
-    Ok(told.set(0, *config, 0)?)
+    Ok(told.set(0, config, 0)?)
 }
 
 impl Drop for Kernel {

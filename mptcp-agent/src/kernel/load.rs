@@ -1,6 +1,6 @@
 //! Loads the eBPF object into the running kernel and attaches its programs.
 
-use std::{os::fd::BorrowedFd, path::Path};
+use std::{os::fd::BorrowedFd, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -19,6 +19,7 @@ use rustix::fs::{Access, AtFlags};
 use super::{
     Attachment, Kernel, Link,
     btf::{Layout, VMLINUX},
+    life,
     members::Members,
     pins::{Pins, sweep_dead_namespaces},
     program, tc,
@@ -86,7 +87,9 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
              {error:#}"
         ),
     }
-    let loaded = load_into(options, pins.as_ref());
+    let loaded = while_standing_in(pins.as_ref().ok().filter(|_| adopted), || {
+        load_into(options, pins.as_ref())
+    });
     if loaded.is_err()
         && !adopted
         && let Ok(pins) = &pins
@@ -97,6 +100,32 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
     kernel.adopted = adopted;
     kernel.keep(pins, links)?;
     Ok(kernel)
+}
+
+/// Does `work`, which may take the verifier a second or more, and meanwhile
+/// speaks for the agent before: its programs go on until these take over.
+fn while_standing_in<T: Send>(
+    before: Option<&Pins>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    const STEP: Duration = Duration::from_millis(10);
+    const STEPS_A_BEAT: u32 = 20;
+    let mut told = before.and_then(|pins| pins.config().ok());
+    thread::scope(|scope| {
+        let working = scope.spawn(work);
+        for step in 0_u32.. {
+            if working.is_finished() {
+                break;
+            }
+            if step % STEPS_A_BEAT == 0
+                && let Some(told) = &mut told
+            {
+                life::stand_in(told)?;
+            }
+            thread::sleep(STEP);
+        }
+        working.join().map_err(|_| anyhow!("the loader failed"))?
+    })
 }
 
 /// Makes room for what this agent keeps; whether it goes on with an earlier
@@ -203,6 +232,12 @@ fn load_with(
         .map_err(|error| tracing::debug!("no log of the eBPF programs: {error}"))
         .ok();
 
+    // Now, rather than once another policy wants them: a switch is to be quick.
+    // The redundant policy is nothing without them.
+    let no_tc = match members.refusal(hook::INGRESS) {
+        Some(missing) => Some(missing),
+        None => tc::load(&mut ebpf).err().map(|error| describe(&error)),
+    };
     let mut attachments = Vec::with_capacity(PROGRAMS.len());
     let mut links = Vec::new();
     for hook in PROGRAMS {
@@ -237,13 +272,11 @@ fn load_with(
         ebpf,
         attachments,
         tc: None,
-        // The redundant policy is nothing without its programs.
-        no_tc: members.refusal(hook::INGRESS),
+        no_tc,
         logger,
         owner,
         config: told.get(&0, 0)?,
         told,
-        tc_loaded: false,
         pins: None,
         not_outlived: None,
         links: Vec::new(),

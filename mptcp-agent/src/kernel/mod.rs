@@ -89,8 +89,6 @@ pub struct Kernel {
     tc: Option<tc::Tc>,
     /// Why this kernel cannot have them.
     no_tc: Option<String>,
-    /// Whether they are loaded.
-    tc_loaded: bool,
     /// Who the programs act for.
     owner: u32,
     /// Map `CONFIG`.

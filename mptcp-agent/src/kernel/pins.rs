@@ -20,7 +20,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use aya::{maps::MapInfo, programs::links::FdLink};
+use aya::{
+    maps::{Array, Map, MapData, MapInfo},
+    programs::links::FdLink,
+};
 use mptcp_common::abi::{
     ABI_VERSION, Config, Connection, PathConfig, PathStats, Subflow, Totals,
     redundant::{CopyStats, PeerView, Redundant},
@@ -153,6 +156,15 @@ impl Pins {
     pub fn map_paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
         let maps = self.maps();
         KEPT.iter().map(move |(name, ..)| (*name, maps.join(name)))
+    }
+
+    /// What the programs of an earlier agent obey.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn config(&self) -> Result<Array<MapData, Config>> {
+        let map = MapData::from_pin(self.maps().join("CONFIG"))?;
+        Ok(Array::try_from(Map::Array(map))?)
     }
 
     /// Entries that a map holds, if it is there.

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use aya::{
     Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
@@ -15,12 +13,10 @@ use mptcp_common::abi::{
     redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant},
 };
 
-use super::{Attachment, Kernel, life::beat};
+use super::{Attachment, Kernel};
 
 impl Kernel {
-    /// Loads the tc programs, for [`Kernel::follow_devices`] to attach. The
-    /// verifier takes a second or more, once, during which the agent says that
-    /// it is alive.
+    /// Lets [`Kernel::follow_devices`] attach the tc programs.
     ///
     /// # Errors
     /// This kernel cannot have them: one line.
@@ -31,11 +27,6 @@ impl Kernel {
         if let Some(missing) = &self.no_tc {
             bail!("--policy redundant cannot run here: {missing}");
         }
-        if !self.tc_loaded {
-            self.load_tc()
-                .context("--policy redundant cannot run here")?;
-            self.tc_loaded = true;
-        }
         let tc = super::tc::Tc::default();
         self.attachments
             .extend(super::tc::PROGRAMS.iter().map(|hook| Attachment {
@@ -45,25 +36,6 @@ impl Kernel {
             }));
         self.tc = Some(tc);
         Ok(())
-    }
-
-    fn load_tc(&mut self) -> Result<()> {
-        const STEP: Duration = Duration::from_millis(20);
-        const STEPS_A_BEAT: u32 = 10;
-        thread::scope(|scope| {
-            let ebpf = &mut self.ebpf;
-            let loading = scope.spawn(|| super::tc::load(ebpf));
-            for step in 0_u32.. {
-                if loading.is_finished() {
-                    break;
-                }
-                if step % STEPS_A_BEAT == 0 {
-                    beat(&mut self.told, &mut self.config)?;
-                }
-                thread::sleep(STEP);
-            }
-            loading.join().map_err(|_| anyhow!("the loader failed"))?
-        })
     }
 
     /// Ends copying and detaches the tc programs, if they are there. The
