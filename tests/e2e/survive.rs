@@ -3,41 +3,26 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mptcp_lab::agent::tell;
 use mptcp_lab::metrics::Metrics;
 use mptcp_lab::traffic::{Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::{Agent, Host, Lab, wait};
 use nix::sys::signal::Signal;
 
+use crate::SOON;
 use crate::support::{
     Watched, capped, require_agent, scrape_until_empty, two_paths, upload, wait_for_cap,
     wait_for_shares, weighted,
 };
-use crate::{SETTLE, SOON};
 
-/// Where agents keep what outlives them, in this host's BPF file system.
-const PINS: &str = "/sys/fs/bpf/mptcp-agent";
+const CLEANUP: &[&str] = &["cleanup"];
 
 /// No limit comes back for so long: twice what the programs need to see that
 /// the agent is gone.
 const QUIET: Duration = Duration::from_secs(4);
-
-/// What is kept for a host's network namespace, if anything is.
-fn kept(host: &Host) -> Result<Option<PathBuf>> {
-    let inode = fs::metadata(host.netns_path())?;
-    let inode = std::os::unix::fs::MetadataExt::ino(&inode).to_string();
-    let entries = fs::read_dir(PINS).into_iter().flatten();
-    let of_host = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.rsplit_once('-').is_some_and(|(_, own)| own == inode)
-    };
-    Ok(entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(of_host))
-}
 
 /// Waits until the programs alone have lifted every limit, and sees that none
 /// comes back.
@@ -55,40 +40,11 @@ fn wait_until_free(transfer: &Transfer) -> Result<()> {
     Ok(())
 }
 
-/// Runs `mptcp-agent cleanup` and gives what it says.
-fn cleanup(host: &Host, binary: &std::path::Path) -> Result<String> {
-    output(host.command(binary).arg("cleanup"))
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{command:?}: {text}{error}");
-    Ok(text)
-}
-
-/// Totals that may never go backwards.
-fn totals(metrics: &Metrics) -> Vec<f64> {
-    [
-        "mptcp_path_sent_bytes_total",
-        "mptcp_path_acked_bytes_total",
-        "mptcp_connections_opened_total",
-        "mptcp_subflows_opened_total",
-        "mptcp_scheduler_decisions_total",
-        "mptcp_agent_events_total",
-    ]
-    .map(|name| metrics.sum(name, &[]))
-    .to_vec()
-}
-
-fn never_less(before: &Metrics, after: &Metrics) {
-    let (before, after) = (totals(before), totals(after));
-    let backwards = before
-        .iter()
-        .zip(&after)
-        .any(|(before, after)| before > after);
-    assert!(!backwards, "{before:?} then {after:?}");
+/// The directory of one layout: it holds `links` and `maps`.
+fn layout(host: &Host) -> Result<PathBuf> {
+    let pins = host.pins()?;
+    let layout = pins.first().and_then(|pin| pin.ancestors().nth(2));
+    Ok(layout.context("nothing is kept")?.to_owned())
 }
 
 #[test]
@@ -105,9 +61,9 @@ fn the_limits_of_a_killed_agent_are_lifted_without_another() -> Result<()> {
     wait_for_cap(&transfer)?;
     agent.stop_with(Signal::SIGKILL)?;
     wait_until_free(&transfer)?;
-    assert!(kept(&net.client)?.is_some());
+    assert!(!net.client.pins()?.is_empty());
     transfer.stop()?;
-    cleanup(&net.client, &binary)?;
+    tell(&net.client, &binary, CLEANUP)?;
     Ok(())
 }
 
@@ -145,7 +101,7 @@ fn the_next_agent_goes_on_with_connections_and_totals() -> Result<()> {
     Bulk::upload_bytes(300_000).run_to_end(&net.client, server)?;
     let second = Watched::start(&net.client, &binary, &weighted(&["p2=1", "p1=4"]))?;
     let after = second.scrape()?;
-    never_less(&before, &after);
+    assert!(after.backwards_since(&before).is_empty());
     let opened = |metrics: &Metrics| metrics.sum("mptcp_connections_opened_total", &[]);
     assert_eq!(opened(&after), opened(&before) + 1.0);
     assert_eq!(after.value("mptcp_connections", &[]), Some(1.0));
@@ -156,9 +112,9 @@ fn the_next_agent_goes_on_with_connections_and_totals() -> Result<()> {
 
     transfer.stop()?;
     let last = scrape_until_empty(&second)?;
-    never_less(&after, &last);
+    assert!(last.backwards_since(&after).is_empty());
     second.stop()?;
-    assert_eq!(kept(&net.client)?, None);
+    assert!(net.client.pins()?.is_empty());
     Ok(())
 }
 
@@ -174,7 +130,8 @@ fn twenty_kills_at_random_moments_harm_no_connection() -> Result<()> {
         let agent = Agent::start(&net.client, &binary, &policy)?;
         let metrics = agent.scrape()?;
         if let Some(before) = &before {
-            never_less(before, &metrics);
+            let back = metrics.backwards_since(before);
+            assert!(back.is_empty(), "{round}: {back:?}");
         }
         assert_eq!(
             metrics.value("mptcp_connections", &[]),
@@ -189,10 +146,10 @@ fn twenty_kills_at_random_moments_harm_no_connection() -> Result<()> {
     wait_until_free(&transfer)?;
     assert_eq!(transfer.subflows()?.len(), 2);
     transfer.stop()?;
-    let said = cleanup(&net.client, &binary)?;
+    let said = tell(&net.client, &binary, CLEANUP)?;
     assert!(said.contains("removed 2 attached programs"), "{said}");
-    assert_eq!(kept(&net.client)?, None);
-    let said = cleanup(&net.client, &binary)?;
+    assert!(net.client.pins()?.is_empty());
+    let said = tell(&net.client, &binary, CLEANUP)?;
     assert!(said.contains("nothing was left behind"), "{said}");
     Ok(())
 }
@@ -214,7 +171,7 @@ fn cleanup_frees_an_idle_connection_and_says_what_it_removed() -> Result<()> {
         crate::support::failure_of(&net.client, net.client.command(&binary).arg("cleanup"))?;
     assert!(refused.contains("another mptcp-agent runs"), "{refused}");
     agent.stop_with(Signal::SIGKILL)?;
-    let said = cleanup(&net.client, &binary)?;
+    let said = tell(&net.client, &binary, CLEANUP)?;
     for part in [
         "sockops-",
         "mptcp_subflow_get_send-",
@@ -224,7 +181,7 @@ fn cleanup_frees_an_idle_connection_and_says_what_it_removed() -> Result<()> {
         assert!(said.contains(part), "{said}");
     }
     assert!(!capped(&transfer.subflows()?));
-    assert_eq!(kept(&net.client)?, None);
+    assert!(net.client.pins()?.is_empty());
     transfer.stop()?;
     Ok(())
 }
@@ -237,11 +194,8 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
     let (_sink, transfer) = upload(&net, 2)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
     agent.stop_with(Signal::SIGKILL)?;
-    let namespace = kept(&net.client)?.context("nothing is kept")?;
-    let layout = fs::read_dir(&namespace)?
-        .next()
-        .context("no layout")??
-        .path();
+    let layout = layout(&net.client)?;
+    let namespace = layout.parent().context("a root")?.to_owned();
     // One of another version; and in its own, a map that another has the place of.
     fs::create_dir_all(namespace.join("abi-0/maps"))?;
     let maps = layout.join("maps");
@@ -272,32 +226,16 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
 fn what_is_left_in_a_namespace_that_is_gone_is_removed() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
-    let inode = {
+    let left = {
         let gone = Lab::new()?;
         let host = gone.host("gone")?;
         let agent = Agent::start(&host, &binary, &weighted(&["p1=1"]))?;
         agent.stop_with(Signal::SIGKILL)?;
-        kept(&host)?.context("nothing is kept")?
+        layout(&host)?
     };
-    wait::until_true("the namespace is gone", SETTLE, || !is_named(&inode));
     let net = two_paths(&lab)?;
-    let said = cleanup(&net.client, &binary)?;
+    let said = tell(&net.client, &binary, CLEANUP)?;
     assert!(said.contains("namespaces that are gone"), "{said}");
-    assert!(!inode.exists());
+    assert!(!left.exists());
     Ok(())
-}
-
-/// Whether the mount table still has the namespace that `kept` is of.
-fn is_named(kept: &std::path::Path) -> bool {
-    let name = kept
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let inode = name
-        .rsplit_once('-')
-        .map_or("", |(_, inode)| inode)
-        .to_owned();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.contains(&format!("net:[{inode}]"))
 }

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod fuzz;
 mod linker;
 mod lint;
 mod machine;
@@ -42,6 +43,8 @@ enum Verb {
     Demo(demo::Args),
     /// Measure the agent beside the default scheduler on the same links
     Bench(bench::Args),
+    /// Feed the parsers of what comes from outside with noise, for a while
+    Fuzz(fuzz::Args),
     /// Boot other kernels in virtual machines and check the agent there
     Vm(vm::Args),
     /// What such a machine runs
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&machine, &args),
         Verb::Demo(args) => demo::run(&machine, &args),
         Verb::Bench(args) => bench::run(&machine, &args),
+        Verb::Fuzz(args) => fuzz::run(&machine, &args),
         Verb::Vm(args) => vm::run(&machine, &args),
         Verb::VmGuest => vm::guest::run(),
         Verb::Lint => lint::run(&machine),

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use mptcp_lab::metrics::Metrics;
 use mptcp_lab::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,6 +29,20 @@ pub struct Agent {
     child: Child,
     /// What it took to be ready.
     pub load_time: Duration,
+}
+
+/// Removes what a killed one has left, and gives what that was, in short.
+pub fn cleanup() -> Result<String> {
+    let output = Command::new(AGENT).arg("cleanup").output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success() && said.contains("removed 2 attached programs"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let left = fs::read_dir("/sys/fs/bpf/mptcp-agent").is_ok();
+    ensure!(!left, "something is still pinned");
+    Ok("two programs and their maps".to_owned())
 }
 
 /// A line of its attach table.
@@ -112,6 +126,13 @@ impl Agent {
         stream.read_to_string(&mut answer)?;
         let body = answer.split_once("\r\n\r\n").context("no answer")?.1;
         Metrics::parse(body)
+    }
+
+    /// Ends it as the kernel does when memory runs out.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Ends it as an operator does.

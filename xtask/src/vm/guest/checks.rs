@@ -28,6 +28,7 @@ pub fn all() -> Result<()> {
     let outcome = weighted().and_then(|may_go_on| {
         if may_go_on {
             standby()?;
+            killed()?;
         }
         redundant()
     });
@@ -139,6 +140,28 @@ fn standby() -> Result<()> {
             fs::read_to_string(known)?.trim()
         ))
     });
+    Ok(())
+}
+
+/// An agent that is killed: its programs lift what it set, and `cleanup` takes
+/// them away.
+fn killed() -> Result<()> {
+    let upload = Upload::start(Duration::ZERO)?;
+    let agent = start(&["weighted", "--weight", &format!("{FIRST}=4")])?;
+    check("killed agent", || {
+        wait::try_until("a cap", SOON, || match upload.subflows() {
+            Ok(subflows) if subflows.iter().any(is_limited) => Ok(()),
+            other => Err(other),
+        })?;
+        agent.kill()?;
+        wait::try_until("no cap", SOON, || match upload.subflows() {
+            Ok(subflows) if !subflows.iter().any(is_limited) => Ok(()),
+            other => Err(other),
+        })?;
+        goes_on(&upload, 0)?;
+        Ok("its programs have lifted the caps".to_owned())
+    });
+    check("cleanup", agent::cleanup);
     Ok(())
 }
 
