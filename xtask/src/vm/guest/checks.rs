@@ -146,8 +146,8 @@ fn standby() -> Result<()> {
 /// An agent that is killed: its programs lift what it set, and `cleanup` takes
 /// them away.
 fn killed() -> Result<()> {
-    let upload = Upload::start(Duration::ZERO)?;
     let agent = start(&["weighted", "--weight", &format!("{FIRST}=4")])?;
+    let upload = Upload::start(Duration::ZERO)?;
     check("killed agent", || {
         wait::try_until("a cap", SOON, || match upload.subflows() {
             Ok(subflows) if subflows.iter().any(is_limited) => Ok(()),
