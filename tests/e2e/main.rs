@@ -5,6 +5,7 @@ mod bad_input;
 mod cgroup;
 mod churn;
 mod control;
+mod control_faults;
 mod endpoint;
 mod exact;
 mod failover;

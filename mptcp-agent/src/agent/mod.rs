@@ -12,11 +12,13 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `mod.rs` | start, loop, stop |
+//! | `start.rs` | what comes before the loop |
+//! | `mod.rs` | the loop, and its end |
 //! | `switch.rs` | another policy, while it runs |
 //! | `answers.rs` | what HTTP and the control socket ask |
 
 mod answers;
+mod start;
 mod switch;
 
 use std::net::SocketAddr;
@@ -28,32 +30,24 @@ use anyhow::{Context as _, Result, anyhow};
 use mptcp_common::abi::{Event, PathStats, sweep};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Interval, sleep_until};
 
 use crate::cli::RunArgs;
 use crate::clock::monotonic_ns;
-use crate::control::access::Access;
 use crate::control::schema::{Lost, Reply};
-use crate::control::{self, Call, EventSender, view};
+use crate::control::{Call, EventSender, view};
 use crate::devices::{self, Present};
 use crate::events::{self, Change};
 use crate::host::{Cgroup, Host};
-use crate::http::{self, Request};
-use crate::kernel::{Events, Kernel, LoadOptions, Sweep};
+use crate::http::Request;
+use crate::kernel::{Events, Kernel, Sweep};
 use crate::pace::Pace;
 use crate::paths::PathTable;
 use crate::policy::Policy;
 use crate::recent::Recent;
 use crate::redundant::{self, Received};
 use crate::stop::Stop;
-use crate::{links, report};
 use switch::Revert;
-
-/// How often the paths' totals are sampled, for shares and rates.
-const SAMPLE: Duration = Duration::from_secs(1);
-
-/// How often the programs are told that the agent is alive.
-const BEAT: Duration = Duration::from_millis(500);
 
 /// Runs until a signal.
 ///
@@ -116,103 +110,6 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(args: &RunArgs, policy: &Policy, host: &mut Host) -> Result<Self> {
-        let listener = host.listener.try_clone().context("cannot serve HTTP")?;
-        let listen = listener.local_addr().context("cannot serve HTTP")?;
-        let mut tasks = JoinSet::new();
-        let mut links = links::watch(&mut tasks).await?;
-        let present = links.borrow_and_update().clone();
-
-        let mut kernel = Kernel::load(&LoadOptions {
-            max_connections: args.max_connections,
-            cgroup: host.cgroup.as_fd(),
-            namespace: host.namespace()?,
-            number: redundant::random_nonzero()?,
-        })?;
-        let mut table = resume(&mut kernel, policy)?;
-        table.set_devices(devices::names(&present));
-        let events = kernel.take_events()?;
-        let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
-        // Taken, so that the port is free again under another policy.
-        if let (Some(settings), Some(claim)) = (policy.redundant(), host.redundant.take()) {
-            kernel.start_redundant()?;
-            let (service, received) = redundant::Service::start(settings, &claim, &mut tasks)?;
-            (redundant, datagrams) = (Some(service), received);
-        }
-        // From here on these programs act, and those of an agent before no more.
-        kernel.publish(&table, policy.mode())?;
-        if let Some(service) = &mut redundant {
-            service.follow(present, &table, &mut kernel);
-        }
-        report::attachments(args.log_format, kernel.attachments());
-
-        let (sender, requests) = http::channel();
-        tasks.spawn(http::serve(listener, sender));
-        let told = control::events();
-        let (sender, calls) = control::channel();
-        if let Some(claim) = &host.control {
-            let listener = claim.listener().try_clone();
-            tasks.spawn(control::server::serve(
-                listener.context("cannot serve the control socket")?,
-                Access::new(claim.group()),
-                sender,
-                told.clone(),
-            ));
-        }
-        let mut agent = Self {
-            events_lost: kernel.totals()?.events_lost,
-            kernel,
-            policy: policy.clone(),
-            table,
-            events,
-            links,
-            cgroup: host.cgroup.follow()?,
-            redundant,
-            datagrams,
-            requests,
-            calls,
-            hand_over: None,
-            told,
-            tasks,
-            tick: ticks(SAMPLE),
-            beat: ticks(BEAT),
-            started: Instant::now(),
-            listen,
-            recent: Recent::default(),
-            pace: Pace::default(),
-            revert: None,
-            sweep_failed: false,
-            crowded: false,
-        };
-        agent.settle(args);
-        Ok(agent)
-    }
-
-    /// What follows once the programs are in place.
-    fn settle(&mut self, args: &RunArgs) {
-        if self.kernel.adopted() {
-            tracing::info!("took over the connections and totals of the agent before");
-        }
-        self.warn_if_missing();
-        self.warn_if_crowded();
-        if let Some(Sweep {
-            adopted, refused, ..
-        }) = self.sweep(sweep::APPLY)
-        {
-            tracing::info!(adopted, "adopted the subflows that were open before");
-            if refused > 0 {
-                tracing::warn!(
-                    refused,
-                    "subflows that were open before are left alone: --cgroup is not the root of the \
-                     hierarchy, or this kernel cannot give \
-                     sockets callbacks later on (Linux 6.12 and later can), or lockdown forbids the \
-                     reads that tell their connection"
-                );
-            }
-        }
-        report::ready(args.log_format, &self.policy, self.listen);
-    }
-
     /// Runs until it is told to end, or until it cannot go on.
     async fn serve(&mut self, stop: &mut Stop) -> Result<End> {
         loop {
@@ -443,31 +340,9 @@ impl Agent {
     }
 }
 
-/// The paths of `policy`, on the indices of the agent before, if there was one.
-fn resume(kernel: &mut Kernel, policy: &Policy) -> Result<PathTable> {
-    let stats = kernel.path_stats()?;
-    let (table, recycled) = PathTable::resume(
-        &kernel.paths()?,
-        kernel.generation(),
-        &policy.weights(),
-        |path| is_unused(&stats, path),
-    );
-    for path in recycled {
-        kernel.forget_path(path)?;
-    }
-    Ok(table)
-}
-
 /// Whether no subflow of a path is open.
 fn is_unused(stats: &[PathStats], path: u32) -> bool {
     stats.get(path as usize).is_none_or(|stats| stats.live == 0)
-}
-
-/// A tick each `period`; one that is late does not make up for it.
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 /// Why a task ended that should not have.

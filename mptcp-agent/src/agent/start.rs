@@ -1,0 +1,153 @@
+//! What comes before the loop: the kernel side loaded, or taken over from the
+//! agent before; the policy in force; servers that listen.
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use mptcp_common::abi::sweep;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::{Agent, is_unused};
+use crate::cli::RunArgs;
+use crate::control::access::Access;
+use crate::host::Host;
+use crate::kernel::{Kernel, LoadOptions, Sweep};
+use crate::pace::Pace;
+use crate::paths::PathTable;
+use crate::policy::Policy;
+use crate::recent::Recent;
+use crate::{control, devices, http, links, redundant, report};
+
+/// How often the paths' totals are sampled, for shares and rates.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How often the programs are told that the agent is alive.
+const BEAT: Duration = Duration::from_millis(500);
+
+impl Agent {
+    /// Starts everything; what is attached then waits for the loop.
+    ///
+    /// # Errors
+    /// The kernel refuses, or a server cannot listen.
+    pub(super) async fn start(args: &RunArgs, policy: &Policy, host: &mut Host) -> Result<Self> {
+        let listener = host.listener.try_clone().context("cannot serve HTTP")?;
+        let listen = listener.local_addr().context("cannot serve HTTP")?;
+        let mut tasks = JoinSet::new();
+        let mut links = links::watch(&mut tasks).await?;
+        let present = links.borrow_and_update().clone();
+
+        let mut kernel = Kernel::load(&LoadOptions {
+            max_connections: args.max_connections,
+            cgroup: host.cgroup.as_fd(),
+            namespace: host.namespace()?,
+            number: redundant::random_nonzero()?,
+        })?;
+        let mut table = resume(&mut kernel, policy)?;
+        table.set_devices(devices::names(&present));
+        let events = kernel.take_events()?;
+        let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
+        // Taken, so that the port is free again under another policy.
+        if let (Some(settings), Some(claim)) = (policy.redundant(), host.redundant.take()) {
+            kernel.start_redundant()?;
+            let (service, received) = redundant::Service::start(settings, &claim, &mut tasks)?;
+            (redundant, datagrams) = (Some(service), received);
+        }
+        // From here on these programs act, and those of an agent before no more.
+        kernel.publish(&table, policy.mode())?;
+        if let Some(service) = &mut redundant {
+            service.follow(present, &table, &mut kernel);
+        }
+        report::attachments(args.log_format, kernel.attachments());
+
+        let (sender, requests) = http::channel();
+        tasks.spawn(http::serve(listener, sender));
+        let told = control::events();
+        let (sender, calls) = control::channel();
+        if let Some(claim) = &host.control {
+            let listener = claim.listener().try_clone();
+            tasks.spawn(control::server::serve(
+                listener.context("cannot serve the control socket")?,
+                Access::new(claim.group()),
+                sender,
+                told.clone(),
+            ));
+        }
+        let mut agent = Self {
+            events_lost: kernel.totals()?.events_lost,
+            kernel,
+            policy: policy.clone(),
+            table,
+            events,
+            links,
+            cgroup: host.cgroup.follow()?,
+            redundant,
+            datagrams,
+            requests,
+            calls,
+            hand_over: None,
+            told,
+            tasks,
+            tick: ticks(SAMPLE),
+            beat: ticks(BEAT),
+            started: Instant::now(),
+            listen,
+            recent: Recent::default(),
+            pace: Pace::default(),
+            revert: None,
+            sweep_failed: false,
+            crowded: false,
+        };
+        agent.settle(args);
+        Ok(agent)
+    }
+
+    /// What follows once the programs are in place.
+    fn settle(&mut self, args: &RunArgs) {
+        if self.kernel.adopted() {
+            tracing::info!("took over the connections and totals of the agent before");
+        }
+        self.warn_if_missing();
+        self.warn_if_crowded();
+        if let Some(Sweep {
+            adopted, refused, ..
+        }) = self.sweep(sweep::APPLY)
+        {
+            tracing::info!(adopted, "adopted the subflows that were open before");
+            if refused > 0 {
+                tracing::warn!(
+                    refused,
+                    "subflows that were open before are left alone: --cgroup is not the root of the \
+                     hierarchy, or this kernel cannot give \
+                     sockets callbacks later on (Linux 6.12 and later can), or lockdown forbids the \
+                     reads that tell their connection"
+                );
+            }
+        }
+        report::ready(args.log_format, &self.policy, self.listen);
+    }
+}
+
+/// The paths of `policy`, on the indices of the agent before, if there was one.
+fn resume(kernel: &mut Kernel, policy: &Policy) -> Result<PathTable> {
+    let stats = kernel.path_stats()?;
+    let (table, recycled) = PathTable::resume(
+        &kernel.paths()?,
+        kernel.generation(),
+        &policy.weights(),
+        |path| is_unused(&stats, path),
+    );
+    for path in recycled {
+        kernel.forget_path(path)?;
+    }
+    Ok(table)
+}
+
+/// A tick each `period`; one that is late does not make up for it.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
