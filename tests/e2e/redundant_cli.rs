@@ -31,23 +31,23 @@ fn arguments_that_make_no_sense() -> Result<()> {
     for (arguments, expected) in [
         (
             "--redundant-copies 3",
-            &["--redundant-copies", "--policy redundant"][..],
+            &["--redundant-copies", "choose policy redundant"][..],
         ),
         (
             "--policy weighted --weight p1=1 --redundant-port 9",
-            &["--redundant-port", "--policy redundant"],
+            &["--redundant-port", "choose policy redundant"],
         ),
         (
             "--policy default --redundant-budget 1mbit",
-            &["--redundant-budget", "--policy redundant"],
+            &["--redundant-budget", "choose policy redundant"],
         ),
         (
             "--redundant-key /etc/hostname",
-            &["--redundant-key", "--policy redundant"],
+            &["--redundant-key", "choose policy redundant"],
         ),
         (
             "--policy redundant --weight p1=1",
-            &["--weight", "--policy weighted"],
+            &["--weight", "choose policy weighted"],
         ),
         (
             "--policy redundant --redundant-copies 1",
