@@ -3,9 +3,9 @@
 //! ```text
 //!   check    what can fail: BBR for a standby path, key, UDP port, tc programs,
 //!            a path's index                       a refusal changes nothing
-//!   commit   the old policy's tasks and devices, then maps, then the new
-//!            generation: holds from each socket's next callback on
-//!   apply    one pass over the sockets: holds at once, on all of them
+//!   commit   maps, then the new generation: holds from each socket's next
+//!            callback on; one pass over the sockets: holds at once, on all;
+//!            then the old policy's tasks and devices go, the new one's come
 //! ```
 
 use std::time::{Duration, Instant};
@@ -130,6 +130,7 @@ impl Agent {
     fn switch(&mut self, policy: Policy) -> Result<()> {
         let prepared = self.prepare(&policy)?;
         self.commit(policy, prepared)?;
+        // Once more, for the segment sizes of sockets that listen.
         self.sweep(sweep::APPLY);
         self.warn_if_missing();
         Ok(())
@@ -190,6 +191,13 @@ impl Agent {
             self.kernel.forget_path(path)?;
             self.recent.forget(path);
         }
+        // First what open connections feel: attaching and detaching takes longer.
+        self.kernel
+            .publish(&table, policy.mode())
+            .context("cannot tell the kernel side")?;
+        self.table = table;
+        self.policy = policy;
+        self.sweep(sweep::APPLY);
         match copies {
             Copies::None => {
                 self.redundant = None;
@@ -210,11 +218,6 @@ impl Agent {
                 (self.redundant, self.datagrams) = (Some(*service), datagrams);
             }
         }
-        self.kernel
-            .publish(&table, policy.mode())
-            .context("cannot tell the kernel side")?;
-        self.table = table;
-        self.policy = policy;
         let present = self.links.borrow().clone();
         if let Some(service) = &mut self.redundant {
             service.follow(present, &self.table, &mut self.kernel);
