@@ -129,9 +129,12 @@ impl Agent {
 
     fn switch(&mut self, policy: Policy) -> Result<()> {
         let prepared = self.prepare(&policy)?;
+        let copies = policy.redundant().is_some() || self.policy.redundant().is_some();
         self.commit(policy, prepared)?;
-        // Once more, for the segment sizes of sockets that listen.
-        self.sweep(sweep::APPLY);
+        if copies {
+            // Once more, for the segment sizes of sockets that listen.
+            self.sweep(sweep::APPLY);
+        }
         self.warn_if_missing();
         Ok(())
     }

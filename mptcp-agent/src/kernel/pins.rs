@@ -200,13 +200,12 @@ impl Pins {
     }
 
     /// Removes everything: programs that no process holds are detached by that.
-    pub fn remove(&self) -> Content {
-        let removed = remove(&self.namespace);
+    pub fn remove(&self) {
+        remove(&self.namespace);
         // Goes only if no other namespace has anything.
         if let Some(root) = self.namespace.parent() {
             let _ = fs::remove_dir(root);
         }
-        removed
     }
 
     fn maps(&self) -> PathBuf {
