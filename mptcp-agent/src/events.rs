@@ -109,6 +109,12 @@ impl Change {
         )
     }
 
+    /// Whether the connection's standby paths may rest now, if the path of this
+    /// event carries.
+    pub fn gains_a_path(self) -> bool {
+        matches!(self, Self::Joined | Self::PathUp)
+    }
+
     fn is_routine(self) -> bool {
         match self {
             Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,

@@ -1,8 +1,8 @@
 //! When the sockets are swept again after something happened.
 //!
-//! A held-out standby path is reopened by its own sockets' callbacks, and an
-//! idle socket has none: so a sweep follows whenever another path may have
-//! gone. It visits every socket of the host, hence the limits.
+//! A standby path is held out and reopened by its own sockets' callbacks, and an
+//! idle socket has none: so a sweep follows whenever another path may have come
+//! or gone. It visits every socket of the host, hence the limits.
 //!
 //! Pure: the time is an argument.
 

@@ -32,7 +32,8 @@
 //!   and data waits, below what lets the buffer last for a [`CHUNK`]: the ratio
 //!   comes second until the buffer has grown.
 //! * A thin connection (below [`THIN_BYTES_PER_SEC`]) is not steered at all:
-//!   there is nothing to balance, and latency to lose.
+//!   there is nothing to balance, and latency to lose. Most of its callbacks
+//!   are passed over ([`Controller::may_rest`]).
 //! * Nor is one whose lagging path is given nothing, however the others are
 //!   held back: it asks and waits for an answer, chunk by chunk.
 //! * A path of weight 0 is held out with a pacing rate of 0, which the kernel's
@@ -40,6 +41,7 @@
 //!   there still leaves at once.
 
 mod limits;
+mod rest;
 mod slot;
 mod tuning;
 
@@ -75,7 +77,9 @@ struct Tally {
     /// Sum of their excess bytes (two's complement), which forgetting has moved
     /// away from zero.
     excess: Word,
-    /// 1 if the connection is left alone for now.
+    /// 1 if the connection is thin, ...
+    thin: Word,
+    /// ... or left alone for now for another reason.
     free: Word,
     /// 1 if one of them lags, and still is not given anything.
     starving: Word,
@@ -160,6 +164,7 @@ impl Controller {
             self.thin_ns = now_ns;
         }
         let free = thin || now_ns < self.free_until_ns;
+        self.tally.thin.set(u64::from(thin));
         self.tally.free.set(u64::from(free));
         self.tally
             .steered_ns
@@ -192,8 +197,8 @@ impl Controller {
             let fresh = slot.fresh_bytes();
             slot.counted_bytes += fresh;
             let cap = match slot.role(&self.tally) {
-                Role::Out => NO_CAP,
-                Role::Standby => HELD_OUT,
+                // Standby paths are held out one by one: see `limits`.
+                Role::Out | Role::Standby => NO_CAP,
                 Role::Active(weight) => {
                     slot.excess_bytes >>= self.tally.forget.get() & 63;
                     let share = signed(shared, shared.unsigned_abs() * weight / weights);
@@ -252,7 +257,7 @@ impl Controller {
             sum.set(0);
         }
         for slot in &self.slots {
-            if slot.open() && slot.is_weighted() {
+            if slot.carries() {
                 tally.weighted.set(1);
             }
         }

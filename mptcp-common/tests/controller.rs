@@ -259,7 +259,7 @@ proptest! {
             for (index, slot) in controller.slots.iter_mut().enumerate() {
                 slot.path.set(index as u64 + 1);
                 slot.subflows.set(1);
-                slot.weight = weights[index];
+                slot.weight.set(u64::from(weights[index]));
                 slot.progress(acked[index] / 64, 1000, acked[index], now);
             }
             controller.backlogged.set(u64::from(flag));

@@ -11,7 +11,8 @@
 //! tell a socket's connection (lockdown `confidentiality`), and where the agent
 //! was given a part of the cgroup hierarchy only.
 //!
-//! Where it is absent totals lag by a round trip, connections that are older
+//! Where it is absent totals lag by a round trip (those of thin connections by
+//! `REST_NS`, tuning.rs), connections that are older
 //! than the agent are not seen, and stopping leaves the limits of idle ones.
 
 use aya_ebpf::{
@@ -28,7 +29,7 @@ use crate::{
     maps::{SUBFLOWS, SWEEP, connection},
     mss,
     socket::{ADOPT, Socket, global, offset},
-    steer::{Options, apply, obey, revive},
+    steer::{Options, apply, obey, revive, weigh_all},
     subflow::{CALLBACKS, account, find_path, open, register},
 };
 
@@ -134,7 +135,10 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
         let subflow = unsafe { &mut *entry };
         if let Some(known) = connection(subflow.connection) {
             // SAFETY: as in `update`.
-            obey(socket, options, unsafe { &*known }, subflow, now_ns);
+            let connection = unsafe { &*known };
+            // An idle connection has no step that would.
+            weigh_all(connection);
+            obey(socket, options, connection, subflow, now_ns);
         }
         revive(socket, options);
     } else {

@@ -208,8 +208,10 @@ impl Candidate {
     fn queue_is_full(self, wmem_queued: u32) -> bool {
         // SAFETY: the socket is typed.
         let sndbuf: u32 = unsafe { load(self.ssk, &offset::SK_SNDBUF) };
-        if wmem_queued >= sndbuf {
-            return true;
+        let buffer_full = wmem_queued >= sndbuf;
+        // Nothing queued, nothing left to send: so it is with thin connections.
+        if buffer_full || wmem_queued == 0 {
+            return buffer_full;
         }
         // BTF types it as `struct sock`: what is beyond has to be probed.
         let ssk = self.ssk as u64;

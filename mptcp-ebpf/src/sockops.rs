@@ -13,7 +13,7 @@ use crate::{
     maps::{SUBFLOWS, add, config, connection, is_in_charge, path_stats, totals},
     mss,
     socket::{Socket, global, offset},
-    steer::{Options, slot, steer},
+    steer::{Options, rests, slot, steer},
     subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle},
 };
 use aya_ebpf::{
@@ -162,13 +162,18 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     if !at_once && now_ns - subflow.seen_ns < MIN_INTERVAL_NS {
         return;
     }
-    let Some(socket) = socket(ctx) else { return };
     let Some(known) = connection(subflow.connection) else {
         return;
     };
     // SAFETY: a map value; what other CPUs may change in it is atomic, and the
     // rest is the step's, of which one runs at a time.
     let connection = unsafe { &mut *known };
+    // SAFETY: a field of this program type's context.
+    let acked = unsafe { (*ctx.ops).bytes_acked }.wrapping_sub(subflow.acked_bytes);
+    if !at_once && rests(connection, subflow, acked, now_ns) {
+        return;
+    }
+    let Some(socket) = socket(ctx) else { return };
     if subflow.generation != config().generation {
         find_path(socket, connection, subflow);
     }

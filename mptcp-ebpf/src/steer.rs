@@ -101,6 +101,7 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
         if chosen(subflow) == 0 && free && slot.path.replace(found, wanted) {
             slot.timeouts.set(0);
             slot.cap.set(u64::from(NO_CAP));
+            weigh(slot);
             choose(subflow, index as u16 + 1);
         }
     }
@@ -110,6 +111,20 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
         }
         None => totals(|totals| add(&mut totals.slots_full, 1)),
     }
+}
+
+/// Gives a slot the weight of its path.
+#[inline(always)]
+fn weigh(slot: &Slot) {
+    let path = slot.path.get().wrapping_sub(1) as u32;
+    let weight = PATHS.get(path).map_or(1, |path| path.weight);
+    slot.weight.set(u64::from(weight));
+}
+
+/// Gives each slot the weight of its path, as it is now.
+#[inline(always)]
+pub fn weigh_all(connection: &Connection) {
+    connection.controller.slots.iter().for_each(weigh);
 }
 
 /// Gives the slot back. `subflow` must be in a map.
@@ -150,6 +165,21 @@ pub fn steer(
     obey(socket, options, connection, subflow, now_ns);
 }
 
+/// Whether there is nothing to do for a subflow of a thin connection that had
+/// `acked` bytes acked since it was looked at: under the policy that is in force
+/// now, and of an agent that is there.
+#[inline(always)]
+pub fn rests(connection: &Connection, subflow: &Subflow, acked: u64, now_ns: u64) -> bool {
+    let config = config().at(now_ns);
+    let free = subflow.cap == NO_CAP && subflow.lowat == 0;
+    if !config.is_weighted() || config.generation != subflow.generation || !free {
+        return false;
+    }
+    let elapsed_ns = now_ns.wrapping_sub(subflow.seen_ns);
+    slot(connection, subflow)
+        .is_some_and(|slot| connection.controller.may_rest(slot, acked, elapsed_ns))
+}
+
 /// Sets what the last step wants of this subflow; lifts what is set if the
 /// policy is another, or the agent is no longer there.
 #[inline(always)]
@@ -172,10 +202,7 @@ pub fn obey(
 /// One step of the controller, and the events that it gives rise to.
 #[inline(always)]
 fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mode: u32) {
-    for slot in &mut connection.controller.slots {
-        let path = slot.path.get().wrapping_sub(1) as u32;
-        slot.weight = PATHS.get(path).map_or(1, |path| path.weight);
-    }
+    weigh_all(connection);
     connection
         .controller
         .step(now_ns, elapsed_ns, mode == mode::SPILL);

@@ -32,6 +32,7 @@ mod redundant_packets;
 mod redundant_peer;
 mod redundant_support;
 mod scheduler;
+mod standby;
 mod support;
 mod survive;
 mod weights;

@@ -162,7 +162,7 @@ impl Weighted {
         let seconds = self.seconds.unwrap_or(if self.quick { 7 } else { 17 });
         let windows = (seconds - settle) / WINDOW.as_secs() as u32;
         let default_window = Duration::from_secs(if self.quick { 3 } else { 5 });
-        let thin_row = Duration::from_secs(if self.quick { 10 } else { 30 });
+        let thin_row = Duration::from_secs(if self.quick { 10 } else { 120 });
         let row = OVERHEAD + 2 * SETTLE + windows * WINDOW + default_window;
         let estimate = row * rows as u32 + (OVERHEAD + thin_row) * thin as u32;
         Bench {

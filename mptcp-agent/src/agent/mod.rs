@@ -204,7 +204,16 @@ impl Agent {
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }
-        if change.loses_a_path() && self.table.has_standby() {
+        let carries = || self.table.weight(event.path) != 0;
+        if change.loses_a_path() || (change.gains_a_path() && carries()) {
+            self.look_after_standby();
+        }
+    }
+
+    /// Asks for a sweep on behalf of idle subflows on standby paths, which have
+    /// no callback that would let them carry, or rest.
+    fn look_after_standby(&mut self) {
+        if self.table.has_standby() {
             self.pace.request(Instant::now());
         }
     }
@@ -327,6 +336,10 @@ impl Agent {
                     refused,
                 } = done;
                 tracing::debug!(what, visited, adopted, refused, took = ?start.elapsed(), "swept");
+                if adopted > 0 {
+                    // Who was visited before the others was alone.
+                    self.look_after_standby();
+                }
                 Some(done)
             }
             Err(error) => {

@@ -21,31 +21,34 @@ impl Limits {
 }
 
 impl Controller {
-    /// Whether a path that carries is left. Not a matter for the next step: an
-    /// idle standby path may be all that there is, and brings about no step.
+    /// Whether a path is to rest: its weight is 0, and one that carries is left.
+    /// Not a matter for the next step: an idle subflow brings about none, be it
+    /// that it was just opened, that weights changed, or that it is all there is.
     #[inline(always)]
-    fn has_weighted(&self) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| slot.open() && slot.is_weighted())
+    fn rests(&self, slot: &Slot) -> bool {
+        let standby = slot.weight.get() == 0 && slot.dead.get() == 0;
+        standby && self.slots.iter().any(Slot::carries)
     }
 
     /// What a subflow of path `slot` is to be given, `queued` bytes of whose
     /// data wait to be sent.
     #[inline(always)]
     pub fn limits(&self, slot: &Slot, queued: u64) -> Limits {
-        let path_cap = slot.cap.get() as u32;
-        let free = match path_cap {
-            HELD_OUT => !self.has_weighted(),
-            _ => self.tally.free.get() != 0,
-        };
-        if free || self.tally.open.get() < 2 {
+        let longest_us = self.tally.longest_us.get();
+        if self.rests(slot) {
+            return Limits {
+                cap: HELD_OUT,
+                lowat: lowat(slot, NO_CAP, longest_us) as u32,
+            };
+        }
+        if self.tally.free.get() != 0 || self.tally.open.get() < 2 {
             return Limits::NONE;
         }
+        let path_cap = slot.cap.get() as u32;
         let subflows = slot.subflows.get().max(1);
-        let lowat = lowat(slot, path_cap, self.tally.longest_us.get());
+        let lowat = lowat(slot, path_cap, longest_us);
         let cap = match path_cap {
-            NO_CAP | HELD_OUT => path_cap,
+            NO_CAP => NO_CAP,
             cap => {
                 let mut cap = (u64::from(cap) / subflows).max(MIN_CAP_BYTES_PER_SEC);
                 if queued > BASE_LOWAT + lowat {
@@ -70,7 +73,7 @@ fn lowat(slot: &Slot, path_cap: u32, longest_us: u64) -> u64 {
     let gap_us = longest_us.saturating_sub(slot.srtt_us.get());
     let known = if slot.rate == 0 { 1_000_000 } else { slot.rate };
     let (rate, base) = match path_cap {
-        HELD_OUT | NO_CAP => (known, BASE_LOWAT),
+        NO_CAP => (known, BASE_LOWAT),
         cap => {
             let cap = u64::from(cap);
             let queue = cap / (NS_PER_SEC / QUEUE_NS);

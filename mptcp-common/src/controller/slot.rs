@@ -25,16 +25,16 @@ pub struct Slot {
     pub srtt_us: Word,
     /// What that subflow has not sent, bytes.
     pub queued: Word,
-    /// The path's cap, bytes per second: [`HELD_OUT`], [`NO_CAP`] or between.
+    /// The path's cap, bytes per second, or [`NO_CAP`].
     pub cap: Word,
     /// 1 while the path makes no progress.
     pub dead: Word,
     /// What the last step made of it: [`Slot::DIED`], [`Slot::RETURNED`] or 0.
     pub turned: Word,
-    /// Weight; set from `PATHS` before each step.
-    pub weight: u32,
+    /// Weight, as in `PATHS` when the slot was taken, and before each step.
+    pub weight: Word,
     /// 1 once the step has seen the slot.
-    pub(super) known: u32,
+    pub(super) known: u64,
     /// `acked_bytes` at the last step.
     pub(super) counted_bytes: u64,
     /// Smoothed rate, bytes per second.
@@ -131,8 +131,9 @@ impl Slot {
 
     /// Whether standby paths may rest: this one carries.
     #[inline(always)]
-    pub(super) fn is_weighted(&self) -> bool {
-        self.weight != 0 && self.dead.get() == 0 && self.timeouts.get() < DEAD_TIMEOUTS
+    pub(super) fn carries(&self) -> bool {
+        let alive = self.dead.get() == 0 && self.timeouts.get() < DEAD_TIMEOUTS;
+        self.open() && self.weight.get() != 0 && alive
     }
 
     #[inline(always)]
@@ -141,10 +142,10 @@ impl Slot {
             Role::Out
         } else if tally.weighted.get() == 0 {
             Role::Active(1)
-        } else if self.weight == 0 {
+        } else if self.weight.get() == 0 {
             Role::Standby
         } else {
-            Role::Active(u64::from(self.weight))
+            Role::Active(self.weight.get())
         }
     }
 

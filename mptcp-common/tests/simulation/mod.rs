@@ -51,6 +51,8 @@ struct Piece {
 struct Path {
     link: Link,
     limits: Limits,
+    /// When it was looked at.
+    seen_ns: u64,
     /// Given by the scheduler, not sent.
     unsent: VecDeque<Piece>,
     /// In the link's queue, then on the wire until the time its ACK is back.
@@ -124,6 +126,7 @@ impl Simulation {
                 Path {
                     link: link.clone(),
                     limits: Limits::NONE,
+                    seen_ns: 0,
                     unsent: VecDeque::new(),
                     queued: VecDeque::new(),
                     flying: VecDeque::new(),
@@ -391,6 +394,14 @@ impl Simulation {
             return;
         }
         path.heard_ms = now;
+        let slot = &self.controller.slots[index];
+        let unseen = path.acked - slot.acked_bytes.get();
+        let rests = self
+            .controller
+            .may_rest(slot, unseen, now * MS - path.seen_ns);
+        if path.limits == Limits::NONE && rests {
+            return;
+        }
         self.callback(index);
     }
 
@@ -440,12 +451,15 @@ impl Simulation {
         }
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
             for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
-                slot.weight = path.link.weight;
+                slot.weight.set(u64::from(path.link.weight));
             }
             self.controller.send_buffer.set(self.send_buffer());
             self.controller.step(now_ns, elapsed_ns, self.spill);
         }
         let slot = &self.controller.slots[index];
-        self.paths[index].limits = self.controller.limits(slot, unsent);
+        let limits = self.controller.limits(slot, unsent);
+        let path = &mut self.paths[index];
+        path.limits = limits;
+        path.seen_ns = now_ns;
     }
 }

@@ -57,7 +57,7 @@ struct Progress {
 }
 
 /// How long the responses took, from before the request was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latencies {
     /// In the order of the requests.
     pub samples: Vec<Duration>,
