@@ -1,13 +1,8 @@
-//! What the kernel side tells, typed, and how it is logged.
-//!
-//! Logged at info: what an operator acts on (a path that is down, a subflow
-//! that was lost, a priority that changed). At debug: the ordinary coming and
-//! going of connections, which on a busy host is thousands a second.
+//! What the kernel side tells, typed.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use mptcp_common::abi::{self, close_reason, event_kind, subflow_flag};
-use tracing::field;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +110,9 @@ impl Change {
         matches!(self, Self::Joined | Self::PathUp)
     }
 
-    fn is_routine(self) -> bool {
+    /// Whether it is the ordinary coming and going of connections, which on a busy
+    /// host is thousands a second.
+    pub fn is_routine(self) -> bool {
         match self {
             Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,
             Self::SubflowClosed { reason } => {
@@ -124,64 +121,9 @@ impl Change {
             _ => false,
         }
     }
-}
 
-/// Writes the event to the log, with the label of its path.
-pub fn log(event: &abi::Event, path: &str) {
-    let change = Change::from(event);
-    let token = token(event.token);
-    // An event about a path as a whole names no subflow.
-    let subflow = (event.cookie != 0).then_some(event);
-    let endpoints = subflow.map(|event| endpoints(&event.tuple));
-    let local = endpoints.map(|(local, _)| field::display(local));
-    let remote = endpoints.map(|(_, remote)| field::display(remote));
-    let ids = subflow.filter(|event| event.tuple.flags & subflow_flag::IDS != 0);
-    let side = subflow.map(|event| match event.tuple.flags & subflow_flag::SERVER {
-        0 => "client",
-        _ => "server",
-    });
-    let (mut reason, mut backup, mut stale, mut closed) = (None, None, None, None);
-    match change {
-        Change::SubflowClosed { reason: name } => {
-            reason = Some(name);
-            closed = Some(event);
-        }
-        Change::Priority { backup: now } => backup = Some(now),
-        Change::Stale { stale: now } => stale = Some(now),
-        _ => {}
-    }
-    macro_rules! write_at {
-        ($level:ident) => {
-            tracing::$level!(
-                event = KINDS[change.kind()],
-                token,
-                path,
-                local,
-                remote,
-                local_id = ids.map(|event| event.tuple.local_id),
-                remote_id = ids.map(|event| event.tuple.remote_id),
-                side,
-                reason,
-                backup,
-                stale,
-                sent_bytes = closed.map(|event| event.sent_bytes),
-                acked_bytes = closed.map(|event| event.acked_bytes),
-                received_bytes = closed.map(|event| event.received_bytes),
-                cookie = subflow.map(|event| event.cookie),
-                "{}",
-                change.words()
-            )
-        };
-    }
-    if change.is_routine() {
-        write_at!(debug)
-    } else {
-        write_at!(info)
-    }
-}
-
-impl Change {
-    fn words(self) -> &'static str {
+    /// What happened, for people.
+    pub fn words(self) -> &'static str {
         match self {
             Self::Opened => "connection opened",
             Self::Joined => "subflow joined",

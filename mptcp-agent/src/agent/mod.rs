@@ -16,15 +16,17 @@
 //! | `mod.rs` | the loop, and its end |
 //! | `switch.rs` | another policy, while it runs |
 //! | `answers.rs` | what HTTP and the control socket ask |
+//! | `tell.rs` | events, in the log and to clients |
 
 mod answers;
 mod start;
 mod switch;
+mod tell;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 use mptcp_common::abi::{Event, PathStats, sweep};
@@ -35,9 +37,9 @@ use tokio::time::{Interval, sleep_until};
 use crate::cli::RunArgs;
 use crate::clock::monotonic_ns;
 use crate::control::schema::{Lost, Reply};
-use crate::control::{Call, EventSender, view};
+use crate::control::{Call, EventSender};
 use crate::devices::{self, Present};
-use crate::events::{self, Change};
+use crate::events::Change;
 use crate::host::{Cgroup, Host};
 use crate::http::Request;
 use crate::kernel::{Events, Kernel, Sweep};
@@ -193,14 +195,7 @@ impl Agent {
 
     fn on_event(&mut self, event: &Event) {
         let change = Change::from(event);
-        let path = self.table.label(event.path);
-        events::log(event, path);
-        if self.told.receiver_count() > 0 {
-            let age = Duration::from_nanos(monotonic_ns().saturating_sub(event.time_ns));
-            let told = Reply::Event(view::event(event, path, SystemTime::now(), age));
-            // Without a receiver by now: nobody misses it.
-            let _ = self.told.send(Arc::new(told));
-        }
+        self.tell(event, change);
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }

@@ -7,7 +7,7 @@ use super::table::{self, Cell, Column, known, left, right};
 use super::terminal::{Style, Terminal};
 use super::{Failure, Fault, Output, format};
 use crate::cli::SortKey;
-use crate::control::schema::{Connection, Connections, Reply, Request, Side, Subflow};
+use crate::control::schema::{Connection, Connections, Reply, Request, Subflow};
 
 /// As many as an agent can track: `--max-connections`.
 const MOST: usize = 1_048_576;
@@ -104,10 +104,7 @@ fn text(terminal: Terminal, connections: &[Connection]) -> String {
     for connection in connections {
         let mut head = vec![
             known(connection.token.as_ref(), String::clone),
-            Cell::from(match connection.side {
-                Side::Client => "client",
-                Side::Server => "server",
-            }),
+            Cell::from(connection.side.name()),
         ];
         if connection.subflows.is_empty() {
             head.resize(COLUMNS.len(), Cell::from("-"));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::connection::Connection;
 use super::terminal::{Style, Terminal};
 use super::{Failure, Fault, Output};
-use crate::control::schema::{Event, Lost, Reply, Request, Side, one_line};
+use crate::control::schema::{Event, Lost, Reply, Request, one_line};
 
 /// Whether a signal has asked for the end.
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -109,10 +109,7 @@ fn text(terminal: Terminal, event: &Event) -> String {
 
 /// What there is beside time, event and path.
 fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
-    let side = event.side.map(|side| match side {
-        Side::Client => "client".to_owned(),
-        Side::Server => "server".to_owned(),
-    });
+    let side = event.side.map(|side| side.name().to_owned());
     let id = |id: Option<u8>| id.map(|id| id.to_string());
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string());
     let flag = |flag: Option<bool>| flag.map(|flag| if flag { "yes" } else { "no" }.to_owned());

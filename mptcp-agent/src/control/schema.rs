@@ -345,6 +345,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// As in the JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// A subflow. Bytes are payload, since it was established.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subflow {
