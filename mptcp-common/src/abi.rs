@@ -345,6 +345,11 @@ pub struct Subflow {
     /// Copies of its segments that were sent over other paths; whatever sends
     /// them adds to it.
     pub copies: u64,
+    /// Since when what a quiet subflow has acked is counted
+    /// (`Controller::may_rest`), ...
+    pub quiet_ns: u64,
+    /// ... and its `bytes_acked` then.
+    pub quiet_bytes: u64,
     /// Congestion window, segments; 0: not known.
     pub cwnd: u32,
     /// Keeps the size a multiple of eight.
@@ -435,7 +440,7 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 144 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 160 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
 const _: () = assert!(size_of::<Decision>() == 40);

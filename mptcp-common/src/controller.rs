@@ -78,10 +78,10 @@ struct Tally {
     /// Sum of their excess bytes (two's complement), which forgetting has moved
     /// away from zero.
     excess: Word,
-    /// 1 if the connection is thin, ...
-    thin: Word,
-    /// ... or left alone for now for another reason.
+    /// 1 if the connection is left alone for now, ...
     free: Word,
+    /// ... and 1 if that is because it has little to send.
+    thin: Word,
     /// 1 if one of them lags, and still is not given anything.
     starving: Word,
     /// 1 if one of them cannot carry its share.
@@ -166,7 +166,8 @@ impl Controller {
             self.thin_ns = now_ns;
         }
         let free = thin || now_ns < self.free_until_ns;
-        self.tally.thin.set(u64::from(thin));
+        // With data that waits it is slow rather than thin, and looked at closely.
+        self.tally.thin.set(u64::from(thin && !backlogged));
         self.tally.free.set(u64::from(free));
         self.tally
             .steered_ns

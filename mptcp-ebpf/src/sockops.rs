@@ -169,7 +169,7 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     // rest is the step's, of which one runs at a time.
     let connection = unsafe { &mut *known };
     // SAFETY: a field of this program type's context.
-    let acked = unsafe { (*ctx.ops).bytes_acked }.wrapping_sub(subflow.acked_bytes);
+    let acked = unsafe { (*ctx.ops).bytes_acked };
     if !at_once && rests(connection, subflow, acked, now_ns) {
         return;
     }

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::{Connection, Subflow, event_kind, mode},
-    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, Slot},
+    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot},
 };
 
 use crate::{
@@ -165,19 +165,25 @@ pub fn steer(
     obey(socket, options, connection, subflow, now_ns);
 }
 
-/// Whether there is nothing to do for a subflow of a thin connection that had
-/// `acked` bytes acked since it was looked at: under the policy that is in force
-/// now, and of an agent that is there.
+/// Whether there is nothing to do for a subflow of a thin connection, `acked`
+/// bytes of which were acked in all: under the policy that is in force now, and
+/// of an agent that is there.
 #[inline(always)]
-pub fn rests(connection: &Connection, subflow: &Subflow, acked: u64, now_ns: u64) -> bool {
+pub fn rests(connection: &Connection, subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
     let config = config().at(now_ns);
     let free = subflow.cap == NO_CAP && subflow.lowat == 0;
-    if !config.is_weighted() || config.generation != subflow.generation || !free {
+    let recent = now_ns.wrapping_sub(subflow.seen_ns) < REST_NS;
+    if !config.is_weighted() || config.generation != subflow.generation || !free || !recent {
         return false;
     }
-    let elapsed_ns = now_ns.wrapping_sub(subflow.seen_ns);
-    slot(connection, subflow)
-        .is_some_and(|slot| connection.controller.may_rest(slot, acked, elapsed_ns))
+    let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns);
+    let fresh = acked.wrapping_sub(subflow.quiet_bytes);
+    let rests = slot(connection, subflow)
+        .is_some_and(|slot| connection.controller.may_rest(slot, fresh, elapsed_ns));
+    if elapsed_ns >= STEP_NS {
+        (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
+    }
+    rests
 }
 
 /// Sets what the last step wants of this subflow; lifts what is set if the

@@ -73,6 +73,8 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         queued: 0,
         retransmitted_ns: 0,
         copies: 0,
+        quiet_ns: now_ns,
+        quiet_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
         cwnd: socket.cwnd(),
         reserved: 0,
         tuple,
@@ -159,6 +161,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     subflow.received_bytes = received;
     subflow.retransmitted_segments = retransmitted;
     subflow.seen_ns = now_ns;
+    (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
     if let Some(slot) = slot(connection, subflow) {
         let (srtt_us, queued) = (u64::from(subflow.srtt_us), u64::from(subflow.queued));
         slot.progress(newly_acked, srtt_us, queued, now_ns);

@@ -11,12 +11,12 @@ use super::{Controller, Slot};
 impl Controller {
     /// Whether a subflow of path `slot` that has no limit need not be looked at:
     /// the connection is thin, nothing about the path waits for its next ACK,
-    /// and `acked` bytes since the last look, `elapsed_ns` ago, are no more than
-    /// a thin connection's.
+    /// and `acked` bytes in `elapsed_ns`, counted anew each [`STEP_NS`] or at
+    /// the next ACK after that, are no more than a thin connection's.
     #[inline(always)]
     pub fn may_rest(&self, slot: &Slot, acked: u64, elapsed_ns: u64) -> bool {
         let well = slot.timeouts.get() == 0 && slot.dead.get() == 0;
-        let quiet = acked <= THIN_BYTES_PER_SEC * elapsed_ns / NS_PER_SEC;
-        elapsed_ns < REST_NS && quiet && well && self.tally.thin.get() != 0
+        let most = THIN_BYTES_PER_SEC * elapsed_ns.max(STEP_NS) / NS_PER_SEC;
+        self.tally.thin.get() != 0 && well && acked <= most
     }
 }

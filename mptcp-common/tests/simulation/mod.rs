@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use mptcp_common::controller::{Controller, Limits, NO_CAP};
+use mptcp_common::controller::{Controller, Limits, NO_CAP, STEP_NS};
 
 pub const MS: u64 = 1_000_000;
 const MSS: f64 = 1448.0;
@@ -51,8 +51,8 @@ struct Piece {
 struct Path {
     link: Link,
     limits: Limits,
-    /// When it was looked at.
-    seen_ns: u64,
+    /// `Subflow::quiet_ns`, `quiet_bytes`.
+    quiet: (u64, u64),
     /// Given by the scheduler, not sent.
     unsent: VecDeque<Piece>,
     /// In the link's queue, then on the wire until the time its ACK is back.
@@ -126,7 +126,7 @@ impl Simulation {
                 Path {
                     link: link.clone(),
                     limits: Limits::NONE,
-                    seen_ns: 0,
+                    quiet: (0, 0),
                     unsent: VecDeque::new(),
                     queued: VecDeque::new(),
                     flying: VecDeque::new(),
@@ -395,10 +395,14 @@ impl Simulation {
         }
         path.heard_ms = now;
         let slot = &self.controller.slots[index];
-        let unseen = path.acked - slot.acked_bytes.get();
+        let (since_ns, before) = path.quiet;
+        let elapsed_ns = now * MS - since_ns;
         let rests = self
             .controller
-            .may_rest(slot, unseen, now * MS - path.seen_ns);
+            .may_rest(slot, path.acked - before, elapsed_ns);
+        if elapsed_ns >= STEP_NS {
+            path.quiet = (now * MS, path.acked);
+        }
         if path.limits == Limits::NONE && rests {
             return;
         }
@@ -460,6 +464,6 @@ impl Simulation {
         let limits = self.controller.limits(slot, unsent);
         let path = &mut self.paths[index];
         path.limits = limits;
-        path.seen_ns = now_ns;
+        path.quiet = (now_ns, path.acked);
     }
 }
