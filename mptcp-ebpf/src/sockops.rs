@@ -28,7 +28,10 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use aya_log_ebpf::warn;
-use mptcp_common::abi::{PathStats, RTT_BOUNDS_US};
+use mptcp_common::{
+    abi::{PathStats, RTT_BOUNDS_US},
+    controller::REST_NS,
+};
 
 /// The agent's own network namespace: the hook sees all of them.
 #[unsafe(no_mangle)]
@@ -170,7 +173,8 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     let connection = unsafe { &mut *known };
     // SAFETY: a field of this program type's context.
     let acked = unsafe { (*ctx.ops).bytes_acked };
-    if !at_once && rests(connection, subflow, acked, now_ns) {
+    let rests = !at_once && rests(connection, subflow, acked, now_ns);
+    if rests && now_ns - subflow.seen_ns < REST_NS {
         return;
     }
     let Some(socket) = socket(ctx) else { return };
@@ -178,7 +182,9 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
         find_path(socket, connection, subflow);
     }
     account(socket, connection, subflow, now_ns);
-    steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
+    if !rests {
+        steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
+    }
 }
 
 /// The round trip that `BPF_SOCK_OPS_RTT_CB` tells of: the sample itself since

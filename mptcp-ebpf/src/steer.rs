@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::{Connection, Subflow, event_kind, mode},
-    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot},
+    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, STEP_NS, Slot},
 };
 
 use crate::{
@@ -165,15 +165,14 @@ pub fn steer(
     obey(socket, options, connection, subflow, now_ns);
 }
 
-/// Whether there is nothing to do for a subflow of a thin connection, `acked`
+/// Whether there is nothing to steer for a subflow of a thin connection, `acked`
 /// bytes of which were acked in all: under the policy that is in force now, and
 /// of an agent that is there.
 #[inline(always)]
 pub fn rests(connection: &Connection, subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
     let config = config().at(now_ns);
     let free = subflow.cap == NO_CAP && subflow.lowat == 0;
-    let recent = now_ns.wrapping_sub(subflow.seen_ns) < REST_NS;
-    if !config.is_weighted() || config.generation != subflow.generation || !free || !recent {
+    if !config.is_weighted() || config.generation != subflow.generation || !free {
         return false;
     }
     let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns);

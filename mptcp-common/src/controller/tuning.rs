@@ -16,9 +16,8 @@ pub const TAU_NS: u64 = 250_000_000;
 /// and its response of a few hundred bytes every 20 ms stay well below.
 pub const THIN_BYTES_PER_SEC: u64 = 64_000;
 
-/// A thin connection's subflow is looked at this often, at its next ACK: for the
-/// totals alone, where no sweep brings them up to date.
-pub const REST_NS: u64 = 60_000_000_000;
+/// What a thin connection does is added to the totals this often, at its next ACK.
+pub const REST_NS: u64 = 1_000_000_000;
 
 /// No cap is lower: one full-size segment every 25 ms.
 pub const MIN_CAP_BYTES_PER_SEC: u64 = 64_000;
