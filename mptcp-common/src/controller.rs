@@ -7,8 +7,7 @@
 //!
 //!   rate_i   acked bytes per second of path i, smoothed
 //!   V        sum of rate_i / sum of w_i (bytes/s per unit of weight): follows
-//!            at once what rises, and what falls in a quarter of a second, or in
-//!            a whole one while data waits
+//!            at once what rises, within a second what falls
 //!   excess_i bytes acked beyond the share w_i / W; over all paths they sum to 0
 //!   lead_i   excess_i / (w_i V tau)
 //!   cap_i    w_i V (1 + eps) (1 - lead_i)         none, if it lags by tau / 2
@@ -108,9 +107,11 @@ pub struct Controller {
     tally: Tally,
     /// When the last step ran.
     pub step_ns: Word,
-    /// 1 if a callback since then found data that no subflow takes. What one has
-    /// taken and not sent yet is no sign: a paced queue is never empty.
+    /// 1 if a callback since then found data that waits to be sent, given to a
+    /// subflow or not, ...
     pub backlogged: Word,
+    /// ... and 1 if it found some that no subflow takes.
+    pub waiting: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// What a unit of weight is worth, bytes per second: as much as it was
@@ -153,6 +154,8 @@ impl Controller {
     pub fn step(&mut self, now_ns: u64, elapsed_ns: u64, spill: bool) {
         let backlogged = self.backlogged.get() != 0;
         self.backlogged.set(0);
+        let waiting = self.waiting.get() != 0;
+        self.waiting.set(0);
         self.measure(now_ns, elapsed_ns);
         self.count();
 
@@ -181,8 +184,7 @@ impl Controller {
             self.tally.forget.set(63);
             self.tally.held.set(0);
         }
-        let growing =
-            self.follow(rate / weights + 1, weights, elapsed_ns, backlogged) && backlogged;
+        let growing = self.follow(rate / weights + 1, weights, elapsed_ns, waiting) && backlogged;
         self.tally.room.set(match (backlogged, growing) {
             (false, _) => ROOM_PERMILLE,
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
@@ -281,9 +283,9 @@ impl Controller {
     /// Moves `unit` towards what it is `now`; whether the connection has just
     /// become faster.
     #[inline(always)]
-    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, backlogged: bool) -> bool {
+    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, waiting: bool) -> bool {
         let growing = now > self.unit + self.unit / 50;
-        let memory_ns = if backlogged {
+        let memory_ns = if waiting {
             UNIT_MEMORY_NS
         } else {
             IDLE_UNIT_MEMORY_NS

@@ -207,7 +207,7 @@ impl Socket {
 
     /// Whether the connection has data that no subflow was given.
     #[inline(always)]
-    pub fn is_backlogged(self) -> bool {
+    pub fn has_unassigned(self) -> bool {
         let written: u64 = self.msk(&offset::MSK_WRITE_SEQ);
         let sent: u64 = self.msk(&offset::MSK_SND_NXT);
         written != sent

@@ -148,7 +148,11 @@ pub fn steer(
 ) {
     let config = config().at(now_ns);
     if config.is_weighted() && subflow.slot != 0 {
-        if socket.is_backlogged() {
+        let waits = socket.has_unassigned();
+        if waits {
+            connection.controller.waiting.set(1);
+        }
+        if waits || socket.queued() != 0 {
             connection.controller.backlogged.set(1);
         }
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {

@@ -451,6 +451,9 @@ impl Simulation {
         let unsent = bytes(&path.unsent);
         slot.progress(fresh, srtt_us, unsent, now_ns);
         if self.backlog >= 1.0 {
+            self.controller.waiting.set(1);
+        }
+        if self.backlog >= 1.0 || unsent > 0 {
             self.controller.backlogged.set(1);
         }
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
