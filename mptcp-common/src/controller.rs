@@ -107,11 +107,8 @@ pub struct Controller {
     tally: Tally,
     /// When the last step ran.
     pub step_ns: Word,
-    /// 1 if a callback since then found data that waits to be sent, given to a
-    /// subflow or not, ...
+    /// Callbacks since then that found data waiting to be sent.
     pub backlogged: Word,
-    /// ... and 1 if it found some that no subflow takes.
-    pub waiting: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// What a unit of weight is worth, bytes per second: as much as it was
@@ -154,8 +151,6 @@ impl Controller {
     pub fn step(&mut self, now_ns: u64, elapsed_ns: u64, spill: bool) {
         let backlogged = self.backlogged.get() != 0;
         self.backlogged.set(0);
-        let waiting = self.waiting.get() != 0;
-        self.waiting.set(0);
         self.measure(now_ns, elapsed_ns);
         self.count();
 
@@ -184,7 +179,8 @@ impl Controller {
             self.tally.forget.set(63);
             self.tally.held.set(0);
         }
-        let growing = self.follow(rate / weights + 1, weights, elapsed_ns, waiting) && backlogged;
+        let growing =
+            self.follow(rate / weights + 1, weights, elapsed_ns, backlogged) && backlogged;
         self.tally.room.set(match (backlogged, growing) {
             (false, _) => ROOM_PERMILLE,
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
@@ -283,9 +279,9 @@ impl Controller {
     /// Moves `unit` towards what it is `now`; whether the connection has just
     /// become faster.
     #[inline(always)]
-    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, waiting: bool) -> bool {
+    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, backlogged: bool) -> bool {
         let growing = now > self.unit + self.unit / 50;
-        let memory_ns = if waiting {
+        let memory_ns = if backlogged {
             UNIT_MEMORY_NS
         } else {
             IDLE_UNIT_MEMORY_NS

@@ -205,12 +205,12 @@ impl Socket {
         }
     }
 
-    /// Whether the connection has data that no subflow was given.
+    /// Whether data waits to be sent, at the connection or on this subflow.
     #[inline(always)]
-    pub fn has_unassigned(self) -> bool {
+    pub fn is_backlogged(self) -> bool {
         let written: u64 = self.msk(&offset::MSK_WRITE_SEQ);
         let sent: u64 = self.msk(&offset::MSK_SND_NXT);
-        written != sent
+        written != sent || self.queued() != 0
     }
 
     /// Size of the connection's send buffer, bytes.

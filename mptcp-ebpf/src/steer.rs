@@ -148,11 +148,7 @@ pub fn steer(
 ) {
     let config = config().at(now_ns);
     if config.is_weighted() && subflow.slot != 0 {
-        let waits = socket.has_unassigned();
-        if waits {
-            connection.controller.waiting.set(1);
-        }
-        if waits || socket.queued() != 0 {
+        if socket.is_backlogged() {
             connection.controller.backlogged.set(1);
         }
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {

@@ -450,9 +450,6 @@ impl Simulation {
         let srtt_us = 1000 * path.link.rtt_ms.max(1) + (1000.0 * delay_ms.min(60.0)) as u64;
         let unsent = bytes(&path.unsent);
         slot.progress(fresh, srtt_us, unsent, now_ns);
-        if self.backlog >= 1.0 {
-            self.controller.waiting.set(1);
-        }
         if self.backlog >= 1.0 || unsent > 0 {
             self.controller.backlogged.set(1);
         }
