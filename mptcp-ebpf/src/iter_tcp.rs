@@ -12,8 +12,8 @@
 //! was given a part of the cgroup hierarchy only.
 //!
 //! Where it is absent totals lag by a round trip (those of thin connections by
-//! `REST_NS`, tuning.rs), connections that are older
-//! than the agent are not seen, and stopping leaves the limits of idle ones.
+//! `REST_NS`), connections that are older than the agent are not seen, and
+//! stopping leaves the limits of idle ones.
 
 use aya_ebpf::{
     bindings::seq_file,
