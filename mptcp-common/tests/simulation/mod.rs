@@ -7,7 +7,7 @@
 //! its favourite's queue is full; pacing caps that a socket learns of at its
 //! own ACKs only; the send buffer, which data stuck on one path fills.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::controller::{Controller, Limits, NO_CAP, STEP_NS};
 
@@ -17,6 +17,9 @@ const MSS: f64 = 1448.0;
 const BURST: u64 = 32_768;
 /// What the kernel accounts for a full-size segment.
 const TRUESIZE: f64 = 2304.0;
+
+/// Timeouts in a row after which a path is stale (mptcp_pm_subflow_chk_stale).
+const STALE_TIMEOUTS: u32 = 4;
 
 /// `net.ipv4.tcp_wmem`: the most that one subflow adds to the send buffer.
 const MAX_SEND_BUFFER: u64 = 4 << 20;
@@ -80,10 +83,13 @@ pub struct Simulation {
     pub now_ms: u64,
     pub spill: bool,
     next_seq: u64,
-    /// Data that is not acked yet, oldest first.
-    outstanding: std::collections::BTreeSet<u64>,
+    /// Data that is not acked yet, oldest first: its bytes, by where it begins.
+    outstanding: BTreeMap<u64, u64>,
     backlog: f64,
+    /// What timed out: sent once more where a path is idle.
     reinject: VecDeque<Piece>,
+    /// What a stale path has not delivered: scheduled once more.
+    recover: VecDeque<Piece>,
     random: u64,
 }
 
@@ -154,6 +160,7 @@ impl Simulation {
             outstanding: Default::default(),
             backlog: 0.0,
             reinject: VecDeque::new(),
+            recover: VecDeque::new(),
             random: seed | 1,
         }
     }
@@ -218,6 +225,10 @@ impl Simulation {
     /// out or not.
     fn retransmit(&mut self) {
         while let Some(piece) = self.reinject.front().copied() {
+            if !self.outstanding.contains_key(&piece.seq) {
+                self.reinject.pop_front();
+                continue;
+            }
             let idle = |path: &&mut Path| {
                 path.backoff == 0 && path.unsent.is_empty() && path.in_flight() == 0
             };
@@ -239,14 +250,20 @@ impl Simulation {
     /// mptcp_subflow_get_send, until it finds nobody.
     fn schedule(&mut self) {
         loop {
-            let oldest = self.outstanding.first().copied().unwrap_or(self.next_seq);
-            if self.backlog < 1.0 || self.next_seq - oldest > self.send_buffer() {
+            while let Some(piece) = self.recover.front()
+                && !self.outstanding.contains_key(&piece.seq)
+            {
+                self.recover.pop_front();
+            }
+            let oldest = self.outstanding.keys().next().copied();
+            let sent = self.next_seq - oldest.unwrap_or(self.next_seq);
+            let fresh = self.backlog >= 1.0 && sent <= self.send_buffer();
+            if self.recover.is_empty() && !fresh {
                 return;
             }
             let mut best: Option<(f64, usize)> = None;
             for (index, path) in self.paths.iter_mut().enumerate() {
-                // Stale after four timeouts in a row (mptcp_pm_subflow_chk_stale).
-                if path.backoff >= 4 {
+                if path.backoff >= STALE_TIMEOUTS {
                     continue;
                 }
                 if path.average_pace == 0.0 {
@@ -274,14 +291,17 @@ impl Simulation {
                 return;
             }
             let memory = (unsent + path.in_flight()) as f64;
-            let size = (self.backlog as u64).clamp(1, BURST);
-            self.backlog -= size as f64;
-            let piece = Piece {
-                seq: self.next_seq,
-                bytes: size,
-            };
-            self.next_seq += size;
-            self.outstanding.insert(piece.seq);
+            let piece = self.recover.pop_front().unwrap_or_else(|| {
+                let size = (self.backlog as u64).clamp(1, BURST);
+                self.backlog -= size as f64;
+                let piece = Piece {
+                    seq: self.next_seq,
+                    bytes: size,
+                };
+                self.next_seq += size;
+                self.outstanding.insert(piece.seq, size);
+                piece
+            });
             let burst = piece.bytes as f64;
             path.average_pace =
                 (path.average_pace * memory + path.pace() * burst) / (memory + burst);
@@ -423,20 +443,17 @@ impl Simulation {
         path.rto_ms = now + ((200 + 2 * path.link.rtt_ms) << path.backoff.min(6));
         path.cwnd = 2.0 * MSS;
         // What is stuck is sent again on the others; this path keeps its copy.
-        let stuck: Vec<Piece> = path.unsent.drain(..).collect();
-        let lost: Vec<u64> = path
-            .queued
-            .iter()
-            .map(|part| part.seq)
-            .filter(|seq| *seq != u64::MAX)
-            .collect();
-        let path_callback = path.backoff;
-        self.reinject.extend(stuck);
-        self.reinject
-            .extend(lost.into_iter().map(|seq| Piece { seq, bytes: BURST }));
-        self.controller.slots[index]
-            .timeouts
-            .set(u64::from(path_callback));
+        let backoff = path.backoff;
+        let stuck = self.outstanding.iter();
+        let stuck = stuck.map(|(&seq, &bytes)| Piece { seq, bytes });
+        if backoff == STALE_TIMEOUTS {
+            // __mptcp_retransmit_pending_data
+            self.recover = stuck.collect();
+            self.reinject.clear();
+        } else if self.recover.is_empty() {
+            self.reinject = stuck.collect();
+        }
+        self.controller.slots[index].timeouts.set(backoff.into());
         self.callback(index);
     }
 
