@@ -7,7 +7,8 @@
 //!
 //!   rate_i   acked bytes per second of path i, smoothed
 //!   V        sum of rate_i / sum of w_i (bytes/s per unit of weight): follows
-//!            at once what rises, within a second what falls
+//!            at once what rises, and what falls within 0.3 s, or a second while
+//!            data waits that no subflow takes
 //!   excess_i bytes acked beyond the share w_i / W; over all paths they sum to 0
 //!   lead_i   excess_i / (w_i V tau)
 //!   cap_i    w_i V (1 + eps) (1 - lead_i)         none, if it lags by tau / 2
@@ -107,13 +108,21 @@ pub struct Controller {
     tally: Tally,
     /// When the last step ran.
     pub step_ns: Word,
-    /// Callbacks since then that found data waiting to be sent.
+    /// 1 if a callback since then found data that waits to be sent, given to a
+    /// subflow or not, ...
     pub backlogged: Word,
+    /// ... and 1 if it found some that no subflow takes.
+    pub unassigned: Word,
+    /// Up to where its data was given to subflows (`mptcp_sock.snd_nxt`).
+    pub given: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// What a unit of weight is worth, bytes per second: as much as it was
     /// lately (see [`UNIT_MEMORY_NS`]).
     pub unit: u64,
+    /// `given` at the last step, and when it last moved.
+    last_given: u64,
+    given_ns: u64,
     /// When the connection was last too thin to be steered.
     thin_ns: u64,
     /// Until when the connection is left alone, and for how long next time.
@@ -151,6 +160,9 @@ impl Controller {
     pub fn step(&mut self, now_ns: u64, elapsed_ns: u64, spill: bool) {
         let backlogged = self.backlogged.get() != 0;
         self.backlogged.set(0);
+        let unassigned = self.unassigned.get() != 0;
+        self.unassigned.set(0);
+        self.note_given(now_ns);
         self.measure(now_ns, elapsed_ns);
         self.count();
 
@@ -180,7 +192,7 @@ impl Controller {
             self.tally.held.set(0);
         }
         let growing =
-            self.follow(rate / weights + 1, weights, elapsed_ns, backlogged) && backlogged;
+            self.follow(rate / weights + 1, weights, elapsed_ns, unassigned) && backlogged;
         self.tally.room.set(match (backlogged, growing) {
             (false, _) => ROOM_PERMILLE,
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
@@ -212,10 +224,10 @@ impl Controller {
                     let floor = fits.min(slow + self.tally.spare.get());
                     if lead >= 0 || self.tally.held.get() == 0 {
                         slot.unowed_ns = now_ns;
-                    } else if slot.is_idle(now_ns, fair) {
+                    } else if slot.is_idle(self.given_ns, fair) {
                         self.tally.starving.set(1);
                     }
-                    if lead < 0 && slot.is_forgotten(now_ns, self.tally.steered_ns.get()) {
+                    if lead < 0 && slot.is_forgotten(self.given_ns, self.tally.steered_ns.get()) {
                         self.tally.starving.set(1);
                     }
                     if self.tally.free.get() != 0 {
@@ -276,20 +288,33 @@ impl Controller {
         }
     }
 
+    /// Keeps when a subflow was last given data. A path that lags while nobody is
+    /// given any is not passed over: the application pauses.
+    #[inline(always)]
+    fn note_given(&mut self, now_ns: u64) {
+        let given = self.given.get();
+        if given != self.last_given {
+            self.last_given = given;
+            self.given_ns = now_ns;
+        }
+    }
+
     /// Moves `unit` towards what it is `now`; whether the connection has just
     /// become faster.
     #[inline(always)]
-    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, backlogged: bool) -> bool {
+    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, unassigned: bool) -> bool {
         let growing = now > self.unit + self.unit / 50;
-        let memory_ns = if backlogged {
+        let memory_ns = if unassigned {
             UNIT_MEMORY_NS
         } else {
             IDLE_UNIT_MEMORY_NS
         };
-        if now >= self.unit || weights != self.weights || elapsed_ns >= memory_ns {
+        if now >= self.unit || weights != self.weights {
             self.unit = now;
         } else {
-            self.unit -= (self.unit - now) * (elapsed_ns / 1000) / (memory_ns / 1000);
+            // A pause tells nothing: how fast the connection is shows in what follows.
+            let elapsed_us = elapsed_ns.min(MAX_STEP_NS) / 1000;
+            self.unit -= (self.unit - now) * elapsed_us / (memory_ns / 1000);
         }
         self.weights = weights;
         growing

@@ -281,6 +281,7 @@ fn an_application_that_pauses_keeps_the_ratio() {
         (vec![link(40.0, 1, 4), link(20.0, 1, 1)], 500),
         (vec![link(100.0, 1, 4), link(50.0, 1, 1)], 250),
         (vec![link(50.0, 10, 4), link(15.0, 60, 1)], 400),
+        (vec![link(50.0, 10, 4), link(15.0, 60, 1)], 1000),
     ] {
         let rate = bound(&links) * 0.4;
         let mut simulation = Simulation::new(&links, 7);

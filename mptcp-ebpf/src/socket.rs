@@ -205,12 +205,13 @@ impl Socket {
         }
     }
 
-    /// Whether data waits to be sent, at the connection or on this subflow.
+    /// Up to where the connection's data was given to subflows, and whether there
+    /// is more.
     #[inline(always)]
-    pub fn is_backlogged(self) -> bool {
+    pub fn given(self) -> (u64, bool) {
         let written: u64 = self.msk(&offset::MSK_WRITE_SEQ);
-        let sent: u64 = self.msk(&offset::MSK_SND_NXT);
-        written != sent || self.queued() != 0
+        let given: u64 = self.msk(&offset::MSK_SND_NXT);
+        (given, written != given)
     }
 
     /// Size of the connection's send buffer, bytes.

@@ -111,10 +111,10 @@ impl Slot {
 
     /// Whether the path has been given nothing, while it was owed something and
     /// others were held back for it, for longer than it takes to carry three
-    /// chunks at the rate `fair`.
+    /// chunks at the rate `fair`, up to when anybody was last given something.
     #[inline(always)]
-    pub(super) fn is_idle(&self, now_ns: u64, fair: u64) -> bool {
-        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns));
+    pub(super) fn is_idle(&self, given_ns: u64, fair: u64) -> bool {
+        let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns));
         let chunks_ns = 3 * CHUNK * NS_PER_SEC / fair.max(1);
         let trips_ns = 4_000 * self.srtt_us.get();
         let least_ns = chunks_ns.max(trips_ns).max(100_000_000);
@@ -124,8 +124,8 @@ impl Slot {
     /// Whether the path has been given nothing for so long, since `steered_ns`,
     /// that nothing will come, whether others are held back or not.
     #[inline(always)]
-    pub(super) fn is_forgotten(&self, now_ns: u64, steered_ns: u64) -> bool {
-        let quiet_ns = now_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
+    pub(super) fn is_forgotten(&self, given_ns: u64, steered_ns: u64) -> bool {
+        let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
         self.timeouts.get() == 0 && quiet_ns > FORGOTTEN_NS
     }
 

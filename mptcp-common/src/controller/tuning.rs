@@ -9,6 +9,9 @@ pub const MAX_WEIGHT: u32 = 65_535;
 /// Least time between two steps.
 pub const STEP_NS: u64 = 20_000_000;
 
+/// A step that comes later than this after the last one follows a pause.
+pub(super) const MAX_STEP_NS: u64 = 100_000_000;
+
 /// The horizon over which a lead or a lag is worked off.
 pub const TAU_NS: u64 = 250_000_000;
 
@@ -48,13 +51,14 @@ pub const CHUNK: u64 = 32_768;
 /// A queue longer than allowed drains within one such part of a second.
 pub const DRAIN: u64 = 8;
 
-/// A connection that has become slower may have been stalled by its own caps:
-/// they follow its rate down within this time, and up at once.
+/// A connection that has become slower while data waits that no subflow takes may
+/// have been stalled by its own caps: they follow its rate down within this time,
+/// and up at once.
 pub const UNIT_MEMORY_NS: u64 = 1_000_000_000;
 
-/// One that has become slower with nothing left to send has less to send: its
-/// caps follow sooner.
-pub const IDLE_UNIT_MEMORY_NS: u64 = 600_000_000;
+/// One that has become slower though its subflows took all that there was has
+/// less to send, or has caught up: its caps follow sooner.
+pub const IDLE_UNIT_MEMORY_NS: u64 = 300_000_000;
 
 /// A connection that has been steered for less than this is still starting.
 pub const YOUNG_NS: u64 = 1_000_000_000;

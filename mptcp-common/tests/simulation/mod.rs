@@ -467,9 +467,13 @@ impl Simulation {
         let srtt_us = 1000 * path.link.rtt_ms.max(1) + (1000.0 * delay_ms.min(60.0)) as u64;
         let unsent = bytes(&path.unsent);
         slot.progress(fresh, srtt_us, unsent, now_ns);
+        if self.backlog >= 1.0 {
+            self.controller.unassigned.set(1);
+        }
         if self.backlog >= 1.0 || unsent > 0 {
             self.controller.backlogged.set(1);
         }
+        self.controller.given.set(self.next_seq);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
             for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
                 slot.weight.set(u64::from(path.link.weight));
