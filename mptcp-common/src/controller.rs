@@ -112,9 +112,9 @@ pub struct Controller {
     /// subflow or not, ...
     pub backlogged: Word,
     /// ... and 1 if it found some that no subflow takes.
-    pub unassigned: Word,
+    unassigned: Word,
     /// Up to where its data was given to subflows (`mptcp_sock.snd_nxt`).
-    pub given: Word,
+    given: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// What a unit of weight is worth, bytes per second: as much as it was
@@ -145,6 +145,20 @@ impl Controller {
             return None;
         }
         self.step_ns.replace(last, now_ns).then_some(elapsed)
+    }
+
+    /// A callback found the connection's data given to subflows up to `given`
+    /// (`mptcp_sock.snd_nxt`), whether there is more (`unassigned`), and whether
+    /// its own subflow has some that it has not sent (`queued`).
+    #[inline(always)]
+    pub fn notice(&self, given: u64, unassigned: bool, queued: bool) {
+        self.given.set(given);
+        if unassigned {
+            self.unassigned.set(1);
+        }
+        if unassigned || queued {
+            self.backlogged.set(1);
+        }
     }
 
     /// Whether the last step chose to leave the connection alone for a while.

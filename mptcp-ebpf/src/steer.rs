@@ -149,13 +149,8 @@ pub fn steer(
     let config = config().at(now_ns);
     if config.is_weighted() && subflow.slot != 0 {
         let (given, unassigned) = socket.given();
-        connection.controller.given.set(given);
-        if unassigned {
-            connection.controller.unassigned.set(1);
-        }
-        if unassigned || socket.queued() != 0 {
-            connection.controller.backlogged.set(1);
-        }
+        let queued = socket.queued() != 0;
+        connection.controller.notice(given, unassigned, queued);
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
             step(

@@ -121,8 +121,9 @@ impl Slot {
         self.timeouts.get() == 0 && quiet_ns > least_ns
     }
 
-    /// Whether the path has been given nothing for so long, since `steered_ns`,
-    /// that nothing will come, whether others are held back or not.
+    /// Whether the path has been given nothing for so long, since `steered_ns` and
+    /// up to when anybody was last given something, that nothing will come,
+    /// whether others are held back or not.
     #[inline(always)]
     pub(super) fn is_forgotten(&self, given_ns: u64, steered_ns: u64) -> bool {
         let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(steered_ns));

@@ -93,6 +93,17 @@ pub struct Simulation {
     random: u64,
 }
 
+/// The first of `pieces` that is still needed; drops those before it.
+fn first_unacked(pieces: &mut VecDeque<Piece>, outstanding: &BTreeMap<u64, u64>) -> Option<Piece> {
+    while let Some(piece) = pieces.front() {
+        if outstanding.contains_key(&piece.seq) {
+            return Some(*piece);
+        }
+        pieces.pop_front();
+    }
+    None
+}
+
 fn bytes(pieces: &VecDeque<Piece>) -> u64 {
     pieces.iter().map(|piece| piece.bytes).sum()
 }
@@ -224,11 +235,7 @@ impl Simulation {
     /// mptcp_subflow_get_retrans: to a path that has nothing of its own, held
     /// out or not.
     fn retransmit(&mut self) {
-        while let Some(piece) = self.reinject.front().copied() {
-            if !self.outstanding.contains_key(&piece.seq) {
-                self.reinject.pop_front();
-                continue;
-            }
+        while let Some(piece) = first_unacked(&mut self.reinject, &self.outstanding) {
             let idle = |path: &&mut Path| {
                 path.backoff == 0 && path.unsent.is_empty() && path.in_flight() == 0
             };
@@ -250,15 +257,11 @@ impl Simulation {
     /// mptcp_subflow_get_send, until it finds nobody.
     fn schedule(&mut self) {
         loop {
-            while let Some(piece) = self.recover.front()
-                && !self.outstanding.contains_key(&piece.seq)
-            {
-                self.recover.pop_front();
-            }
+            let again = first_unacked(&mut self.recover, &self.outstanding);
             let oldest = self.outstanding.keys().next().copied();
             let sent = self.next_seq - oldest.unwrap_or(self.next_seq);
             let fresh = self.backlog >= 1.0 && sent <= self.send_buffer();
-            if self.recover.is_empty() && !fresh {
+            if again.is_none() && !fresh {
                 return;
             }
             let mut best: Option<(f64, usize)> = None;
@@ -467,13 +470,9 @@ impl Simulation {
         let srtt_us = 1000 * path.link.rtt_ms.max(1) + (1000.0 * delay_ms.min(60.0)) as u64;
         let unsent = bytes(&path.unsent);
         slot.progress(fresh, srtt_us, unsent, now_ns);
-        if self.backlog >= 1.0 {
-            self.controller.unassigned.set(1);
-        }
-        if self.backlog >= 1.0 || unsent > 0 {
-            self.controller.backlogged.set(1);
-        }
-        self.controller.given.set(self.next_seq);
+        let unassigned = self.backlog >= 1.0;
+        self.controller
+            .notice(self.next_seq, unassigned, unsent > 0);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
             for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
                 slot.weight.set(u64::from(path.link.weight));
