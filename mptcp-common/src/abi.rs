@@ -11,14 +11,23 @@ pub mod redundant;
 pub use config::{ALIVE_NS, Config, LABEL, PathConfig, id_kind, mode, path_kind};
 pub use image::ConnectionImage;
 
-use crate::{controller::Controller, word::Word};
+use core::mem::offset_of;
+
+use crate::{
+    controller::{Controller, MAX_SLOTS},
+    word::Word,
+};
+
+/// Bytes of a cache line, on most CPUs. In a hash map without preallocation a
+/// value whose key has eight bytes begins with one (`struct htab_elem`).
+const CACHE_LINE: usize = 64;
 
 /// Version of this layout.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
 /// that was built with another layout does not have it, and is not loaded.
-pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_4";
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_5";
 
 /// Paths that one agent can tell apart: selectors and unlisted devices.
 /// Index [`UNKNOWN_PATH`] is taken.
@@ -67,10 +76,10 @@ pub struct PathStats {
     pub blocked: u64,
     /// Candidates seen in decisions, by [`candidate`].
     pub candidates: [u64; candidate::COUNT],
-    /// RTT samples, by bucket of [`RTT_BOUNDS_US`].
-    pub rtt: [u64; RTT_BOUNDS_US.len() + 1],
     /// Sum of the RTT samples, in microseconds.
     pub rtt_sum_us: u64,
+    /// RTT samples, by bucket of [`RTT_BOUNDS_US`].
+    pub rtt: [u64; RTT_BOUNDS_US.len() + 1],
 }
 
 impl PathStats {
@@ -222,17 +231,26 @@ pub mod side {
 
 /// One connection, in hash map `CONNECTIONS`; its key is the address of the
 /// kernel's `mptcp_sock`, which sockops and the tracepoint both know.
+///
+/// What a scheduling decision needs comes first, in two or three cache lines: a
+/// request that follows a pause finds none of them in the CPU's caches.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Connection {
-    /// The weighted controller.
-    pub controller: Controller,
-    /// The running scheduling decision; the msk's lock serialises it.
-    pub decision: Decision,
     /// Token (RFC 8684, 3.2); 0 until it is known.
     pub token: Word,
+    /// Raised when a subflow is opened, closed or changes its path: what is in
+    /// `seen` of before no longer holds.
+    pub revision: Word,
+    /// The running scheduling decision; the msk's lock serialises it.
+    pub decision: Decision,
     /// Subflows that are open.
     pub subflows: Word,
+    /// Candidates of the last decisions, by their place in `msk->conn_list`
+    /// (modulo 8); serialised likewise.
+    pub seen: [Seen; MAX_SLOTS],
+    /// The weighted controller.
+    pub controller: Controller,
     /// This end's key (RFC 8684, 3.1); 0 until it is known.
     pub local_key: Word,
     /// The peer's key; 0 until it is known.
@@ -240,20 +258,46 @@ pub struct Connection {
 }
 
 /// What `mptcp_subflow_get_send` has found so far in the decision at hand;
-/// index 0 for ordinary candidates, 1 for backups.
+/// index 0 for ordinary candidates, 1 for backups. What of it counts only where
+/// there is a path comes first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Least linger time of a candidate.
     pub linger: [u64; 2],
-    /// Its path, plus one; 0: none.
-    pub path: [u32; 2],
     /// 1 if its send queue is full.
     pub full: [u32; 2],
+    /// Its path, plus one; 0: none.
+    pub path: [u32; 2],
     /// Ordinary candidates that are active.
     pub active: u32,
+    /// Candidates so far.
+    pub candidates: u32,
+}
+
+impl Decision {
+    /// Another decision begins.
+    #[inline(always)]
+    pub fn begin(&mut self) {
+        (self.path, self.active, self.candidates) = ([0; 2], 0, 0);
+    }
+}
+
+/// What was found out about a candidate when it was last looked up in
+/// `SUBFLOWS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Address of its `struct mptcp_subflow_context`; 0: none.
+    pub context: u64,
+    /// [`Connection::revision`] at that time, modulo 2^32.
+    pub revision: u32,
+    /// Index in `PATHS`.
+    pub path: u16,
+    /// Its [`subflow_flag`]s `BACKUP` and `STALE`.
+    pub flags: u8,
     /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    pub reserved: u8,
 }
 
 /// Bits of [`Subflow::flags`] and [`Event::flags`].
@@ -304,10 +348,28 @@ pub struct Tuple {
 
 /// One subflow, in hash map `SUBFLOWS`, keyed by socket cookie. Its socket's
 /// lock serialises every writer, except for [`Tuple`]'s ids and flags, which
-/// the tracepoint may refresh.
+/// the tracepoint may refresh, and [`Subflow::resting`], which it may take back.
+///
+/// What a callback that is passed over needs comes first, in one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subflow {
+    /// Index in `PATHS`.
+    pub path: u32,
+    /// [`Config::generation`] under which the path was looked up.
+    pub generation: u32,
+    /// 1 if there was nothing to steer when it was last looked at: most of its
+    /// callbacks are passed over then.
+    pub resting: u32,
+    /// Congestion window, segments; 0: not known.
+    pub cwnd: u32,
+    /// When the socket was last looked at (`bpf_ktime_get_ns`).
+    pub seen_ns: u64,
+    /// Since when what a quiet subflow has acked is counted
+    /// (`controller::is_quiet`), ...
+    pub quiet_ns: u64,
+    /// ... and its `bytes_acked` then.
+    pub quiet_bytes: u64,
     /// Key in `CONNECTIONS`.
     pub connection: u64,
     /// `bytes_sent` already added to the path's total.
@@ -316,14 +378,13 @@ pub struct Subflow {
     pub acked_bytes: u64,
     /// `bytes_received`, likewise.
     pub received_bytes: u64,
-    /// When the socket was last looked at (`bpf_ktime_get_ns`).
-    pub seen_ns: u64,
-    /// `total_retrans`, likewise.
+    /// When it was last seen to have retransmitted (`bpf_ktime_get_ns`).
+    pub retransmitted_ns: u64,
+    /// Copies of its segments that were sent over other paths; whatever sends
+    /// them adds to it.
+    pub copies: u64,
+    /// `total_retrans` already added.
     pub retransmitted_segments: u32,
-    /// Index in `PATHS`.
-    pub path: u32,
-    /// [`Config::generation`] under which the path was looked up.
-    pub generation: u32,
     /// Index of the controller's slot, plus one; 0: not steered.
     pub slot: u16,
     /// Callback flags that the socket had before this agent's.
@@ -340,20 +401,6 @@ pub struct Subflow {
     pub min_rtt_us: u32,
     /// What it was given and has not sent, bytes.
     pub queued: u32,
-    /// When it was last seen to have retransmitted (`bpf_ktime_get_ns`).
-    pub retransmitted_ns: u64,
-    /// Copies of its segments that were sent over other paths; whatever sends
-    /// them adds to it.
-    pub copies: u64,
-    /// Since when what a quiet subflow has acked is counted
-    /// (`Controller::may_rest`), ...
-    pub quiet_ns: u64,
-    /// ... and its `bytes_acked` then.
-    pub quiet_bytes: u64,
-    /// Congestion window, segments; 0: not known.
-    pub cwnd: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
     /// Addresses, ids, flags.
     pub tuple: Tuple,
 }
@@ -444,4 +491,7 @@ const _: () = assert!(size_of::<Subflow>() == 160 && align_of::<Subflow>() == 8)
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
 const _: () = assert!(size_of::<Decision>() == 40);
+const _: () = assert!(size_of::<Seen>() == 16 && MAX_PATHS <= u16::MAX as usize);
+const _: () = assert!(offset_of!(Connection, seen) == CACHE_LINE);
+const _: () = assert!(offset_of!(Subflow, connection) < CACHE_LINE);
 const _: () = assert!(size_of::<Connection>().is_multiple_of(8));

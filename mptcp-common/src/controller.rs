@@ -34,7 +34,7 @@
 //!   comes second until the buffer has grown.
 //! * A thin connection (below [`THIN_BYTES_PER_SEC`]) is not steered at all:
 //!   there is nothing to balance, and latency to lose. Most of its callbacks
-//!   are passed over ([`Controller::may_rest`]).
+//!   are passed over ([`Controller::may_rest`], [`is_quiet`]).
 //! * Nor is one whose lagging path is given nothing, however the others are
 //!   held back: it asks and waits for an answer, chunk by chunk.
 //! * A path of weight 0 is held out with a pacing rate of 0, which the kernel's
@@ -47,6 +47,7 @@ mod slot;
 mod tuning;
 
 pub use limits::Limits;
+pub use rest::is_quiet;
 pub use slot::Slot;
 use slot::{Role, signed};
 pub use tuning::*;

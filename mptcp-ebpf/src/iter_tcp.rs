@@ -139,6 +139,7 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
             // An idle connection has no step that would.
             weigh_all(connection);
             obey(socket, options, connection, subflow, now_ns);
+            subflow.resting = 0;
         }
         revive(socket, options);
     } else {

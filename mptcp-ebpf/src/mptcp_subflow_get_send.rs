@@ -15,8 +15,8 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use mptcp_common::{
-    abi::{Connection, Decision, Subflow, candidate, event_kind, subflow_flag},
-    controller::DEAD_TIMEOUTS,
+    abi::{Connection, Decision, Seen, Subflow, candidate, event_kind, subflow_flag},
+    controller::{DEAD_TIMEOUTS, MAX_SLOTS},
 };
 
 use crate::{
@@ -57,25 +57,20 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: a map value; the connection's lock is held.
     let connection = unsafe { &mut *known };
-    // SAFETY: a typed socket pointer, as the helper wants it.
-    let cookie = unsafe { bpf_get_socket_cookie(ssk as *mut c_void) };
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
-        return 0;
-    };
-    // SAFETY: a map value; of it only ids and flags are written here.
-    let subflow = unsafe { &mut *entry };
 
     let this = Candidate { context, ssk };
-    this.note_changes(connection, subflow, cookie);
-
     let list = (conn as u64).wrapping_add(u64::from(global(&offset::MSK_CONN_LIST)));
     let (prev, next) = this.neighbours();
     if prev == list {
-        connection.decision = Decision::default();
+        connection.decision.begin();
     }
+    let flags = this.flags();
+    let Some(path) = this.path(connection, flags) else {
+        return 0;
+    };
     let decision = &mut connection.decision;
-    let verdict = this.judge(subflow.path, decision);
-    path_stats(subflow.path, |stats| {
+    let verdict = this.judge(path, flags, decision);
+    path_stats(path, |stats| {
         if let Some(count) = stats.candidates.get_mut(usize::from(verdict)) {
             add(count, 1);
         }
@@ -105,14 +100,49 @@ impl Candidate {
         unsafe { load_bit(self.context, offset) }
     }
 
+    /// The candidate's path; `None` if the subflow is not known. It is looked up
+    /// anew only if something about it may have changed: a hash lookup of each
+    /// candidate would be most of what a decision costs.
     #[inline(always)]
-    fn is_backup(self) -> bool {
-        self.bit(&offset::SUBFLOW_BACKUP) || self.bit(&offset::SUBFLOW_REQUEST_BKUP)
+    fn path(self, connection: &mut Connection, flags: u8) -> Option<u32> {
+        // Before the lookup: what changes meanwhile is then looked up again.
+        let revision = connection.revision.get() as u32;
+        let place = connection.decision.candidates;
+        connection.decision.candidates = place.wrapping_add(1);
+        let place = place as usize & (MAX_SLOTS - 1);
+        let seen = connection.seen.get(place).copied()?;
+        let context = self.context as u64;
+        if (seen.context, seen.revision, seen.flags) == (context, revision, flags) {
+            return Some(u32::from(seen.path));
+        }
+        // SAFETY: a typed socket pointer, as the helper wants it.
+        let cookie = unsafe { bpf_get_socket_cookie(self.ssk as *mut c_void) };
+        // SAFETY: a map value; of it only ids and flags are written here, and
+        // `resting`.
+        let subflow = unsafe { &mut *SUBFLOWS.get_ptr_mut(cookie)? };
+        self.note_changes(connection, subflow, cookie, flags);
+        *connection.seen.get_mut(place)? = Seen {
+            context,
+            revision,
+            path: subflow.path as u16,
+            flags,
+            reserved: 0,
+        };
+        Some(subflow.path)
     }
 
-    /// Ids where only this hook can read them, and events for flags that moved.
+    /// The flags `BACKUP` and `STALE` as they are now.
     #[inline(always)]
-    fn note_changes(self, connection: &Connection, subflow: &mut Subflow, cookie: u64) {
+    fn flags(self) -> u8 {
+        let backup = self.bit(&offset::SUBFLOW_BACKUP) || self.bit(&offset::SUBFLOW_REQUEST_BKUP);
+        let backup = u8::from(backup) * subflow_flag::BACKUP;
+        let stale = u8::from(self.bit(&offset::SUBFLOW_STALE)) * subflow_flag::STALE;
+        backup | stale
+    }
+
+    /// Ids where only this hook can read them, and events for `flags` that moved.
+    #[inline(always)]
+    fn note_changes(self, connection: &Connection, subflow: &mut Subflow, cookie: u64, flags: u8) {
         let token = connection.token.get() as u32;
         if subflow.tuple.flags & subflow_flag::IDS == 0 {
             // SAFETY: the context is typed.
@@ -124,13 +154,8 @@ impl Candidate {
             // The path may be named by an id.
             subflow.generation = subflow.generation.wrapping_sub(1);
         }
-        let mut flags = subflow.tuple.flags & !(subflow_flag::BACKUP | subflow_flag::STALE);
-        if self.is_backup() {
-            flags |= subflow_flag::BACKUP;
-        }
-        if self.bit(&offset::SUBFLOW_STALE) {
-            flags |= subflow_flag::STALE;
-        }
+        let kept = subflow.tuple.flags & !(subflow_flag::BACKUP | subflow_flag::STALE);
+        let flags = kept | flags;
         let moved = flags ^ subflow.tuple.flags;
         if moved == 0 {
             return;
@@ -145,6 +170,7 @@ impl Candidate {
             {
                 // The kernel has given it up already.
                 slot.timeouts.set(DEAD_TIMEOUTS);
+                subflow.resting = 0;
             }
             subflow_event(event_kind::STALE, 0, cookie, token, subflow);
         }
@@ -152,8 +178,8 @@ impl Candidate {
 
     /// Judges the candidate as the kernel is about to, into `decision`.
     #[inline(always)]
-    fn judge(self, path: u32, decision: &mut Decision) -> u8 {
-        if self.bit(&offset::SUBFLOW_STALE) {
+    fn judge(self, path: u32, flags: u8, decision: &mut Decision) -> u8 {
+        if flags & subflow_flag::STALE != 0 {
             return candidate::STALE;
         }
         // SAFETY: the socket is typed.
@@ -163,7 +189,7 @@ impl Candidate {
         if joining || (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT) {
             return candidate::INACTIVE;
         }
-        let backup = self.is_backup();
+        let backup = flags & subflow_flag::BACKUP != 0;
         decision.active += u32::from(!backup);
         let pace = self.pace();
         if pace == 0 {

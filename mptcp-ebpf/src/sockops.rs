@@ -13,7 +13,7 @@ use crate::{
     maps::{SUBFLOWS, add, config, connection, is_in_charge, path_stats, totals},
     mss,
     socket::{Socket, global, offset},
-    steer::{Options, rests, slot, steer},
+    steer::{Options, may_rest, rests, slot, steer},
     subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle},
 };
 use aya_ebpf::{
@@ -28,10 +28,7 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use aya_log_ebpf::warn;
-use mptcp_common::{
-    abi::{PathStats, RTT_BOUNDS_US},
-    controller::REST_NS,
-};
+use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, Subflow};
 
 /// The agent's own network namespace: the hook sees all of them.
 #[unsafe(no_mangle)]
@@ -162,29 +159,31 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
         path_stats(subflow.path, |stats| observe(stats, rtt_us));
     }
     let now_ns = now_ns();
-    if !at_once && now_ns - subflow.seen_ns < MIN_INTERVAL_NS {
+    // SAFETY: a field of this program type's context.
+    let acked = unsafe { (*ctx.ops).bytes_acked };
+    let soon = now_ns - subflow.seen_ns < MIN_INTERVAL_NS;
+    if !at_once && (soon || rests(subflow, acked, now_ns)) {
         return;
     }
+    examine(ctx, subflow, now_ns);
+}
+
+/// Of [`look`], what most callbacks of a thin connection are spared.
+#[inline(always)]
+fn examine(ctx: &SockOpsContext, subflow: &mut Subflow, now_ns: u64) {
     let Some(known) = connection(subflow.connection) else {
         return;
     };
     // SAFETY: a map value; what other CPUs may change in it is atomic, and the
     // rest is the step's, of which one runs at a time.
     let connection = unsafe { &mut *known };
-    // SAFETY: a field of this program type's context.
-    let acked = unsafe { (*ctx.ops).bytes_acked };
-    let rests = !at_once && rests(connection, subflow, acked, now_ns);
-    if rests && now_ns - subflow.seen_ns < REST_NS {
-        return;
-    }
     let Some(socket) = socket(ctx) else { return };
     if subflow.generation != config().generation {
         find_path(socket, connection, subflow);
     }
     account(socket, connection, subflow, now_ns);
-    if !rests {
-        steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
-    }
+    steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
+    subflow.resting = u32::from(may_rest(connection, subflow, now_ns));
 }
 
 /// The round trip that `BPF_SOCK_OPS_RTT_CB` tells of: the sample itself since
@@ -201,7 +200,10 @@ fn rtt_us(ctx: &SockOpsContext) -> u32 {
 fn observe(stats: &mut PathStats, rtt_us: u32) {
     let mut bucket = 0;
     for bound in RTT_BOUNDS_US {
-        bucket += usize::from(rtt_us > bound);
+        if rtt_us <= bound {
+            break;
+        }
+        bucket += 1;
     }
     if let Some(count) = stats.rtt.get_mut(bucket) {
         add(count, 1);

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::{Connection, Subflow, event_kind, mode},
-    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, STEP_NS, Slot},
+    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
 };
 
 use crate::{
@@ -165,24 +165,36 @@ pub fn steer(
     obey(socket, options, connection, subflow, now_ns);
 }
 
-/// Whether there is nothing to steer for a subflow of a thin connection, `acked`
-/// bytes of which were acked in all: under the policy that is in force now, and
-/// of an agent that is there.
+/// Whether there is nothing to steer for a subflow until it is less quiet, the
+/// agent wants something else, or [`REST_NS`] have passed.
 #[inline(always)]
-pub fn rests(connection: &Connection, subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
+pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool {
     let config = config().at(now_ns);
     let free = subflow.cap == NO_CAP && subflow.lowat == 0;
-    if !config.is_weighted() || config.generation != subflow.generation || !free {
+    // Copies go by what is known of round trips.
+    if !free || config.is_redundant() {
         return false;
     }
+    match slot(connection, subflow) {
+        Some(slot) if config.is_weighted() => connection.controller.may_rest(slot),
+        _ => true,
+    }
+}
+
+/// Whether a callback of a subflow of which `acked` bytes were acked in all is
+/// passed over. It goes by what the last look at it found, and by nothing else
+/// than the subflow: what is in no cache of the CPU's takes longest.
+#[inline(always)]
+pub fn rests(subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
     let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns);
     let fresh = acked.wrapping_sub(subflow.quiet_bytes);
-    let rests = slot(connection, subflow)
-        .is_some_and(|slot| connection.controller.may_rest(slot, fresh, elapsed_ns));
     if elapsed_ns >= STEP_NS {
         (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
     }
-    rests
+    subflow.resting != 0
+        && subflow.generation == config().generation
+        && now_ns - subflow.seen_ns < REST_NS
+        && is_quiet(fresh, elapsed_ns)
 }
 
 /// Sets what the last step wants of this subflow; lifts what is set if the

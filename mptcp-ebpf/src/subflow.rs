@@ -54,29 +54,29 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
     let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
     let limits = socket.limits();
     let subflow = Subflow {
+        path,
+        generation: config.generation,
+        resting: 0,
+        cwnd: socket.cwnd(),
+        seen_ns: now_ns,
+        quiet_ns: now_ns,
+        quiet_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
         connection: key,
         // A socket that is older than the agent counts from now on.
         sent_bytes: socket.tcp(&offset::TCP_BYTES_SENT),
         acked_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
         received_bytes: socket.tcp(&offset::TCP_BYTES_RECEIVED),
+        retransmitted_ns: 0,
+        copies: 0,
         retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
-        seen_ns: now_ns,
-        path,
-        generation: config.generation,
-        cap: limits.cap,
-        lowat: limits.lowat,
         slot: 0,
         prior_cb_flags: prior_cb_flags as u16,
+        cap: limits.cap,
+        lowat: limits.lowat,
         ifindex,
         srtt_us: socket.srtt_us(),
         min_rtt_us: socket.min_rtt_us(),
         queued: 0,
-        retransmitted_ns: 0,
-        copies: 0,
-        quiet_ns: now_ns,
-        quiet_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
-        cwnd: socket.cwnd(),
-        reserved: 0,
         tuple,
     };
     if SUBFLOWS
@@ -93,6 +93,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         // SAFETY: a map value, under its socket's lock.
         take_slot(connection, unsafe { &mut *entry });
     }
+    connection.revision.add(1);
     register(&subflow.tuple, cookie);
 
     let joined = tuple.flags & subflow_flag::JOIN != 0;
@@ -188,6 +189,7 @@ pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow)
     path_stats(subflow.path, |stats| add(&mut stats.live, LESS_ONE));
     path_stats(path, |stats| add(&mut stats.live, 1));
     subflow.path = path;
+    connection.revision.add(1);
     if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
         leave_slot(connection, subflow);
         take_slot(connection, subflow);
@@ -224,6 +226,7 @@ pub fn close(cookie: u64, reason: u8) {
         // SAFETY: as in `open`.
         let connection = unsafe { &*known };
         token = connection.token.get() as u32;
+        connection.revision.add(1);
         leave_slot(connection, subflow);
         last = connection.subflows.sub(1) == 1;
     }

@@ -14,6 +14,10 @@ fn decisions(metrics: &Metrics, path: &str) -> f64 {
     metrics.sum("mptcp_scheduler_decisions_total", &[("path", path)])
 }
 
+fn are_chosen(metrics: &Metrics, paths: [&str; 2]) -> bool {
+    paths.iter().all(|path| decisions(metrics, path) > 0.0)
+}
+
 fn candidates(metrics: &Metrics, path: &str, state: &str) -> f64 {
     let labels = [("path", path), ("state", state)];
     metrics.sum("mptcp_scheduler_candidates_total", &labels)
@@ -52,6 +56,34 @@ fn decisions_are_counted_by_the_path_they_chose() -> Result<()> {
         "{all} decisions for {sent} bytes"
     );
     Ok(())
+}
+
+#[test]
+fn decisions_are_counted_by_the_name_that_a_path_has_now() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let agent = Watched::start(&net.client, &binary, &DEFAULT)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    scrape_until(&agent, "both devices", |metrics| {
+        are_chosen(metrics, ["p1", "p2"])
+    })?;
+
+    let ids = ["--weight", "id:0=1", "--weight", "id:1=1"];
+    agent.tell(&[&["policy", "set", "weighted"], &ids[..]].concat())?;
+    let before = scrape_until(&agent, "both ids", |metrics| {
+        are_chosen(metrics, ["id:0", "id:1"])
+    })?;
+    let after = scrape_until(&agent, "100 more decisions", |metrics| {
+        decisions(metrics, "id:0") >= decisions(&before, "id:0") + 100.0
+    })?;
+    for path in ["p1", "p2"] {
+        assert_eq!(decisions(&before, path), decisions(&after, path), "{path}");
+        let eligible = |metrics| candidates(metrics, path, "eligible");
+        assert_eq!(eligible(&before), eligible(&after), "{path}");
+    }
+    transfer.stop()?;
+    agent.stop()
 }
 
 #[test]

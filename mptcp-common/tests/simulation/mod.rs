@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use mptcp_common::controller::{Controller, Limits, NO_CAP, STEP_NS};
+use mptcp_common::controller::{Controller, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
 
 pub const MS: u64 = 1_000_000;
 const MSS: f64 = 1448.0;
@@ -56,6 +56,9 @@ struct Path {
     limits: Limits,
     /// `Subflow::quiet_ns`, `quiet_bytes`.
     quiet: (u64, u64),
+    /// `Subflow::resting`, `seen_ns`.
+    resting: bool,
+    seen_ns: u64,
     /// Given by the scheduler, not sent.
     unsent: VecDeque<Piece>,
     /// In the link's queue, then on the wire until the time its ACK is back.
@@ -144,6 +147,8 @@ impl Simulation {
                     link: link.clone(),
                     limits: Limits::NONE,
                     quiet: (0, 0),
+                    resting: false,
+                    seen_ns: 0,
                     unsent: VecDeque::new(),
                     queued: VecDeque::new(),
                     flying: VecDeque::new(),
@@ -417,19 +422,17 @@ impl Simulation {
             return;
         }
         path.heard_ms = now;
-        let slot = &self.controller.slots[index];
         let (since_ns, before) = path.quiet;
         let elapsed_ns = now * MS - since_ns;
-        let rests = self
-            .controller
-            .may_rest(slot, path.acked - before, elapsed_ns);
+        let rests = path.resting
+            && now * MS - path.seen_ns < REST_NS
+            && is_quiet(path.acked - before, elapsed_ns);
         if elapsed_ns >= STEP_NS {
             path.quiet = (now * MS, path.acked);
         }
-        if path.limits == Limits::NONE && rests {
-            return;
+        if !rests {
+            self.callback(index);
         }
-        self.callback(index);
     }
 
     fn time_out(&mut self, index: usize) {
@@ -485,5 +488,7 @@ impl Simulation {
         let path = &mut self.paths[index];
         path.limits = limits;
         path.quiet = (now_ns, path.acked);
+        path.resting = limits == Limits::NONE && self.controller.may_rest(slot);
+        path.seen_ns = now_ns;
     }
 }
