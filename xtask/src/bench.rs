@@ -80,8 +80,7 @@ struct Bench {
     windows: u32,
     /// The one of a transfer under the default scheduler.
     default_window: Duration,
-    /// Of requests and responses.
-    thin: Duration,
+    quick: bool,
     progress: Progress,
     cost: Cost,
     tally: Tally,
@@ -138,7 +137,7 @@ impl Weighted {
         self.choice.ensure_any(rows.len() + thin.len())?;
 
         try_out(&agent)?;
-        let mut bench = self.bench(agent, rows.len(), thin.len());
+        let mut bench = self.bench(agent, rows.len(), &thin);
         if !rows.is_empty() {
             bench.progress.print(&table::header());
         }
@@ -157,20 +156,23 @@ impl Weighted {
         self.finish(&bench)
     }
 
-    fn bench(&self, agent: PathBuf, rows: usize, thin: usize) -> Bench {
+    fn bench(&self, agent: PathBuf, rows: usize, thin: &[ThinRow]) -> Bench {
         let settle = SETTLE.as_secs() as u32;
         let seconds = self.seconds.unwrap_or(if self.quick { 7 } else { 17 });
         let windows = (seconds - settle) / WINDOW.as_secs() as u32;
         let default_window = Duration::from_secs(if self.quick { 3 } else { 5 });
-        let thin_row = Duration::from_secs(if self.quick { 10 } else { 120 });
         let row = OVERHEAD + 2 * SETTLE + windows * WINDOW + default_window;
-        let estimate = row * rows as u32 + (OVERHEAD + thin_row) * thin as u32;
+        let thin_row = |row: &ThinRow| {
+            let rounds = row.rounds(self.quick);
+            (OVERHEAD + rounds.length) * rounds.count
+        };
+        let estimate = row * rows as u32 + thin.iter().map(thin_row).sum::<Duration>();
         Bench {
             agent,
             windows,
             default_window,
-            thin: thin_row,
-            progress: Progress::new(rows + thin, estimate),
+            quick: self.quick,
+            progress: Progress::new(rows + thin.len(), estimate),
             cost: Cost::default(),
             tally: Tally::default(),
         }
@@ -223,8 +225,8 @@ impl Bench {
 
     /// Measures and prints a row of latencies.
     fn latencies(&mut self, row: &ThinRow) {
-        self.progress.now(row, "both at once");
-        match thin::measure(row, &self.agent, self.thin) {
+        let progress = |phase: &str| self.progress.now(row, phase);
+        match thin::measure(row, &self.agent, row.rounds(self.quick), progress) {
             Ok(outcome) => {
                 self.progress.done(&thin::line(row, &outcome));
                 self.tally.add(outcome.ok, outcome.json(row));

@@ -1,9 +1,12 @@
 //! Which rows there are.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Result;
 use mptcp_lab::{Family, Path, share};
+
+use super::thin::{CYCLE, Rounds};
 
 /// The part of the bound that a load offers which leaves the links half idle.
 pub const PARTIAL_LOAD: f64 = 0.4;
@@ -59,6 +62,9 @@ pub struct ThinRow {
     pub links: Links,
     /// One for each path.
     pub weights: Vec<u16>,
+    /// Without delay the machine is most of a round trip, and it takes long to
+    /// tell.
+    cycles: u32,
 }
 
 /// The rows of the targets; with `all` also those beyond; with `quick` without
@@ -100,15 +106,16 @@ pub fn rows(all: bool, quick: bool) -> Vec<Row> {
 
 /// The rows of requests and responses.
 pub fn thin_rows() -> Vec<ThinRow> {
-    let row = |links, weights: &[u16]| ThinRow {
+    let row = |links, weights: &[u16], cycles| ThinRow {
         links,
         weights: weights.to_vec(),
+        cycles,
     };
     vec![
-        row(near(), &[4, 1]),
-        row(near(), &[1, 9]),
-        row(far(), &[4, 1]),
-        row(far(), &[1, 9]),
+        row(near(), &[4, 1], 6),
+        row(near(), &[1, 9], 6),
+        row(far(), &[4, 1], 2),
+        row(far(), &[1, 9], 2),
     ]
 }
 
@@ -190,6 +197,17 @@ impl Row {
     /// Whether the ratio is to hold: under spill, only while no path is full.
     pub fn holds_ratio(&self) -> bool {
         self.mode == Mode::Strict || self.load == Load::Partial
+    }
+}
+
+impl ThinRow {
+    /// How long it is measured.
+    pub fn rounds(&self, quick: bool) -> Rounds {
+        let (cycles, seconds) = if quick { (1, 6) } else { (self.cycles, 12) };
+        Rounds {
+            count: cycles * CYCLE,
+            length: Duration::from_secs(seconds),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Requests and responses: what a thin connection feels of the agent.
 //!
 //! Two labs with the same links, one under the agent, run at the same time, so
-//! that what else this machine does touches both alike. And in rounds, first
-//! one side ahead and then the other: who comes shortly after whom finds warmer
-//! caches and a CPU that is awake, and stays there as long as it lasts. For long
-//! enough, too: of half a minute's requests, the 99th percentiles of two sides
-//! without an agent differ by up to 12 % on a shared machine.
+//! that what else this machine does touches both alike. And in rounds, in which
+//! they change places: who comes shortly after whom finds warmer caches and a
+//! CPU that is awake, and a lab keeps what luck it had with its memory and CPUs
+//! as long as it lasts. In many rounds, too: a tenth of a millisecond is so much
+//! at the mercy of a shared machine that the 99th percentiles of two sides
+//! without an agent differ by a tenth in each.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -25,64 +26,78 @@ const SIZE: usize = 200;
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Connections of each side.
 const CONNECTIONS: u32 = 4;
-/// An even number: each side comes first in half of them.
-const ROUNDS: u32 = 10;
+/// Rounds in which each lab takes each place once.
+pub const CYCLE: u32 = 4;
 /// The most that the 99th percentile may grow.
 const P99_RATIO_MAX: f64 = 1.10;
+
+/// How long a row is measured.
+#[derive(Clone, Copy)]
+pub struct Rounds {
+    /// A multiple of [`CYCLE`].
+    pub count: u32,
+    /// Of one. Long enough that the first requests of its connections are few.
+    pub length: Duration,
+}
 
 /// A row that was measured.
 pub struct Outcome {
     agent: Side,
     default: Side,
+    /// Standard error of [`Outcome::p99_ratio`].
+    error: f64,
     /// Whether it meets the target.
     pub ok: bool,
 }
 
 /// What the requests of one side took.
-#[derive(Default)]
 struct Side {
     all: Latencies,
     /// The first of each connection, which is opened and joined meanwhile.
     first: Latencies,
 }
 
-/// Measures a row for so long.
-pub fn measure(row: &ThinRow, binary: &Path, duration: Duration) -> Result<Outcome> {
-    let (steered, default) = (Rig::new(&row.links)?, Rig::new(&row.links)?);
+/// What each connection of a round saw, under the agent and without it.
+type Round = [Vec<Latencies>; 2];
+
+/// Measures a row; tells `progress` which round it is at.
+pub fn measure(
+    row: &ThinRow,
+    binary: &Path,
+    rounds: Rounds,
+    progress: impl Fn(&str),
+) -> Result<Outcome> {
+    let rigs = [Rig::new(&row.links)?, Rig::new(&row.links)?];
+    let server = |rig: &Rig| Server::spawn(&rig.net.server, ANY, Behaviour::Echo);
+    let servers = [server(&rigs[0])?, server(&rigs[1])?];
     let weights = row.links.with(&row.weights);
-    let agent = Agent::weighted(&steered.net.client, binary, &weights)?;
-    let rigs = [&steered, &default];
-    let servers = rigs.map(|rig| Server::spawn(&rig.net.server, ANY, Behaviour::Echo));
-    let [of_agent, of_default] = servers;
-    let servers = [of_agent?, of_default?];
-    let mut samples: [Vec<Latencies>; 2] = Default::default();
-    for number in 0..ROUNDS {
-        let first = number as usize % 2;
-        for (side, exchange) in round(&rigs, &servers, duration / ROUNDS, first)? {
-            samples[side].push(exchange.finish()?);
+    let mut measured = Vec::new();
+    for number in 0..rounds.count as usize {
+        progress(&format!("round {} of {}", number + 1, rounds.count));
+        let (steered, first) = (number % 2, number / 2 % 2);
+        let agent = Agent::weighted(&rigs[steered].net.client, binary, &weights)?;
+        let mut round = Round::default();
+        for (rig, exchange) in exchanges(&rigs, &servers, rounds.length, first)? {
+            round[usize::from(rig != steered)].push(exchange.finish()?);
         }
+        agent.stop()?;
+        measured.push(round);
     }
-    agent.stop()?;
-    let [agent, default] = samples.map(|connections| Side::of(&connections));
-    Ok(Outcome {
-        ok: agent.all.p99() <= default.all.p99().mul_f64(P99_RATIO_MAX),
-        agent,
-        default,
-    })
+    Ok(Outcome::of(&measured))
 }
 
-/// Starts the connections of a round, those of side `first` ahead of the
-/// other's; each with its side.
-fn round(
-    rigs: &[&Rig; 2],
+/// Starts the connections of a round, those of rig `first` ahead of the other's;
+/// each with the index of its rig.
+fn exchanges(
+    rigs: &[Rig; 2],
     servers: &[Server; 2],
-    duration: Duration,
+    length: Duration,
     first: usize,
 ) -> Result<Vec<(usize, Exchange)>> {
     let mut exchanges = Vec::new();
     for _ in 0..CONNECTIONS {
-        for side in [first, 1 - first] {
-            exchanges.push((side, start(rigs[side], &servers[side], duration)?));
+        for rig in [first, 1 - first] {
+            exchanges.push((rig, start(&rigs[rig], &servers[rig], length)?));
             // No two at the same time.
             sleep(INTERVAL / (2 * CONNECTIONS));
         }
@@ -97,17 +112,33 @@ fn start(rig: &Rig, server: &Server, duration: Duration) -> Result<Exchange> {
 }
 
 impl Side {
-    fn of(connections: &[Latencies]) -> Self {
-        let samples = connections.iter().map(|one| one.samples.as_slice());
+    fn of<'a>(connections: impl Iterator<Item = &'a Latencies> + Clone) -> Self {
+        let samples = connections.map(|one| one.samples.as_slice());
         let first = samples.clone().filter_map(|one| one.first().copied());
         Self {
-            all: Latencies::new(samples.clone().flatten().copied().collect()),
             first: Latencies::new(first.collect()),
+            all: Latencies::new(samples.flatten().copied().collect()),
         }
     }
 }
 
 impl Outcome {
+    fn of(rounds: &[Round]) -> Self {
+        let [agent, default] = sides(rounds.iter());
+        let mut outcome = Self {
+            agent,
+            default,
+            error: standard_error(rounds),
+            ok: false,
+        };
+        outcome.ok = outcome.p99_ratio() <= P99_RATIO_MAX;
+        outcome
+    }
+
+    fn p99_ratio(&self) -> f64 {
+        p99_ratio(&self.agent, &self.default)
+    }
+
     /// The row as JSON.
     pub fn json(&self, row: &ThinRow) -> Value {
         let side = |Side { all, first }: &Side| {
@@ -125,10 +156,37 @@ impl Outcome {
             "load": "thin",
             "agent": side(&self.agent),
             "default": side(&self.default),
-            "p99_ratio": self.agent.all.p99().div_duration_f64(self.default.all.p99()),
+            "p99_ratio": self.p99_ratio(),
+            "p99_ratio_error": self.error,
             "ok": self.ok,
         })
     }
+}
+
+fn sides<'a>(rounds: impl Iterator<Item = &'a Round> + Clone) -> [Side; 2] {
+    [0, 1].map(|side| Side::of(rounds.clone().flat_map(|round| &round[side])))
+}
+
+fn p99_ratio(agent: &Side, default: &Side) -> f64 {
+    agent.all.p99().div_duration_f64(default.all.p99())
+}
+
+/// By the jackknife: how much the ratio moves when each round is left out in
+/// turn.
+fn standard_error(rounds: &[Round]) -> f64 {
+    let without = |left_out: usize| {
+        let rest = rounds.iter().enumerate();
+        let [agent, default] = sides(
+            rest.filter(move |(number, _)| *number != left_out)
+                .map(|(_, round)| round),
+        );
+        p99_ratio(&agent, &default)
+    };
+    let ratios: Vec<f64> = (0..rounds.len()).map(without).collect();
+    let count = ratios.len() as f64;
+    let mean = ratios.iter().sum::<f64>() / count;
+    let squares: f64 = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum();
+    ((count - 1.0) / count * squares).sqrt()
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -140,7 +198,7 @@ pub fn header() -> String {
     format!(
         "thin: {SIZE} bytes there and back each {} ms; milliseconds; 1st: median of the \
          first of each connection\n\
-         {:15} {:7}  {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  {:>6} {:>6}  verdict",
+         {:15} {:7}  {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  {:>6} {:>6} {:>7}  verdict",
         INTERVAL.as_millis(),
         "links",
         "weights",
@@ -152,6 +210,7 @@ pub fn header() -> String {
         "def. 1st",
         "p50 /",
         "p99 /",
+        "error",
     )
 }
 
@@ -162,12 +221,17 @@ pub fn label(row: &ThinRow) -> String {
 
 /// A row's line.
 pub fn line(row: &ThinRow, outcome: &Outcome) -> String {
-    let Outcome { agent, default, ok } = outcome;
+    let Outcome {
+        agent,
+        default,
+        error,
+        ok,
+    } = outcome;
     let three = |of: &Side| [of.all.p50(), of.all.p99(), of.first.p50()].map(milliseconds);
     let [a50, a99, a_first] = three(agent);
     let [d50, d99, d_first] = three(default);
     format!(
-        "{}  {a50:9.3} {a99:9.3} {a_first:9.3}  {d50:9.3} {d99:9.3} {d_first:9.3}  {:6.2} {:6.2}  {}",
+        "{}  {a50:9.3} {a99:9.3} {a_first:9.3}  {d50:9.3} {d99:9.3} {d_first:9.3}  {:6.2} {:6.2} {error:7.2}  {}",
         label(row),
         a50 / d50,
         a99 / d99,
