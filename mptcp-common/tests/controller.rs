@@ -3,7 +3,7 @@
 
 mod simulation;
 
-use mptcp_common::controller::{Controller, MAX_WEIGHT, NO_CAP, STEP_NS};
+use mptcp_common::controller::{Controller, MAX_WEIGHT, NO_CAP, STEP_NS, THIN_BYTES_PER_SEC};
 use proptest::{prelude::*, test_runner::RngSeed};
 use simulation::{Link, Load, Simulation};
 
@@ -123,6 +123,16 @@ fn a_thin_connection_is_left_alone() {
     for slot in &simulation.controller.slots[..2] {
         assert_eq!(slot.cap.get(), u64::from(u32::MAX));
     }
+}
+
+#[test]
+fn a_connection_that_is_thin_on_each_path_alone_is_steered() {
+    let links = [link(100.0, 1, 4), link(50.0, 1, 1)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.run(5000, Load::Rate(100_000.0));
+    let slots = &simulation.controller.slots[..2];
+    assert!(slots.iter().all(|slot| slot.rate < THIN_BYTES_PER_SEC));
+    assert_ne!(slots[1].cap.get(), u64::from(NO_CAP));
 }
 
 #[test]
