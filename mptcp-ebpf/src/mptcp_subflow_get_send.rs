@@ -198,9 +198,12 @@ impl Candidate {
         // SAFETY: the socket is typed.
         let queued: u32 = unsafe { load(self.ssk, &offset::SK_WMEM_QUEUED) };
         let linger = (u64::from(queued) << 32) / u64::from(pace);
-        let best = usize::from(backup);
-        let taken = [decision.path[0], decision.path[1]][best & 1];
-        let least = [decision.linger[0], decision.linger[1]][best & 1];
+        // No index: Linux 6.1 does not see that it is 0 or 1.
+        let (taken, least) = if backup {
+            (decision.path[1], decision.linger[1])
+        } else {
+            (decision.path[0], decision.linger[0])
+        };
         if taken == 0 || linger < least {
             let full = u32::from(self.queue_is_full(queued));
             if backup {
