@@ -80,6 +80,7 @@ struct Bench {
     windows: u32,
     /// The one of a transfer under the default scheduler.
     default_window: Duration,
+    /// Fewer and shorter rounds of requests.
     quick: bool,
     progress: Progress,
     cost: Cost,
