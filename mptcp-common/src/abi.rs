@@ -23,11 +23,11 @@ use crate::{
 const CACHE_LINE: usize = 64;
 
 /// Version of this layout.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
 /// that was built with another layout does not have it, and is not loaded.
-pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_5";
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_6";
 
 /// Paths that one agent can tell apart: selectors and unlisted devices.
 /// Index [`UNKNOWN_PATH`] is taken.

@@ -33,7 +33,7 @@ mod wrap;
 /// `abi::ABI_SYMBOL`: the agent loads no object without it.
 #[used]
 #[unsafe(no_mangle)]
-static MPTCP_AGENT_ABI_5: u32 = mptcp_common::abi::ABI_VERSION;
+static MPTCP_AGENT_ABI_6: u32 = mptcp_common::abi::ABI_VERSION;
 
 /// bpf_setsockopt and the skc_to_* casts are for GPL-compatible programs.
 #[unsafe(no_mangle)]
