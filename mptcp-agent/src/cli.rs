@@ -110,7 +110,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the agent in the foreground until SIGINT, SIGTERM or SIGHUP
+    /// Run the agent in the foreground until SIGINT or SIGTERM
     Run(Box<RunArgs>),
     /// Show or change the policy of a running agent
     Policy(client::PolicyArgs),

@@ -30,7 +30,7 @@ mod recent;
 mod redundant;
 mod report;
 mod selector;
-mod stop;
+mod signals;
 
 use std::process::ExitCode;
 

@@ -65,7 +65,7 @@ fn stopping_lifts_every_limit() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let (_sink, transfer) = upload(&net, 2)?;
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
         wait_for_cap(&transfer)?;
         let status = agent.stop_with(signal)?;

@@ -35,19 +35,20 @@ impl Agent {
 
     /// Answers, or does, what a client of the control socket asks.
     pub(super) fn take_call(&mut self, call: Call) {
-        // Who no longer waits gets no answer: not our concern.
+        // The client may be gone; the error of sending is ignored then.
         match call {
             Call::PolicyShow(reply) => drop(reply.send(self.policy_view())),
             Call::PolicySet {
-                policy,
+                provided,
                 lasting,
                 reply,
             } => {
-                // Told by now that it is not done: then it is not to be done.
+                // The server has already told the client that the change
+                // failed, so it must not be made.
                 if reply.is_closed() {
                     return;
                 }
-                let answer = self.set_policy(policy, lasting);
+                let answer = self.set_policy(provided, lasting);
                 drop(reply.send(answer));
             }
             Call::Status(reply) => {

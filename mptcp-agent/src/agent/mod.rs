@@ -48,14 +48,15 @@ use crate::paths::PathTable;
 use crate::policy::Policy;
 use crate::recent::Recent;
 use crate::redundant::{self, Received};
-use crate::stop::Stop;
+use crate::signals::{Hangup, Signals};
 use switch::Revert;
 
-/// Runs until a signal.
+/// Runs until a signal or another agent ends it.
 ///
 /// # Errors
 /// The agent cannot start, or cannot go on.
 pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
+    let hangup = Hangup::ignore()?;
     let mut host = Host::claim(args, policy)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -64,9 +65,9 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         // Before anything is attached: from here on signals wait for the loop.
-        let mut stop = Stop::new()?;
+        let mut signals = Signals::new(hangup)?;
         let mut agent = Agent::start(args, policy, &mut host).await?;
-        let outcome = agent.serve(&mut stop).await;
+        let outcome = agent.serve(&mut signals).await;
         agent.finish(outcome)
     })
 }
@@ -83,6 +84,8 @@ enum End {
 struct Agent {
     kernel: Kernel,
     policy: Policy,
+    /// What the policy's key file held.
+    key: redundant::Key,
     table: PathTable,
     events: Events,
     links: watch::Receiver<Present>,
@@ -113,13 +116,13 @@ struct Agent {
 
 impl Agent {
     /// Runs until it is told to end, or until it cannot go on.
-    async fn serve(&mut self, stop: &mut Stop) -> Result<End> {
+    async fn serve(&mut self, signals: &mut Signals) -> Result<End> {
         loop {
             if let Some(successor) = self.hand_over.take() {
                 return Ok(End::HandOver(successor));
             }
             tokio::select! {
-                signal = stop.wait() => return Ok(End::Signal(signal)),
+                signal = signals.shutdown() => return Ok(End::Signal(signal)),
                 event = self.events.next() => {
                     self.on_event(&event.context("cannot read events")?);
                 }

@@ -49,8 +49,13 @@ impl Agent {
         table.set_devices(devices::names(&present));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
+        let key = host.provided.key.clone();
         // Taken, so that the port is free again under another policy.
-        if let (Some(settings), Some(claim)) = (policy.redundant(), host.redundant.take()) {
+        if let (Some(settings), Some(sockets)) = (policy.redundant(), host.sockets.take()) {
+            let claim = redundant::Claim {
+                sockets,
+                key: key.clone(),
+            };
             kernel.start_redundant()?;
             let (service, received) = redundant::Service::start(settings, &claim, &mut tasks)?;
             (redundant, datagrams) = (Some(service), received);
@@ -79,6 +84,7 @@ impl Agent {
             events_lost: kernel.totals()?.events_lost,
             kernel,
             policy: policy.clone(),
+            key,
             table,
             events,
             links,

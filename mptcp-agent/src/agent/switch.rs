@@ -17,16 +17,16 @@ use tokio::sync::mpsc;
 use super::{Agent, is_unused};
 use crate::control::schema::{ErrorCode, PolicyView, Refusal, Then};
 use crate::control::settings;
-use crate::host;
+use crate::host::{self, Provided};
 use crate::paths::PathTable;
 use crate::policy::{Policy, Redundant};
-use crate::redundant::{Received, Service};
+use crate::redundant::{Claim, Key, Received, Service};
 
 /// The policy that comes back by itself.
 #[derive(Debug)]
 pub(super) struct Revert {
     at: Instant,
-    policy: Policy,
+    provided: Provided,
 }
 
 impl Revert {
@@ -61,7 +61,7 @@ impl Agent {
             policy: settings::of(&self.policy),
             backend: self.policy.backend().to_owned(),
             then: self.revert.as_ref().map(|revert| Then {
-                policy: settings::of(&revert.policy),
+                policy: settings::of(&revert.provided.policy),
                 in_seconds: (revert.at.saturating_duration_since(Instant::now())).as_secs_f64(),
             }),
         }
@@ -74,17 +74,22 @@ impl Agent {
     /// It cannot be had here. Nothing has changed.
     pub(super) fn set_policy(
         &mut self,
-        policy: Policy,
+        provided: Provided,
         lasting: Option<Duration>,
     ) -> Result<PolicyView, Refusal> {
-        let pending = self.revert.as_ref().map(|revert| &revert.policy);
-        let stays = pending.unwrap_or(&self.policy).clone();
+        let stays = match &self.revert {
+            Some(pending) => pending.provided.clone(),
+            None => Provided {
+                policy: self.policy.clone(),
+                key: self.key.clone(),
+            },
+        };
         let start = Instant::now();
-        match self.switch(policy) {
+        match self.switch(provided) {
             Ok(()) => {
                 self.revert = lasting.map(|lasting| Revert {
                     at: start + lasting,
-                    policy: stays,
+                    provided: stays,
                 });
                 tracing::info!(
                     policy = %self.policy,
@@ -106,31 +111,33 @@ impl Agent {
 
     /// The time of a temporary policy is over.
     pub(super) fn revert_policy(&mut self) {
-        let Some(Revert { policy, .. }) = self.revert.take() else {
+        let Some(Revert { provided, .. }) = self.revert.take() else {
             return;
         };
-        match self.switch(policy.clone()) {
+        match self.switch(provided.clone()) {
             Ok(()) => tracing::info!(policy = %self.policy, "the policy is the one before"),
             Err(error) => {
-                // What it lacks (a port, a key) may come back.
+                // What it lacks (a port) may come back.
                 const AGAIN: Duration = Duration::from_secs(10);
                 tracing::error!(
-                    %policy,
+                    policy = %provided.policy,
                     "the policy before cannot come back yet, and {} stays: {error:#}",
                     self.policy
                 );
                 self.revert = Some(Revert {
                     at: Instant::now() + AGAIN,
-                    policy,
+                    provided,
                 });
             }
         }
     }
 
-    fn switch(&mut self, policy: Policy) -> Result<()> {
-        let prepared = self.prepare(&policy)?;
+    fn switch(&mut self, provided: Provided) -> Result<()> {
+        let prepared = self.prepare(&provided)?;
+        let Provided { policy, key } = provided;
         let copies = policy.redundant().is_some() || self.policy.redundant().is_some();
         self.commit(policy, prepared)?;
+        self.key = key;
         if copies {
             // Once more, for the segment sizes of sockets that listen.
             self.sweep(sweep::APPLY);
@@ -139,20 +146,19 @@ impl Agent {
         Ok(())
     }
 
-    fn prepare(&mut self, policy: &Policy) -> Result<Prepared> {
-        if policy.weights().has_standby() {
-            host::standby()?;
-        }
+    fn prepare(&mut self, provided: &Provided) -> Result<Prepared> {
+        let policy = &provided.policy;
         let stats = self.kernel.path_stats()?;
         let mut table = self.table.clone();
         let recycled = table
             .set_weights(&policy.weights(), |path| is_unused(&stats, path))
             .map_err(|reason| anyhow!(reason))?;
         let copies = match (policy.redundant(), self.policy.redundant()) {
-            (Some(new), Some(old)) if (new.port, &new.key) == (old.port, &old.key) => {
+            // The path of the key file does not matter, its content does.
+            (Some(new), Some(old)) if (new.port, &provided.key) == (old.port, &self.key) => {
                 Copies::Keep(new.clone())
             }
-            (Some(new), _) => self.prepare_copies(new)?,
+            (Some(new), _) => self.prepare_copies(new, &provided.key)?,
             (None, _) => Copies::None,
         };
         Ok(Prepared {
@@ -162,7 +168,7 @@ impl Agent {
         })
     }
 
-    fn prepare_copies(&mut self, settings: &Redundant) -> Result<Copies> {
+    fn prepare_copies(&mut self, settings: &Redundant, key: &Key) -> Result<Copies> {
         // The port that the policy has had so far cannot be bound once more.
         let sockets = self
             .redundant
@@ -170,7 +176,14 @@ impl Agent {
             .filter(|_| self.policy.redundant().map(|old| old.port) == Some(settings.port))
             .map(Service::sockets)
             .transpose()?;
-        let claim = host::redundant(settings, sockets)?;
+        let sockets = match sockets {
+            Some(sockets) => sockets,
+            None => host::bind(settings)?,
+        };
+        let claim = Claim {
+            sockets,
+            key: key.clone(),
+        };
         let fresh = self.redundant.is_none();
         self.kernel.start_redundant()?;
         match Service::start(settings, &claim, &mut self.tasks) {

@@ -29,7 +29,7 @@ pub struct Peer {
 pub enum Rights {
     /// Nothing.
     None,
-    /// All but take the agent's place.
+    /// All but take the agent's place and name files for it to open.
     Use,
     /// Everything.
     All,

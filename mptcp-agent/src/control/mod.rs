@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::policy::Policy;
+use crate::host::Provided;
 use schema::{Connection, PolicyView, Refusal, Reply, Status};
 
 /// Calls that may wait for the agent's loop.
@@ -42,10 +42,10 @@ const EVENT_QUEUE: usize = 4096;
 pub enum Call {
     /// The policy in force.
     PolicyShow(oneshot::Sender<PolicyView>),
-    /// Another policy, checked as far as it can be without looking at the host.
+    /// Another policy.
     PolicySet {
-        /// The new one.
-        policy: Policy,
+        /// The new one, with what it needs of the host.
+        provided: Provided,
         /// After which the one before comes back.
         lasting: Option<Duration>,
         /// The policy in force then, or why it is still the old one.

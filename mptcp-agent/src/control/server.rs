@@ -6,7 +6,9 @@
 
 mod lines;
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -20,6 +22,8 @@ use tokio::time::{sleep, timeout};
 use super::access::{Access, Peer, Rights};
 use super::schema::{Connections, ErrorCode, Lost, Refusal, Reply, Request};
 use super::{Call, EventSender, line, settings};
+use crate::host::{self, Provided};
+use crate::policy::Policy;
 use lines::{Line, Lines};
 
 /// Connections in a part of the answer to `connections`.
@@ -39,6 +43,8 @@ struct Limits {
     write: Duration,
     /// Until the agent's loop has answered.
     answer: Duration,
+    /// Until the host has given what a policy needs.
+    provide: Duration,
 }
 
 impl Default for Limits {
@@ -49,6 +55,7 @@ impl Default for Limits {
             write: Duration::from_secs(10),
             // The verifier may have to look at the programs of another policy.
             answer: Duration::from_secs(12),
+            provide: Duration::from_secs(2),
         }
     }
 }
@@ -130,6 +137,23 @@ impl Server {
         }
     }
 
+    /// Gets what `policy` needs of the host.
+    async fn provide(&self, policy: Policy) -> Result<Provided, Refusal> {
+        let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
+        let provided = aside(|| host::provide(policy)).map_err(|error| {
+            Refusal::new(ErrorCode::Failed, &format!("cannot start a thread: {error}"))
+        })?;
+        match timeout(self.limits.provide, provided).await {
+            Ok(Ok(provided)) => provided.map_err(|error| refused(format!("{error:#}"))),
+            Ok(Err(_)) => Err(Refusal::new(ErrorCode::Failed, "looking at the host failed")),
+            Err(_) => Err(refused(format!(
+                "the host does not give what the policy needs within {:?}: is the key file on a \
+                 file system that does not answer?",
+                self.limits.provide
+            ))),
+        }
+    }
+
     /// Asks the agent's loop.
     async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
@@ -143,6 +167,17 @@ impl Server {
             .flatten()
             .ok_or_else(|| Refusal::new(ErrorCode::Failed, "the agent does not answer"))
     }
+}
+
+/// Does `work`, which may wait for ever, on a thread that nobody waits for, as
+/// a runtime waits for its blocking tasks when it ends.
+fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (sender, result) = oneshot::channel();
+    let work = move || drop(sender.send(work()));
+    thread::Builder::new().name("provide".into()).spawn(work)?;
+    Ok(result)
 }
 
 fn forbidden(what: &str) -> Refusal {
@@ -209,10 +244,16 @@ impl Client {
                 for_seconds,
             } => {
                 let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
+                // Before the path is looked at: who may not name a file learns
+                // nothing about it.
+                if policy.redundant_key.is_some() && self.rights != Rights::All {
+                    return Err(forbidden("name a key file"));
+                }
                 let policy = settings::policy(&policy).map_err(refused)?;
                 let lasting = settings::lasting(for_seconds).map_err(refused)?;
+                let provided = server.provide(policy).await?;
                 let set = |reply| Call::PolicySet {
-                    policy,
+                    provided,
                     lasting,
                     reply,
                 };

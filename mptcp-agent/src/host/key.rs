@@ -1,11 +1,14 @@
 //! `--redundant-key`: the key that the agents of two hosts share.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{Mode, OFlags, open};
+
+use crate::redundant::Key;
 
 /// Bytes that a key may have.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
@@ -13,20 +16,28 @@ const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
 /// Permission bits of those who are neither owner nor group.
 const OTHERS: u32 = 0o007;
 
-/// Reads the key: the file's content without one newline at its end.
+/// A pipe or a terminal is opened without waiting for its other end; what was
+/// opened is then looked at by its descriptor.
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Reads the key: the file's content without one newline at its end. Waits for
+/// the file system only.
 ///
 /// # Errors
 /// One line that says what is wrong with the file.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Key> {
     let shown = path.display();
     let cannot = || format!("cannot read --redundant-key {shown}");
-    // Before it is opened: a pipe would wait for its other end.
+    let mut file = File::from(open(path, OPEN, Mode::empty()).with_context(cannot)?);
+    let metadata = file.metadata().with_context(cannot)?;
     ensure!(
-        fs::metadata(path).with_context(cannot)?.is_file(),
+        metadata.is_file(),
         "--redundant-key {shown} is no regular file"
     );
-    let mut file = File::open(path).with_context(cannot)?;
-    let mode = file.metadata().with_context(cannot)?.mode();
+    let mode = metadata.mode();
     ensure!(
         mode & OTHERS == 0,
         "--redundant-key {shown} is open to every user of this host (mode {:04o}): chmod o= {shown}",
@@ -55,14 +66,19 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         "--redundant-key {shown} has more than {} bytes",
         LENGTH.end()
     );
-    Ok(key)
+    Ok(Key::new(key))
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, mknodat};
 
     use super::*;
 
@@ -71,7 +87,57 @@ mod tests {
         let path = dir.path().join("key");
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        read(&path).map_err(|error| format!("{error:#}"))
+        let key = read(&path).map_err(|error| format!("{error:#}"))?;
+        Ok(key.bytes().to_vec())
+    }
+
+    /// A file with a good key.
+    fn good(path: &Path) {
+        fs::write(path, [b'k'; 16]).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_becomes_a_pipe_makes_nobody_wait() {
+        const TRIES: usize = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let others = [dir.path().join("a"), dir.path().join("b")];
+        good(&path);
+        let (sender, done) = mpsc::channel();
+        let reader = path.clone();
+        std::thread::spawn(move || {
+            for _ in 0..TRIES {
+                match read(&reader) {
+                    Ok(key) => assert_eq!(key.bytes(), [b'k'; 16]),
+                    Err(error) => assert!(error.to_string().contains("no regular file")),
+                }
+            }
+            sender.send(()).unwrap();
+        });
+        loop {
+            // A reader that waits sends nothing any more.
+            match done.recv_timeout(Duration::ZERO) {
+                Ok(()) => break,
+                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the reader has failed"),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            let mode = Mode::from_raw_mode(0o600);
+            mknodat(CWD, &others[0], FileType::Fifo, mode, 0).unwrap();
+            fs::rename(&others[0], &path).unwrap();
+            good(&others[1]);
+            fs::rename(&others[1], &path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
     }
 
     #[test]

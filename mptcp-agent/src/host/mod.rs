@@ -27,7 +27,7 @@ pub use netns::own_cookie as netns_cookie;
 use crate::cli::RunArgs;
 use crate::client;
 use crate::policy::{self, Policy};
-use crate::redundant;
+use crate::redundant::{self, Key};
 
 /// Everything that the agent holds of the host.
 #[derive(Debug)]
@@ -38,8 +38,10 @@ pub struct Host {
     pub listener: TcpListener,
     /// The control socket; none if it cannot be had, which was told.
     pub control: Option<control::Claim>,
-    /// Under the redundant policy.
-    pub redundant: Option<redundant::Claim>,
+    /// The policy to begin with.
+    pub provided: Provided,
+    /// The sockets of the redundant policy, if that is the policy.
+    pub sockets: Option<redundant::Sockets>,
     /// Last: who takes over finds all the rest free.
     namespace: netns::Claim,
 }
@@ -53,13 +55,9 @@ impl Host {
         if let Some(path) = &args.control {
             control::check(path)?;
         }
-        let redundant = policy.redundant();
-        let key = redundant.map(read_key).transpose()?;
         privileges::check()?;
         mptcp::check()?;
-        if policy.weights().has_standby() {
-            standby::check()?;
-        }
+        let provided = provide(policy.clone())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
         let namespace = if args.take_over {
             take_over(args)?
@@ -80,18 +78,13 @@ impl Host {
                 None
             }
         };
-        let redundant = match redundant.zip(key) {
-            Some((settings, key)) => Some(redundant::Claim {
-                sockets: bind(settings)?,
-                key,
-            }),
-            None => None,
-        };
+        let sockets = policy.redundant().map(bind).transpose()?;
         Ok(Self {
             cgroup,
             listener,
             control,
-            redundant,
+            provided,
+            sockets,
             namespace,
         })
     }
@@ -140,36 +133,36 @@ pub fn privileges() -> Result<()> {
     privileges::check()
 }
 
-/// Whether standby paths can be had.
+/// A policy, and what it needs of the host that can take long to get.
+#[derive(Clone, Debug)]
+pub struct Provided {
+    /// The policy.
+    pub policy: Policy,
+    /// The content of its key file, as it was when the policy was asked for.
+    pub key: Key,
+}
+
+/// Gets what `policy` needs. Waits for file systems, and for the kernel to load
+/// a module, so the agent's loop never calls it.
 ///
 /// # Errors
-/// They cannot: one line.
-pub fn standby() -> Result<()> {
-    standby::check()
+/// The host has no BBR for a standby path, or the key cannot be read: one line.
+pub fn provide(policy: Policy) -> Result<Provided> {
+    let key = policy
+        .redundant()
+        .and_then(|settings| settings.key.as_deref());
+    let key = key.map(key::read).transpose()?.unwrap_or_default();
+    if policy.weights().has_standby() {
+        standby::check()?;
+    }
+    Ok(Provided { policy, key })
 }
 
-/// What the redundant policy takes of the host, on `sockets` if there are some
-/// already.
+/// Binds the UDP port of the redundant policy.
 ///
 /// # Errors
-/// The key cannot be read, or the port is not to be had: one line.
-pub fn redundant(
-    settings: &policy::Redundant,
-    sockets: Option<redundant::Sockets>,
-) -> Result<redundant::Claim> {
-    let key = read_key(settings)?;
-    let sockets = match sockets {
-        Some(sockets) => sockets,
-        None => bind(settings)?,
-    };
-    Ok(redundant::Claim { sockets, key })
-}
-
-fn read_key(settings: &policy::Redundant) -> Result<Vec<u8>> {
-    settings.key.as_deref().map_or(Ok(Vec::new()), key::read)
-}
-
-fn bind(settings: &policy::Redundant) -> Result<redundant::Sockets> {
+/// The port is not to be had: one line.
+pub fn bind(settings: &policy::Redundant) -> Result<redundant::Sockets> {
     redundant::Sockets::bind(settings.port).map_err(|(address, error)| {
         anyhow!(
             "cannot use UDP port {} ({address}): {error}; choose another with --redundant-port, \

@@ -27,6 +27,8 @@ mod service;
 mod socket;
 mod wire;
 
+use std::fmt;
+
 use anyhow::{Context as _, Result};
 
 pub use service::Service;
@@ -37,8 +39,31 @@ pub use socket::{Received, Sockets};
 pub struct Claim {
     /// Bound to `--redundant-port`.
     pub sockets: Sockets,
-    /// Content of `--redundant-key`; empty: none.
-    pub key: Vec<u8>,
+    /// The secret that the peers' agents have too.
+    pub key: Key,
+}
+
+/// The secret in the file that `--redundant-key` names; empty without one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// Wraps the secret.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Shows the length only, so that no log can show the secret.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({} bytes)", self.0.len())
+    }
 }
 
 /// A random number that is not 0, which nobody else can foresee.

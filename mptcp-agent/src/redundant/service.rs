@@ -94,7 +94,7 @@ impl Service {
         let protocol = Settings {
             agent_id: random_nonzero()?,
             port: settings.port,
-            key: claim.key.clone(),
+            key: claim.key.bytes().to_vec(),
         };
         // The kernel gave some just now, and does not run out.
         let random = || random_nonzero().expect("the kernel has random numbers");

@@ -96,15 +96,17 @@ impl Fake {
         let mut calls = std::mem::replace(&mut self.calls, mpsc::channel(1).1);
         self.tasks.spawn(async move {
             let mut view = PolicyView {
-                policy: settings::of(&crate::policy::Policy::Default),
+                policy: settings::of(&Policy::Default),
                 backend: "none".to_owned(),
                 then: None,
             };
             while let Some(call) = calls.recv().await {
                 match call {
                     Call::PolicyShow(reply) => drop(reply.send(view.clone())),
-                    Call::PolicySet { policy, reply, .. } => {
-                        view.policy = settings::of(&policy);
+                    Call::PolicySet {
+                        provided, reply, ..
+                    } => {
+                        view.policy = settings::of(&provided.policy);
                         drop(reply.send(Ok(view.clone())));
                     }
                     Call::Status(reply) => {

@@ -115,3 +115,51 @@ async fn only_root_and_the_agents_user_take_its_place() {
         ));
     }
 }
+
+/// A request for the redundant policy with this key file.
+fn with_key(path: &std::path::Path) -> String {
+    format!(
+        "{{\"version\":1,\"request\":\"policy-set\",\"policy\":{{\"name\":\"redundant\",\
+         \"redundant_key\":\"{}\"}}}}",
+        path.display()
+    )
+}
+
+#[tokio::test]
+async fn only_root_and_the_agents_user_name_a_key_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    std::fs::write(&path, [b'k'; 32]).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for rights in [Rights::Use, Rights::All] {
+        let access = Access::new(None);
+        let fake = Fake::with_access(Limits::default(), access, Some(rights)).answering(0);
+        let mut peer = fake.connect().await;
+        // What there is at a path that must not be named is not told either.
+        for path in [&path, &directory.path().join("absent")] {
+            let reply = peer.ask(&with_key(path)).await;
+            match (rights, reply) {
+                (Rights::All, Reply::Policy(view)) => {
+                    assert_eq!(view.policy.redundant_key.as_ref(), Some(path));
+                }
+                (Rights::All, Reply::Error(refusal)) => {
+                    assert_eq!(refusal.code, ErrorCode::Refused);
+                    assert!(refusal.message.contains("No such file"), "{refusal:?}");
+                }
+                (_, Reply::Error(refusal)) => assert_eq!(
+                    (refusal.code, refusal.message.as_str()),
+                    (
+                        ErrorCode::Forbidden,
+                        "only root, and the user that the agent runs as, may name a key file"
+                    )
+                ),
+                (_, other) => panic!("{other:?}"),
+            }
+        }
+        // The policy itself is theirs to set.
+        let plain = r#"{"version":1,"request":"policy-set","policy":{"name":"redundant"}}"#;
+        assert!(matches!(peer.ask(plain).await, Reply::Policy(_)));
+    }
+}

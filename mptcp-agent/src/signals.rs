@@ -1,0 +1,97 @@
+//! The signals that the agent acts on: SIGINT and SIGTERM end it in good order,
+//! SIGHUP never ends it.
+
+use std::io;
+use std::ptr;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What becomes of SIGHUP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The agent was started with SIGHUP ignored, as `nohup` does. It stays
+    /// ignored.
+    StaysIgnored,
+    /// The agent may handle it.
+    Handled,
+}
+
+impl Hangup {
+    /// Ignores SIGHUP until [`Signals::new`] handles it, so that one which
+    /// arrives while the agent starts does not end it.
+    ///
+    /// # Errors
+    /// The process cannot change how it treats signals.
+    pub fn ignore() -> Result<Self> {
+        // SAFETY: the zeros are a valid `sigaction`. The first call only reads
+        // the present action into it.
+        let present = unsafe {
+            let mut present: libc::sigaction = std::mem::zeroed();
+            match libc::sigaction(libc::SIGHUP, ptr::null(), &raw mut present) {
+                0 => Ok(present.sa_sigaction),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        if present.context("cannot read how SIGHUP is handled")? == libc::SIG_IGN {
+            return Ok(Self::StaysIgnored);
+        }
+        // SAFETY: ignoring a signal runs no code of this process.
+        if unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error()).context("cannot ignore SIGHUP");
+        }
+        Ok(Self::Handled)
+    }
+}
+
+/// The handlers of SIGINT, SIGTERM and, unless it stays ignored, SIGHUP.
+///
+/// From its creation on, none of these signals ends the process by itself, so
+/// that nothing which was attached is left behind.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    /// Takes the signals over. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The process cannot handle signals.
+    pub fn new(hangup: Hangup) -> Result<Self> {
+        let handler = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            interrupt: handler(SignalKind::interrupt())?,
+            terminate: handler(SignalKind::terminate())?,
+            hangup: match hangup {
+                Hangup::StaysIgnored => None,
+                Hangup::Handled => Some(handler(SignalKind::hangup())?),
+            },
+        })
+    }
+
+    /// Waits for a signal that ends the agent, and returns its name. Logs each
+    /// SIGHUP that arrives meanwhile.
+    pub async fn shutdown(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                () = received(self.hangup.as_mut()) => tracing::info!(
+                    "SIGHUP changes nothing: the agent goes on as before; \
+                     `mptcp-agent policy set` changes the policy"
+                ),
+            }
+        }
+    }
+}
+
+/// Waits for the signal; for ever if it is not handled.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
