@@ -141,11 +141,17 @@ impl Server {
     async fn provide(&self, policy: Policy) -> Result<Provided, Refusal> {
         let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
         let provided = aside(|| host::provide(policy)).map_err(|error| {
-            Refusal::new(ErrorCode::Failed, &format!("cannot start a thread: {error}"))
+            Refusal::new(
+                ErrorCode::Failed,
+                &format!("cannot start a thread: {error}"),
+            )
         })?;
         match timeout(self.limits.provide, provided).await {
             Ok(Ok(provided)) => provided.map_err(|error| refused(format!("{error:#}"))),
-            Ok(Err(_)) => Err(Refusal::new(ErrorCode::Failed, "looking at the host failed")),
+            Ok(Err(_)) => Err(Refusal::new(
+                ErrorCode::Failed,
+                "looking at the host failed",
+            )),
             Err(_) => Err(refused(format!(
                 "the host does not give what the policy needs within {:?}: is the key file on a \
                  file system that does not answer?",
