@@ -1,56 +1,14 @@
 //! An agent that is given a cgroup keeps to it.
 
 use std::fs;
-use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use mptcp_lab::cleanup::Cleanup;
-use mptcp_lab::{Agent, Lab};
+use anyhow::Result;
+use mptcp_lab::{Agent, Cgroup, Lab};
 
 use crate::SOON;
 use crate::support::{
     capped, require_agent, scrape_until, two_paths, upload, wait_for_cap, weighted,
 };
-
-/// A cgroup of this test, gone with its guard.
-struct Cgroup {
-    path: PathBuf,
-    _removal: Cleanup,
-}
-
-impl Cgroup {
-    fn create() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let mount = mounts.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            (fields[2] == "cgroup2").then(|| fields[1].to_owned())
-        });
-        let mount = PathBuf::from(mount.context("no cgroup2 mount")?);
-        let own = fs::read_to_string("/proc/self/cgroup")?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-        let home = mount.join(own.context("no cgroup of our own")?);
-        let path = mount.join(format!("mptcp-e2e-{}", std::process::id()));
-        let removal = Cleanup::new({
-            let path = path.clone();
-            move || {
-                // Whoever is in it goes home first.
-                let _ = fs::write(home.join("cgroup.procs"), std::process::id().to_string());
-                let _ = fs::remove_dir(path);
-            }
-        });
-        fs::create_dir(&path)?;
-        Ok(Self {
-            path,
-            _removal: removal,
-        })
-    }
-
-    /// This process moves in: its sockets from now on are the cgroup's.
-    fn enter(&self) -> Result<()> {
-        let procs = self.path.join("cgroup.procs");
-        fs::write(procs, std::process::id().to_string()).context("enter a cgroup")
-    }
-}
 
 #[test]
 fn only_sockets_of_the_cgroup_are_seen_and_steered() -> Result<()> {
@@ -59,7 +17,7 @@ fn only_sockets_of_the_cgroup_are_seen_and_steered() -> Result<()> {
     let net = two_paths(&lab)?;
     let cgroup = Cgroup::create()?;
     let mut args = weighted(&["p1=1", "p2=3"]);
-    args.extend(["--cgroup".to_owned(), cgroup.path.display().to_string()]);
+    args.extend(["--cgroup".to_owned(), cgroup.path().display().to_string()]);
     // One is older than the agent, one is not; neither is in the cgroup.
     let (_older_sink, older) = upload(&net, 2)?;
     let agent = Agent::start(&net.client, &binary, &args)?;
@@ -93,7 +51,7 @@ fn a_cgroup_that_disappears_and_comes_back_is_followed() -> Result<()> {
     let net = two_paths(&lab)?;
     let cgroup = Cgroup::create()?;
     let mut args = weighted(&["p1=1", "p2=3"]);
-    args.extend(["--cgroup".to_owned(), cgroup.path.display().to_string()]);
+    args.extend(["--cgroup".to_owned(), cgroup.path().display().to_string()]);
     let agent = Agent::start(&net.client, &binary, &args)?;
     let attached = |wanted| {
         scrape_until(&agent, "the state of sockops", |metrics| {
@@ -102,9 +60,9 @@ fn a_cgroup_that_disappears_and_comes_back_is_followed() -> Result<()> {
         })
     };
     attached(1.0)?;
-    fs::remove_dir(&cgroup.path)?;
+    fs::remove_dir(cgroup.path())?;
     attached(0.0)?;
-    fs::create_dir(&cgroup.path)?;
+    fs::create_dir(cgroup.path())?;
     attached(1.0)?;
     cgroup.enter()?;
     let (_sink, transfer) = upload(&net, 2)?;

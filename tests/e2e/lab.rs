@@ -5,7 +5,8 @@ use std::path::Path as FilePath;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use mptcp_lab::{Lab, require_lab, wait};
+use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
+use mptcp_lab::{Cgroup, Container, Lab, Over, Path, require_lab, wait};
 use nix::sys::signal::Signal;
 
 use crate::{LONG, SOON};
@@ -103,4 +104,78 @@ fn a_process_ends_with_its_guard() -> Result<()> {
     drop(process);
     assert!(!FilePath::new(&entry).exists());
     Ok(())
+}
+
+#[test]
+fn a_container_has_namespaces_of_its_own() -> Result<()> {
+    require_lab!();
+    let lab = Lab::new()?;
+    let host = lab.host("host")?;
+    let namespaces = ["net", "mnt", "pid", "cgroup"];
+    let of = |host: &mptcp_lab::Host| -> Result<Vec<String>> {
+        let read = |kind| host.run(&format!("readlink /proc/self/ns/{kind}"));
+        namespaces.iter().map(read).collect()
+    };
+    let outside = of(&host)?;
+    let cgroup = Cgroup::create()?;
+    let temporary = tempfile::tempdir()?;
+    std::fs::write(temporary.path().join("mark"), "")?;
+    for (container, expected) in [
+        (Container::default(), [true, true, true, true]),
+        (Container::default().mounts(), [true, false, true, true]),
+        (Container::default().pids(), [true, false, false, true]),
+        (
+            Container::default().cgroup(&cgroup)?,
+            [true, false, true, false],
+        ),
+    ] {
+        let what = format!("{container:?}");
+        let inside = of(&host.container(container))?;
+        let same = [0, 1, 2, 3].map(|at| inside[at] == outside[at]);
+        assert_eq!(same, expected, "{what}: {outside:?}, {inside:?}");
+    }
+
+    let inside = host.container(
+        Container::default()
+            .pids()
+            .bind(temporary.path(), "/mnt".as_ref())?,
+    );
+    let mut command = inside.command("sh");
+    command.args(["-c", "echo $$; ls /mnt; ls /run/netns"]);
+    assert_eq!(inside.output(&mut command)?, "1\nmark\n");
+    assert!(host.netns_path().exists(), "outside nothing has changed");
+
+    let inside = host.container(Container::default().cgroup(&cgroup)?);
+    assert_eq!(inside.run("grep ^0:: /proc/self/cgroup")?, "0::/\n");
+
+    // Signals reach what runs in it.
+    let inside = host.container(Container::default().pids());
+    let mut command = inside.command("sh");
+    let process = inside.spawn(command.args(["-c", "trap 'exit 7' TERM; sleep 60 & wait"]))?;
+    wait::try_until("the shell to start a child", SOON, || {
+        let children = format!("/proc/{0}/task/{0}/children", process.pid());
+        match std::fs::read_to_string(children) {
+            Ok(children) if !children.is_empty() => Ok(()),
+            other => Err(other),
+        }
+    })?;
+    assert_eq!(process.stop()?.code(), Some(7));
+    Ok(())
+}
+
+#[test]
+fn a_path_over_another_carries_a_subflow() -> Result<()> {
+    require_lab!();
+    let lab = Lab::new()?;
+    let net = lab.two_hosts([Path::new("p1"), Path::new("p2")])?;
+    let over = lab.path_over(&net.links[1], Over::Macvlan, Path::new("over"))?;
+    net.client
+        .endpoint(over.client_addr, &over.name, "subflow")?;
+    let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+    let load = RequestResponse::new(200, std::time::Duration::from_millis(5), 50);
+    let exchange = load.start(&net.client, echo.at(net.server_addr()))?;
+    let subflows = exchange.wait_for_subflows(3, SOON)?;
+    let local = subflows.iter().map(|subflow| subflow.local.ip());
+    assert!(local.into_iter().any(|ip| ip == over.client_addr));
+    exchange.stop().map(drop)
 }

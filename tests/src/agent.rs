@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::process::{Process, output_of};
+use crate::process::Process;
 use crate::wait;
 
 /// Names the agent's binary: `cargo xtask test` sets it.
@@ -235,7 +235,7 @@ impl Agent {
 /// # Errors
 /// It fails; what it said is in the error.
 pub fn tell(host: &Host, binary: &Path, args: &[impl AsRef<str>]) -> Result<String> {
-    output_of(host.command(binary).args(args.iter().map(AsRef::as_ref)))
+    host.output(host.command(binary).args(args.iter().map(AsRef::as_ref)))
 }
 
 fn ensure_success(status: ExitStatus) -> Result<()> {

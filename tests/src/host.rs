@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, unshare};
 
+use crate::container::Container;
 use crate::namespace::Namespace;
 use crate::process::{self, Process, output_of, output_with_input};
 
@@ -18,6 +20,7 @@ use crate::process::{self, Process, output_of, output_with_input};
 pub struct Host {
     label: String,
     namespace: Arc<Namespace>,
+    container: Option<Arc<Container>>,
 }
 
 impl Host {
@@ -26,6 +29,7 @@ impl Host {
         let host = Self {
             label: label.to_owned(),
             namespace: Arc::new(Namespace::create(label)?),
+            container: None,
         };
         host.run("ip link set lo up")?;
         for (key, value) in [
@@ -57,6 +61,14 @@ impl Host {
     /// The namespace's file, for `nsenter --net=`.
     pub fn netns_path(&self) -> PathBuf {
         self.namespace.path()
+    }
+
+    /// The same host, on which commands run in a container.
+    pub fn container(&self, container: Container) -> Self {
+        Self {
+            container: Some(Arc::new(container)),
+            ..self.clone()
+        }
     }
 
     /// Removes the namespace's name, ahead of the last handle's drop.
@@ -92,13 +104,46 @@ impl Host {
     }
 
     /// A command that will run in the namespace, and in nothing else that is
-    /// new: /sys, and so the cgroups, stay those of the caller.
+    /// new unless this host is a [`Host::container`]: /sys, and so the cgroups,
+    /// stay those of the caller. [`Host::spawn`] or [`Host::output`] starts it.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = process::command(program);
         // SAFETY: the closure makes one system call, on a file that it owns,
         // and allocates nothing, which is what may be done after a fork.
         unsafe { command.pre_exec(self.namespace.enter_after_fork()) };
+        if let Some(container) = self.container.clone() {
+            // SAFETY: the closure makes system calls only, on strings and a
+            // file that it owns, and allocates nothing.
+            unsafe { command.pre_exec(move || container.enter_after_fork()) };
+        }
         command
+    }
+
+    /// Starts a process with `start`, in the container's PID namespace if it
+    /// has one of its own.
+    fn start<T: Send>(&self, start: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        if !self.container.as_ref().is_some_and(|own| own.has_pids()) {
+            return start();
+        }
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // For children of this thread, which ends here.
+                unshare(CloneFlags::CLONE_NEWPID).context("make a PID namespace")?;
+                start()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs a command made with [`Host::command`] to its end and gives its
+    /// standard output.
+    ///
+    /// # Errors
+    /// It fails; what it said is in the error.
+    pub fn output(&self, command: &mut Command) -> Result<String> {
+        self.start(|| output_of(command))
     }
 
     /// Runs a command line, split at white space, to its end in the namespace
@@ -106,19 +151,19 @@ impl Host {
     pub fn run(&self, command_line: &str) -> Result<String> {
         let mut words = command_line.split_whitespace();
         let program = words.next().context("an empty command line")?;
-        output_of(self.command(program).args(words))
+        self.output(self.command(program).args(words))
     }
 
     /// Applies an nftables script in the namespace, as one transaction.
     pub fn nft(&self, script: &str) -> Result<()> {
-        output_with_input(self.command("nft").args(["-f", "-"]), script)
+        self.start(|| output_with_input(self.command("nft").args(["-f", "-"]), script))
             .with_context(|| format!("nftables script:\n{script}"))
             .map(drop)
     }
 
     /// Starts a command made with [`Host::command`]; it ends with its guard.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
-        Process::start(command)
+        self.start(|| Process::start(command))
     }
 
     /// Sets a sysctl of the namespace: `("net.mptcp.enabled", "1")`.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 
 use crate::host::Host;
-use crate::link::{DelayLink, Link, Path, ip_of};
+use crate::link::{DelayLink, Link, Over, Path, ip_of};
 use crate::{namespace, require};
 
 /// The most subflows beside its first that a connection may have.
@@ -130,6 +130,20 @@ impl Lab {
         Ok(link)
     }
 
+    /// A new path over the devices of another one, which keeps its addresses:
+    /// with a subnet of its own, and what `path` says of name, family and MTU.
+    /// The client joins from it once it is an endpoint.
+    ///
+    /// # Errors
+    /// `parent` has a delay (its devices are no Ethernet devices), `path` asks
+    /// for a rate or a delay, or the kernel lacks the kind of device.
+    pub fn path_over(&self, parent: &Link, over: Over, path: Path) -> Result<Link> {
+        let number = self.next_path.fetch_add(1, Ordering::Relaxed);
+        let name = path.name.clone();
+        Link::create_over(parent, over, path, number)
+            .with_context(|| format!("make the path {name} over {}", parent.name))
+    }
+
     /// A client and a server with these paths (at least one). The client joins
     /// from every path of the first one's address family; for the other
     /// family's the server's addresses need endpoints with the flag `signal`,
@@ -149,8 +163,9 @@ impl Lab {
         })
     }
 
-    /// Client, router and server, of which the client joins from every uplink: `uplinks` from client to router, `downlink`
-    /// from router to server, all of one address family.
+    /// Client, router and server: `uplinks` from client to router, `downlink`
+    /// from router to server, all of one address family. The client joins from
+    /// every uplink.
     pub fn routed(
         &self,
         uplinks: impl IntoIterator<Item = Path>,

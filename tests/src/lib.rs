@@ -16,6 +16,7 @@
 
 pub mod agent;
 pub mod cleanup;
+mod container;
 mod host;
 pub mod kernel;
 mod lab;
@@ -30,8 +31,9 @@ pub mod traffic;
 pub mod wait;
 
 pub use agent::Agent;
+pub use container::{Cgroup, Container};
 pub use host::Host;
 pub use lab::{Lab, Routed, TwoHosts};
-pub use link::{Direction, Family, Link, Path};
+pub use link::{Direction, Family, Link, Over, Path};
 pub use nat::NatPath;
 pub use process::Process;

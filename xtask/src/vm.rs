@@ -1,19 +1,22 @@
 //! `cargo xtask vm`: the agent on other kernels, in virtual machines.
 //!
 //! ```text
+//!   programs    QEMU, kmod, ip: this machine's, or from Debian, unpacked
 //!   archive     newest kernel of a series, from Debian, unpacked
 //!   initramfs   agent + xtask + ip and their libraries   --> qemu: boots it
 //!   guest       this same xtask as /init: traffic, agent, checks
 //!   report      what guest tells host, line by line, over the console
 //! ```
 //!
-//! Nothing is installed beside QEMU, and only installing that takes root. The
-//! processor is emulated, so that this runs wherever programs run: expect half
-//! a minute for each kernel, more if the verifier has much to do.
+//! Nothing is installed, and nothing takes root. The processor is emulated, so
+//! that this runs wherever programs run: expect half a minute for each kernel,
+//! more if the verifier has much to do.
 
+mod apt;
 mod archive;
 pub mod guest;
 mod initramfs;
+mod programs;
 mod qemu;
 mod report;
 
@@ -28,6 +31,7 @@ use crate::command::Steps;
 use crate::machine::{Machine, Need};
 use crate::workspace::Workspace;
 use archive::{Archive, Kernel};
+use programs::Programs;
 use report::Report;
 
 /// The kernels that Debian's stable releases have, and its newest.
@@ -73,6 +77,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 
     steps.next("QEMU, and kernels from Debian's archive");
     supply(machine, &workspace)?;
+    let programs = Programs::supply(&workspace.tools())?;
     let kernels = kernels(&dir, &wanted)?;
     let names: Vec<&str> = kernels.iter().map(|kernel| &*kernel.name).collect();
     steps.done(names.join(", "));
@@ -82,7 +87,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         steps.next(format_args!("{}: boot and check", kernel.name));
         let mut report = Report::new(&kernel.name, &dir);
         // The others may do better.
-        if let Err(error) = boot(kernel, &agent, &dir, &args.append, &mut report) {
+        if let Err(error) = boot(&programs, kernel, &agent, &dir, &args.append, &mut report) {
             report.broke(&error);
         }
         steps.done(report.summary());
@@ -115,6 +120,7 @@ fn kernels(dir: &Path, wanted: &[String]) -> Result<Vec<Kernel>> {
 }
 
 fn boot(
+    programs: &Programs,
     kernel: &Kernel,
     agent: &Path,
     dir: &Path,
@@ -122,39 +128,26 @@ fn boot(
     report: &mut Report,
 ) -> Result<()> {
     let initramfs = dir.join("initramfs.cpio");
-    initramfs::write(&initramfs, agent, kernel)
+    initramfs::write(&initramfs, agent, kernel, programs)
         .with_context(|| format!("write {}", initramfs.display()))?;
-    let ended = qemu::boot(kernel, &initramfs, append, report);
+    let ended = qemu::boot(programs.qemu()?, kernel, &initramfs, append, report);
     // Tens of megabytes that take no time to make.
     let _ = fs::remove_file(&initramfs);
     ended
 }
 
+/// Installs the one thing that must be this machine's own: what its packages
+/// are checked with.
 fn supply(machine: &Machine, workspace: &Workspace) -> Result<()> {
-    let need = |name: &str, because, packages| Need {
-        what: name.to_owned(),
-        because,
-        packages,
+    if Path::new(apt::KEYRING).exists() {
+        return Ok(());
+    }
+    let need = Need {
+        what: "debian-archive-keyring".to_owned(),
+        because: "packages from Debian's archive are checked with it",
+        packages: &["debian-archive-keyring"],
         script: None,
         instead: None,
     };
-    let mut needs = vec![
-        need(qemu::PROGRAM, "it boots the kernels", &["qemu-system-x86"]),
-        need("ip", "the guests configure MPTCP with it", &["iproute2"]),
-        need(
-            "modprobe",
-            "the guests' kernels load modules with it",
-            &["kmod"],
-        ),
-    ];
-    needs.retain(|need| initramfs::find(&need.what).is_err());
-    if !Path::new(archive::KEYRING).exists() {
-        let name = "debian-archive-keyring";
-        needs.push(need(
-            name,
-            "kernels are checked with it",
-            &["debian-archive-keyring"],
-        ));
-    }
-    machine.supply(workspace, &needs)
+    machine.supply(workspace, &[need])
 }

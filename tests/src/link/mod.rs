@@ -19,6 +19,7 @@
 pub mod delay;
 mod path;
 pub mod shaper;
+mod stacked;
 mod tun;
 mod veth;
 
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use delay::{DelayLink, LaneStats};
 pub use path::{Family, Path};
+pub use stacked::Over;
 
 use crate::host::Host;
 use veth::Impairment;
@@ -75,7 +77,7 @@ pub struct Link {
 
 #[derive(Debug)]
 enum Kind {
-    /// What acts on packets (up, down).
+    /// A veth pair, or devices over one. What acts on packets (up, down).
     Veth(Mutex<[Impairment; 2]>),
     Delay(Arc<DelayLink>),
 }
@@ -83,7 +85,6 @@ enum Kind {
 impl Link {
     pub(crate) fn create(client: &Host, server: &Host, path: Path, number: u8) -> Result<Self> {
         path.check()?;
-        let (client_addr, server_addr) = path.family.addresses(number);
         let kind = if path.delay.is_zero() {
             veth::create(client, server, &path)?;
             Kind::Veth(Mutex::new([Impairment::default(); 2]))
@@ -95,15 +96,32 @@ impl Link {
                 u64::from(number),
             )?))
         };
-        let name = path.name.clone();
-        let (client, server) = (client.clone(), server.clone());
+        Self::of_kind(client, server, path, number, kind)
+    }
+
+    /// A link whose devices lie over those of `parent`.
+    pub(crate) fn create_over(parent: &Self, over: Over, path: Path, number: u8) -> Result<Self> {
+        path.check()?;
+        ensure!(
+            path.delay.is_zero() && path.rate_mbit.is_none() && path.gso,
+            "the delay, the rate and the packets of {} are those of {}",
+            path.name,
+            parent.name
+        );
+        stacked::create(parent, over, &path.name)?;
+        let kind = Kind::Veth(Mutex::new([Impairment::default(); 2]));
+        Self::of_kind(&parent.client, &parent.server, path, number, kind)
+    }
+
+    fn of_kind(client: &Host, server: &Host, path: Path, number: u8, kind: Kind) -> Result<Self> {
+        let (client_addr, server_addr) = path.family.addresses(number);
         let link = Self {
-            name,
+            name: path.name.clone(),
             client_addr,
             server_addr,
             number,
-            client,
-            server,
+            client: client.clone(),
+            server: server.clone(),
             path,
             kind,
         };

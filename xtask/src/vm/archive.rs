@@ -1,31 +1,23 @@
-//! Kernels from Debian's archive, through an apt of our own.
-//!
-//! apt-get does the downloading and checks the signatures, with its package
-//! lists in the target directory: this machine's own apt, and what release it
-//! is of, make no difference and see none.
+//! Kernels from Debian's archive.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
+use super::apt::{self, Apt, Source};
 use crate::command;
 
 /// The series that stands for the newest of all.
 pub const NEWEST: &str = "backports";
 
-/// How an archive's address ends, and what is wanted of it: security updates
-/// keep the kernels of a release that is supported, the backports of the next
-/// one have those that follow upstream.
-const SOURCES: [(&str, &str); 2] = [
+/// Security updates keep the kernels of a release that is supported, the
+/// backports of the next one have those that follow upstream.
+const SOURCES: [Source; 2] = [
     ("/debian-security", "bookworm-security main"),
     ("/debian", "trixie-backports main"),
 ];
-
-/// What they are signed with.
-pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel's package: `linux-image-6.1.0-56-cloud-amd64`. The cloud flavour
 /// is the smallest, and has MPTCP and BTF as the others do.
@@ -38,7 +30,7 @@ const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
 /// Debian's archive.
 pub struct Archive {
     dir: PathBuf,
-    config: PathBuf,
+    apt: Apt,
     /// All kernels' packages.
     names: Vec<String>,
 }
@@ -53,64 +45,25 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// The sources, at the mirrors that this machine's own apt uses.
-fn sources() -> Result<String> {
-    let mut targets = Command::new("apt-get");
-    targets.args(["indextargets", "--format", "$(REPO_URI)"]);
-    let known = command::output(&mut targets).unwrap_or_default();
-    let mut list = String::new();
-    for (ending, suite) in SOURCES {
-        let mut mirrors = known.lines().map(|line| line.trim_end_matches('/'));
-        let mirror = mirrors.rfind(|line| line.ends_with(ending));
-        let mirror = mirror.with_context(|| {
-            format!("this machine's apt has no archive that ends in {ending}: kernels come from Debian's")
-        })?;
-        list.push_str(&format!(
-            "deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite}\n"
-        ));
-    }
-    Ok(list)
-}
-
 impl Archive {
     /// Brings the package lists up to date.
     pub fn open(dir: &Path) -> Result<Self> {
-        let dir = dir.join("apt");
-        fs::create_dir_all(dir.join("lists/partial"))?;
-        fs::create_dir_all(dir.join("cache/archives/partial"))?;
-        fs::write(dir.join("sources.list"), sources()?)?;
-        // No package counts as installed.
-        fs::write(dir.join("status"), "")?;
-        let config = dir.join("apt.conf");
-        let own = dir.display();
-        fs::write(
-            &config,
-            format!(
-                "Dir::Etc::SourceList \"{own}/sources.list\";\n\
-                 Dir::Etc::SourceParts \"/dev/null\";\n\
-                 Dir::State::Lists \"{own}/lists\";\n\
-                 Dir::State::Status \"{own}/status\";\n\
-                 Dir::Cache \"{own}/cache\";\n\
-                 Acquire::Languages \"none\";\n\
-                 APT::Sandbox::User \"\";\n"
-            ),
-        )?;
-        let mut archive = Self {
-            dir,
-            config,
-            names: Vec::new(),
-        };
-        let updated = command::run(archive.apt("apt-get").args(["-qq", "update"]));
+        let apt = Apt::new(dir.join("apt"), &SOURCES)?;
+        let updated = apt.update();
         let search = ["search", "--names-only", "^linux-image-.*-cloud-amd64$"];
-        let found = command::output(archive.apt("apt-cache").args(search)).unwrap_or_default();
-        archive.names = found
+        let found = command::output(apt.command("apt-cache").args(search)).unwrap_or_default();
+        let names: Vec<String> = found
             .lines()
             .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))
             .collect();
-        if archive.names.is_empty() {
+        if names.is_empty() {
             updated?;
         }
-        Ok(archive)
+        Ok(Self {
+            dir: dir.to_owned(),
+            apt,
+            names,
+        })
     }
 
     /// The newest kernel of a series, downloaded if it is not here yet.
@@ -124,42 +77,15 @@ impl Archive {
         })?;
         let debs: Vec<PathBuf> = packages
             .iter()
-            .map(|package| self.download(package))
+            .map(|package| self.apt.download(package))
             .collect::<Result<_>>()?;
-        Kernel::unpack(self.dir.parent().unwrap_or(&self.dir), &debs)
+        Kernel::unpack(&self.dir, &debs)
     }
 
     /// The packages that make up a kernel; `None` if one of them has gone.
     fn packages(&self, image: &str) -> Option<Vec<String>> {
-        let depends = command::output(self.apt("apt-cache").args(["depends", image]))?;
+        let depends = command::output(self.apt.command("apt-cache").args(["depends", image]))?;
         parts(image, &depends)
-    }
-
-    fn download(&self, package: &str) -> Result<PathBuf> {
-        let show = ["show", "--no-all-versions", package];
-        let facts = command::output(self.apt("apt-cache").args(show)).unwrap_or_default();
-        let file = facts
-            .lines()
-            .find_map(|line| line.strip_prefix("Filename: "));
-        let file = file.and_then(|path| path.rsplit('/').next());
-        let deb = self
-            .dir
-            .join(file.with_context(|| format!("there is no {package}"))?);
-        // Which has nothing to do if the right file is there.
-        let get = ["-q", "download", package];
-        command::run(self.apt("apt-get").args(get).stdout(Stdio::null()))?;
-        ensure!(deb.exists(), "apt-get has left no {}", deb.display());
-        Ok(deb)
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .current_dir(&self.dir)
-            .env("APT_CONFIG", &self.config)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null());
-        command
     }
 }
 
@@ -173,10 +99,7 @@ impl Kernel {
         if root.exists() {
             fs::remove_dir_all(&root)?;
         }
-        fs::create_dir_all(&root)?;
-        for deb in debs {
-            command::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&root))?;
-        }
+        apt::unpack(debs, &root)?;
         Self::find(&root).with_context(|| format!("no kernel in {}", first.display()))
     }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use cpio::newc::{self, ModeFileType};
 
 use super::archive::Kernel;
 use super::guest;
+use super::programs::Programs;
 
 /// Modules that Debian's kernels load when they are asked for.
 const MODULES: [&str; 4] = [
@@ -23,13 +23,13 @@ const MODULES: [&str; 4] = [
 ];
 
 /// Writes it.
-pub fn write(to: &Path, agent: &Path, kernel: &Kernel) -> Result<()> {
+pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Result<()> {
     let xtask = std::env::current_exe().context("which program is this?")?;
-    let kmod = find("modprobe")?;
+    let kmod = from.program("kmod")?;
     let programs = [
         (xtask, guest::INIT),
         (agent.to_owned(), guest::AGENT),
-        (find("ip")?, guest::IP),
+        (from.program("ip")?, guest::IP),
         (kmod.clone(), guest::KMOD[0]),
         (kmod, guest::KMOD[1]),
     ];
@@ -39,8 +39,8 @@ pub fn write(to: &Path, agent: &Path, kernel: &Kernel) -> Result<()> {
     }
     for (program, place) in &programs {
         tree.file(program, Path::new(place))?;
-        for library in libraries(program)? {
-            tree.file(&library, &library)?;
+        for library in from.libraries(program)? {
+            tree.file(&library.file, &library.place)?;
         }
     }
     let modules = Path::new("/lib/modules").join(&kernel.name);
@@ -56,32 +56,6 @@ pub fn write(to: &Path, agent: &Path, kernel: &Kernel) -> Result<()> {
         }
     }
     tree.finish()
-}
-
-/// Finds a program, also in the directories of system administration.
-pub fn find(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    let path = std::env::join_paths(dirs)?;
-    which::which_in(name, Some(path), "/").with_context(|| format!("there is no {name}"))
-}
-
-/// The shared libraries of a program, its loader included, all of which the
-/// loader will find where they are here.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let shown = program.display();
-    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output();
-    let output = output.with_context(|| format!("ldd {shown}"))?;
-    // A static program has none, which ldd takes for an error.
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(!text.contains("not found"), "ldd {shown}:\n{text}");
-    Ok(paths(&text).map(PathBuf::from).collect())
-}
-
-/// The files that ldd names.
-fn paths(ldd: &str) -> impl Iterator<Item = &str> {
-    ldd.split_whitespace()
-        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
 }
 
 /// An archive in the making, of the one format that the kernel reads.
@@ -132,26 +106,5 @@ impl Tree {
     fn finish(mut self) -> Result<()> {
         newc::trailer(&mut self.archive)?;
         Ok(self.archive.flush()?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn libraries_and_the_loader() {
-        let text = "\tlinux-vdso.so.1 (0x7fff1)\n\
-                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f1)\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x7f2)\n";
-        let found: Vec<&str> = paths(text).collect();
-        assert_eq!(
-            found,
-            [
-                "/lib/x86_64-linux-gnu/libc.so.6",
-                "/lib64/ld-linux-x86-64.so.2"
-            ]
-        );
-        assert_eq!(paths("\tstatically linked\n").count(), 0);
     }
 }

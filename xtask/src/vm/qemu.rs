@@ -15,15 +15,18 @@ use super::archive::Kernel;
 use super::guest;
 use super::report::Report;
 
-/// QEMU's name.
-pub const PROGRAM: &str = "qemu-system-x86_64";
-
-/// Boots a kernel and waits until the guest is done. The console is copied
-/// into the report's file on its way.
-pub fn boot(kernel: &Kernel, initramfs: &Path, append: &str, report: &mut Report) -> Result<()> {
+/// Boots a kernel with the command `qemu` and waits until the guest is done.
+/// The console is copied into the report's file on its way.
+pub fn boot(
+    mut qemu: Command,
+    kernel: &Kernel,
+    initramfs: &Path,
+    append: &str,
+    report: &mut Report,
+) -> Result<()> {
     let mut copy = File::create(&report.console).context("the copy of the console")?;
-    let child = command(kernel, initramfs, append)?.spawn();
-    let mut child = child.with_context(|| format!("start {PROGRAM}"))?;
+    complete(&mut qemu, kernel, initramfs, append);
+    let mut child = qemu.spawn().with_context(|| format!("start {qemu:?}"))?;
     let lines = lines(child.stdout.take());
     let child = Arc::new(Mutex::new(child));
     let _end = end(&child);
@@ -40,15 +43,15 @@ pub fn boot(kernel: &Kernel, initramfs: &Path, append: &str, report: &mut Report
         }
     }
     let status = lock(&child).wait()?;
-    ensure!(status.success(), "{PROGRAM} ended with {status}");
+    ensure!(status.success(), "QEMU ended with {status}");
     Ok(())
 }
 
-fn command(kernel: &Kernel, initramfs: &Path, append: &str) -> Result<Command> {
+/// Says what to boot, and on what machine.
+fn complete(qemu: &mut Command, kernel: &Kernel, initramfs: &Path, append: &str) {
     let init = guest::INIT;
     let verb = guest::VERB;
-    let mut command = Command::new(super::initramfs::find(PROGRAM)?);
-    command
+    qemu
         // One thread for both processors: with two, a kernel that patches its
         // code may stumble over QEMU's old translation of it (Oops: int3).
         .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"])
@@ -63,7 +66,6 @@ fn command(kernel: &Kernel, initramfs: &Path, append: &str) -> Result<Command> {
         ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    Ok(command)
 }
 
 /// The console's lines as they come.

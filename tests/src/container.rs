@@ -1,0 +1,185 @@
+//! Namespaces beside the network's, for programs that run as in a container.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::cleanup::Cleanup;
+
+/// More mounts on top of each other than /run/netns ever has.
+const STACK_MAX: usize = 16;
+/// No string, where `mount` takes one.
+const NONE: Option<&std::ffi::CStr> = None;
+
+/// Which namespaces a program gets for itself. As given by
+/// [`Container::default`] it shares everything with the caller.
+///
+/// ```no_run
+/// # fn main() -> anyhow::Result<()> {
+/// # let (host, binary) = (mptcp_lab::Lab::new()?.host("client")?, std::path::Path::new(""));
+/// use mptcp_lab::{Agent, Container};
+/// let inside = host.container(Container::default().pids());
+/// let agent = Agent::start(&inside, binary, &["--policy", "default"])?;
+/// # drop(agent); Ok(()) }
+/// ```
+#[derive(Debug, Default)]
+pub struct Container {
+    mounts: bool,
+    pids: bool,
+    binds: Vec<(CString, CString)>,
+    cgroup: Option<(File, CString)>,
+}
+
+impl Container {
+    /// A mount namespace of its own. Named network namespaces (/run/netns) are
+    /// out of sight in it; all other file systems are those of the caller.
+    #[must_use]
+    pub fn mounts(mut self) -> Self {
+        self.mounts = true;
+        self
+    }
+
+    /// A PID namespace of its own, with a /proc that shows nothing else; so a
+    /// mount namespace too. Each program is process 1 of another one: signals
+    /// that it has no handler for do nothing, except SIGKILL.
+    #[must_use]
+    pub fn pids(mut self) -> Self {
+        self.pids = true;
+        self.mounts()
+    }
+
+    /// A mount namespace of its own, in which `what` is to be seen at `place`
+    /// as well.
+    ///
+    /// # Errors
+    /// A path has a zero byte.
+    pub fn bind(mut self, what: &Path, place: &Path) -> Result<Self> {
+        self.binds.push((c_string(what)?, c_string(place)?));
+        Ok(self.mounts())
+    }
+
+    /// A cgroup namespace of its own: `cgroup` is the root that it sees.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn cgroup(mut self, cgroup: &Cgroup) -> Result<Self> {
+        let procs = cgroup.path.join("cgroup.procs");
+        let procs = OpenOptions::new().write(true).open(procs)?;
+        self.cgroup = Some((procs, c_string(&cgroup.mount)?));
+        Ok(self.mounts())
+    }
+
+    /// Whether the process has to be started by a thread that was moved ahead
+    /// of it: only children enter a PID namespace.
+    pub(crate) fn has_pids(&self) -> bool {
+        self.pids
+    }
+
+    /// Moves the calling process, which has one thread and was forked to run a
+    /// program, into the namespaces. Makes system calls only.
+    pub(crate) fn enter_after_fork(&self) -> std::io::Result<()> {
+        if !self.mounts {
+            return Ok(());
+        }
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        // Nothing that happens in here is to be seen outside.
+        mount(
+            NONE,
+            c"/",
+            NONE,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            NONE,
+        )?;
+        for _ in 0..STACK_MAX {
+            if umount2(c"/run/netns", MntFlags::MNT_DETACH).is_err() {
+                break;
+            }
+        }
+        if self.pids {
+            mount(
+                Some(c"proc"),
+                c"/proc",
+                Some(c"proc"),
+                MsFlags::empty(),
+                NONE,
+            )?;
+        }
+        for (what, place) in &self.binds {
+            mount(Some(&**what), &**place, NONE, MsFlags::MS_BIND, NONE)?;
+        }
+        if let Some((procs, place)) = &self.cgroup {
+            // 0 is the process that writes it.
+            (&*procs).write_all(b"0")?;
+            unshare(CloneFlags::CLONE_NEWCGROUP)?;
+            let kind = Some(c"cgroup2");
+            mount(kind, &**place, kind, MsFlags::empty(), NONE)?;
+        }
+        Ok(())
+    }
+}
+
+/// A cgroup of this process's tests, gone with its guard.
+#[derive(Debug)]
+pub struct Cgroup {
+    mount: PathBuf,
+    path: PathBuf,
+    _removal: Cleanup,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `mptcp-e2e-<pid>`, below the root of cgroup2.
+    ///
+    /// # Errors
+    /// cgroup2 is not mounted, or the cgroup exists.
+    pub fn create() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let mount = mounts.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            (fields[2] == "cgroup2").then(|| fields[1].to_owned())
+        });
+        let mount = PathBuf::from(mount.context("no cgroup2 mount")?);
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let home = mount.join(own.context("no cgroup of our own")?);
+        let path = mount.join(format!("mptcp-e2e-{}", std::process::id()));
+        let removal = Cleanup::new({
+            let path = path.clone();
+            move || {
+                // Whoever is in it goes home first.
+                let _ = fs::write(home.join("cgroup.procs"), std::process::id().to_string());
+                let _ = fs::remove_dir(path);
+            }
+        });
+        fs::create_dir(&path)?;
+        Ok(Self {
+            mount,
+            path,
+            _removal: removal,
+        })
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves this process into it: sockets from now on are the cgroup's.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn enter(&self) -> Result<()> {
+        let procs = self.path.join("cgroup.procs");
+        fs::write(procs, std::process::id().to_string()).context("enter a cgroup")
+    }
+}
+
+fn c_string(path: &Path) -> Result<CString> {
+    let text = CString::new(path.as_os_str().as_bytes());
+    text.with_context(|| format!("a zero byte in {}", path.display()))
+}

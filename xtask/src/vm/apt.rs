@@ -1,0 +1,146 @@
+//! An apt of our own: it downloads packages and checks their signatures, with
+//! its package lists in the target directory. This machine's own apt, and what
+//! release that is of, make no difference and see none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command;
+
+/// What packages are signed with.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// How an archive's address ends, and a suite of it.
+pub type Source = (&'static str, &'static str);
+
+/// An apt with a directory of its own.
+pub struct Apt {
+    dir: PathBuf,
+    config: PathBuf,
+}
+
+impl Apt {
+    /// Sets one up in `dir` that knows these sources.
+    pub fn new(dir: PathBuf, sources: &[Source]) -> Result<Self> {
+        fs::create_dir_all(dir.join("lists/partial"))?;
+        fs::create_dir_all(dir.join("cache/archives/partial"))?;
+        fs::write(dir.join("sources.list"), list(sources)?)?;
+        // No package counts as installed.
+        fs::write(dir.join("status"), "")?;
+        let config = dir.join("apt.conf");
+        let own = dir.display();
+        fs::write(
+            &config,
+            format!(
+                "Dir::Etc::SourceList \"{own}/sources.list\";\n\
+                 Dir::Etc::SourceParts \"/dev/null\";\n\
+                 Dir::State::Lists \"{own}/lists\";\n\
+                 Dir::State::Status \"{own}/status\";\n\
+                 Dir::Cache \"{own}/cache\";\n\
+                 Acquire::Languages \"none\";\n\
+                 APT::Sandbox::User \"\";\n"
+            ),
+        )?;
+        Ok(Self { dir, config })
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Brings the package lists up to date.
+    pub fn update(&self) -> Result<()> {
+        command::run(self.command("apt-get").args(["-qq", "update"]))
+    }
+
+    /// One of apt's programs, with our lists. It runs in our directory.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(&self.dir)
+            .env("APT_CONFIG", &self.config)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Downloads one package, unless it is here, and gives its file.
+    pub fn download(&self, package: &str) -> Result<PathBuf> {
+        let show = ["show", "--no-all-versions", package];
+        let facts = command::output(self.command("apt-cache").args(show)).unwrap_or_default();
+        let file = facts
+            .lines()
+            .find_map(|line| line.strip_prefix("Filename: "));
+        let file = file.and_then(|path| path.rsplit('/').next());
+        let deb = self
+            .dir
+            .join(file.with_context(|| format!("there is no {package}"))?);
+        // Which has nothing to do if the right file is there.
+        let get = ["-q", "download", package];
+        command::run(self.command("apt-get").args(get).stdout(Stdio::null()))?;
+        ensure!(deb.exists(), "apt-get has left no {}", deb.display());
+        Ok(deb)
+    }
+
+    /// Downloads packages and all that they depend on, and gives the files.
+    /// What an earlier call downloaded is gone then.
+    pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let archives = self.dir.join("cache/archives");
+        for deb in debs_in(&archives)? {
+            fs::remove_file(deb)?;
+        }
+        let mut install = self.command("apt-get");
+        install
+            .args(["-qq", "-y", "--no-install-recommends", "--download-only"])
+            .arg("install")
+            .args(packages)
+            .stdout(Stdio::null());
+        command::run(&mut install)?;
+        debs_in(&archives)
+    }
+}
+
+/// Unpacks packages into `root`, over what is there.
+pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<()> {
+    fs::create_dir_all(root)?;
+    for deb in debs {
+        command::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(root))?;
+    }
+    Ok(())
+}
+
+fn debs_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut debs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            debs.push(path);
+        }
+    }
+    Ok(debs)
+}
+
+/// The sources, at the mirrors that this machine's own apt uses.
+fn list(sources: &[Source]) -> Result<String> {
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI)"]);
+    let known = command::output(&mut targets).unwrap_or_default();
+    let mut list = String::new();
+    for (ending, suite) in sources {
+        let mut mirrors = known.lines().map(|line| line.trim_end_matches('/'));
+        let mirror = mirrors.rfind(|line| line.ends_with(ending));
+        let mirror = mirror.with_context(|| {
+            format!(
+                "this machine's apt has no archive that ends in {ending}: kernels, and QEMU, come from Debian's"
+            )
+        })?;
+        list.push_str(&format!(
+            "deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite}\n"
+        ));
+    }
+    Ok(list)
+}
