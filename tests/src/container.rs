@@ -117,6 +117,8 @@ impl Container {
             // 0 is the process that writes it.
             (&*procs).write_all(b"0")?;
             unshare(CloneFlags::CLONE_NEWCGROUP)?;
+            // The kernel does not mount a file system on top of itself.
+            umount2(&**place, MntFlags::MNT_DETACH)?;
             let kind = Some(c"cgroup2");
             mount(kind, &**place, kind, MsFlags::empty(), NONE)?;
         }
