@@ -378,8 +378,9 @@ pub struct Subflow {
     pub acked_bytes: u64,
     /// `bytes_received`, likewise.
     pub received_bytes: u64,
-    /// When it was last seen to have retransmitted (`bpf_ktime_get_ns`).
-    pub retransmitted_ns: u64,
+    /// Since when each look found something unsent (`bpf_ktime_get_ns`); 0: the
+    /// last one found nothing.
+    pub backlog_ns: u64,
     /// Copies of its segments that were sent over other paths; whatever sends
     /// them adds to it.
     pub copies: u64,

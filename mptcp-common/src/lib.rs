@@ -4,9 +4,9 @@
 //! * [`offsets`]: the kernel members that the programs read, by name;
 //! * [`controller`]: the weighted policy's arithmetic, a pure function that
 //!   runs in the kernel and, unchanged, in the unit tests;
-//! * [`packet`], [`arrival`] and [`bucket`]: what the redundant policy reads off
-//!   the wire, how it tells copies from retransmissions, and what it lets a
-//!   path carry, likewise.
+//! * [`packet`], [`arrival`], [`bucket`] and [`spare`]: what the redundant policy
+//!   reads off the wire, how it tells copies from retransmissions, and what it
+//!   lets a path carry, likewise.
 //!
 //! No IO, no clock, no allocation: time is an argument.
 #![cfg_attr(not(test), no_std)]
@@ -18,6 +18,7 @@ pub mod bucket;
 pub mod controller;
 pub mod offsets;
 pub mod packet;
+pub mod spare;
 pub mod word;
 
 #[cfg(feature = "user")]

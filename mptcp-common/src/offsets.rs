@@ -19,7 +19,7 @@ pub mod hook {
     pub const SOCKETS: u8 = SOCKOPS | ITER;
     /// Those and the tracepoint.
     pub const ALL: u8 = SOCKETS | GET_SEND;
-    /// tc ingress, under the redundant policy.
+    /// tc, under the redundant policy: ingress, and egress for some.
     pub const INGRESS: u8 = 8;
     /// Both that hold a socket, and tc ingress.
     pub const SOCKETS_INGRESS: u8 = SOCKETS | INGRESS;
@@ -57,7 +57,7 @@ macro_rules! for_each_member {
             MSK_LOCAL_KEY = "mptcp_sock"."local_key" bytes NONE;
             MSK_REMOTE_KEY = "mptcp_sock"."remote_key" bytes NONE;
 
-            TCP_WRITE_SEQ = "tcp_sock"."write_seq" bytes SOCKETS;
+            TCP_WRITE_SEQ = "tcp_sock"."write_seq" bytes SOCKETS_INGRESS;
             TCP_SND_NXT = "tcp_sock"."snd_nxt" bytes SOCKETS;
             TCP_BYTES_SENT = "tcp_sock"."bytes_sent" bytes SOCKETS;
             TCP_BYTES_ACKED = "tcp_sock"."bytes_acked" bytes SOCKETS;

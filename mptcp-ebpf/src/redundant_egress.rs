@@ -6,39 +6,43 @@
 //!   a clone      ->  wrap     into UDP, and off by that link's device
 //! ```
 //!
-//! Relies on: the socket of an skb that TCP sends (bpf_get_socket_cookie), and
-//! on `skb->cb` staying as it is from bpf_clone_redirect to this hook.
+//! Relies on: the socket of an skb that TCP sends (bpf_get_socket_cookie,
+//! `skb->sk`), and on `skb->cb` staying as it is from bpf_clone_redirect to this
+//! hook.
 //!
 //! The original goes on as it is, and never waits: what gets no copy is
 //! counted, by reason. Where the hook is absent, nothing is copied.
+//!
+//! A copy goes by another device than the original's if it can: what hits a
+//! device hits all that it carries. Whether a path has room for a copy is
+//! judged by `mptcp_common::spare`.
 
 use aya_ebpf::{
-    helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock},
     macros::classifier,
     programs::TcContext,
 };
 use mptcp_common::{
-    abi::{
-        Subflow,
-        redundant::{Carrier, MAX_CARRIERS, MAX_COPIES, Redundant, not_sent},
-    },
+    abi::redundant::{Carrier, MAX_CARRIERS, MAX_COPIES, Redundant, not_sent},
     packet::{self, flag},
+    spare,
 };
 
 use crate::{
     maps::{BUDGETS, CARRIERS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant},
     skb::{PASS, Skb},
+    socket::{load, offset},
     wrap::{Copy, overhead, wrap},
 };
 
-/// Round trips this much above the least are noise, not a queue, microseconds.
-const NOISE_US: u32 = 2_000;
-
-/// A path whose own subflow has lost something takes no copies for so long.
-const LOSS_NS: u64 = 1_000_000_000;
-
-/// Carriers that will not do.
+/// The cost of carriers that will not do.
 const NEVER: u32 = u32::MAX;
+
+/// What a carrier costs more if its copies leave by the original's device.
+const SHARED_DEVICE: u32 = 1 << 30;
+
+/// The longest round trip that is told from longer ones, microseconds.
+const LONGEST_US: u32 = SHARED_DEVICE - 1;
 
 #[classifier]
 #[inline(always)]
@@ -62,6 +66,10 @@ struct Original {
     /// Length of the longest IP packet that it becomes on the wire, bytes.
     segment: u32,
     now_ns: u64,
+    /// The device that it leaves by.
+    ifindex: u32,
+    /// Its subflow has hardly anything under way: see [`spare::is_thin`].
+    thin: bool,
 }
 
 /// Clones what belongs to a subflow whose peer can take copies. `None`: it is
@@ -103,11 +111,14 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         },
         // SAFETY: the helper has no preconditions.
         now_ns: unsafe { bpf_ktime_get_ns() },
+        // SAFETY: a field of the context.
+        ifindex: unsafe { (*skb.0).ifindex },
+        thin: spare::is_thin(outstanding(skb)),
     };
     let (own, translated) = own(&carriers.carriers, cookie);
 
-    // What each carrier would cost: its round trip. Then the cheapest, one
-    // after the other.
+    // Finds what each carrier would cost, then takes the cheapest, one after the
+    // other.
     let mut costs = [NEVER; MAX_CARRIERS];
     for (cost, carrier) in costs.iter_mut().zip(&carriers.carriers) {
         if carrier.cookie != 0 && carrier.link != own {
@@ -151,8 +162,28 @@ fn own(carriers: &[Carrier; MAX_CARRIERS], cookie: u64) -> (u32, bool) {
     (link, translated != 0)
 }
 
-/// The carrier's round trip, microseconds; [`NEVER`] if it cannot take a copy,
-/// which is counted.
+/// The bytes that the socket of an skb has yet to send, or has not seen acked;
+/// as many as can be if that is not known.
+#[inline(always)]
+fn outstanding(skb: Skb) -> u32 {
+    // SAFETY: a field of the context, which the verifier types; the helper takes
+    // any socket but null, and returns null for one that is not TCP's.
+    unsafe {
+        let sk = (*skb.0).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return u32::MAX;
+        }
+        let tcp = bpf_skc_to_tcp_sock(sk.cast()) as *const u8;
+        if tcp.is_null() {
+            return u32::MAX;
+        }
+        let written: u32 = load(tcp, &offset::TCP_WRITE_SEQ);
+        written.wrapping_sub(load(tcp, &offset::TCP_SND_UNA))
+    }
+}
+
+/// What a copy over this carrier would cost: its round trip in microseconds, and
+/// [`SHARED_DEVICE`]. [`NEVER`] if it cannot take a copy, which is counted.
 #[inline(always)]
 fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
     let Some(subflow) = SUBFLOWS.get_ptr(carrier.cookie) else {
@@ -171,21 +202,15 @@ fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
         skip(link.path, not_sent::MTU);
         return NEVER;
     }
-    if settings.budget_bytes_per_sec == 0 && is_busy(subflow, original.now_ns) {
+    if settings.budget_bytes_per_sec == 0
+        && !original.thin
+        && spare::is_bulk(subflow, original.now_ns)
+    {
         skip(link.path, not_sent::BUSY);
         return NEVER;
     }
-    subflow.srtt_us.min(NEVER - 1)
-}
-
-/// Whether a path's own subflow shows queueing, or has lost something of late.
-#[inline(always)]
-fn is_busy(subflow: &Subflow, now_ns: u64) -> bool {
-    let least = subflow.min_rtt_us;
-    let quiet = least.saturating_add(least / 4).saturating_add(NOISE_US);
-    subflow.queued != 0
-        || subflow.srtt_us > quiet
-        || now_ns.saturating_sub(subflow.retransmitted_ns) < LOSS_NS
+    let shared = u32::from(link.ifindex == original.ifindex) * SHARED_DEVICE;
+    shared + subflow.srtt_us.min(LONGEST_US)
 }
 
 /// Clones the original for a carrier's link.
@@ -219,11 +244,16 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
     );
     // SAFETY: the helper takes this program type's context. Back to this
     // device: its link layer is the one that the packet has.
-    let error = unsafe { bpf_clone_redirect(skb.0, (*skb.0).ifindex, 0) };
+    let error = unsafe { bpf_clone_redirect(skb.0, original.ifindex, 0) };
     skb.unmark();
     if error < 0 {
         skip(link.path, not_sent::KERNEL);
-    } else if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
+        return;
+    }
+    if link.ifindex == original.ifindex {
+        copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
+    }
+    if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
         // SAFETY: a map value; this member only `add` changes.
         add(unsafe { &mut (*subflow).copies }, 1);
     }

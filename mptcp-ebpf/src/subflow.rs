@@ -8,6 +8,7 @@ use mptcp_common::abi::{
     Connection, Subflow, Tuple, UNKNOWN_PATH, close_reason, event_kind, redundant::PeerView, side,
     subflow_flag, subflow_kind,
 };
+use mptcp_common::spare::backlog_since;
 
 use crate::{
     emit::subflow_event,
@@ -66,7 +67,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         sent_bytes: socket.tcp(&offset::TCP_BYTES_SENT),
         acked_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
         received_bytes: socket.tcp(&offset::TCP_BYTES_RECEIVED),
-        retransmitted_ns: 0,
+        backlog_ns: 0,
         copies: 0,
         retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
         slot: 0,
@@ -149,14 +150,11 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
         let again = retransmitted.wrapping_sub(subflow.retransmitted_segments);
         add(&mut stats.retransmitted_segments, u64::from(again));
     });
-    // Without a branch, which the verifier would follow through all the rest.
-    let is_new = u64::from(retransmitted != subflow.retransmitted_segments);
-    let since_ns = now_ns.wrapping_sub(subflow.retransmitted_ns);
-    subflow.retransmitted_ns = subflow.retransmitted_ns.wrapping_add(is_new * since_ns);
     subflow.srtt_us = socket.srtt_us();
     subflow.min_rtt_us = socket.min_rtt_us();
     subflow.cwnd = socket.cwnd();
     subflow.queued = socket.queued();
+    subflow.backlog_ns = backlog_since(subflow.backlog_ns, subflow.seen_ns, subflow.queued, now_ns);
     subflow.sent_bytes = sent;
     subflow.acked_bytes = acked;
     subflow.received_bytes = received;

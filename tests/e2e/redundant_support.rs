@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mptcp_lab::kernel::Recovery;
 use mptcp_lab::metrics::Metrics;
-use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
+use mptcp_lab::traffic::{ANY, Behaviour, Exchange, Latencies, RequestResponse, Server};
 use mptcp_lab::{Agent, Host, Lab, Link, Path, agent, wait};
 
 use crate::support::{Watched, scrape_until};
@@ -161,6 +161,12 @@ pub(crate) fn wait_for_the_last_copy(agent: &Agent) -> Result<()> {
             Err(now)
         }
     })
+}
+
+/// How many requests took more than 50 ms over the median of all.
+pub(crate) fn late(samples: &[Duration]) -> usize {
+    let limit = Latencies::new(samples.to_vec()).p50() + Duration::from_millis(50);
+    samples.iter().filter(|sample| **sample > limit).count()
 }
 
 /// Links in a state: proven, silent, asking, refused.

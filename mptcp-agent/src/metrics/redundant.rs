@@ -53,7 +53,7 @@ impl CopyRow {
 /// A counter: name, help, and where it comes from.
 type Total = (&'static str, &'static str, fn(&CopyStats) -> u64);
 
-const TOTALS: [Total; 4] = [
+const TOTALS: [Total; 5] = [
     (
         "mptcp_redundant_copies_sent_total",
         "Copies sent over the path.",
@@ -63,6 +63,11 @@ const TOTALS: [Total; 4] = [
         "mptcp_redundant_copies_sent_bytes_total",
         "Bytes of the copies sent over the path, outer headers included.",
         |stats| stats.sent_bytes,
+    ),
+    (
+        "mptcp_redundant_copies_shared_device_total",
+        "Copies for the path that left by the device of their original, for want of another.",
+        |stats| stats.shared_device,
     ),
     (
         "mptcp_redundant_rescued_bytes_total",
@@ -173,6 +178,7 @@ pub(super) mod tests {
             late_originals: 7,
             not_sent: [8, 9, 10, 11, 12, 13],
             refused: [14, 15, 16, 17, 18, 19],
+            shared_device: 20,
         };
         let attached = BTreeSet::from([1]);
         RedundantRows {
@@ -224,6 +230,7 @@ pub(super) mod tests {
             "mptcp_redundant_refused_total{path=\"eth0\",reason=\"not-tcp\"} 17",
             "mptcp_redundant_refused_total{path=\"eth0\",reason=\"foreign\"} 18",
             "mptcp_redundant_refused_total{path=\"eth0\",reason=\"kernel\"} 19",
+            "mptcp_redundant_copies_shared_device_total{path=\"eth0\"} 20",
             "mptcp_redundant_hellos_total{result=\"sent\"} 21",
             "mptcp_redundant_hellos_total{result=\"answered\"} 22",
             "mptcp_redundant_hellos_total{result=\"verified\"} 23",

@@ -195,6 +195,9 @@ pub struct CopyStats {
     pub not_sent: [u64; not_sent::COUNT],
     /// Datagrams that were refused, by [`refused`].
     pub refused: [u64; refused::COUNT],
+    /// Copies for this path that left by the device of their original, for want
+    /// of another device.
+    pub shared_device: u64,
 }
 
 impl CopyStats {
@@ -206,6 +209,7 @@ impl CopyStats {
         sum(&mut self.sent_bytes, &other.sent_bytes);
         sum(&mut self.rescued_bytes, &other.rescued_bytes);
         sum(&mut self.late_originals, &other.late_originals);
+        sum(&mut self.shared_device, &other.shared_device);
         let each = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| sum(a, b));
         each(&mut self.received, &other.received);
         each(&mut self.not_sent, &other.not_sent);
@@ -230,7 +234,8 @@ pub mod outcome {
 
 /// Why a segment got no copy: indices of [`CopyStats::not_sent`].
 pub mod not_sent {
-    /// The path's own subflow shows queueing or loss.
+    /// The path's own subflow has more to send than the path takes, and the
+    /// segment is not a thin connection's: see [`crate::spare`].
     pub const BUSY: u8 = 0;
     /// The path's `--redundant-budget` is used up.
     pub const BUDGET: u8 = 1;
@@ -294,4 +299,4 @@ const _: () = assert!(size_of::<LinkKey>() == 36);
 const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
 const _: () = assert!(size_of::<PeerView>() == 36);
 const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 5));
-const _: () = assert!(size_of::<CopyStats>() == 8 * (4 + 3 + 6 + 6));
+const _: () = assert!(size_of::<CopyStats>() == 8 * (5 + 3 + 6 + 6));

@@ -2,7 +2,7 @@
 //! how long they take.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub struct Exchange {
 #[derive(Debug, Default)]
 struct Progress {
     responses: AtomicU64,
+    /// Bytes of a burst that is to take the place of the next request; 0: none.
+    burst: AtomicUsize,
     stop: AtomicBool,
     /// Of the responses so far.
     samples: Mutex<Vec<Duration>>,
@@ -149,15 +151,13 @@ impl RequestResponse {
             *lock(&progress.asked) = Some(start);
             next = (next + self.interval).max(start);
             let done = || progress.stop.load(Relaxed) || start.elapsed() > self.limit;
-            let mut whole = socket::write_all(socket, &request, done)?;
-            let mut left = self.size;
-            while whole && left > 0 {
-                match socket::read(socket, &mut response[..left])? {
-                    Io::Moved(count) => left -= count,
-                    Io::Idle => whole = !done(),
-                    Io::Closed => anyhow::bail!("the server has closed"),
+            let whole = match progress.burst.swap(0, Relaxed) {
+                0 => {
+                    socket::write_all(socket, &request, done)?
+                        && read_all(socket, &mut response, done)?
                 }
-            }
+                bytes => burst(socket, bytes, done)?,
+            };
             if !whole {
                 ensure!(
                     progress.stop.load(Relaxed),
@@ -175,7 +175,46 @@ impl RequestResponse {
     }
 }
 
+/// Reads until the buffer is full; tells whether it is.
+fn read_all(socket: &Socket, buffer: &mut [u8], done: impl Fn() -> bool) -> Result<bool> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match socket::read(socket, &mut buffer[read..])? {
+            Io::Moved(count) => read += count,
+            Io::Idle if done() => return Ok(false),
+            Io::Idle => {}
+            Io::Closed => anyhow::bail!("the server has closed"),
+        }
+    }
+    Ok(true)
+}
+
+/// Sends `bytes` bytes and reads as many back; tells whether all came. The
+/// server sends while it reads, so this end reads while it sends.
+fn burst(socket: &Socket, bytes: usize, done: impl Fn() -> bool) -> Result<bool> {
+    let chunk = [b'+'; 16 * 1024];
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 64 * 1024];
+    let (mut written, mut read) = (0, 0);
+    while written < bytes && !done() {
+        let more = chunk.len().min(bytes - written);
+        if let Io::Moved(count) = socket::write(socket, &chunk[..more])? {
+            written += count;
+        }
+        while let Ok(count @ 1..) = socket.recv_with_flags(&mut buffer, libc::MSG_DONTWAIT) {
+            read += count;
+        }
+    }
+    let mut rest = vec![0; bytes - read];
+    Ok(written == bytes && read_all(socket, &mut rest, done)?)
+}
+
 impl Exchange {
+    /// Makes the next request one of so many bytes, which the server sends
+    /// back.
+    pub fn burst(&self, bytes: usize) {
+        self.progress.burst.store(bytes, Relaxed);
+    }
+
     /// Responses so far.
     pub fn responses(&self) -> u64 {
         self.progress.responses.load(Relaxed)
