@@ -2,7 +2,7 @@
 
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,
-    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant},
+    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Traffic},
 };
 
 macro_rules! pod {
@@ -14,4 +14,4 @@ macro_rules! pod {
 }
 
 pod! { Config ConnectionImage Event PathConfig PathStats Subflow Totals }
-pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant }
+pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant Traffic }

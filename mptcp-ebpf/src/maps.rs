@@ -11,6 +11,7 @@ use mptcp_common::{
         Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
         redundant::{
             Arrival, Carriers, CopyStats, Device, Link, LinkKey, MAX_LINKS, PeerView, Redundant,
+            Traffic,
         },
     },
     bucket::Bucket,
@@ -66,6 +67,11 @@ pub static ARRIVALS: HashMap<u64, Arrival> = HashMap::with_max_entries(65_536, B
 pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
 #[map]
 pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0);
+/// What copies may take of a link, without a budget.
+#[map]
+pub static LINK_BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_LINKS, 0);
+#[map]
+pub static LINK_TRAFFIC: Array<Traffic> = Array::with_max_entries(MAX_LINKS, 0);
 
 // What the agent is told.
 #[map]
@@ -141,6 +147,15 @@ pub fn copy_stats(path: u32, change: impl FnOnce(&mut CopyStats)) {
     if let Some(stats) = COPY_STATS.get_ptr_mut(path) {
         // SAFETY: a map value; see `add`.
         change(unsafe { &mut *stats });
+    }
+}
+
+/// Runs `change` on a link's totals, which only [`add`] changes.
+#[inline(always)]
+pub fn traffic(link: u32, change: impl FnOnce(&mut Traffic)) {
+    if let Some(traffic) = LINK_TRAFFIC.get_ptr_mut(link) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *traffic });
     }
 }
 

@@ -14,8 +14,10 @@
 //! counted, by reason. Where the hook is absent, nothing is copied.
 //!
 //! A copy goes by another device than the original's if it can: what hits a
-//! device hits all that it carries. Whether a path has room for a copy is
-//! judged by `mptcp_common::spare`.
+//! device hits all that it carries. Among like devices, that link is preferred
+//! over which copies arrive, and soonest. Whether a path has room for a copy is
+//! judged by `mptcp_common::spare` at once, and by the agents' messages over
+//! the link (`Link::rate`) in the longer run.
 
 use aya_ebpf::{
     helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock},
@@ -23,13 +25,15 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use mptcp_common::{
-    abi::redundant::{Carrier, MAX_CARRIERS, MAX_COPIES, Redundant, not_sent},
+    abi::redundant::{Carrier, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent},
     packet::{self, flag},
     spare,
 };
 
 use crate::{
-    maps::{BUDGETS, CARRIERS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant},
+    maps::{
+        BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant,
+    },
     skb::{PASS, Skb},
     socket::{load, offset},
     wrap::{Copy, overhead, wrap},
@@ -39,10 +43,7 @@ use crate::{
 const NEVER: u32 = u32::MAX;
 
 /// What a carrier costs more if its copies leave by the original's device.
-const SHARED_DEVICE: u32 = 1 << 30;
-
-/// The longest round trip that is told from longer ones, microseconds.
-const LONGEST_US: u32 = SHARED_DEVICE - 1;
+const SHARED_DEVICE: u32 = MAX_COST;
 
 #[classifier]
 #[inline(always)]
@@ -130,7 +131,6 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         if wanted == 0 {
             break;
         }
-        wanted -= 1;
         let mut best = 0;
         for index in 1..MAX_CARRIERS {
             if costs[index & (MAX_CARRIERS - 1)] < costs[best & (MAX_CARRIERS - 1)] {
@@ -143,7 +143,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         }
         costs[best] = NEVER;
         let link = carriers.carriers[best].link;
-        copy(skb, &original, link, translated, settings);
+        wanted -= u32::from(copy(skb, &original, link, translated, settings));
     }
     Some(())
 }
@@ -182,7 +182,7 @@ fn outstanding(skb: Skb) -> u32 {
     }
 }
 
-/// What a copy over this carrier would cost: its round trip in microseconds, and
+/// What a copy over this carrier would cost: its link's cost, and
 /// [`SHARED_DEVICE`]. [`NEVER`] if it cannot take a copy, which is counted.
 #[inline(always)]
 fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
@@ -210,28 +210,37 @@ fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
         return NEVER;
     }
     let shared = u32::from(link.ifindex == original.ifindex) * SHARED_DEVICE;
-    shared + subflow.srtt_us.min(LONGEST_US)
+    shared + (link.cost & (MAX_COST - 1))
 }
 
-/// Clones the original for a carrier's link.
+/// Clones the original for a carrier's link; whether that could be done. If not,
+/// it is counted.
 #[inline(always)]
-fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &Redundant) {
+fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &Redundant) -> bool {
     let Some(link) = LINKS.get(index) else {
-        return;
+        return false;
     };
     let overhead = overhead(link);
     let fits = original.segment + overhead <= link.mtu;
     if !fits && original.segment == original.length {
         skip(link.path, not_sent::MTU);
-        return;
+        return false;
     }
     let rate = settings.budget_bytes_per_sec;
-    if rate != 0
-        && let Some(bucket) = BUDGETS.get(link.path)
-        && !bucket.take(wire_bytes(original, overhead), rate, original.now_ns)
+    let bytes = wire_bytes(original, overhead);
+    if rate != 0 {
+        if let Some(bucket) = BUDGETS.get(link.path)
+            && !bucket.take(bytes, rate, original.now_ns)
+        {
+            skip(link.path, not_sent::BUDGET);
+            return false;
+        }
+    } else if !original.thin
+        && let Some(bucket) = LINK_BUDGETS.get(index)
+        && !bucket.take(bytes, u64::from(link.rate), original.now_ns)
     {
-        skip(link.path, not_sent::BUDGET);
-        return;
+        skip(link.path, not_sent::BUSY);
+        return false;
     }
     skb.mark(
         Copy {
@@ -248,7 +257,7 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
     skb.unmark();
     if error < 0 {
         skip(link.path, not_sent::KERNEL);
-        return;
+        return false;
     }
     if link.ifindex == original.ifindex {
         copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
@@ -257,6 +266,7 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         // SAFETY: a map value; this member only `add` changes.
         add(unsafe { &mut (*subflow).copies }, 1);
     }
+    true
 }
 
 /// What a copy takes on the wire, bytes: each segment has headers of its own.

@@ -39,10 +39,11 @@ use mptcp_common::{
 use crate::{
     maps::{
         ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, SUBFLOWS, add,
-        copy_stats, redundant,
+        copy_stats, redundant, traffic,
     },
     receiver::Receiver,
     skb::{DROP, PASS, Skb},
+    wrap::HEADERS,
 };
 
 /// Where an Ethernet header has its type.
@@ -165,6 +166,10 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
     if arriving.link == 0 {
         return Err(refused::UNPROVEN);
+    }
+    if arriving.tries == 0 {
+        let packets = skb.packets(HEADERS);
+        traffic(arriving.link, |traffic| add(&mut traffic.arrived, packets));
     }
     let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
     if ip.payload < 8 || exact && length != ip.payload {

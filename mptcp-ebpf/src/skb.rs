@@ -47,6 +47,16 @@ impl Skb {
         unsafe { (*self.0).gso_size }
     }
 
+    /// How many packets it is on the wire, if its headers take `headers` bytes.
+    #[inline(always)]
+    pub fn packets(self, headers: u32) -> u64 {
+        let size = self.gso_size();
+        if size == 0 {
+            return 1;
+        }
+        u64::from(self.len().saturating_sub(headers).div_ceil(size))
+    }
+
     /// The device, if the agent has attached to it for this policy.
     #[inline(always)]
     pub fn device(self) -> Option<Device> {

@@ -24,11 +24,15 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{LINKS, PEER_VIEW, add, copy_stats},
+    maps::{LINKS, PEER_VIEW, add, copy_stats, traffic},
     skb::{DROP, Skb},
 };
 
 const ETHERNET: u32 = 14;
+
+/// About as many bytes of headers have copies with payload: Ethernet, IP and UDP,
+/// IP and TCP with its options.
+pub const HEADERS: u32 = 14 + 28 + 20 + 60;
 
 /// Upper byte of the IPv4 flags: what does not fit is lost, not cut up.
 const DONT_FRAGMENT: u8 = 0x40;
@@ -119,6 +123,11 @@ pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
             copy_stats(link.path, |stats| {
                 add(&mut stats.sent, 1);
                 add(&mut stats.sent_bytes, u64::from(length));
+            });
+            let packets = skb.packets(HEADERS);
+            traffic(copy.link, |traffic| {
+                add(&mut traffic.sent, packets);
+                add(&mut traffic.sent_bytes, u64::from(length));
             });
             action
         }

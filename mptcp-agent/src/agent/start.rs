@@ -57,7 +57,9 @@ impl Agent {
                 key: key.clone(),
             };
             kernel.start_redundant()?;
-            let (service, received) = redundant::Service::start(settings, &claim, &mut tasks)?;
+            let traffic = kernel.link_traffic()?;
+            let started = redundant::Service::start(settings, &claim, traffic, &mut tasks)?;
+            let (service, received) = started;
             (redundant, datagrams) = (Some(service), received);
         }
         // From here on these programs act, and those of an agent before no more.

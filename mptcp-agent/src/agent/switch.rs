@@ -186,7 +186,9 @@ impl Agent {
         };
         let fresh = self.redundant.is_none();
         self.kernel.start_redundant()?;
-        match Service::start(settings, &claim, &mut self.tasks) {
+        let traffic = self.kernel.link_traffic();
+        let tasks = &mut self.tasks;
+        match traffic.and_then(|traffic| Service::start(settings, &claim, traffic, tasks)) {
             Ok((service, datagrams)) => Ok(Copies::Start(Box::new(service), datagrams)),
             Err(error) => {
                 if fresh {

@@ -32,6 +32,7 @@ pub use btf::VMLINUX;
 pub use events::Events;
 pub use load::LoadOptions;
 pub use pins::{Content, Pins, sweep_dead_namespaces};
+pub use redundant::LinkTraffic;
 pub use sweep::Sweep;
 
 use load::{describe, find};

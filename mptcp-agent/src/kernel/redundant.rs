@@ -2,20 +2,43 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::AsFd as _;
 
 use anyhow::{Result, bail};
 use aya::{
     Pod,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use mptcp_common::abi::{
     ConnectionImage, MAX_PATHS, Subflow,
-    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant},
+    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Traffic},
 };
 
 use super::{Attachment, Kernel};
 
+/// What the programs count of each link; a handle of its own on their map.
+pub struct LinkTraffic(Array<MapData, Traffic>);
+
+impl LinkTraffic {
+    /// Totals of link `index`; zero if they cannot be read.
+    pub fn get(&self, index: u32) -> Traffic {
+        self.0.get(&index, 0).unwrap_or_default()
+    }
+}
+
 impl Kernel {
+    /// What the programs count of each link.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn link_traffic(&self) -> Result<LinkTraffic> {
+        let Map::Array(map) = self.map_ref("LINK_TRAFFIC")? else {
+            bail!("LINK_TRAFFIC is no array");
+        };
+        let map = MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?;
+        Ok(LinkTraffic(Array::try_from(Map::from_map_data(map)?)?))
+    }
+
     /// Lets [`Kernel::follow_devices`] attach the tc programs.
     ///
     /// # Errors

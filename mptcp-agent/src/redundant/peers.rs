@@ -25,6 +25,7 @@ mod connections;
 mod hearing;
 mod links;
 mod nonces;
+mod quality;
 mod report;
 mod schedule;
 
@@ -38,7 +39,7 @@ use std::num::NonZeroU64;
 
 use mptcp_common::abi::{
     Tuple,
-    redundant::{Carrier, Carriers, LinkKey},
+    redundant::{Carrier, Carriers, LinkKey, Traffic},
 };
 
 pub use changes::Change;
@@ -108,6 +109,7 @@ pub struct Peers {
     port: u16,
     key: Vec<u8>,
     random: Box<dyn FnMut() -> u64 + Send>,
+    traffic: Box<dyn Fn(u32) -> Traffic + Send>,
     connections: Connections,
     links: Links,
     schedule: Schedule,
@@ -120,19 +122,26 @@ pub struct Peers {
 impl Peers {
     /// Knows nobody. `random` gives numbers that nobody can foresee.
     #[must_use]
-    pub fn new(settings: Settings, random: impl FnMut() -> u64 + Send + 'static) -> Self {
+    pub fn new(settings: Settings, mut random: impl FnMut() -> u64 + Send + 'static) -> Self {
+        let links = Links::new(settings.port, random());
         Self {
             id: NonZeroU64::new(settings.agent_id).unwrap_or(NonZeroU64::MIN),
             port: settings.port,
             key: settings.key,
             random: Box::new(random),
+            traffic: Box::new(|_| Traffic::default()),
             connections: Connections::default(),
-            links: Links::new(settings.port),
+            links,
             schedule: Schedule::default(),
             changes: Changes::default(),
             report: Report::default(),
             asking: HashMap::new(),
         }
+    }
+
+    /// Takes what the kernel counts of each link, by its index, from `traffic`.
+    pub fn count_by(&mut self, traffic: impl Fn(u32) -> Traffic + Send + 'static) {
+        self.traffic = Box::new(traffic);
     }
 
     /// A connection is there; its subflows are to follow. Ignored while one of

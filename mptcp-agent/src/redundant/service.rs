@@ -27,7 +27,7 @@ use super::socket::{self, Received, Socket, Sockets};
 use super::{Claim, random_nonzero};
 use crate::clock::monotonic_ns as now_ns;
 use crate::devices::Present;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, LinkTraffic};
 use crate::metrics::{CopyRow, RedundantRows};
 use crate::paths::PathTable;
 use crate::policy;
@@ -80,6 +80,7 @@ impl Service {
     pub fn start(
         settings: &policy::Redundant,
         claim: &Claim,
+        traffic: LinkTraffic,
         tasks: &mut JoinSet<Result<()>>,
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
@@ -98,8 +99,10 @@ impl Service {
         };
         // The kernel gave some just now, and does not run out.
         let random = || random_nonzero().expect("the kernel has random numbers");
+        let mut peers = Peers::new(protocol, random);
+        peers.count_by(move |link| traffic.get(link));
         let service = Self {
-            peers: Peers::new(protocol, random),
+            peers,
             roster: Roster::default(),
             links: LinkTable::default(),
             ports: Ports::new(settings),

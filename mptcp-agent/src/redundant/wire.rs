@@ -1,7 +1,7 @@
 //! Hello and answer, byte by byte.
 //!
 //! ```text
-//!   0  version   nibble of a hello (no IP version), protocol version 1
+//!   0  version   nibble of a hello (no IP version), protocol version 2
 //!   1  kind      1 hello, 2 answer, 3 answer to a proven peer
 //!   2  sender    agent id, not 0
 //!  10  token     of the receiver's end of the connection (RFC 8684, 3.2)
@@ -11,8 +11,12 @@
 //!  46  remote
 //!  62  ports     local, remote
 //!  66  ids       1 if the two address ids that follow are known, else 0 0 0
-//!  69  tag       HMAC of all before it
-//!  85
+//!  69  timing    the sender's clock (us), then of the last message that the
+//!                sender had over this link: that message's clock, the sender's
+//!                clock at its arrival, and how many datagrams (copies and
+//!                messages) had arrived by then; 0 0 0: none
+//! 101  tag       HMAC of all before it
+//! 117
 //! ```
 //!
 //! Numbers are big endian. The kind is the direction, too: only the client's
@@ -26,11 +30,11 @@ use std::num::NonZeroU64;
 
 use mptcp_common::abi::redundant::HELLO_NIBBLE;
 
-/// First byte of every message: its nibble and the protocol's version, 1.
-pub const VERSION: u8 = HELLO_NIBBLE << 4 | 1;
+/// First byte of every message: its nibble and the protocol's version, 2.
+pub const VERSION: u8 = HELLO_NIBBLE << 4 | 2;
 
 /// Length of what the tag covers, bytes.
-pub const BODY: usize = 69;
+pub const BODY: usize = 101;
 
 /// Length of the tag, bytes: HMAC-SHA256, its first half.
 pub const TAG: usize = 16;
@@ -93,6 +97,22 @@ pub struct Ends {
     pub ids: Option<Ids>,
 }
 
+/// What messages over a link say of its time and of its losses. Clocks are the
+/// sender's own, in microseconds, and start anywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The sender's clock.
+    pub sent_us: u64,
+    /// `sent_us` of the last message that the sender had from the receiver; 0:
+    /// none yet.
+    pub heard_us: u64,
+    /// The sender's clock when that message arrived.
+    pub heard_at_us: u64,
+    /// Datagrams that had arrived at the sender by then, that message included:
+    /// copies and messages.
+    pub arrived: u64,
+}
+
 /// A message without its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -108,6 +128,8 @@ pub struct Message {
     pub echo: u64,
     /// The subflow that it is about.
     pub ends: Ends,
+    /// Of the link that it goes over.
+    pub timing: Timing,
 }
 
 impl Message {
@@ -127,6 +149,11 @@ impl Message {
         body.extend(ends.local_port.to_be_bytes());
         body.extend(ends.remote_port.to_be_bytes());
         body.extend(ids);
+        let timing = &self.timing;
+        body.extend(timing.sent_us.to_be_bytes());
+        body.extend(timing.heard_us.to_be_bytes());
+        body.extend(timing.heard_at_us.to_be_bytes());
+        body.extend(timing.arrived.to_be_bytes());
         body
     }
 }
@@ -168,6 +195,12 @@ pub fn decode(datagram: &[u8]) -> Option<Received<'_>> {
                 [1, local, remote] => Some(Ids { local, remote }),
                 _ => return None,
             },
+        },
+        timing: Timing {
+            sent_us: u64::from_be_bytes(rest.take()?),
+            heard_us: u64::from_be_bytes(rest.take()?),
+            heard_at_us: u64::from_be_bytes(rest.take()?),
+            arrived: u64::from_be_bytes(rest.take()?),
         },
     };
     rest.0.is_empty().then_some(Received { message, body, tag })
@@ -214,6 +247,12 @@ mod tests {
                     remote: 0x42,
                 }),
             },
+            timing: Timing {
+                sent_us: 0x4344_4546_4748_494a,
+                heard_us: 0x4b4c_4d4e_4f50_5152,
+                heard_at_us: 0x5354_5556_5758_595a,
+                arrived: 0x5b5c_5d5e_5f60_6162,
+            },
         }
     }
 
@@ -221,9 +260,10 @@ mod tests {
     fn the_layout_is_the_drawn_one() {
         let bytes = datagram(&example(), [0xee; TAG]);
         assert_eq!(bytes.len(), LENGTH);
-        assert_eq!(bytes[..2], [0xa1, 1]);
+        assert_eq!(bytes[..2], [0xa2, 1]);
         // The fields count up from 1, but for the byte that says "ids known".
-        let counted: Vec<u8> = (1..=0x40).chain([1, 0x41, 0x42]).collect();
+        let ids = [1, 0x41, 0x42];
+        let counted: Vec<u8> = (1..=0x40).chain(ids).chain(0x43..=0x62).collect();
         assert_eq!(bytes[2..BODY], counted);
         assert_eq!(bytes[BODY..], [0xee; TAG]);
     }
@@ -239,7 +279,7 @@ mod tests {
         };
         for (what, bad) in [
             ("IPv4", with(0, &[0x45])),
-            ("another version", with(0, &[0xa2])),
+            ("another version", with(0, &[0xa1])),
             ("kind 0", with(1, &[0])),
             ("kind 4", with(1, &[4])),
             ("agent id 0", with(2, &[0; 8])),
@@ -268,14 +308,25 @@ mod tests {
             },
         );
         let numbers = any::<(NonZeroU64, u32, NonZeroU64, u64)>();
-        (kind, numbers, ends).prop_map(|(kind, (sender, token, nonce, echo), ends)| Message {
-            kind,
-            sender,
-            token,
-            nonce,
-            echo,
-            ends,
-        })
+        let timing =
+            any::<[u64; 4]>().prop_map(|[sent_us, heard_us, heard_at_us, arrived]| Timing {
+                sent_us,
+                heard_us,
+                heard_at_us,
+                arrived,
+            });
+        let message = (kind, numbers, ends, timing);
+        message.prop_map(
+            |(kind, (sender, token, nonce, echo), ends, timing)| Message {
+                kind,
+                sender,
+                token,
+                nonce,
+                echo,
+                ends,
+                timing,
+            },
+        )
     }
 
     proptest! {

@@ -29,6 +29,9 @@ pub const MAX_CARRIERS: usize = 8;
 /// Segments that a receiver remembers to have let through; a power of two.
 pub const MAX_PASSED: usize = 16;
 
+/// What costs of links are less than: a power of two.
+pub const MAX_COST: u32 = 1 << 29;
+
 /// First four bits of a hello; of a copy they are 4 or 6.
 pub const HELLO_NIBBLE: u8 = 0xA;
 
@@ -98,6 +101,24 @@ pub struct Link {
     pub local_port: u16,
     /// Index in `PATHS` of the device.
     pub path: u32,
+    /// What a copy over it costs: those with less are preferred. Less than
+    /// [`MAX_COST`].
+    pub cost: u32,
+    /// Bytes per second that copies may take without a budget, on the wire.
+    pub rate: u32,
+}
+
+/// Totals of the datagrams of one link, in array `LINK_TRAFFIC`. An index that
+/// becomes another link's goes on from where it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Copies sent, in packets as they are on the wire.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Copies that arrived, likewise.
+    pub arrived: u64,
 }
 
 /// Key of hash map `LINK_OF`: where a datagram came from, and to.
@@ -234,8 +255,9 @@ pub mod outcome {
 
 /// Why a segment got no copy: indices of [`CopyStats::not_sent`].
 pub mod not_sent {
-    /// The path's own subflow has more to send than the path takes, and the
-    /// segment is not a thin connection's: see [`crate::spare`].
+    /// The segment is not a thin connection's, and the path's own subflow has
+    /// more to send than the path takes ([`crate::spare`]), or copies have taken
+    /// what the link has to spare ([`Link::rate`]).
     pub const BUSY: u8 = 0;
     /// The path's `--redundant-budget` is used up.
     pub const BUDGET: u8 = 1;
@@ -294,7 +316,8 @@ pub mod refused {
 
 const _: () = assert!(size_of::<Redundant>() == 24);
 const _: () = assert!(size_of::<Device>() == 16);
-const _: () = assert!(size_of::<Link>() == 64);
+const _: () = assert!(size_of::<Link>() == 72);
+const _: () = assert!(size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<LinkKey>() == 36);
 const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
 const _: () = assert!(size_of::<PeerView>() == 36);

@@ -1,6 +1,7 @@
 //! `cargo xtask bench redundant`: a path dies, or loses packets, and what is
 //! felt of it.
 
+mod field;
 mod plan;
 mod requests;
 mod side;
@@ -45,7 +46,7 @@ impl Args {
         self.choice.ensure_any(count)?;
         try_out(&agent)?;
         if self.choice.only.is_empty() {
-            let minutes = if self.quick { 2 } else { 9 };
+            let minutes = if self.quick { 3 } else { 11 };
             eprintln!("{count} rows, about {minutes} min");
         } else {
             eprintln!("{count} rows");
@@ -57,6 +58,7 @@ impl Args {
         };
         bench.blackouts(&rows);
         bench.losses(&rows);
+        bench.fields(&rows);
         bench.streams(&rows);
         bench.bulks(&rows);
         if wire {
@@ -123,6 +125,20 @@ impl Bench {
                 });
                 self.done.tell(&label, outcome);
             }
+        }
+    }
+
+    fn fields(&mut self, rows: &Rows) {
+        if !rows.fields.is_empty() {
+            println!("{}", table::field_header());
+        }
+        let felt = field::fields(&rows.fields, &self.agent, &self.times);
+        for (row, (agent, default)) in rows.fields.iter().zip(felt) {
+            let label = row.to_string();
+            let outcome = agent.and_then(|agent| Ok((agent, default?)));
+            let outcome = outcome
+                .map(|(agent, default)| table::field(without_subject(&label), &agent, &default));
+            self.done.tell(&label, outcome);
         }
     }
 

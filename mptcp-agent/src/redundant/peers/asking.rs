@@ -11,7 +11,7 @@ use super::{
 };
 use crate::redundant::{
     proof,
-    wire::{Kind, Message},
+    wire::{Kind, Message, Timing},
 };
 
 impl Peers {
@@ -96,7 +96,8 @@ impl Peers {
         exchange.send(nonce, now_ns);
         let (echo, road) = (exchange.heard, exchange.road);
         let (ends, ifindex) = (subflow.ends(), subflow.ifindex);
-        let key = subflow.connection;
+        let (key, link) = (subflow.connection, subflow.link);
+        let timing = self.timing(link, now_ns);
         let connection = self.connections.get(key)?;
         let message = Message {
             kind: Kind::Hello,
@@ -105,10 +106,20 @@ impl Peers {
             nonce,
             echo,
             ends,
+            timing,
         };
         let datagram = self.datagram(connection, &message, &road, ifindex);
         self.report.hellos.sent += 1;
         Some(datagram)
+    }
+
+    /// What a message over this link, if it has one, says of it; it goes out
+    /// now.
+    pub(super) fn timing(&mut self, link: Option<u32>, now_ns: u64) -> Timing {
+        let known = link.and_then(|index| Some((index, self.links.get_mut(index)?)));
+        known.map_or_else(Timing::default, |(index, link)| {
+            link.quality.speak(&(self.traffic)(index), now_ns)
+        })
     }
 
     /// A message with its tag, on its way.

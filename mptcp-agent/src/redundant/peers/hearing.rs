@@ -7,7 +7,7 @@ use mptcp_common::abi::redundant::LinkKey;
 use super::{Datagram, Peers, Timer, connections, octets, schedule};
 use crate::redundant::{
     proof,
-    wire::{self, Kind, Message},
+    wire::{self, Kind, Message, Timing},
 };
 
 /// Where a datagram came from.
@@ -96,6 +96,13 @@ impl Peers {
                 nonce
             }
         };
+        // Only who has just proven to be there is told of the link.
+        let link = self.connections.subflow(cookie)?.link;
+        let timing = if settled {
+            self.timing(link, now_ns)
+        } else {
+            Timing::default()
+        };
         let subflow = self.connections.subflow(cookie)?;
         let connection = self.connections.get(subflow.connection)?;
         let answer = Message {
@@ -105,6 +112,7 @@ impl Peers {
             nonce,
             echo: message.nonce.get(),
             ends: subflow.ends(),
+            timing,
         };
         let datagram = self.datagram(connection, &answer, &road, origin.ifindex);
         self.report.hellos.answered += 1;
@@ -188,6 +196,9 @@ impl Peers {
                 self.changes.view(cookie, view);
             }
         }
+        let traffic = (self.traffic)(link);
+        self.links
+            .measure(link, &message.timing, &traffic, origin.now_ns);
         self.links.heard(
             link,
             ifindex,

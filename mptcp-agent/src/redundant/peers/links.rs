@@ -8,9 +8,10 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS};
+use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS, Traffic};
 
-use super::{changes::Changes, report::Report, schedule};
+use super::{changes::Changes, quality::Quality, report::Report, schedule};
+use crate::redundant::wire::Timing;
 
 /// The addresses of a link's ends, as the client of the connection has them.
 pub type Pair = ([u8; 16], [u8; 16]);
@@ -31,6 +32,8 @@ pub struct Link {
     /// Another peer is at the other end of its road now: the kernel does not
     /// have it any more.
     pub replaced: bool,
+    /// What it is like for copies.
+    pub quality: Quality,
     pair: Pair,
     members: usize,
     /// Those members that may say hello: this end is their client.
@@ -69,6 +72,7 @@ impl Link {
             return None;
         }
         let after = if self.awaiting {
+            self.quality.miss(now_ns.saturating_sub(self.said_ns));
             self.speaker.saturating_add(1)
         } else {
             self.speaker
@@ -89,10 +93,10 @@ impl Link {
 
     /// The peer said something valid and fresh; whether it was not there
     /// before.
-    fn heard(&mut self, now_ns: u64) -> bool {
+    fn heard(&mut self, keep_ns: u64, now_ns: u64) -> bool {
         self.expires_ns = now_ns.saturating_add(schedule::ALIVE);
         self.awaiting = false;
-        self.next_hello_ns = self.said_ns.saturating_add(schedule::KEEP).max(now_ns);
+        self.next_hello_ns = self.said_ns.saturating_add(keep_ns).max(now_ns);
         self.silent_since_ns.take().is_some()
     }
 
@@ -106,6 +110,8 @@ impl Link {
             ifindex: self.ifindex,
             remote_port: self.road.remote_port,
             local_port,
+            cost: self.quality.cost(),
+            rate: self.quality.rate(),
             ..redundant::Link::default()
         }
     }
@@ -115,6 +121,8 @@ impl Link {
 #[derive(Debug)]
 pub struct Links {
     port: u16,
+    /// See [`Quality::new`].
+    epoch_us: u64,
     slots: HashMap<u32, Link>,
     by_pair: HashMap<(u64, Pair), u32>,
     by_road: HashMap<LinkKey, u32>,
@@ -126,10 +134,11 @@ pub struct Links {
 }
 
 impl Links {
-    /// No link; `port` is this agent's.
-    pub fn new(port: u16) -> Self {
+    /// No link; `port` is this agent's, and `epoch_us` random.
+    pub fn new(port: u16, epoch_us: u64) -> Self {
         Self {
             port,
+            epoch_us,
             slots: HashMap::new(),
             by_pair: HashMap::new(),
             by_road: HashMap::new(),
@@ -211,12 +220,26 @@ impl Links {
         changes: &mut Changes,
         report: &mut Report,
     ) {
+        let few = self.slots.len() <= schedule::FEW_LINKS;
         if let Some(link) = self.slots.get_mut(&index) {
-            if link.heard(now_ns) {
+            let keep_ns = if few && link.quality.is_lively() {
+                schedule::KEEP_LIVELY
+            } else {
+                schedule::KEEP
+            };
+            if link.heard(keep_ns, now_ns) {
                 report.there(&link.road, true);
             }
             link.ifindex = ifindex;
             changes.link(index, link.image(self.port));
+        }
+    }
+
+    /// Takes in what a message of a link's peer, valid and fresh, says of the
+    /// link; `traffic` is what the kernel has counted of it here.
+    pub fn measure(&mut self, index: u32, timing: &Timing, traffic: &Traffic, now_ns: u64) {
+        if let Some(link) = self.slots.get_mut(&index) {
+            link.quality.hear(timing, traffic, now_ns);
         }
     }
 
@@ -281,6 +304,7 @@ impl Links {
                 // So that the first message is news.
                 silent_since_ns: Some(now_ns),
                 replaced: false,
+                quality: Quality::new(self.epoch_us),
                 pair,
                 members: 0,
                 speakers: BTreeSet::new(),

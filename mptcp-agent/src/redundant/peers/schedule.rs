@@ -23,6 +23,13 @@ pub const ALIVE: u64 = 2500 * MS;
 /// Between hellos on a link that are answered.
 pub const KEEP: u64 = 500 * MS;
 
+/// The same on a link over which much is copied: what copies may take of it
+/// follows from the answers.
+pub const KEEP_LIVELY: u64 = 100 * MS;
+
+/// With more links than this none is asked so often.
+pub const FEW_LINKS: usize = 64;
+
 /// Until the next hello if one is not answered: a lossy path is not a dead one.
 pub const KEEP_UNANSWERED: u64 = 250 * MS;
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mptcp_lab::{Direction, Path};
 
+use super::field::Field;
+
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
@@ -130,6 +132,8 @@ pub struct Rows {
     pub blackouts: Vec<Blackout>,
     /// Two rates.
     pub losses: Vec<Loss>,
+    /// Where copies could be missing.
+    pub fields: Vec<Field>,
     /// Each path.
     pub streams: Vec<Stream>,
     /// Over unequal paths.
@@ -142,7 +146,10 @@ impl Rows {
     /// All, or with `quick` the ones that tell most; of these, those that have
     /// each of `words`.
     pub fn new(quick: bool, words: &str) -> Self {
-        let mut rows = Self::default();
+        let mut rows = Self {
+            fields: Field::ALL.into(),
+            ..Self::default()
+        };
         for length in Length::ALL {
             for path in [0, 1] {
                 for direction in [Direction::Up, Direction::Down, Direction::Both] {
@@ -172,6 +179,7 @@ impl Rows {
         }
         keep(&mut rows.blackouts, words);
         keep(&mut rows.losses, words);
+        keep(&mut rows.fields, words);
         keep(&mut rows.streams, words);
         keep(&mut rows.bulks, words);
         keep(&mut rows.costs, words);
@@ -180,7 +188,7 @@ impl Rows {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        let requests = self.blackouts.len() + self.losses.len();
+        let requests = self.blackouts.len() + self.losses.len() + self.fields.len();
         requests + self.streams.len() + self.bulks.len() + self.costs.len()
     }
 }
@@ -235,8 +243,8 @@ mod tests {
 
     #[test]
     fn words_choose_rows() {
-        assert_eq!(Rows::new(false, "").count(), 12 + 4 + 4 + 4 + 2);
-        assert_eq!(Rows::new(true, "").count(), 12 + 4 + 2 + 1 + 1);
+        assert_eq!(Rows::new(false, "").count(), 12 + 4 + 4 + 4 + 4 + 2);
+        assert_eq!(Rows::new(true, "").count(), 12 + 4 + 4 + 2 + 1 + 1);
         let only = Rows::new(false, "blackout 30ms p2");
         assert_eq!((only.blackouts.len(), only.count()), (3, 3));
         assert_eq!(Rows::new(false, "nothing").count(), 0);

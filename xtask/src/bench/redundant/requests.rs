@@ -8,9 +8,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use mptcp_lab::Direction;
 use mptcp_lab::kernel::Recovery;
 use mptcp_lab::traffic::{ANY, Behaviour, Exchange, Latencies, RequestResponse, Server};
+use mptcp_lab::{Direction, Path};
 use serde_json::{Value, json};
 
 use super::plan::{Blackout, Length, Loss, Times};
@@ -72,21 +72,23 @@ pub fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// A pair of hosts whose requests have begun.
-struct Running {
-    side: Side,
+pub struct Running {
+    /// The hosts.
+    pub side: Side,
     exchanges: Vec<Exchange>,
     _echo: Server,
 }
 
 impl Running {
-    fn start(length: Length, care: Care, connections: u32) -> Result<Self> {
-        let side = Side::new(&length.paths(None), care)?;
+    /// Starts so many connections, with requests of `size` bytes.
+    pub fn start(paths: &[Path], care: Care, size: usize, connections: u32) -> Result<Self> {
+        let side = Side::new(paths, care)?;
         let net = &side.net;
         let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
         let mut exchanges = Vec::new();
         for _ in 0..connections {
             // They are stopped when all is done.
-            let load = RequestResponse::new(SIZE, INTERVAL, 1_000_000);
+            let load = RequestResponse::new(size, INTERVAL, 1_000_000);
             exchanges.push(load.start(&net.client, echo.at(net.server_addr()))?);
             // No two at the same time.
             sleep(INTERVAL / (2 * connections));
@@ -102,8 +104,13 @@ impl Running {
         })
     }
 
+    /// Makes one request of each connection a burst of so many bytes.
+    pub fn burst(&self, bytes: usize) {
+        self.exchanges.iter().for_each(|one| one.burst(bytes));
+    }
+
     /// What is felt while `work` goes on.
-    fn feel(self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Felt> {
+    pub fn feel(self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Felt> {
         let before = self.side.recovery()?;
         let start: Vec<u64> = self.exchanges.iter().map(Exchange::responses).collect();
         work(&self.side)?;
@@ -136,7 +143,8 @@ fn all<T: Copy + Send + Sync>(
         } else {
             Care::Default
         };
-        (row, Running::start(length(&row), care, connections))
+        let paths = length(&row).paths(None);
+        (row, Running::start(&paths, care, SIZE, connections))
     });
     together(ready, |(row, running)| {
         running?.feel(|side| work(&row, side))

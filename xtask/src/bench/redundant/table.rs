@@ -9,6 +9,8 @@ use crate::bench::table::verdict;
 
 /// How much the 99.9th percentile may grow under loss.
 const LOSS_RATIO_MAX: f64 = 2.0;
+/// One late request in so many is let pass where copies could be missing.
+const FIELD_LATE: usize = 1_000;
 /// The least goodput of a stream through a cut, as a part of its rate.
 const STREAM_MIN: f64 = 0.99;
 /// The least goodput of bulk, as a part of the better path's alone.
@@ -99,6 +101,48 @@ pub fn loss(row: &str, agent: &Felt, default: &Felt, lossless: Option<&Felt>) ->
         "row": row, "agent": agent.json(), "default": default.json(), "p999_ratio": ratio, "ok": ok
     });
     Outcome { line, ok, json }
+}
+
+/// Of the table of requests where copies could be missing.
+pub fn field_header() -> String {
+    format!(
+        "\nfield: requests where copies that yield at the wrong sign would be missing; \
+         milliseconds\n(target: at most one of {FIELD_LATE} later than {} ms over the median)\n\
+         {:24} {:>7} {:>8} {:>8} {:>9} {:>8}   {:>8} {:>9} {:>8}  verdict",
+        LATE.as_millis(),
+        "what",
+        "p50",
+        "worst",
+        "late",
+        "requests",
+        "timeouts",
+        "def. max",
+        "late",
+        "timeouts",
+    )
+}
+
+/// A row of that table.
+pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
+    let requests = agent.latencies.samples.len();
+    let ok = agent.late() * FIELD_LATE <= requests;
+    let line = format!(
+        "{row:24} {:7.2} {:8.2} {:8} {requests:9} {:8}   {:8.1} {:9} {:8}  {}",
+        milliseconds(agent.latencies.p50()),
+        milliseconds(agent.latencies.max()),
+        agent.late(),
+        agent.recovery.timeouts,
+        milliseconds(default.latencies.max()),
+        default.late(),
+        default.recovery.timeouts,
+        verdict(ok),
+    );
+    let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
+    Outcome {
+        line,
+        ok: Some(ok),
+        json,
+    }
 }
 
 /// Of the table of streams.
