@@ -261,6 +261,12 @@ impl PathTable {
             .filter(|name| !self.exists(name))
     }
 
+    /// Raises the generation above `generation`, which the programs have seen,
+    /// though nothing else has changed.
+    pub fn supersede(&mut self, generation: u32) {
+        self.generation = generation.wrapping_add(1);
+    }
+
     /// Raised by one whenever anything below changed.
     pub fn generation(&self) -> u32 {
         self.generation

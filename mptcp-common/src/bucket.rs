@@ -11,6 +11,11 @@ const LEAST_BYTES: u64 = 70_000;
 /// Longer than this fills any bucket; keeps the product within 64 bits.
 const LONGEST_NS: u64 = 1_000_000_000;
 
+/// The largest rate, bytes per second: times [`LONGEST_NS`], 64 bits hold it.
+pub const LARGEST_RATE: u64 = 1 << 32;
+
+const _: () = assert!(LARGEST_RATE.checked_mul(LONGEST_NS).is_some());
+
 /// One path's budget for copies, in array `BUDGETS` by path.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -23,7 +28,7 @@ pub struct Bucket {
 
 impl Bucket {
     /// Takes `bytes` if they are there. The rate is in bytes per second, at
-    /// most 2^32.
+    /// most [`LARGEST_RATE`].
     #[inline(always)]
     pub fn take(&self, bytes: u64, rate: u64, now_ns: u64) -> bool {
         let filled_ns = self.filled_ns.get();
@@ -51,7 +56,7 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use super::Bucket;
+    use super::{Bucket, LARGEST_RATE};
 
     #[test]
     fn the_rate_is_what_comes_through() {
@@ -65,6 +70,15 @@ mod tests {
         }
         let allowed = 2 * rate + 250_000;
         assert!((allowed - 10_000..=allowed).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn the_largest_rate_does_not_wrap() {
+        let bucket = Bucket::default();
+        let most = LARGEST_RATE / 20;
+        assert!(bucket.take(most, LARGEST_RATE, u64::MAX / 2));
+        assert!(!bucket.take(1, LARGEST_RATE, u64::MAX / 2));
+        assert!(bucket.take(most, LARGEST_RATE, u64::MAX));
     }
 
     #[test]

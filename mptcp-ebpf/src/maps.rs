@@ -1,5 +1,6 @@
-//! The maps. Those that hold state are created without preallocation: what is
-//! not used takes no memory.
+//! The maps. Those that hold state are created without preallocation: entries
+//! take memory once they are there. Buckets of hash maps (16 bytes for each entry
+//! that fits, rounded up to a power of two) are taken in advance.
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},

@@ -11,6 +11,7 @@ mod exact;
 mod failover;
 mod fallback;
 mod faults;
+mod half_way;
 mod hangup;
 mod isolation;
 mod lab;

@@ -15,10 +15,12 @@
 //! | `start.rs` | what comes before the loop |
 //! | `mod.rs` | the loop, and its end |
 //! | `switch.rs` | another policy, while it runs |
+//! | `change.rs` | its two phases, and what each failure leaves |
 //! | `answers.rs` | what HTTP and the control socket ask |
 //! | `tell.rs` | events, in the log and to clients |
 
 mod answers;
+mod change;
 mod start;
 mod switch;
 mod tell;
@@ -108,6 +110,8 @@ struct Agent {
     recent: Recent,
     pace: Pace,
     revert: Option<Revert>,
+    /// The kernel side does not have the policy in force, or not in full.
+    unpublished: bool,
     /// A failing sweep is told once, not twenty times a second.
     sweep_failed: bool,
     /// So is a lack of indices.
@@ -239,11 +243,16 @@ impl Agent {
             generation = self.table.generation(),
             "network devices changed"
         );
-        match self.kernel.publish(&self.table, self.policy.mode()) {
+        match self.kernel.publish(&self.table, self.policy.mode(), &[]) {
             Ok(()) => {
+                self.unpublished = false;
                 self.sweep(sweep::APPLY);
             }
-            Err(error) => tracing::error!("cannot tell the kernel side about devices: {error:#}"),
+            Err(error) => {
+                // The next sample tries again.
+                self.unpublished = true;
+                tracing::error!("cannot tell the kernel side about devices: {error}");
+            }
         }
     }
 
@@ -269,6 +278,9 @@ impl Agent {
     fn sample(&mut self) {
         self.kernel.flush_log();
         self.follow_cgroup();
+        if self.unpublished {
+            self.publish_again();
+        }
         match self.kernel.totals() {
             Ok(totals) => self.on_lost(totals.events_lost),
             Err(error) => tracing::debug!("no totals: {error:#}"),

@@ -45,7 +45,7 @@ impl Agent {
             namespace: host.namespace()?,
             number: redundant::random_nonzero()?,
         })?;
-        let mut table = resume(&mut kernel, policy)?;
+        let (mut table, recycled) = resume(&kernel, policy)?;
         table.set_devices(devices::names(&present));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
@@ -58,12 +58,12 @@ impl Agent {
             };
             kernel.start_redundant()?;
             let traffic = kernel.link_traffic()?;
-            let started = redundant::Service::start(settings, &claim, traffic, &mut tasks)?;
-            let (service, received) = started;
+            let (mut service, received) = redundant::Service::new(settings, &claim, traffic)?;
+            service.listen(&mut tasks);
             (redundant, datagrams) = (Some(service), received);
         }
         // From here on these programs act, and those of an agent before no more.
-        kernel.publish(&table, policy.mode())?;
+        kernel.publish(&table, policy.mode(), &recycled)?;
         if let Some(service) = &mut redundant {
             service.follow(present, &table, &mut kernel);
         }
@@ -105,6 +105,7 @@ impl Agent {
             recent: Recent::default(),
             pace: Pace::default(),
             revert: None,
+            unpublished: false,
             sweep_failed: false,
             crowded: false,
         };
@@ -138,19 +139,16 @@ impl Agent {
     }
 }
 
-/// The paths of `policy`, on the indices of the agent before, if there was one.
-fn resume(kernel: &mut Kernel, policy: &Policy) -> Result<PathTable> {
+/// The paths of `policy`, on the indices of the agent before, if there was one;
+/// and the indices that go to other paths.
+fn resume(kernel: &Kernel, policy: &Policy) -> Result<(PathTable, Vec<u32>)> {
     let stats = kernel.path_stats()?;
-    let (table, recycled) = PathTable::resume(
+    Ok(PathTable::resume(
         &kernel.paths()?,
         kernel.generation(),
         &policy.weights(),
         |path| is_unused(&stats, path),
-    );
-    for path in recycled {
-        kernel.forget_path(path)?;
-    }
-    Ok(table)
+    ))
 }
 
 /// A tick each `period`; one that is late does not make up for it.

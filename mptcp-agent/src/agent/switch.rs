@@ -1,11 +1,14 @@
 //! Another policy, while the agent runs.
 //!
 //! ```text
-//!   check    what can fail: BBR for a standby path, key, UDP port, tc programs,
-//!            a path's index                       a refusal changes nothing
+//!   prepare  what can fail: BBR for a standby path and the key (by `host`, ahead
+//!            of the loop), UDP port, tc programs, a path's index
+//!                                                a refusal changes nothing
 //!   commit   maps, then the new generation: holds from each socket's next
 //!            callback on; one pass over the sockets: holds at once, on all;
 //!            then the old policy's tasks and devices go, the new one's come
+//!                                                a failure is told with the
+//!                                                policy that is in force then
 //! ```
 
 use std::time::{Duration, Instant};
@@ -14,12 +17,12 @@ use anyhow::{Context as _, Result, anyhow};
 use mptcp_common::abi::sweep;
 use tokio::sync::mpsc;
 
+use super::change::{self, Failed, Programs, Refused, Wanted};
 use super::{Agent, is_unused};
-use crate::control::schema::{ErrorCode, PolicyView, Refusal, Then};
+use crate::control::schema::{PolicyView, Refusal, Then};
 use crate::control::settings;
 use crate::host::{self, Provided};
-use crate::paths::PathTable;
-use crate::policy::{Policy, Redundant};
+use crate::policy::Redundant;
 use crate::redundant::{Claim, Key, Received, Service};
 
 /// The policy that comes back by itself.
@@ -38,13 +41,12 @@ impl Revert {
 
 /// All that a new policy takes, had before anything is changed.
 struct Prepared {
-    table: PathTable,
-    /// Indices that go to other paths.
-    recycled: Vec<u32>,
+    provided: Provided,
+    wanted: Wanted,
     copies: Copies,
 }
 
-/// What becomes of the redundant policy's side.
+/// The redundant policy's side in user space.
 enum Copies {
     /// It is not there, or ends.
     None,
@@ -52,6 +54,26 @@ enum Copies {
     Keep(Redundant),
     /// It starts, maybe anew.
     Start(Box<Service>, mpsc::Receiver<Received>),
+}
+
+/// Why a policy was not set, or not in full.
+enum Failure {
+    /// Before anything was changed.
+    Refused(Refused),
+    /// After that.
+    Failed(Failed),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
 }
 
 impl Agent {
@@ -71,7 +93,8 @@ impl Agent {
     /// that is given, after which the last one that was to stay comes back.
     ///
     /// # Errors
-    /// It cannot be had here. Nothing has changed.
+    /// It cannot be had here, and nothing has changed; or it failed, and the
+    /// message says which policy is in force.
     pub(super) fn set_policy(
         &mut self,
         provided: Provided,
@@ -85,90 +108,123 @@ impl Agent {
             },
         };
         let start = Instant::now();
-        match self.switch(provided) {
+        let done = self.switch(provided);
+        let in_force = match &done {
+            Ok(()) => true,
+            Err(Failure::Failed(failed)) => failed.is_in_force(),
+            Err(Failure::Refused(_)) => false,
+        };
+        if in_force {
+            self.revert = lasting.map(|lasting| Revert {
+                at: start + lasting,
+                provided: stays,
+            });
+        }
+        match done {
             Ok(()) => {
-                self.revert = lasting.map(|lasting| Revert {
-                    at: start + lasting,
-                    provided: stays,
-                });
                 tracing::info!(
                     policy = %self.policy,
                     lasting = lasting.map(tracing::field::debug),
                     took = ?start.elapsed(),
-                    "the policy is another"
+                    "policy changed"
                 );
                 Ok(self.policy_view())
             }
-            Err(error) => {
-                tracing::warn!("the policy stays {}: {error:#}", self.policy);
-                Err(Refusal {
-                    code: ErrorCode::Refused,
-                    message: format!("{error:#}"),
-                })
+            Err(Failure::Refused(refused)) => {
+                let refusal = Refusal::from(refused);
+                tracing::warn!("the policy stays {}: {}", self.policy, refusal.message);
+                Err(refusal)
+            }
+            Err(Failure::Failed(failed)) => {
+                let refusal = failed.refusal(&self.policy);
+                tracing::error!("a change of policy failed: {}", refusal.message);
+                Err(refusal)
             }
         }
     }
 
-    /// The time of a temporary policy is over.
+    /// Brings the policy back that was in force before a temporary one.
     pub(super) fn revert_policy(&mut self) {
         let Some(Revert { provided, .. }) = self.revert.take() else {
             return;
         };
-        match self.switch(provided.clone()) {
-            Ok(()) => tracing::info!(policy = %self.policy, "the policy is the one before"),
-            Err(error) => {
-                // What it lacks (a port) may come back.
-                const AGAIN: Duration = Duration::from_secs(10);
-                tracing::error!(
-                    policy = %provided.policy,
-                    "the policy before cannot come back yet, and {} stays: {error:#}",
-                    self.policy
-                );
-                self.revert = Some(Revert {
-                    at: Instant::now() + AGAIN,
-                    provided,
-                });
+        let why = match self.switch(provided.clone()) {
+            Ok(()) => {
+                let policy = &self.policy;
+                tracing::info!(%policy, "temporary policy expired, previous policy restored");
+                return;
             }
-        }
+            Err(Failure::Failed(failed)) if failed.is_in_force() => {
+                tracing::error!("{}", failed.refusal(&self.policy).message);
+                return;
+            }
+            Err(Failure::Failed(failed)) => failed.refusal(&self.policy).message,
+            Err(Failure::Refused(Refused(error))) => format!("{error:#}"),
+        };
+        // What it lacks (a port) may come back.
+        const AGAIN: Duration = Duration::from_secs(10);
+        tracing::error!(
+            policy = %provided.policy,
+            "the policy before cannot come back yet, and {} stays: {why}",
+            self.policy
+        );
+        self.revert = Some(Revert {
+            at: Instant::now() + AGAIN,
+            provided,
+        });
     }
 
-    fn switch(&mut self, provided: Provided) -> Result<()> {
-        let prepared = self.prepare(&provided)?;
-        let Provided { policy, key } = provided;
-        let copies = policy.redundant().is_some() || self.policy.redundant().is_some();
-        self.commit(policy, prepared)?;
-        self.key = key;
+    fn switch(&mut self, provided: Provided) -> Result<(), Failure> {
+        let copies = provided.policy.redundant().is_some() || self.policy.redundant().is_some();
+        let prepared = self.prepare(provided).map_err(Refused)?;
+        let done = self.commit(prepared);
         if copies {
             // Once more, for the segment sizes of sockets that listen.
             self.sweep(sweep::APPLY);
         }
         self.warn_if_missing();
-        Ok(())
+        Ok(done?)
     }
 
-    fn prepare(&mut self, provided: &Provided) -> Result<Prepared> {
+    /// Gets all that the policy takes. Changes nothing.
+    fn prepare(&self, provided: Provided) -> Result<Prepared> {
         let policy = &provided.policy;
         let stats = self.kernel.path_stats()?;
         let mut table = self.table.clone();
         let recycled = table
             .set_weights(&policy.weights(), |path| is_unused(&stats, path))
             .map_err(|reason| anyhow!(reason))?;
-        let copies = match (policy.redundant(), self.policy.redundant()) {
+        let (copies, programs) = match (policy.redundant(), self.policy.redundant()) {
             // The path of the key file does not matter, its content does.
-            (Some(new), Some(old)) if (new.port, &provided.key) == (old.port, &self.key) => {
-                Copies::Keep(new.clone())
+            (Some(new), Some(old))
+                if (new.port, &provided.key) == (old.port, &self.key)
+                    && self.redundant.is_some() =>
+            {
+                (Copies::Keep(new.clone()), Programs::Keep)
             }
-            (Some(new), _) => self.prepare_copies(new, &provided.key)?,
-            (None, _) => Copies::None,
+            (Some(new), _) => {
+                let programs = match self.redundant {
+                    Some(_) => Programs::Restart,
+                    None => Programs::Start,
+                };
+                (self.prepare_copies(new, &provided.key)?, programs)
+            }
+            (None, _) => (Copies::None, Programs::Stop),
         };
         Ok(Prepared {
-            table,
-            recycled,
+            wanted: Wanted {
+                table,
+                mode: policy.mode(),
+                recycled,
+                programs,
+            },
+            provided,
             copies,
         })
     }
 
-    fn prepare_copies(&mut self, settings: &Redundant, key: &Key) -> Result<Copies> {
+    fn prepare_copies(&self, settings: &Redundant, key: &Key) -> Result<Copies> {
+        self.kernel.can_copy()?;
         // The port that the policy has had so far cannot be bound once more.
         let sockets = self
             .redundant
@@ -184,62 +240,65 @@ impl Agent {
             sockets,
             key: key.clone(),
         };
-        let fresh = self.redundant.is_none();
-        self.kernel.start_redundant()?;
-        let traffic = self.kernel.link_traffic();
-        let tasks = &mut self.tasks;
-        match traffic.and_then(|traffic| Service::start(settings, &claim, traffic, tasks)) {
-            Ok((service, datagrams)) => Ok(Copies::Start(Box::new(service), datagrams)),
-            Err(error) => {
-                if fresh {
-                    self.kernel.stop_redundant()?;
-                }
-                Err(error)
-            }
-        }
+        let traffic = self.kernel.link_traffic()?;
+        let (service, datagrams) = Service::new(settings, &claim, traffic)?;
+        Ok(Copies::Start(Box::new(service), datagrams))
     }
 
-    fn commit(&mut self, policy: Policy, prepared: Prepared) -> Result<()> {
+    fn commit(&mut self, prepared: Prepared) -> Result<(), Failed> {
         let Prepared {
-            table,
-            recycled,
+            provided,
+            wanted,
             copies,
         } = prepared;
+        let recycled = wanted.recycled.clone();
+        let programs = match change::put_in_force(&mut self.kernel, &mut self.table, wanted) {
+            Ok(programs) => programs,
+            Err(failed) => {
+                self.unpublished |= matches!(failed, Failed::Mixed(_));
+                return Err(failed);
+            }
+        };
+        // This publication replaced whatever an earlier one had left half-way.
+        self.unpublished = false;
         for path in recycled {
-            self.kernel.forget_path(path)?;
             self.recent.forget(path);
         }
+        (self.policy, self.key) = (provided.policy, provided.key);
         // First what open connections feel: attaching and detaching takes longer.
-        self.kernel
-            .publish(&table, policy.mode())
-            .context("cannot tell the kernel side")?;
-        self.table = table;
-        self.policy = policy;
         self.sweep(sweep::APPLY);
         match copies {
-            Copies::None => {
-                self.redundant = None;
-                self.kernel.stop_redundant()?;
-            }
+            Copies::None => self.redundant = None,
             Copies::Keep(settings) => {
                 if let Some(service) = &mut self.redundant {
                     service.set(&settings);
                 }
             }
-            Copies::Start(service, datagrams) => {
-                if self.redundant.take().is_some() {
-                    // What was found out with another key or port counts no
-                    // more.
-                    self.kernel.stop_redundant()?;
-                    self.kernel.start_redundant()?;
-                }
+            Copies::Start(mut service, datagrams) => {
+                service.listen(&mut self.tasks);
                 (self.redundant, self.datagrams) = (Some(*service), datagrams);
             }
         }
+        let done = change::follow_up(&mut self.kernel, programs);
         let present = self.links.borrow().clone();
         if let Some(service) = &mut self.redundant {
             service.follow(present, &self.table, &mut self.kernel);
         }
-        Ok(())
+        done
+    }
+
+    /// Publishes the policy in force once more, after a failure that left the
+    /// kernel side with something else.
+    pub(super) fn publish_again(&mut self) {
+        self.table.supersede(self.kernel.generation());
+        let mode = self.policy.mode();
+        match self.kernel.publish(&self.table, mode, &[]) {
+            Ok(()) => {
+                self.unpublished = false;
+                tracing::info!(policy = %self.policy, "the kernel side has the policy in full again");
+                self.sweep(sweep::APPLY);
+            }
+            Err(error) => tracing::debug!("the kernel side still lacks the policy: {error}"),
+        }
     }
 }

@@ -20,8 +20,19 @@ impl Kernel {
     /// # Errors
     /// The map refused it.
     pub fn beat(&mut self) -> Result<()> {
-        self.config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
-        Ok(self.told.set(0, self.config, 0)?)
+        self.set_config(self.config)
+    }
+
+    /// Writes `config`, as of an agent that is alive. What the map refuses is
+    /// not said again by the next beat.
+    pub(super) fn set_config(&mut self, config: Config) -> Result<()> {
+        let config = Config {
+            alive_until_ns: clock::monotonic_ns() + ALIVE_NS,
+            ..config
+        };
+        self.told.set(0, config, 0)?;
+        self.config = config;
+        Ok(())
     }
 
     /// Whether an earlier agent's maps and totals go on.
@@ -110,7 +121,8 @@ impl Kernel {
     fn lift(&mut self) -> Result<Sweep> {
         self.lifted = true;
         self.stop_redundant()?;
-        // First stop the programs from setting anything again.
+        // First stop the programs from setting anything again: the sweep says
+        // so, too, and tells whether it was heard.
         self.config.mode = abi::mode::DEFAULT;
         self.config.generation = u32::MAX;
         let lifted = self.sweep(abi::sweep::LIFT);

@@ -273,6 +273,7 @@ fn load_with(
         attachments,
         tc: None,
         no_tc,
+        peers_left: false,
         logger,
         owner,
         config: told.get(&0, 0)?,

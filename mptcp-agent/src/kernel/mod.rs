@@ -12,16 +12,17 @@ mod life;
 mod load;
 mod members;
 mod pins;
+mod publish;
 mod redundant;
 mod sweep;
 mod tc;
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie},
     programs::{Iter, links::FdLink},
 };
 use aya_log::EbpfLogger;
@@ -32,10 +33,13 @@ pub use btf::VMLINUX;
 pub use events::Events;
 pub use load::LoadOptions;
 pub use pins::{Content, Pins, sweep_dead_namespaces};
+pub use publish::PublishError;
 pub use redundant::LinkTraffic;
 pub use sweep::Sweep;
 
 use load::{describe, find};
+use publish::{Head, PolicyMaps, PrefixKey, Published, Write};
+use redundant::put;
 
 use crate::paths::PathTable;
 
@@ -90,6 +94,9 @@ pub struct Kernel {
     tc: Option<tc::Tc>,
     /// Why this kernel cannot have them.
     no_tc: Option<String>,
+    /// Whether maps may still hold what an earlier redundant policy found out
+    /// about peers.
+    peers_left: bool,
     /// Who the programs act for.
     owner: u32,
     /// Map `CONFIG`.
@@ -151,46 +158,40 @@ impl Kernel {
     }
 
     /// Makes `table` and `mode` (one of `abi::mode`) what the programs obey
-    /// from their next callback on.
+    /// from their next callback on, and sets the totals of the paths in
+    /// `recycled` to zero, whose indices go to other paths.
     ///
     /// # Errors
-    /// A map refused an entry.
-    pub fn publish(&mut self, table: &PathTable, mode: u32) -> Result<()> {
-        let mut paths: Array<_, PathConfig> = Array::try_from(self.map("PATHS")?)?;
-        for (index, path) in table.config().iter().enumerate().take(MAX_PATHS) {
-            paths.set(u32::try_from(index)?, *path, 0)?;
-        }
-
-        let wanted: Vec<(u32, u32)> = table.ids().collect();
-        replace(HashMap::try_from(self.map("SELECT_ID")?)?, &wanted)?;
-        let wanted: Vec<(u32, u32)> = table.devices().collect();
-        replace(HashMap::try_from(self.map("SELECT_DEVICE")?)?, &wanted)?;
-
-        let mut prefixes: LpmTrie<_, [u8; 16], u32> =
-            LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
-        let wanted: Vec<_> = table
-            .prefixes()
-            .map(|(net, path)| (prefix_key(net), path))
-            .collect();
-        let present: Vec<_> = prefixes.keys().collect::<Result<_, _>>()?;
-        for (key, path) in &wanted {
-            prefixes.insert(key, path, 0)?;
-        }
-        let is_wanted = |key: &lpm_trie::Key<[u8; 16]>| {
-            wanted.iter().any(|(other, _)| {
-                (other.prefix_len(), other.data()) == (key.prefix_len(), key.data())
-            })
+    /// A map refused an entry; the error tells what is in force then.
+    pub fn publish(
+        &mut self,
+        table: &PathTable,
+        mode: u32,
+        recycled: &[u32],
+    ) -> Result<(), PublishError> {
+        let before = self.published(recycled).map_err(PublishError::TakenBack)?;
+        let zero = |totals: &(Vec<PathStats>, Vec<CopyStats>)| {
+            let cpus = (totals.0.len(), totals.1.len());
+            (vec![PathStats::default(); cpus.0], vec![CopyStats::default(); cpus.1])
         };
-        for key in present.iter().filter(|key| !is_wanted(key)) {
-            prefixes.remove(key)?;
-        }
-
-        // Last: the new generation sends the programs to the maps above, and
-        // these programs alone act from now on.
-        self.config.mode = mode;
-        self.config.generation = table.generation();
-        self.config.owner = self.owner;
-        self.beat()?;
+        let totals = before.totals.iter();
+        let wanted = Published {
+            paths: table.config(),
+            ids: table.ids().collect(),
+            devices: table.devices().collect(),
+            prefixes: table
+                .prefixes()
+                .map(|(net, path)| (prefix_key(net), path))
+                .collect(),
+            totals: totals.map(|(&path, held)| (path, zero(held))).collect(),
+            // These programs alone act from now on.
+            head: Head {
+                mode,
+                generation: table.generation(),
+                owner: self.owner,
+            },
+        };
+        publish::commit(self, &before, &wanted)?;
         if let Some(pins) = &self.pins {
             let dismissed = pins.dismiss_others(self.owner);
             if dismissed > 0 {
@@ -198,6 +199,40 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// What the maps hold of a policy, with the totals of the paths in
+    /// `recycled`.
+    fn published(&self, recycled: &[u32]) -> Result<Published> {
+        let entries = |map: &str| -> Result<BTreeMap<u32, u32>> {
+            let map: HashMap<_, u32, u32> = HashMap::try_from(self.map_ref(map)?)?;
+            Ok(map.iter().collect::<Result<_, _>>()?)
+        };
+        let prefixes: LpmTrie<_, [u8; 16], u32> =
+            LpmTrie::try_from(self.map_ref("SELECT_PREFIX")?)?;
+        let prefixes = prefixes.iter().map(|entry| {
+            let (key, path) = entry?;
+            Ok(((key.prefix_len(), key.data()), path))
+        });
+        let stats: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
+        let copies: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
+        let totals = recycled.iter().map(|path| {
+            let (stats, copies) = (stats.get(path, 0)?, copies.get(path, 0)?);
+            Ok((*path, (stats.to_vec(), copies.to_vec())))
+        });
+        let totals: Result<_> = totals.collect();
+        Ok(Published {
+            paths: self.paths()?,
+            ids: entries("SELECT_ID")?,
+            devices: entries("SELECT_DEVICE")?,
+            prefixes: prefixes.collect::<Result<_, MapError>>()?,
+            totals: totals?,
+            head: Head {
+                mode: self.config.mode,
+                generation: self.config.generation,
+                owner: self.config.owner,
+            },
+        })
     }
 
     /// The paths as they were last published, maybe by an earlier agent; the
@@ -214,18 +249,6 @@ impl Kernel {
     /// next one must be another.
     pub fn generation(&self) -> u32 {
         self.config.generation
-    }
-
-    /// Sets every total of a path to zero, for another path to take its index.
-    ///
-    /// # Errors
-    /// A map refused it.
-    pub fn forget_path(&mut self, index: u32) -> Result<()> {
-        let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
-        let zero = PerCpuValues::try_from(vec![PathStats::default(); cpus])?;
-        PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(index, zero, 0)?;
-        let zero = PerCpuValues::try_from(vec![CopyStats::default(); cpus])?;
-        Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(index, zero, 0)?)
     }
 
     /// Totals of every path, summed over the CPUs; the index is the path's.
@@ -306,24 +329,45 @@ pub fn remove_stale_filters() -> usize {
     tc::remove_leftovers()
 }
 
-/// Makes `wanted` the map's content, without a moment in which an entry that
-/// stays is missing.
-fn replace(mut map: HashMap<&mut MapData, u32, u32>, wanted: &[(u32, u32)]) -> Result<()> {
-    let present: Vec<u32> = map.keys().collect::<Result<_, _>>()?;
-    for (key, path) in wanted {
-        map.insert(key, path, 0)?;
+impl PolicyMaps for Kernel {
+    fn write(&mut self, write: &Write) -> Result<()> {
+        match write {
+            Write::Path(index, path) => {
+                Ok(Array::try_from(self.map("PATHS")?)?.set(*index, *path, 0)?)
+            }
+            Write::Id(key, path) => put(HashMap::try_from(self.map("SELECT_ID")?)?, key, *path),
+            Write::Device(key, path) => {
+                put(HashMap::try_from(self.map("SELECT_DEVICE")?)?, key, *path)
+            }
+            Write::Prefix((bits, address), path) => {
+                let mut map: LpmTrie<_, [u8; 16], u32> =
+                    LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
+                let key = lpm_trie::Key::new(*bits, *address);
+                Ok(match path {
+                    Some(path) => map.insert(&key, path, 0)?,
+                    None => map.remove(&key)?,
+                })
+            }
+            Write::PathStats(path, stats) => {
+                let stats = PerCpuValues::try_from(stats.clone())?;
+                Ok(PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(*path, stats, 0)?)
+            }
+            Write::CopyStats(path, stats) => {
+                let stats = PerCpuValues::try_from(stats.clone())?;
+                Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(*path, stats, 0)?)
+            }
+            Write::Head(head) => self.set_config(Config {
+                mode: head.mode,
+                generation: head.generation,
+                owner: head.owner,
+                ..self.config
+            }),
+        }
     }
-    for key in present
-        .iter()
-        .filter(|key| !wanted.iter().any(|(other, _)| other == *key))
-    {
-        map.remove(key)?;
-    }
-    Ok(())
 }
 
 /// IPv4 as `::ffff:a.b.c.d`, as the programs look addresses up.
-fn prefix_key(net: IpNet) -> lpm_trie::Key<[u8; 16]> {
+fn prefix_key(net: IpNet) -> PrefixKey {
     let (bits, address) = match net {
         IpNet::V4(net) => (
             96 + u32::from(net.prefix_len()),
@@ -331,7 +375,7 @@ fn prefix_key(net: IpNet) -> lpm_trie::Key<[u8; 16]> {
         ),
         IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
     };
-    lpm_trie::Key::new(bits, address.octets())
+    (bits, address.octets())
 }
 
 #[cfg(test)]
@@ -340,13 +384,11 @@ mod tests {
 
     #[test]
     fn ipv4_prefixes_are_looked_up_as_mapped() {
-        let key = prefix_key("10.1.0.0/16".parse().expect("a prefix"));
-        let bits = key.prefix_len();
+        let (bits, address) = prefix_key("10.1.0.0/16".parse().expect("a prefix"));
         assert_eq!(bits, 112);
-        assert_eq!(key.data()[10..], [0xff, 0xff, 10, 1, 0, 0]);
-        let key = prefix_key("fd00::/8".parse().expect("a prefix"));
-        let bits = key.prefix_len();
+        assert_eq!(address[10..], [0xff, 0xff, 10, 1, 0, 0]);
+        let (bits, address) = prefix_key("fd00::/8".parse().expect("a prefix"));
         assert_eq!(bits, 8);
-        assert_eq!(key.data()[..2], [0xfd, 0]);
+        assert_eq!(address[..2], [0xfd, 0]);
     }
 }

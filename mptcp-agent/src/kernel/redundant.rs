@@ -39,16 +39,30 @@ impl Kernel {
         Ok(LinkTraffic(Array::try_from(Map::from_map_data(map)?)?))
     }
 
+    /// Whether this kernel can have the tc programs.
+    ///
+    /// # Errors
+    /// It cannot: one line.
+    pub fn can_copy(&self) -> Result<()> {
+        match &self.no_tc {
+            Some(missing) => bail!("--policy redundant cannot run here: {missing}"),
+            None => Ok(()),
+        }
+    }
+
     /// Lets [`Kernel::follow_devices`] attach the tc programs.
     ///
     /// # Errors
-    /// This kernel cannot have them: one line.
+    /// This kernel cannot have them, or what an earlier policy found out about
+    /// peers cannot be removed: one line.
     pub fn start_redundant(&mut self) -> Result<()> {
         if self.tc.is_some() {
             return Ok(());
         }
-        if let Some(missing) = &self.no_tc {
-            bail!("--policy redundant cannot run here: {missing}");
+        self.can_copy()?;
+        if self.peers_left {
+            // Its entries name links, which are other ones from now on.
+            self.clear_redundant()?;
         }
         let tc = super::tc::Tc::default();
         self.attachments
@@ -72,9 +86,7 @@ impl Kernel {
             return Ok(());
         };
         // Copies end before what would unwrap them is gone.
-        if let Err(error) = self.clear_redundant() {
-            tracing::debug!("copies go on until the programs are detached: {error:#}");
-        }
+        let cleared = self.clear_redundant();
         tc.clear();
         let programs = super::tc::PROGRAMS.map(|program| program.name);
         self.attachments
@@ -82,7 +94,8 @@ impl Kernel {
         let mut map: Array<_, Redundant> = Array::try_from(self.map("REDUNDANT")?)?;
         let mut settings = map.get(&0, 0)?;
         settings.copies = 0;
-        Ok(map.set(0, settings, 0)?)
+        map.set(0, settings, 0)?;
+        cleared
     }
 
     /// Attaches the tc programs to the devices in `wanted` (names by ifindex)
@@ -165,6 +178,7 @@ impl Kernel {
     /// # Errors
     /// A map cannot be read or refused it.
     fn clear_redundant(&mut self) -> Result<()> {
+        self.peers_left = true;
         clear::<u64, Carriers>(HashMap::try_from(self.map("CARRIERS")?)?)?;
         clear::<LinkKey, u32>(HashMap::try_from(self.map("LINK_OF")?)?)?;
         clear::<u64, PeerView>(HashMap::try_from(self.map("PEER_VIEW")?)?)?;
@@ -172,6 +186,7 @@ impl Kernel {
         for index in 0..links.len() {
             links.set(index, Link::default(), 0)?;
         }
+        self.peers_left = false;
         Ok(())
     }
 
@@ -246,7 +261,8 @@ fn get<V: Pod>(map: &HashMap<&MapData, u64, V>, key: u64) -> Result<Option<V>> {
     }
 }
 
-fn put<K: Pod, V: Pod>(
+/// Writes an entry, or removes it.
+pub(super) fn put<K: Pod, V: Pod>(
     mut map: HashMap<&mut MapData, K, V>,
     key: &K,
     value: Option<V>,

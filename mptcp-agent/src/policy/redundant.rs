@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use mptcp_common::abi::redundant::{DEFAULT_PORT, MAX_COPIES};
+use mptcp_common::bucket;
 
 /// Copies of each segment, the original included, unless the user says more.
 const DEFAULT_COPIES: u32 = 2;
@@ -14,8 +15,11 @@ const DEFAULT_COPIES: u32 = 2;
 /// copied for seconds.
 const LEAST_BUDGET: u64 = 1_000;
 
-/// The largest, bytes per second: a Tbit/s.
-const LARGEST_BUDGET: u64 = 125_000_000_000;
+/// The largest, bytes per second: 34 Gbit/s. The programs' token bucket
+/// multiplies in 64 bits, for which a rate has to stay below 2^32.
+const LARGEST_BUDGET: u64 = 4_250_000_000;
+
+const _: () = assert!(LARGEST_BUDGET <= bucket::LARGEST_RATE);
 
 /// The arguments of the redundant policy, as given.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub struct RedundantArgs {
     #[arg(long = "redundant-key", value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// What copies may take of each path: 40mbit, 500kbit, 1gbit, or bit/s
+    /// What copies may take of each path: 40mbit, 500kbit, 1gbit, or bit/s; at most 34gbit
     ///
     /// By default a path takes copies only while its own subflows show neither
     /// queueing nor loss.
@@ -68,7 +72,7 @@ impl RedundantArgs {
 /// A rate of copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// From 1,000 to 125,000,000,000.
+    /// From 1,000 to 4,250,000,000.
     pub bytes_per_sec: u64,
 }
 
@@ -83,7 +87,7 @@ impl FromStr for Rate {
         let wrong = || {
             format!(
                 "`{text}` is not a rate: expected a whole number of bit/s with or without kbit, \
-                 mbit or gbit, from 8kbit to 1000gbit"
+                 mbit or gbit, from 8kbit to 34gbit"
             )
         };
         let end = text
@@ -165,7 +169,7 @@ mod tests {
             ("8000", 1_000),
             ("8009bit", 1_001),
             ("40Mbit", 5_000_000),
-            ("1000gbit", LARGEST_BUDGET),
+            ("34gbit", LARGEST_BUDGET),
         ] {
             let rate: Rate = text.parse().unwrap();
             assert_eq!(rate.bytes_per_sec, bytes, "{text}");
@@ -182,12 +186,14 @@ mod tests {
             "40 mbit",
             "40mb",
             "40mbps",
-            "1001gbit",
+            "34000000001",
+            "35gbit",
+            "1000gbit",
             "99999999999999999999",
             "18446744073709551615gbit",
         ] {
             let error = text.parse::<Rate>().unwrap_err();
-            assert!(error.contains("8kbit to 1000gbit"), "{text}: {error}");
+            assert!(error.contains("8kbit to 34gbit"), "{text}: {error}");
         }
     }
 

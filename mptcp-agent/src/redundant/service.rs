@@ -61,7 +61,9 @@ pub struct Service {
     overflow: Arc<AtomicU64>,
     /// A write that fails is told once.
     failed: bool,
-    /// Who listen on the sockets, for as long as this lives.
+    /// Sockets that nobody listens on yet, and where to forward what arrives.
+    unheard: Vec<(UdpSocket, mpsc::Sender<Received>)>,
+    /// The tasks that listen on the sockets, for as long as this lives.
     listeners: Vec<AbortHandle>,
 }
 
@@ -72,24 +74,23 @@ impl Drop for Service {
 }
 
 impl Service {
-    /// Listens on the claimed sockets, in `tasks`. Must be called within a
-    /// tokio runtime.
+    /// Takes the claimed sockets; [`Service::listen`] comes next. Must be called
+    /// within a tokio runtime.
     ///
     /// # Errors
     /// No random numbers, or too many open files.
-    pub fn start(
+    pub fn new(
         settings: &policy::Redundant,
         claim: &Claim,
         traffic: LinkTraffic,
-        tasks: &mut JoinSet<Result<()>>,
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
         let overflow = Arc::new(AtomicU64::new(0));
-        let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
+        let (mut sockets, mut unheard) = (Vec::new(), Vec::new());
         for socket in &claim.sockets.sockets {
             let own = socket.try_clone().context("cannot use the UDP port")?;
-            let listener = listen(own, sender.clone(), Arc::clone(&overflow));
-            listeners.push(tasks.spawn(listener));
+            let own = UdpSocket::from_std(own.into()).context("cannot wait on the UDP port")?;
+            unheard.push((own, sender.clone()));
             sockets.push(socket.try_clone().context("cannot use the UDP port")?);
         }
         let protocol = Settings {
@@ -112,9 +113,18 @@ impl Service {
             events_lost: 0,
             overflow,
             failed: false,
-            listeners,
+            unheard,
+            listeners: Vec::new(),
         };
         Ok((service, received))
+    }
+
+    /// Listens on the sockets, in `tasks`.
+    pub fn listen(&mut self, tasks: &mut JoinSet<Result<()>>) {
+        for (socket, sender) in self.unheard.drain(..) {
+            let listener = listen(socket, sender, Arc::clone(&self.overflow));
+            self.listeners.push(tasks.spawn(listener));
+        }
     }
 
     /// The sockets on the policy's port, for a successor.
@@ -476,11 +486,10 @@ fn log(notice: Notice) {
 
 /// Forwards what arrives.
 async fn listen(
-    socket: Socket,
+    socket: UdpSocket,
     sender: mpsc::Sender<Received>,
     overflow: Arc<AtomicU64>,
 ) -> Result<()> {
-    let socket = UdpSocket::from_std(socket.into()).context("cannot wait on the UDP port")?;
     loop {
         let received = socket.async_io(Interest::READABLE, || socket::receive(&socket));
         match received.await {

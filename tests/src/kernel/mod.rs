@@ -4,12 +4,14 @@
 //! behind ([`BpfObjects`], [`Host::pins`], [`Host::traffic_control`]).
 
 mod counters;
+mod freeze;
 mod info;
 mod layout;
 mod recovery;
 mod remains;
 
 pub use counters::{DeviceCounters, Netstat};
+pub use freeze::freeze;
 pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
 pub use recovery::Recovery;
 pub use remains::BpfObjects;
