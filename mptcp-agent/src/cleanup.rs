@@ -54,10 +54,11 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
         max_connections: held.unwrap_or(1),
         cgroup: cgroup.as_fd(),
         namespace,
+        measure_programs: false,
         number: redundant::random_nonzero()?,
     })?;
     let table = PathTable::new(&Policy::Default.weights());
-    kernel.publish(&table, Policy::Default.mode())?;
+    kernel.publish(&table, Policy::Default.mode(), &[])?;
     Ok(kernel.shutdown()?.visited)
 }
 

@@ -7,6 +7,7 @@
 mod config;
 mod image;
 pub mod redundant;
+pub mod runs;
 
 pub use config::{ALIVE_NS, Config, LABEL, PathConfig, id_kind, mode, path_kind};
 pub use image::ConnectionImage;

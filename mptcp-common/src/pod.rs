@@ -3,6 +3,7 @@
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,
     redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Traffic},
+    runs::Runs,
 };
 
 macro_rules! pod {
@@ -14,4 +15,4 @@ macro_rules! pod {
 }
 
 pod! { Config ConnectionImage Event PathConfig PathStats Subflow Totals }
-pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant Traffic }
+pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant Traffic Runs }

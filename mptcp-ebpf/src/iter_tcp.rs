@@ -56,6 +56,7 @@ struct Meta {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
+    crate::maps::ran(crate::maps::program::ITER);
     // SAFETY: the kernel hands a valid context; both members are typed.
     let (seq, sk) = unsafe { ((*(*ctx).meta).seq, (*ctx).sk_common) };
     if sk.is_null() {

@@ -14,12 +14,15 @@ use mptcp_common::{
             Arrival, Carriers, CopyStats, Device, Link, LinkKey, MAX_LINKS, PeerView, Redundant,
             Traffic,
         },
+        runs::Runs,
     },
     bucket::Bucket,
     word::Word,
 };
 
 use crate::socket::global;
+
+pub use mptcp_common::abi::runs::program;
 
 // The agent resizes these two from `--max-connections` before it loads them.
 #[map]
@@ -82,6 +85,8 @@ pub static PATH_STATS: PerCpuArray<PathStats> = PerCpuArray::with_max_entries(MA
 #[map]
 pub static TOTALS: PerCpuArray<Totals> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+pub static RUNS: PerCpuArray<Runs> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// `Connection` is larger than the stack: new ones are copied from here.
@@ -129,6 +134,15 @@ pub fn totals(change: impl FnOnce(&mut Totals)) {
     if let Some(totals) = TOTALS.get_ptr_mut(0) {
         // SAFETY: a map value; see `add`.
         change(unsafe { &mut *totals });
+    }
+}
+
+/// Counts a run of the calling program, one of [`program`].
+#[inline(always)]
+pub fn ran(program: usize) {
+    if let Some(runs) = RUNS.get_ptr_mut(0) {
+        // SAFETY: a map value, which only this changes; see `add`.
+        add(unsafe { &mut (*runs).count[program] }, 1);
     }
 }
 

@@ -38,6 +38,7 @@ struct Candidate {
 
 #[btf_tracepoint(function = "mptcp_subflow_get_send")]
 pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
+    crate::maps::ran(crate::maps::program::GET_SEND);
     if !is_in_charge() {
         return 0;
     }

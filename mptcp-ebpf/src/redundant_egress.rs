@@ -48,6 +48,7 @@ const SHARED_DEVICE: u32 = MAX_COST;
 #[classifier]
 #[inline(always)]
 pub fn redundant_egress(ctx: TcContext) -> i32 {
+    crate::maps::ran(crate::maps::program::REDUNDANT_EGRESS);
     let skb = Skb::new(&ctx);
     let (marked, mark) = skb.take_mark();
     if marked {

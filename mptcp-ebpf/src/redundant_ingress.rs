@@ -65,6 +65,7 @@ const WAITING: u32 = 2;
 #[classifier]
 #[inline(always)]
 pub fn redundant_ingress(ctx: TcContext) -> i32 {
+    crate::maps::ran(crate::maps::program::REDUNDANT_INGRESS);
     let skb = Skb::new(&ctx);
     let (marked, mark) = skb.take_mark();
     let Some(settings) = redundant() else {

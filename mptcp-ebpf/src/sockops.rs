@@ -43,6 +43,7 @@ const TCP_CLOSE: u32 = 7;
 #[sock_ops]
 #[inline(always)]
 pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
+    crate::maps::ran(crate::maps::program::SOCKOPS);
     if !is_in_charge() {
         return 1;
     }

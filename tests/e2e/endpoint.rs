@@ -34,7 +34,6 @@ const NAMES: [&str; 30] = [
     "mptcp_agent_build_info",
     "mptcp_agent_program_attached",
     "mptcp_agent_program_runs_total",
-    "mptcp_agent_program_run_seconds_total",
     "mptcp_agent_events_total",
     "mptcp_agent_events_lost_total",
     "mptcp_agent_map_full_total",
@@ -119,7 +118,6 @@ fn every_promised_metric_is_there_and_true() -> Result<()> {
             Some(1.0)
         );
         assert!(metrics.value("mptcp_agent_program_runs_total", &labels) > Some(0.0));
-        assert!(metrics.value("mptcp_agent_program_run_seconds_total", &labels) > Some(0.0));
     }
     for name in [
         "mptcp_agent_events_lost_total",

@@ -17,6 +17,7 @@ mod isolation;
 mod lab;
 mod lifecycle;
 mod links;
+mod measure;
 mod observe;
 mod redundant_blackout;
 mod redundant_bulk;

@@ -217,6 +217,8 @@ impl Bench {
         if row.mode == Mode::Spill {
             args.extend(["--weighted-mode", "spill"].map(str::to_owned));
         }
+        // For the lines of cost.
+        args.push("--measure-programs".to_owned());
         let agent = Agent::start(&rig.net.client, &self.agent, &args)?;
         let measured = rig.transfer(row, self.windows, WINDOW)?;
         self.cost.add(&agent, SETTLE + WINDOW * self.windows);

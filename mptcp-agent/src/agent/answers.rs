@@ -79,14 +79,15 @@ impl Agent {
         self.sweep(sweep::ACCOUNT);
         let stats = self.kernel.path_stats()?;
         let shares = self.recent.shares();
-        let runs = self.kernel.program_stats();
-        let programs = self.kernel.attachments().iter().map(|hook| ProgramRow {
-            program: hook.program,
-            attached: hook.error.is_none(),
-            runs: runs
-                .iter()
-                .find(|row| row.program == hook.program)
-                .map(|row| (row.runs, row.run_time)),
+        let stats_of = self.kernel.program_stats()?;
+        let programs = self.kernel.attachments().iter().map(|hook| {
+            let stats = stats_of.iter().find(|row| row.program == hook.program);
+            ProgramRow {
+                program: hook.program,
+                attached: hook.error.is_none(),
+                runs: stats.map_or(0, |row| row.runs),
+                run_time: stats.and_then(|row| row.run_time),
+            }
         });
         let copies = self.redundant.as_ref();
         let copies = copies.map(|service| service.rows(&self.table, &self.kernel));

@@ -43,6 +43,7 @@ impl Agent {
             max_connections: args.max_connections,
             cgroup: host.cgroup.as_fd(),
             namespace: host.namespace()?,
+            measure_programs: args.measure_programs,
             number: redundant::random_nonzero()?,
         })?;
         let (mut table, recycled) = resume(&kernel, policy)?;

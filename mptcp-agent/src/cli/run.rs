@@ -82,6 +82,15 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_connections: u32,
 
+    /// Measure the CPU time of the agent's programs, for the metrics
+    ///
+    /// The kernel then measures every BPF program of the host, which costs each
+    /// of them two readings of the clock a run, until the agent ends. Without
+    /// this, mptcp_agent_program_run_seconds_total is absent; how often the
+    /// programs run, they count themselves.
+    #[arg(long)]
+    pub measure_programs: bool,
+
     /// How to log; json also turns what is printed at start into log lines
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,

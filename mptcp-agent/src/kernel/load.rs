@@ -1,6 +1,11 @@
 //! Loads the eBPF object into the running kernel and attaches its programs.
 
-use std::{os::fd::BorrowedFd, path::Path, thread, time::Duration};
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -11,7 +16,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use mptcp_common::{
-    abi::{ABI_SYMBOL, ABI_VERSION, Config, SUBFLOWS_PER_CONNECTION},
+    abi::{ABI_SYMBOL, ABI_VERSION, Config, SUBFLOWS_PER_CONNECTION, runs},
     offsets::hook,
 };
 use rustix::fs::{Access, AtFlags};
@@ -37,6 +42,8 @@ pub struct LoadOptions<'a> {
     pub cgroup: BorrowedFd<'a>,
     /// The agent's network namespace.
     pub namespace: Namespace,
+    /// Whether the kernel is to measure the programs' run time.
+    pub measure_programs: bool,
     /// A random number, not 0: who owns the programs, and what marks copies on
     /// their way through this host.
     pub number: u64,
@@ -47,6 +54,8 @@ pub(super) struct Hook {
     pub(super) name: &'static str,
     pub(super) symbol: &'static str,
     purpose: &'static str,
+    /// Where it counts its runs: one of `abi::runs::program`.
+    pub(super) count: usize,
     /// Bit in `offsets::hook`.
     bit: u8,
     attach: fn(&mut Ebpf, &Btf, BorrowedFd<'_>) -> Result<Option<FdLink>>,
@@ -58,6 +67,7 @@ pub(super) const PROGRAMS: &[Hook] = &[
         name: program::SOCKOPS,
         symbol: "mptcp_sockops",
         purpose: "sees connections and subflows, steers them",
+        count: runs::program::SOCKOPS,
         bit: hook::SOCKOPS,
         attach: attach_sockops,
     },
@@ -65,6 +75,7 @@ pub(super) const PROGRAMS: &[Hook] = &[
         name: program::GET_SEND,
         symbol: "mptcp_subflow_get_send",
         purpose: "sees scheduling decisions, MP_PRIO and stale subflows",
+        count: runs::program::GET_SEND,
         bit: hook::GET_SEND,
         attach: attach_get_send,
     },
@@ -72,6 +83,7 @@ pub(super) const PROGRAMS: &[Hook] = &[
         name: program::ITER,
         symbol: "iter_tcp",
         purpose: "adopts older connections, exact totals, lifts limits",
+        count: runs::program::ITER,
         bit: hook::ITER,
         attach: load_iter,
     },
@@ -192,9 +204,7 @@ fn load_with(
         bail!("cannot observe MPTCP: {missing}");
     }
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-    // Before anything is loaded, so that no run is missed. It only costs the
-    // metrics of run time where it is refused.
-    let stats = enable_stats(Stats::RunTime).ok();
+    let stats = options.measure_programs.then(measure).flatten();
 
     let probe_read = u32::from(probe_read);
     let adopt = u32::from(is_root(options.cgroup));
@@ -286,6 +296,19 @@ fn load_with(
         stats,
     };
     Ok((kernel, links))
+}
+
+/// Has the kernel measure the run time of every BPF program of the host, for as
+/// long as the descriptor is open. Where that is refused, only the metric of it
+/// is missing.
+fn measure() -> Option<OwnedFd> {
+    match enable_stats(Stats::RunTime) {
+        Ok(stats) => Some(stats),
+        Err(error) => {
+            tracing::warn!("--measure-programs: the kernel refuses to measure programs: {error}");
+            None
+        }
+    }
 }
 
 /// Of the random number, not 0: no agent.

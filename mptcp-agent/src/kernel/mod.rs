@@ -27,7 +27,9 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
-use mptcp_common::abi::{Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats};
+use mptcp_common::abi::{
+    Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats, runs::Runs,
+};
 
 pub use btf::VMLINUX;
 pub use events::Events;
@@ -73,10 +75,10 @@ pub struct Attachment {
 pub struct ProgramStats {
     /// As in [`Attachment::program`].
     pub program: &'static str,
-    /// How often it ran.
+    /// How often it ran; it counts that itself.
     pub runs: u64,
-    /// How long, in all.
-    pub run_time: Duration,
+    /// How long, in all, if the kernel measures that.
+    pub run_time: Option<Duration>,
 }
 
 /// An attached program.
@@ -134,27 +136,28 @@ impl Kernel {
         &self.attachments
     }
 
-    /// Run count and time of the programs that are in place; none where the
-    /// kernel does not measure them.
-    pub fn program_stats(&self) -> Vec<ProgramStats> {
-        if self.stats.is_none() {
-            return Vec::new();
-        }
-        let info = |program, symbol| {
-            let info = self.ebpf.program(symbol)?.info().ok()?;
-            Some(ProgramStats {
-                program,
-                runs: info.run_count(),
-                run_time: info.run_time(),
-            })
+    /// What each program has cost.
+    ///
+    /// # Errors
+    /// The map of their runs cannot be read.
+    pub fn program_stats(&self) -> Result<Vec<ProgramStats>> {
+        let map: PerCpuArray<_, Runs> = PerCpuArray::try_from(self.map_ref("RUNS")?)?;
+        let runs = map.get(&0, 0)?.iter().fold(Runs::default(), Runs::plus);
+        let run_time = |symbol| {
+            self.stats.as_ref()?;
+            // What was not loaded has no info.
+            Some(self.ebpf.program(symbol)?.info().ok()?.run_time())
         };
-        let hooks = load::PROGRAMS.iter().map(|hook| (hook.name, hook.symbol));
-        // What was not loaded has no info.
-        let tc = tc::PROGRAMS.iter().map(|hook| (hook.name, hook.symbol));
-        hooks
-            .chain(tc)
-            .filter_map(|(name, symbol)| info(name, symbol))
-            .collect()
+        let hooks = load::PROGRAMS.iter();
+        let hooks = hooks.map(|hook| (hook.name, hook.symbol, hook.count));
+        let tc = tc::PROGRAMS.iter();
+        let tc = tc.map(|hook| (hook.name, hook.symbol, hook.count));
+        let stats = hooks.chain(tc).map(|(program, symbol, count)| ProgramStats {
+            program,
+            runs: runs.count[count],
+            run_time: run_time(symbol),
+        });
+        Ok(stats.collect())
     }
 
     /// Makes `table` and `mode` (one of `abi::mode`) what the programs obey

@@ -20,6 +20,7 @@ use aya::{
     },
 };
 
+use mptcp_common::abi::runs;
 use nix::net::if_::if_nameindex;
 
 use super::{clsact, describe, find, program};
@@ -29,6 +30,8 @@ pub(super) struct TcProgram {
     pub(super) name: &'static str,
     pub(super) symbol: &'static str,
     pub(super) purpose: &'static str,
+    /// Where it counts its runs: one of `abi::runs::program`.
+    pub(super) count: usize,
     side: TcAttachType,
 }
 
@@ -38,12 +41,14 @@ pub(super) const PROGRAMS: [TcProgram; 2] = [
         name: program::REDUNDANT_INGRESS,
         symbol: "redundant_ingress",
         purpose: "unwraps copies, drops what came before",
+        count: runs::program::REDUNDANT_INGRESS,
         side: TcAttachType::Ingress,
     },
     TcProgram {
         name: program::REDUNDANT_EGRESS,
         symbol: "redundant_egress",
         purpose: "copies segments to other paths",
+        count: runs::program::REDUNDANT_EGRESS,
         side: TcAttachType::Egress,
     },
 ];

@@ -79,16 +79,14 @@ fn programs(snapshot: &Snapshot, families: &mut Families) {
         "How often the eBPF program ran.",
     );
     for row in &snapshot.programs {
-        if let Some((count, _)) = row.runs {
-            runs.add_count(&[("program", row.program)], count);
-        }
+        runs.add_count(&[("program", row.program)], row.runs);
     }
     let mut run_time = families.counter(
         "mptcp_agent_program_run_seconds_total",
-        "CPU time that the eBPF program took.",
+        "CPU time that the eBPF program took, under --measure-programs.",
     );
     for row in &snapshot.programs {
-        if let Some((_, time)) = row.runs {
+        if let Some(time) = row.run_time {
             run_time.add(&[("program", row.program)], time.as_secs_f64());
         }
     }

@@ -56,8 +56,10 @@ pub struct ProgramRow {
     pub program: &'static str,
     /// Whether it is attached.
     pub attached: bool,
-    /// How often it ran, and for how long, if the kernel counts that.
-    pub runs: Option<(u64, Duration)>,
+    /// How often it ran.
+    pub runs: u64,
+    /// For how long, if the kernel measures that.
+    pub run_time: Option<Duration>,
 }
 
 impl PathRow {

@@ -68,12 +68,14 @@ fn full() -> Snapshot {
             ProgramRow {
                 program: "sockops",
                 attached: true,
-                runs: Some((12, Duration::from_millis(1500))),
+                runs: 12,
+                run_time: Some(Duration::from_millis(1500)),
             },
             ProgramRow {
                 program: "iter_tcp",
                 attached: false,
-                runs: None,
+                runs: 0,
+                run_time: None,
             },
         ],
         scrape_duration: Duration::from_millis(2),

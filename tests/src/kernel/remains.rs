@@ -31,7 +31,7 @@ const PROGRAMS: [&str; 5] = [
 
 /// The agent's maps, but for the sections of globals, whose names every BPF
 /// object has; they go with the programs.
-const MAPS: [&str; 23] = [
+const MAPS: [&str; 24] = [
     "CONNECTIONS",
     "SUBFLOWS",
     "NEW_CONNECTION",
@@ -54,6 +54,7 @@ const MAPS: [&str; 23] = [
     "COPY_STATS",
     "PATH_STATS",
     "TOTALS",
+    "RUNS",
     "EVENTS",
 ];
 

@@ -26,7 +26,7 @@ const BULK_PATHS: [f64; 2] = [80.0, 40.0];
 /// Of the stream whose cost is measured.
 const COST_MBIT: f64 = 300.0;
 /// All of it is copied.
-const COST_BUDGET: [&str; 2] = ["--redundant-budget", "10gbit"];
+const COST_ARGS: [&str; 3] = ["--redundant-budget", "10gbit", "--measure-programs"];
 /// How long joins may take.
 const JOINS: Duration = Duration::from_secs(20);
 /// What is not measured at the start of a transfer.
@@ -270,7 +270,7 @@ pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[Moved; 2]> {
         })
     };
     Ok([
-        run(Care::Agents(agent, &COST_BUDGET))?,
+        run(Care::Agents(agent, &COST_ARGS))?,
         run(Care::Default).context("default scheduler")?,
     ])
 }

@@ -1,0 +1,42 @@
+//! How often the programs run.
+
+/// Runs of each program on one CPU, in per-CPU array `RUNS`.
+///
+/// The programs count themselves: the kernel would count and time them only
+/// together with every other program of the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// By [`program`].
+    pub count: [u64; program::COUNT],
+}
+
+impl Runs {
+    /// The sum, modulo 2^64.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            count: core::array::from_fn(|program| {
+                self.count[program].wrapping_add(other.count[program])
+            }),
+        }
+    }
+}
+
+/// Indices of [`Runs::count`].
+pub mod program {
+    /// The sockops program.
+    pub const SOCKOPS: usize = 0;
+    /// The scheduler's tracepoint.
+    pub const GET_SEND: usize = 1;
+    /// The iterator: once for each socket that it visits.
+    pub const ITER: usize = 2;
+    /// tc egress, under the redundant policy.
+    pub const REDUNDANT_EGRESS: usize = 3;
+    /// tc ingress, under the redundant policy.
+    pub const REDUNDANT_INGRESS: usize = 4;
+    /// How many there are.
+    pub const COUNT: usize = 5;
+}
+
+const _: () = assert!(size_of::<Runs>() == 40);
