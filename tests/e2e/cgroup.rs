@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use anyhow::Result;
-use mptcp_lab::{Agent, Cgroup, Lab};
+use anyhow::{Context, Result};
+use mptcp_lab::{Agent, Cgroup, Container, Lab};
 
 use crate::SOON;
 use crate::support::{
@@ -67,6 +67,39 @@ fn a_cgroup_that_disappears_and_comes_back_is_followed() -> Result<()> {
     cgroup.enter()?;
     let (_sink, transfer) = upload(&net, 2)?;
     wait_for_cap(&transfer)?;
+    transfer.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn a_container_that_hides_sockets_is_told() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let cgroup = Cgroup::create()?;
+    let args = ["--policy", "default"];
+    let inside = Container::default().cgroup(&cgroup)?;
+    let agent = Agent::start(&net.client.container(inside), &binary, &args)?;
+    assert!(agent.stderr().contains("--cgroupns=host"), "{}", agent.stderr());
+    let (_sink, transfer) = upload(&net, 2)?;
+    transfer.wait_for_progress(500_000, SOON)?;
+    let metrics = agent.scrape()?;
+    assert_eq!(metrics.value("mptcp_connections", &[]), Some(0.0));
+    let sees_all = "mptcp_agent_sees_all_cgroups";
+    assert_eq!(metrics.value(sees_all, &[]), Some(0.0));
+    agent.stop()?;
+
+    // With the host's hierarchy in another place.
+    let directory = tempfile::tempdir()?;
+    let root = cgroup.path().parent().context("no mount")?;
+    let inside = Container::default().bind(root, directory.path())?;
+    let inside = inside.cgroup(&cgroup)?;
+    let agent = Agent::start(&net.client.container(inside), &binary, &args)?;
+    assert!(!agent.stderr().contains("cgroupns"), "{}", agent.stderr());
+    let metrics = scrape_until(&agent, "the connection", |metrics| {
+        metrics.value("mptcp_connections", &[]) == Some(1.0)
+    })?;
+    assert_eq!(metrics.value(sees_all, &[]), Some(1.0));
     transfer.stop()?;
     agent.stop()
 }

@@ -34,6 +34,7 @@ const NAMES: [&str; 30] = [
     "mptcp_agent_build_info",
     "mptcp_agent_program_attached",
     "mptcp_agent_program_runs_total",
+    "mptcp_agent_sees_all_cgroups",
     "mptcp_agent_events_total",
     "mptcp_agent_events_lost_total",
     "mptcp_agent_map_full_total",

@@ -96,6 +96,7 @@ impl Agent {
             backend: self.policy.backend(),
             weighted: matches!(self.policy, Policy::Weighted(..)),
             outlived: self.kernel.outlived().is_ok(),
+            sees_all_cgroups: self.cgroup.is_root(),
             totals: self.kernel.totals()?,
             paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
             redundant: copies.transpose()?,

@@ -4,6 +4,11 @@
 //! /sys of its own, none is to be seen. The hierarchy is one for the whole
 //! host, though, so a private mount of it (which never enters the mount table)
 //! does as well.
+//!
+//! Inside a cgroup namespace (a container's, say) a new mount shows the
+//! namespace's part of the hierarchy as if that were all. The root of the whole
+//! hierarchy is told by a file that every other cgroup has; it is within reach
+//! there only through a mount that was made outside.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -43,6 +48,23 @@ impl Cgroup {
         })
     }
 
+    /// Whether every socket of the host is in it.
+    pub fn is_root(&self) -> bool {
+        is_root(&self.directory)
+    }
+
+    /// What to tell the user if, though no cgroup was asked for, only a part of
+    /// the hierarchy is within reach.
+    pub fn warning(&self) -> Option<&'static str> {
+        (self.path.is_none() && !self.is_root()).then_some(
+            "only sockets of this cgroup namespace (a container's?) are seen: connections of other \
+             cgroups in this network namespace are neither counted nor steered, nor are those that \
+             are older than the agent; run the agent in the host's cgroup namespace (docker run \
+             --cgroupns=host), or mount the host's /sys/fs/cgroup where the agent sees it, which \
+             then finds it by itself",
+        )
+    }
+
     /// The same one, for another owner.
     ///
     /// # Errors
@@ -79,12 +101,19 @@ impl AsFd for Cgroup {
     }
 }
 
+/// Whether a cgroup2 directory is the root of the whole hierarchy: all others
+/// have this file.
+pub fn is_root(directory: impl AsFd) -> bool {
+    accessat(directory, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
+}
+
 /// Whether a cgroup has not been removed: what its files are then is nothing.
 fn is_there(directory: &OwnedFd) -> bool {
     accessat(directory, "cgroup.procs", Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
-/// Opens `wanted`, else the first cgroup2 mount, else a private one.
+/// Opens `wanted`, else the root of the hierarchy by whichever mount shows it,
+/// else the first cgroup2 mount, else a private one.
 ///
 /// # Errors
 /// `wanted` is no cgroup2 directory, or there is no cgroup2 to be had.
@@ -102,15 +131,21 @@ fn open(wanted: Option<&Path>) -> Result<OwnedFd> {
     }
     let mounts =
         fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
-    let visible = cgroup2_mounts(&mounts).find_map(|path| {
+    let visible = cgroup2_mounts(&mounts).filter_map(|path| {
         // Another file system may be mounted over it.
         openat(CWD, path, DIRECTORY, Mode::empty())
             .ok()
             .filter(is_cgroup2)
     });
-    match visible {
-        Some(directory) => Ok(directory),
-        None => private_mount().context(
+    let mut visible: Vec<OwnedFd> = visible.collect();
+    if let Some(root) = visible.iter().position(is_root) {
+        return Ok(visible.swap_remove(root));
+    }
+    let private = private_mount();
+    match visible.into_iter().next() {
+        // Only a part of the hierarchy is mounted (a bind mount).
+        Some(part) => Ok(private.ok().filter(is_root).unwrap_or(part)),
+        None => private.context(
             "no cgroup2 mount is visible, and none could be made: mount one (mount -t cgroup2 \
              cgroup2 DIRECTORY) and name it with --cgroup",
         ),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, is_root as is_cgroup_root};
 pub use namespace::Namespace;
 pub use netns::Claim as NamespaceClaim;
 pub use netns::own_cookie as netns_cookie;
@@ -59,6 +59,9 @@ impl Host {
         mptcp::check()?;
         let provided = provide(policy.clone())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
+        if let Some(warning) = cgroup.warning() {
+            tracing::warn!("{warning}");
+        }
         let namespace = if args.take_over {
             take_over(args)?
         } else {

@@ -19,7 +19,6 @@ use mptcp_common::{
     abi::{ABI_SYMBOL, ABI_VERSION, Config, SUBFLOWS_PER_CONNECTION, runs},
     offsets::hook,
 };
-use rustix::fs::{Access, AtFlags};
 
 use super::{
     Attachment, Kernel, Link,
@@ -29,7 +28,7 @@ use super::{
     pins::{Pins, sweep_dead_namespaces},
     program, tc,
 };
-use crate::host::Namespace;
+use crate::host::{Namespace, is_cgroup_root};
 
 /// The eBPF side, built by `cargo xtask build`; empty if it was not.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
@@ -207,7 +206,9 @@ fn load_with(
     let stats = options.measure_programs.then(measure).flatten();
 
     let probe_read = u32::from(probe_read);
-    let adopt = u32::from(is_root(options.cgroup));
+    // Older sockets do not tell the programs where they belong, so that only an
+    // agent at the root may adopt them.
+    let adopt = u32::from(is_cgroup_root(options.cgroup));
     let subflows = options
         .max_connections
         .saturating_mul(SUBFLOWS_PER_CONNECTION);
@@ -347,13 +348,6 @@ fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdL
 pub(super) fn find<'a>(ebpf: &'a mut Ebpf, symbol: &str) -> Result<&'a mut aya::programs::Program> {
     ebpf.program_mut(symbol)
         .with_context(|| format!("the eBPF object has no program {symbol}"))
-}
-
-/// Whether a cgroup2 directory is the root of its hierarchy: all others have
-/// this file. Older sockets do not tell the programs where they belong, so that
-/// only an agent at the root may adopt them.
-fn is_root(cgroup: BorrowedFd<'_>) -> bool {
-    rustix::fs::accessat(cgroup, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
 }
 
 /// Whether programs may call bpf_probe_read_kernel: not under lockdown

@@ -30,6 +30,12 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             "1 if the programs outlive the agent and lift its limits if it is killed, else 0.",
         )
         .add(&[], f64::from(u8::from(snapshot.outlived)));
+    families
+        .gauge(
+            "mptcp_agent_sees_all_cgroups",
+            "1 if sockets of every cgroup are seen, 0 if only those of --cgroup or of a container.",
+        )
+        .add(&[], f64::from(u8::from(snapshot.sees_all_cgroups)));
     let mut full = families.counter(
         "mptcp_agent_map_full_total",
         "Connections and subflows that found no room (see --max-connections).",

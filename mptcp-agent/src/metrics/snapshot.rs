@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub weighted: bool,
     /// Whether the programs outlive the agent, and lift what it set.
     pub outlived: bool,
+    /// Whether sockets of every cgroup are seen.
+    pub sees_all_cgroups: bool,
     /// Host-wide totals.
     pub totals: Totals,
     /// The paths that are worth a series.
