@@ -26,7 +26,7 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{SUBFLOWS, SWEEP, connection},
+    maps::{SUBFLOWS, SWEEP, connection, rearmed},
     mss,
     socket::{ADOPT, Socket, global, offset},
     steer::{Options, apply, obey, revive, weigh_all},
@@ -87,6 +87,9 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         let subflow = unsafe { &mut *entry };
         update(socket, subflow, now_ns);
         register(&subflow.tuple, cookie);
+        if what != sweep::LIFT {
+            rearm(socket, Options(sk));
+        }
     } else if what != sweep::LIFT {
         adopt(socket, Options(sk), cookie, now_ns, &mut visit);
     }
@@ -114,6 +117,19 @@ fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut
         visit.adopted = u32::from(open(socket, cookie, prior, now_ns));
     } else {
         visit.refused = 1;
+    }
+}
+
+/// Switches callbacks on again that somebody else's program has switched off: it
+/// set the flags of the socket without keeping ours. (Before Linux 6.12 only
+/// that one could.)
+#[inline(always)]
+fn rearm(socket: Socket, options: Options) {
+    let present = socket.callbacks();
+    if present & CALLBACKS != CALLBACKS
+        && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, present | CALLBACKS)
+    {
+        rearmed();
     }
 }
 

@@ -3,11 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use mptcp_lab::{Agent, Cgroup, Container, Lab};
+use mptcp_lab::kernel::Foreign;
+use mptcp_lab::{Agent, Cgroup, Container, Lab, require};
 
 use crate::SOON;
+use crate::lifecycle::can_adopt;
 use crate::support::{
-    capped, require_agent, scrape_until, two_paths, upload, wait_for_cap, weighted,
+    capped, failure_of, require_agent, scrape_until, scrape_until_empty, two_paths, upload,
+    wait_for_cap, wait_for_shares, weighted,
 };
 
 #[test]
@@ -80,7 +83,11 @@ fn a_container_that_hides_sockets_is_told() -> Result<()> {
     let args = ["--policy", "default"];
     let inside = Container::default().cgroup(&cgroup)?;
     let agent = Agent::start(&net.client.container(inside), &binary, &args)?;
-    assert!(agent.stderr().contains("--cgroupns=host"), "{}", agent.stderr());
+    assert!(
+        agent.stderr().contains("--cgroupns=host"),
+        "{}",
+        agent.stderr()
+    );
     let (_sink, transfer) = upload(&net, 2)?;
     transfer.wait_for_progress(500_000, SOON)?;
     let metrics = agent.scrape()?;
@@ -101,5 +108,53 @@ fn a_container_that_hides_sockets_is_told() -> Result<()> {
     })?;
     assert_eq!(metrics.value(sees_all, &[]), Some(1.0));
     transfer.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn a_program_that_bears_no_other_is_named() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let host = lab.host("alone")?;
+    let cgroup = Cgroup::create()?;
+    let other = Foreign::exclusive(cgroup.path())?;
+    // It also rules over what is below.
+    let below = cgroup.path().join("below");
+    fs::create_dir(&below)?;
+    for path in [cgroup.path(), below.as_path()] {
+        let mut command = host.command(&binary);
+        command.args(["run", "--listen", "127.0.0.1:0", "--cgroup"]);
+        let said = failure_of(&host, command.arg(path))?;
+        assert!(said.contains(Foreign::NAME), "{said}");
+        assert!(said.contains("BPF_F_ALLOW_MULTI"), "{said}");
+    }
+    fs::remove_dir(below)?;
+    drop(other);
+    let args = ["--cgroup".to_owned(), cgroup.path().display().to_string()];
+    Agent::start(&host, &binary, &args)?.stop()
+}
+
+#[test]
+fn callbacks_that_another_program_took_are_switched_on_again() -> Result<()> {
+    let binary = require_agent!();
+    require!(can_adopt(), "callbacks later on need Linux 6.12");
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let cgroup = Cgroup::create()?;
+    let mut args = weighted(&["p1=1", "p2=3"]);
+    args.extend(["--cgroup".to_owned(), cgroup.path().display().to_string()]);
+    let agent = Agent::start(&net.client, &binary, &args)?;
+    let other = Foreign::silencer(cgroup.path())?;
+    cgroup.enter()?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    // A scrape visits the sockets.
+    scrape_until(&agent, "callbacks again", |metrics| {
+        metrics.value("mptcp_agent_rearmed_subflows_total", &[]) >= Some(2.0)
+    })?;
+    // By them the agent steers, and hears of the end.
+    wait_for_shares(&transfer, &net.links, &[1, 3])?;
+    transfer.stop()?;
+    scrape_until_empty(&agent)?;
+    drop(other);
     agent.stop()
 }

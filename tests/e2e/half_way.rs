@@ -4,9 +4,7 @@ use anyhow::{Context as _, Result};
 use mptcp_lab::kernel::freeze;
 use mptcp_lab::{Agent, Lab};
 
-use crate::support::{
-    require_agent, two_paths, upload, wait_for_cap, wait_for_shares, weighted,
-};
+use crate::support::{require_agent, two_paths, upload, wait_for_cap, wait_for_shares, weighted};
 
 #[test]
 fn what_was_written_is_taken_back() -> Result<()> {
@@ -28,7 +26,10 @@ fn what_was_written_is_taken_back() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("taken back"), "{said}");
-    assert!(said.contains("policy weighted (strict) is in force"), "{said}");
+    assert!(
+        said.contains("policy weighted (strict) is in force"),
+        "{said}"
+    );
 
     assert_eq!(agent.tell(&["policy", "show"])?, before);
     // On subflows old and new.

@@ -12,7 +12,7 @@ use crate::support::{
 use crate::{SETTLE, SOON};
 
 /// Whether sockets can be given callbacks later on (Linux 6.12).
-fn can_adopt() -> bool {
+pub(crate) fn can_adopt() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));

@@ -29,25 +29,34 @@ fn programs_count_their_runs_and_are_timed_on_demand() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
-    for more in [&[][..], &["--measure-programs"]] {
+    for more in [&[] as &[&str], &["--measure-programs"]] {
         let args = [&["--policy", "default"][..], more].concat();
         let agent = Agent::start(&net.client, &binary, &args)?;
-        assert_eq!(measures(&agent)?, !more.is_empty());
         let before = agent.scrape()?;
         let load = RequestResponse::new(200, INTERVAL, 1_000_000);
         let exchange = load.start(&net.client, echo.at(net.server_addr()))?;
-        exchange.wait_for_responses(100, SOON)?;
+        exchange.wait_for_responses(200, SOON)?;
         exchange.stop()?;
+        let mut timed = Vec::new();
         for program in ["sockops", "mptcp_subflow_get_send", "iter_tcp"] {
             let labels = [("program", program)];
             let first = before.value(RUNS, &labels).context("no runs")?;
             let metrics = scrape_until(&agent, "more runs", |metrics| {
                 metrics.value(RUNS, &labels) > Some(first)
             })?;
+            let runs = metrics.value(RUNS, &labels).unwrap_or(0.0);
             let seconds = metrics.value(SECONDS, &labels);
-            assert_eq!(seconds.is_some(), !more.is_empty(), "{program}");
+            if let Some(seconds) = seconds {
+                println!(
+                    "{program}: {:.0} ns a run, {runs} runs",
+                    seconds * 1e9 / runs
+                );
+            }
             assert!(seconds.is_none_or(|seconds| seconds > 0.0), "{program}");
+            timed.push(seconds.is_some());
         }
+        assert_eq!(timed, [!more.is_empty(); 3]);
+        assert_eq!(measures(&agent)?, !more.is_empty());
         agent.stop()?;
     }
     Ok(())

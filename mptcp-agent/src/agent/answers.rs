@@ -79,7 +79,8 @@ impl Agent {
         self.sweep(sweep::ACCOUNT);
         let stats = self.kernel.path_stats()?;
         let shares = self.recent.shares();
-        let stats_of = self.kernel.program_stats()?;
+        let runs = self.kernel.runs()?;
+        let stats_of = self.kernel.program_stats(&runs);
         let programs = self.kernel.attachments().iter().map(|hook| {
             let stats = stats_of.iter().find(|row| row.program == hook.program);
             ProgramRow {
@@ -102,6 +103,7 @@ impl Agent {
             redundant: copies.transpose()?,
             kernel_events: mib::read()?,
             programs: programs.collect(),
+            rearmed: runs.rearmed,
             scrape_duration: start.elapsed(),
         })
     }

@@ -213,12 +213,7 @@ mod tests {
     }
 
     impl Door for Fake {
-        fn publish(
-            &mut self,
-            table: &PathTable,
-            mode: u32,
-            _: &[u32],
-        ) -> Result<(), PublishError> {
+        fn publish(&mut self, table: &PathTable, mode: u32, _: &[u32]) -> Result<(), PublishError> {
             match self.step() {
                 Ok(()) => self.in_force = (mode, table.generation()),
                 Err(error) if self.sticks => {
@@ -323,6 +318,9 @@ mod tests {
     #[test]
     fn a_refusal_is_another_kind_of_answer() {
         let refusal = Refusal::from(Refused(anyhow::anyhow!("no port")));
-        assert_eq!((refusal.code, refusal.message.as_str()), (ErrorCode::Refused, "no port"));
+        assert_eq!(
+            (refusal.code, refusal.message.as_str()),
+            (ErrorCode::Refused, "no port")
+        );
     }
 }

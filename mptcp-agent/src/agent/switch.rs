@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use mptcp_common::abi::sweep;
 use tokio::sync::mpsc;
 
@@ -62,18 +62,6 @@ enum Failure {
     Refused(Refused),
     /// After that.
     Failed(Failed),
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
-    }
 }
 
 impl Agent {
@@ -176,14 +164,15 @@ impl Agent {
 
     fn switch(&mut self, provided: Provided) -> Result<(), Failure> {
         let copies = provided.policy.redundant().is_some() || self.policy.redundant().is_some();
-        let prepared = self.prepare(provided).map_err(Refused)?;
+        let prepared = self.prepare(provided);
+        let prepared = prepared.map_err(|error| Failure::Refused(Refused(error)))?;
         let done = self.commit(prepared);
         if copies {
             // Once more, for the segment sizes of sockets that listen.
             self.sweep(sweep::APPLY);
         }
         self.warn_if_missing();
-        Ok(done?)
+        done.map_err(Failure::Failed)
     }
 
     /// Gets all that the policy takes. Changes nothing.

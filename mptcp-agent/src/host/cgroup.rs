@@ -103,7 +103,7 @@ impl AsFd for Cgroup {
 
 /// Whether a cgroup2 directory is the root of the whole hierarchy: all others
 /// have this file.
-pub fn is_root(directory: impl AsFd) -> bool {
+pub fn is_root(directory: &impl AsFd) -> bool {
     accessat(directory, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
 }
 

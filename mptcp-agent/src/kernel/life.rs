@@ -120,9 +120,9 @@ impl Kernel {
 
     fn lift(&mut self) -> Result<Sweep> {
         self.lifted = true;
-        self.stop_redundant()?;
-        // First stop the programs from setting anything again: the sweep says
-        // so, too, and tells whether it was heard.
+        // Whatever becomes of the copies: they expire by themselves, limits do not.
+        let stopped = self.stop_redundant();
+        // First stop the programs from setting anything again.
         self.config.mode = abi::mode::DEFAULT;
         self.config.generation = u32::MAX;
         let lifted = self.sweep(abi::sweep::LIFT);
@@ -131,7 +131,7 @@ impl Kernel {
             // long as the programs are there.
             std::thread::sleep(GRACE);
         }
-        lifted
+        lifted.and_then(|lifted| stopped.map(|()| lifted))
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     btf::{Layout, VMLINUX},
     life,
     members::Members,
+    others,
     pins::{Pins, sweep_dead_namespaces},
     program, tc,
 };
@@ -208,7 +209,7 @@ fn load_with(
     let probe_read = u32::from(probe_read);
     // Older sockets do not tell the programs where they belong, so that only an
     // agent at the root may adopt them.
-    let adopt = u32::from(is_cgroup_root(options.cgroup));
+    let adopt = u32::from(is_cgroup_root(&options.cgroup));
     let subflows = options
         .max_connections
         .saturating_mul(SUBFLOWS_PER_CONNECTION);
@@ -327,7 +328,16 @@ fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<Op
 pub(super) fn attach_again(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<FdLink> {
     let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
     // A link: any number of them share a cgroup, whatever the mode's name.
-    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    let id = program
+        .attach(cgroup, CgroupAttachMode::Single)
+        .map_err(|error| match others::exclusive(cgroup) {
+            Some(other) => anyhow!(
+                "the sockops program {other} holds the cgroup for itself: it was attached without \
+                 the flag that lets others join (BPF_F_ALLOW_MULTI); detach it (bpftool cgroup \
+                 detach), or have it attached with that flag (bpftool: `multi`)"
+            ),
+            None => error.into(),
+        })?;
     Ok(program.take_link(id)?.try_into()?)
 }
 

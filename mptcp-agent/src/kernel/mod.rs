@@ -11,6 +11,7 @@ mod events;
 mod life;
 mod load;
 mod members;
+mod others;
 mod pins;
 mod publish;
 mod redundant;
@@ -136,13 +137,17 @@ impl Kernel {
         &self.attachments
     }
 
-    /// What each program has cost.
+    /// What the programs have counted of themselves, summed over the CPUs.
     ///
     /// # Errors
-    /// The map of their runs cannot be read.
-    pub fn program_stats(&self) -> Result<Vec<ProgramStats>> {
+    /// The map cannot be read.
+    pub fn runs(&self) -> Result<Runs> {
         let map: PerCpuArray<_, Runs> = PerCpuArray::try_from(self.map_ref("RUNS")?)?;
-        let runs = map.get(&0, 0)?.iter().fold(Runs::default(), Runs::plus);
+        Ok(map.get(&0, 0)?.iter().fold(Runs::default(), Runs::plus))
+    }
+
+    /// What each program has cost.
+    pub fn program_stats(&self, runs: &Runs) -> Vec<ProgramStats> {
         let run_time = |symbol| {
             self.stats.as_ref()?;
             // What was not loaded has no info.
@@ -152,12 +157,14 @@ impl Kernel {
         let hooks = hooks.map(|hook| (hook.name, hook.symbol, hook.count));
         let tc = tc::PROGRAMS.iter();
         let tc = tc.map(|hook| (hook.name, hook.symbol, hook.count));
-        let stats = hooks.chain(tc).map(|(program, symbol, count)| ProgramStats {
-            program,
-            runs: runs.count[count],
-            run_time: run_time(symbol),
-        });
-        Ok(stats.collect())
+        let stats = hooks
+            .chain(tc)
+            .map(|(program, symbol, count)| ProgramStats {
+                program,
+                runs: runs.count[count],
+                run_time: run_time(symbol),
+            });
+        stats.collect()
     }
 
     /// Makes `table` and `mode` (one of `abi::mode`) what the programs obey
@@ -175,7 +182,10 @@ impl Kernel {
         let before = self.published(recycled).map_err(PublishError::TakenBack)?;
         let zero = |totals: &(Vec<PathStats>, Vec<CopyStats>)| {
             let cpus = (totals.0.len(), totals.1.len());
-            (vec![PathStats::default(); cpus.0], vec![CopyStats::default(); cpus.1])
+            (
+                vec![PathStats::default(); cpus.0],
+                vec![CopyStats::default(); cpus.1],
+            )
         };
         let totals = before.totals.iter();
         let wanted = Published {
@@ -346,10 +356,11 @@ impl PolicyMaps for Kernel {
                 let mut map: LpmTrie<_, [u8; 16], u32> =
                     LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
                 let key = lpm_trie::Key::new(*bits, *address);
-                Ok(match path {
+                match path {
                     Some(path) => map.insert(&key, path, 0)?,
                     None => map.remove(&key)?,
-                })
+                }
+                Ok(())
             }
             Write::PathStats(path, stats) => {
                 let stats = PerCpuValues::try_from(stats.clone())?;

@@ -131,7 +131,11 @@ fn take_back(
     done: &[Write],
     error: anyhow::Error,
 ) -> PublishError {
-    let mut undo: Vec<Write> = done.iter().rev().map(|write| inverse(write, before)).collect();
+    let mut undo: Vec<Write> = done
+        .iter()
+        .rev()
+        .map(|write| inverse(write, before))
+        .collect();
     if !undo.is_empty() {
         // Subflows that opened meanwhile may have found their path in the maps
         // as they were half-way. A generation that nobody has seen makes them
@@ -343,7 +347,7 @@ mod tests {
         let mut maps = maps(&before, number..number + 2);
         let error = commit(&mut maps, &before, &wanted).unwrap_err();
         assert!(matches!(error, PublishError::Mixed { .. }), "{error}");
-        assert_eq!(maps.held.prefixes.len(), 3);
+        assert_eq!(maps.held.prefixes.len(), 1);
         maps.held.prefixes = before.prefixes.clone();
         maps.held.head.generation = before.head.generation;
         assert_eq!(maps.held, before);

@@ -62,6 +62,12 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         )
         .add_count(&[], totals.setsockopt_failed);
     families
+        .counter(
+            "mptcp_agent_rearmed_subflows_total",
+            "Subflows whose callbacks another program had switched off, switched on again.",
+        )
+        .add_count(&[], snapshot.rearmed);
+    families
         .gauge(
             "mptcp_agent_scrape_duration_seconds",
             "What it took to collect this scrape.",

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub kernel_events: Vec<(&'static str, u64)>,
     /// The programs.
     pub programs: Vec<ProgramRow>,
+    /// Subflows whose callbacks were switched on again.
+    pub rearmed: u64,
     /// What it took to collect all this.
     pub scrape_duration: Duration,
 }

@@ -54,6 +54,7 @@ fn full() -> Snapshot {
         backend: "pacing",
         weighted: true,
         outlived: true,
+        sees_all_cgroups: true,
         totals: Totals {
             opened: [5, 6],
             connections: 7,
@@ -78,6 +79,7 @@ fn full() -> Snapshot {
                 run_time: None,
             },
         ],
+        rearmed: 6,
         scrape_duration: Duration::from_millis(2),
     }
 }
@@ -118,6 +120,8 @@ fn names_and_values() {
         "mptcp_agent_program_attached{program=\"sockops\"} 1",
         "mptcp_agent_program_attached{program=\"iter_tcp\"} 0",
         "mptcp_agent_program_runs_total{program=\"sockops\"} 12",
+        "mptcp_agent_sees_all_cgroups 1",
+        "mptcp_agent_rearmed_subflows_total 6",
         "mptcp_agent_program_run_seconds_total{program=\"sockops\"} 1.5",
         "mptcp_agent_events_total{event=\"joined\"} 6",
         "mptcp_agent_events_total{event=\"path_up\"} 2",

@@ -19,6 +19,7 @@
 
 mod link_table;
 mod mss;
+mod notices;
 mod peers;
 mod ports;
 mod proof;

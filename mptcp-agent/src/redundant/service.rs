@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::link_table::{LinkTable, Write};
+use super::notices::log;
 use super::peers::{
-    Change, ConnectionInfo, Counts, Datagram, Hellos, Notice, Peers, Settings, SubflowInfo,
+    Change, ConnectionInfo, Counts, Datagram, Hellos, Peers, Settings, SubflowInfo,
 };
 use super::ports::Ports;
 use super::roster::{self, Roster};
@@ -74,8 +75,7 @@ impl Drop for Service {
 }
 
 impl Service {
-    /// Takes the claimed sockets; [`Service::listen`] comes next. Must be called
-    /// within a tokio runtime.
+    /// Takes the claimed sockets, on which [`Service::listen`] listens. Within tokio.
     ///
     /// # Errors
     /// No random numbers, or too many open files.
@@ -134,9 +134,8 @@ impl Service {
     pub fn sockets(&self) -> Result<Sockets> {
         let clones = self.sockets.iter().map(Socket::try_clone);
         let sockets = clones.collect::<Result<_, _>>();
-        Ok(Sockets {
-            sockets: sockets.context("cannot use the UDP port")?,
-        })
+        let sockets = sockets.context("cannot use the UDP port")?;
+        Ok(Sockets { sockets })
     }
 
     /// Other settings, but for port and key, which peers were proven with.
@@ -182,10 +181,8 @@ impl Service {
             remote,
             ifindex,
         } = received;
-        let now_ns = now_ns();
-        let answer = self
-            .peers
-            .receive(payload, *local, *remote, *ifindex, now_ns);
+        let (now_ns, peers) = (now_ns(), &mut self.peers);
+        let answer = peers.receive(payload, *local, *remote, *ifindex, now_ns);
         // First what the answer lets the peer do: send copies.
         self.write(kernel);
         if let Some(answer) = answer {
@@ -197,17 +194,16 @@ impl Service {
 
     /// Tells how many events were lost so far.
     pub fn on_lost(&mut self, events_lost: u64) {
-        if std::mem::replace(&mut self.events_lost, events_lost) != events_lost {
-            self.compare_ns = 0;
+        if self.events_lost != events_lost {
+            (self.events_lost, self.compare_ns) = (events_lost, 0);
         }
     }
 
     /// When [`Service::on_timer`] has something to do.
     pub fn due(&self) -> Instant {
-        let due_ns = [self.peers.next_due_ns(), self.roster.next_due_ns()]
-            .into_iter()
-            .flatten()
-            .fold(self.compare_ns.min(self.confirm_ns), u64::min);
+        let due_ns = [self.peers.next_due_ns(), self.roster.next_due_ns()];
+        let due_ns = due_ns.into_iter().flatten();
+        let due_ns = due_ns.fold(self.compare_ns.min(self.confirm_ns), u64::min);
         // `Instant` is CLOCK_MONOTONIC too, but does not say so.
         Instant::now() + Duration::from_nanos(due_ns.saturating_sub(now_ns()))
     }
@@ -463,24 +459,6 @@ fn map_subflow(subflow: &Subflow) -> roster::Subflow {
         connection: subflow.connection,
         tuple: subflow.tuple,
         ifindex: subflow.ifindex,
-    }
-}
-
-fn log(notice: Notice) {
-    match notice {
-        Notice::Proven { remote } => {
-            tracing::info!(%remote, "an agent answers: copies are sent");
-        }
-        Notice::Silent { remote } => {
-            tracing::warn!(%remote, "the agent is silent: no copies to this address");
-        }
-        Notice::NoAgent { remote } => {
-            tracing::warn!("no agent answers at {remote}: single copies");
-        }
-        Notice::Refused { remote } => tracing::warn!(
-            %remote,
-            "the agent's proof is wrong: is --redundant-key the same at both ends?"
-        ),
     }
 }
 

@@ -1,14 +1,18 @@
-//! How often the programs run.
+//! What the programs count of themselves.
 
-/// Runs of each program on one CPU, in per-CPU array `RUNS`.
+/// Of the programs that one agent has loaded, on one CPU, in per-CPU array
+/// `RUNS`.
 ///
 /// The programs count themselves: the kernel would count and time them only
 /// together with every other program of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
-    /// By [`program`].
+    /// Runs, by [`program`].
     pub count: [u64; program::COUNT],
+    /// Sockets whose callbacks somebody else's program had switched off, and a
+    /// sweep switched on again.
+    pub rearmed: u64,
 }
 
 impl Runs {
@@ -19,6 +23,7 @@ impl Runs {
             count: core::array::from_fn(|program| {
                 self.count[program].wrapping_add(other.count[program])
             }),
+            rearmed: self.rearmed.wrapping_add(other.rearmed),
         }
     }
 }
@@ -39,4 +44,4 @@ pub mod program {
     pub const COUNT: usize = 5;
 }
 
-const _: () = assert!(size_of::<Runs>() == 40);
+const _: () = assert!(size_of::<Runs>() == 48);

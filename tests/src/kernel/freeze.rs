@@ -37,12 +37,20 @@ pub fn freeze(path: &Path) -> Result<()> {
     // SAFETY: the kernel has just made it, for this process alone.
     let map = unsafe { OwnedFd::from_raw_fd(fd) };
     let number = std::os::fd::AsRawFd::as_raw_fd(&map).cast_unsigned();
-    call(BPF_MAP_FREEZE, (&raw const number).cast(), size_of_val(&number))
-        .with_context(|| format!("freeze {}", path.display()))?;
+    call(
+        BPF_MAP_FREEZE,
+        (&raw const number).cast(),
+        size_of_val(&number),
+    )
+    .with_context(|| format!("freeze {}", path.display()))?;
     Ok(())
 }
 
-fn call(command: libc::c_int, attributes: *const u8, size: usize) -> io::Result<libc::c_int> {
+pub(super) fn call(
+    command: libc::c_int,
+    attributes: *const u8,
+    size: usize,
+) -> io::Result<libc::c_int> {
     // SAFETY: the pointer leads to a local of this size, and the command only
     // reads it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };

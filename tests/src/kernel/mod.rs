@@ -4,6 +4,7 @@
 //! behind ([`BpfObjects`], [`Host::pins`], [`Host::traffic_control`]).
 
 mod counters;
+mod foreign;
 mod freeze;
 mod info;
 mod layout;
@@ -11,6 +12,7 @@ mod recovery;
 mod remains;
 
 pub use counters::{DeviceCounters, Netstat};
+pub use foreign::Foreign;
 pub use freeze::freeze;
 pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
 pub use recovery::Recovery;

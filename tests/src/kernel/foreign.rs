@@ -1,0 +1,142 @@
+//! Sockops programs of somebody else, which keep the agent's from their work.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::freeze::call;
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_DETACH: libc::c_int = 9;
+const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
+const BPF_CGROUP_SOCK_OPS: u32 = 3;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+const BPF_FUNC_SOCK_OPS_CB_FLAGS_SET: i32 = 59;
+
+/// A sockops program, attached to a cgroup until it is dropped.
+#[derive(Debug)]
+pub struct Foreign {
+    cgroup: File,
+    program: OwnedFd,
+}
+
+impl Foreign {
+    /// The name of [`Foreign::exclusive`]'s program.
+    pub const NAME: &str = "somebody_else";
+
+    /// A program that does nothing, and lets no other join it.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn exclusive(cgroup: &Path) -> Result<Self> {
+        Self::attach(cgroup, &[op(0xb7, 0, 0, 0, 1), op(0x95, 0, 0, 0, 0)], 0)
+    }
+
+    /// A program that leaves a socket without callbacks once it is established,
+    /// whoever has asked for them.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn silencer(cgroup: &Path) -> Result<Self> {
+        let code = [
+            op(0x61, 2, 1, 0, 0), // r2 = ctx->op
+            op(0x15, 2, 0, 1, 4), // ACTIVE_ESTABLISHED: go on
+            op(0x55, 2, 0, 2, 5), // not PASSIVE_ESTABLISHED: end
+            op(0xb7, 2, 0, 0, 0), // r2 = no flags
+            op(0x85, 0, 0, 0, BPF_FUNC_SOCK_OPS_CB_FLAGS_SET),
+            op(0xb7, 0, 0, 0, 1), // return 1
+            op(0x95, 0, 0, 0, 0),
+        ];
+        Self::attach(cgroup, &code, BPF_F_ALLOW_MULTI)
+    }
+
+    fn attach(cgroup: &Path, code: &[Instruction], flags: u32) -> Result<Self> {
+        let cgroup = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
+        let program = load(code)?;
+        let attributes = [
+            cgroup.as_raw_fd().cast_unsigned(),
+            program.as_raw_fd().cast_unsigned(),
+            BPF_CGROUP_SOCK_OPS,
+            flags,
+        ];
+        call(
+            BPF_PROG_ATTACH,
+            (&raw const attributes).cast(),
+            size_of_val(&attributes),
+        )
+        .context("attach a sockops program")?;
+        Ok(Self { cgroup, program })
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let attributes = [
+            self.cgroup.as_raw_fd().cast_unsigned(),
+            self.program.as_raw_fd().cast_unsigned(),
+            BPF_CGROUP_SOCK_OPS,
+            0,
+        ];
+        let size = size_of_val(&attributes);
+        let _ = call(BPF_PROG_DETACH, (&raw const attributes).cast(), size);
+    }
+}
+
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    /// Destination in the lower half, source in the upper one.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction {
+        code,
+        registers: to | from << 4,
+        offset,
+        immediate,
+    }
+}
+
+/// The part of `union bpf_attr` that loading takes.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttributes {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+fn load(code: &[Instruction]) -> Result<OwnedFd> {
+    let mut name = [0; 16];
+    for (place, byte) in name.iter_mut().zip(Foreign::NAME.bytes()) {
+        *place = byte;
+    }
+    let attributes = LoadAttributes {
+        kind: BPF_PROG_TYPE_SOCK_OPS,
+        instructions: code.len() as u32,
+        code: code.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        name,
+        ..LoadAttributes::default()
+    };
+    let size = size_of_val(&attributes);
+    let fd = call(BPF_PROG_LOAD, (&raw const attributes).cast(), size)
+        .context("load a sockops program")?;
+    // SAFETY: the kernel has just made it, for this process alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
