@@ -8,9 +8,11 @@ mod config;
 mod image;
 pub mod redundant;
 pub mod runs;
+pub mod sweep;
 
 pub use config::{ALIVE_NS, Config, LABEL, PathConfig, id_kind, mode, path_kind};
 pub use image::ConnectionImage;
+pub use sweep::Visit;
 
 use core::mem::offset_of;
 
@@ -461,28 +463,6 @@ pub mod event_kind {
     pub const PATH_UP: u8 = 9;
     /// How many there are.
     pub const COUNT: usize = 9;
-}
-
-/// What `iter/tcp` writes for each subflow when it is read.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Visit {
-    /// Socket cookie.
-    pub cookie: u64,
-    /// 1 if the socket was not known: adopted in this pass.
-    pub adopted: u32,
-    /// 1 if the socket could not be given callbacks (before Linux 6.12).
-    pub refused: u32,
-}
-
-/// What a pass of `iter/tcp` is to do, in one-element array `SWEEP`.
-pub mod sweep {
-    /// Bring the totals up to date; adopt what is not known.
-    pub const ACCOUNT: u32 = 0;
-    /// And look each subflow's cap up again.
-    pub const APPLY: u32 = 1;
-    /// Lift every cap and option, and forget the callbacks.
-    pub const LIFT: u32 = 2;
 }
 
 const _: () = assert!(size_of::<Word>() == 8);

@@ -21,16 +21,16 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_seq_write},
 };
 use mptcp_common::{
-    abi::{Subflow, Visit, sweep},
+    abi::{Subflow, Visit, close_reason, sweep},
     controller::Limits,
 };
 
 use crate::{
-    maps::{SUBFLOWS, SWEEP, connection, rearmed},
+    maps::{GONE, SUBFLOWS, SWEEP, connection, rearmed, reclaimed},
     mss,
     socket::{ADOPT, Socket, global, offset},
     steer::{Options, apply, obey, revive, weigh_all},
-    subflow::{CALLBACKS, account, find_path, open, register},
+    subflow::{CALLBACKS, account, close, find_path, open, register},
 };
 
 const SOL_TCP: i32 = 6;
@@ -60,6 +60,8 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     // SAFETY: the kernel hands a valid context; both members are typed.
     let (seq, sk) = unsafe { ((*(*ctx).meta).seq, (*ctx).sk_common) };
     if sk.is_null() {
+        // The end of the pass.
+        reclaim();
         return 0;
     }
     // SAFETY: a typed socket pointer.
@@ -72,9 +74,6 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         mss::sweep(socket, Options(sk), what);
         return 0;
     }
-    if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
-        return 0;
-    }
     // SAFETY: a typed socket pointer; the other helper has no preconditions.
     let (cookie, now_ns) = unsafe { (bpf_get_socket_cookie(sk), bpf_ktime_get_ns()) };
     let mut visit = Visit {
@@ -82,6 +81,13 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         ..Visit::default()
     };
 
+    if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
+        if SUBFLOWS.get_ptr(cookie).is_some() {
+            visit.adopted = Visit::CLOSING;
+            write(seq, &visit);
+        }
+        return 0;
+    }
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
@@ -99,11 +105,28 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         _ => lift(socket, Options(sk), cookie),
     }
 
+    write(seq, &visit);
+    0
+}
+
+#[inline(always)]
+fn write(seq: *mut seq_file, visit: &Visit) {
     // SAFETY: `seq` is typed; the length is that of `visit`.
     unsafe {
-        bpf_seq_write(seq, (&raw const visit).cast(), size_of::<Visit>() as u32);
+        bpf_seq_write(seq, (&raw const *visit).cast(), size_of::<Visit>() as u32);
     }
-    0
+}
+
+/// Removes the entry whose socket user space has not found any more.
+#[inline(always)]
+fn reclaim() {
+    if let Some(&cookie) = GONE.get(0)
+        && cookie != 0
+        && SUBFLOWS.get_ptr(cookie).is_some()
+    {
+        close(cookie, close_reason::ERROR);
+        reclaimed();
+    }
 }
 
 /// Registers a socket that is older than the agent.

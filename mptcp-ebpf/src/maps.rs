@@ -47,6 +47,11 @@ pub static SELECT_DEVICE: HashMap<u32, u32> = HashMap::with_max_entries(4096, BP
 #[map]
 pub static SWEEP: Array<u32> = Array::with_max_entries(1, 0);
 
+/// Cookie of an entry whose socket is gone, to be removed at the end of the
+/// running pass; 0: none.
+#[map]
+pub static GONE: Array<u64> = Array::with_max_entries(1, 0);
+
 // The redundant policy: what the agent wants, and whom it has proven.
 #[map]
 pub static REDUNDANT: Array<Redundant> = Array::with_max_entries(1, 0);
@@ -152,6 +157,12 @@ pub fn ran(program: usize) {
 #[inline(always)]
 pub fn rearmed() {
     runs(|runs| add(&mut runs.rearmed, 1));
+}
+
+/// Counts a subflow that was removed because its socket is gone.
+#[inline(always)]
+pub fn reclaimed() {
+    runs(|runs| add(&mut runs.reclaimed, 1));
 }
 
 #[inline(always)]

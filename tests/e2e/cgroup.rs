@@ -158,3 +158,24 @@ fn callbacks_that_another_program_took_are_switched_on_again() -> Result<()> {
     drop(other);
     agent.stop()
 }
+
+#[test]
+fn subflows_that_closed_unheard_are_forgotten() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let cgroup = Cgroup::create()?;
+    let args = ["--cgroup".to_owned(), cgroup.path().display().to_string()];
+    let agent = Agent::start(&net.client, &binary, &args)?;
+    let other = Foreign::silencer(cgroup.path())?;
+    cgroup.enter()?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    transfer.wait_for_progress(500_000, SOON)?;
+    // Nobody has scraped, so that no sweep has switched the callbacks on.
+    transfer.stop()?;
+    drop(other);
+    let metrics = scrape_until_empty(&agent)?;
+    let reclaimed = metrics.value("mptcp_agent_reclaimed_subflows_total", &[]);
+    assert_eq!(reclaimed, Some(2.0));
+    agent.stop()
+}

@@ -104,6 +104,7 @@ impl Agent {
             kernel_events: mib::read()?,
             programs: programs.collect(),
             rearmed: runs.rearmed,
+            reclaimed: runs.reclaimed,
             scrape_duration: start.elapsed(),
         })
     }

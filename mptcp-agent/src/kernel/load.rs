@@ -23,6 +23,7 @@ use mptcp_common::{
 use super::{
     Attachment, Kernel, Link,
     btf::{Layout, VMLINUX},
+    gone::Gone,
     life,
     members::Members,
     others,
@@ -286,6 +287,7 @@ fn load_with(
         tc: None,
         no_tc,
         peers_left: false,
+        gone: Gone::default(),
         logger,
         owner,
         config: told.get(&0, 0)?,

@@ -8,6 +8,7 @@ mod bpffs;
 mod btf;
 mod clsact;
 mod events;
+mod gone;
 mod life;
 mod load;
 mod members;
@@ -18,7 +19,11 @@ mod redundant;
 mod sweep;
 mod tc;
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -29,7 +34,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use mptcp_common::abi::{
-    Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats, runs::Runs,
+    self, Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats, runs::Runs,
 };
 
 pub use btf::VMLINUX;
@@ -44,6 +49,7 @@ use load::{describe, find};
 use publish::{Head, PolicyMaps, PrefixKey, Published, Write};
 use redundant::put;
 
+use crate::clock::monotonic_ns;
 use crate::paths::PathTable;
 
 /// Names of the programs, as in metrics and in the attach table.
@@ -100,6 +106,8 @@ pub struct Kernel {
     /// Whether maps may still hold what an earlier redundant policy found out
     /// about peers.
     peers_left: bool,
+    /// Entries that may have no socket any more.
+    gone: gone::Gone,
     /// Who the programs act for.
     owner: u32,
     /// Map `CONFIG`.
@@ -296,12 +304,42 @@ impl Kernel {
         // A pass may take long, and obeys only an agent that is alive.
         self.beat()?;
         Array::try_from(self.map("SWEEP")?)?.set(0, what, 0)?;
+        let (sweep, sockets) = self.pass()?;
+        if what != abi::sweep::LIFT
+            && let Err(error) = self.reclaim(&sockets)
+        {
+            tracing::debug!("cannot look for sockets that are gone: {error:#}");
+        }
+        Ok(sweep)
+    }
+
+    fn pass(&mut self) -> Result<(Sweep, HashSet<u64>)> {
         let program: &mut Iter = self
             .ebpf
             .program_mut(program::ITER)
             .context("the eBPF object has no iter/tcp program")?
             .try_into()?;
         sweep::run(program)
+    }
+
+    /// Removes entries whose socket is gone without a callback. `sockets` are
+    /// the cookies that the last pass has found.
+    fn reclaim(&mut self, sockets: &HashSet<u64>) -> Result<()> {
+        let (entries, now_ns) = (self.totals()?.subflows, monotonic_ns());
+        if !self.gone.is_due(entries, sockets.len(), now_ns) {
+            return Ok(());
+        }
+        let known = self.subflows()?;
+        let known = known.into_iter().map(|(cookie, _)| cookie);
+        for cookie in self.gone.compare(known, sockets, now_ns) {
+            self.beat()?;
+            Array::try_from(self.map("GONE")?)?.set(0, cookie, 0)?;
+            let done = self.pass();
+            // A later pass must not find it.
+            Array::try_from(self.map("GONE")?)?.set(0, 0_u64, 0)?;
+            done?;
+        }
+        Ok(())
     }
 
     /// The events; can be taken once.

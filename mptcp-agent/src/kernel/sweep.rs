@@ -1,5 +1,6 @@
 //! A pass over every TCP socket of this network namespace, through `iter/tcp`.
 
+use std::collections::HashSet;
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result};
@@ -20,11 +21,12 @@ pub struct Sweep {
     pub refused: u64,
 }
 
-/// Runs one pass; takes about a microsecond a socket.
+/// Runs one pass; takes about a microsecond a socket. Returns also the cookies of
+/// the subflows that have a socket.
 ///
 /// # Errors
 /// The kernel refused the iterator, or reading it.
-pub fn run(program: &mut Iter) -> Result<Sweep> {
+pub(super) fn run(program: &mut Iter) -> Result<(Sweep, HashSet<u64>)> {
     let id = program.attach().context("cannot attach iter/tcp")?;
     let mut file = program
         .take_link(id)?
@@ -36,16 +38,24 @@ pub fn run(program: &mut Iter) -> Result<Sweep> {
     Ok(count(&bytes))
 }
 
-fn count(bytes: &[u8]) -> Sweep {
-    let mut sweep = Sweep::default();
+fn count(bytes: &[u8]) -> (Sweep, HashSet<u64>) {
+    let (mut sweep, mut sockets) = (Sweep::default(), HashSet::new());
     for record in bytes.chunks_exact(size_of::<Visit>()) {
         // The layout of `Visit`: cookie, adopted, refused.
-        let word = |at: usize| record[at..at + 4].iter().any(|&byte| byte != 0);
-        sweep.visited += 1;
-        sweep.adopted += u64::from(word(8));
-        sweep.refused += u64::from(word(12));
+        let word = |at: usize| {
+            let bytes = record[at..at + 4].try_into().unwrap_or_default();
+            u32::from_ne_bytes(bytes)
+        };
+        let cookie = record[..8].try_into().unwrap_or_default();
+        sockets.insert(u64::from_ne_bytes(cookie));
+        let adopted = word(8);
+        if adopted != Visit::CLOSING {
+            sweep.visited += 1;
+            sweep.adopted += u64::from(adopted);
+            sweep.refused += u64::from(word(12));
+        }
     }
-    sweep
+    (sweep, sockets)
 }
 
 #[cfg(test)]
@@ -54,21 +64,28 @@ mod tests {
 
     #[test]
     fn records_are_counted_by_outcome() {
-        let record = |adopted: u32, refused: u32| {
-            let mut bytes = 7_u64.to_ne_bytes().to_vec();
+        let record = |cookie: u64, adopted: u32, refused: u32| {
+            let mut bytes = cookie.to_ne_bytes().to_vec();
             bytes.extend(adopted.to_ne_bytes());
             bytes.extend(refused.to_ne_bytes());
             bytes
         };
-        let bytes = [record(1, 0), record(0, 1), record(0, 0)].concat();
+        let bytes = [
+            record(7, 1, 0),
+            record(8, 0, 1),
+            record(9, 0, 0),
+            record(10, Visit::CLOSING, 0),
+        ];
+        let (sweep, sockets) = count(&bytes.concat());
         assert_eq!(
-            count(&bytes),
+            sweep,
             Sweep {
                 visited: 3,
                 adopted: 1,
                 refused: 1
             }
         );
-        assert_eq!(count(&[]), Sweep::default());
+        assert_eq!(sockets, HashSet::from([7, 8, 9, 10]));
+        assert_eq!(count(&[]), (Sweep::default(), HashSet::new()));
     }
 }

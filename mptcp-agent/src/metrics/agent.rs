@@ -68,6 +68,12 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         )
         .add_count(&[], snapshot.rearmed);
     families
+        .counter(
+            "mptcp_agent_reclaimed_subflows_total",
+            "Subflows whose socket was gone without a callback, removed by a sweep.",
+        )
+        .add_count(&[], snapshot.reclaimed);
+    families
         .gauge(
             "mptcp_agent_scrape_duration_seconds",
             "What it took to collect this scrape.",

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub programs: Vec<ProgramRow>,
     /// Subflows whose callbacks were switched on again.
     pub rearmed: u64,
+    /// Subflows whose socket was gone without a callback.
+    pub reclaimed: u64,
     /// What it took to collect all this.
     pub scrape_duration: Duration,
 }

@@ -80,6 +80,7 @@ fn full() -> Snapshot {
             },
         ],
         rearmed: 6,
+        reclaimed: 4,
         scrape_duration: Duration::from_millis(2),
     }
 }
@@ -122,6 +123,7 @@ fn names_and_values() {
         "mptcp_agent_program_runs_total{program=\"sockops\"} 12",
         "mptcp_agent_sees_all_cgroups 1",
         "mptcp_agent_rearmed_subflows_total 6",
+        "mptcp_agent_reclaimed_subflows_total 4",
         "mptcp_agent_program_run_seconds_total{program=\"sockops\"} 1.5",
         "mptcp_agent_events_total{event=\"joined\"} 6",
         "mptcp_agent_events_total{event=\"path_up\"} 2",

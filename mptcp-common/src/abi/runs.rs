@@ -13,6 +13,9 @@ pub struct Runs {
     /// Sockets whose callbacks somebody else's program had switched off, and a
     /// sweep switched on again.
     pub rearmed: u64,
+    /// Subflows whose socket was gone without a callback, and which a sweep
+    /// removed.
+    pub reclaimed: u64,
 }
 
 impl Runs {
@@ -24,6 +27,7 @@ impl Runs {
                 self.count[program].wrapping_add(other.count[program])
             }),
             rearmed: self.rearmed.wrapping_add(other.rearmed),
+            reclaimed: self.reclaimed.wrapping_add(other.reclaimed),
         }
     }
 }
@@ -44,4 +48,4 @@ pub mod program {
     pub const COUNT: usize = 5;
 }
 
-const _: () = assert!(size_of::<Runs>() == 48);
+const _: () = assert!(size_of::<Runs>() == 56);

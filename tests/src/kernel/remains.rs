@@ -31,7 +31,7 @@ const PROGRAMS: [&str; 5] = [
 
 /// The agent's maps, but for the sections of globals, whose names every BPF
 /// object has; they go with the programs.
-const MAPS: [&str; 24] = [
+const MAPS: [&str; 25] = [
     "CONNECTIONS",
     "SUBFLOWS",
     "NEW_CONNECTION",
@@ -55,6 +55,7 @@ const MAPS: [&str; 24] = [
     "PATH_STATS",
     "TOTALS",
     "RUNS",
+    "GONE",
     "EVENTS",
 ];
 
