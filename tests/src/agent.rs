@@ -77,7 +77,15 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub fn launch(host: &Host, mut command: Command) -> Result<Self> {
+    pub fn launch(host: &Host, command: Command) -> Result<Self> {
+        Self::launch_within(host, command, READY)
+    }
+
+    /// Like [`Agent::launch`], on a machine that may take so long.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn launch_within(host: &Host, mut command: Command, within: Duration) -> Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -89,7 +97,7 @@ impl Agent {
             stdout.follow(child.stdout.take());
             stderr.follow(child.stderr.take());
         });
-        let ready = wait::try_until("the agent to be ready", READY, || {
+        let ready = wait::try_until("the agent to be ready", within, || {
             match stdout.ready().or_else(|| stderr.ready()) {
                 Some(line) => Ok(Some(line)),
                 // What it said last may still be on its way.

@@ -101,7 +101,7 @@ impl Lab {
     /// An empty lab. Namespaces that a killed process left are removed, known
     /// by the process id in their names.
     pub fn new() -> Result<Self> {
-        require::lab().map_err(anyhow::Error::msg)?;
+        require::hosts().map_err(anyhow::Error::msg)?;
         namespace::sweep();
         Ok(Self {
             hosts: Mutex::default(),

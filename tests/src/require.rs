@@ -66,18 +66,28 @@ pub fn skip(module: &str, line: u32, why: &str) {
     );
 }
 
-/// What is missing for a lab, if anything.
+/// What is missing for a lab with any kind of path, if anything.
 pub fn lab() -> Result<(), String> {
+    hosts()?;
+    if !tun() {
+        return Err("needs /dev/net/tun for paths with a delay".to_owned());
+    }
+    tools(&["nft"])
+}
+
+/// What is missing for a lab with paths that have no delay, if anything.
+pub fn hosts() -> Result<(), String> {
     if !root() {
         return Err("needs root".to_owned());
     }
     if !mptcp() {
         return Err("needs a kernel with MPTCP (net.mptcp.enabled)".to_owned());
     }
-    if !tun() {
-        return Err("needs /dev/net/tun for paths with a delay".to_owned());
-    }
-    match ["ip", "tc", "nft"].iter().find(|name| !tool(name)) {
+    tools(&["ip", "tc"])
+}
+
+fn tools(names: &[&str]) -> Result<(), String> {
+    match names.iter().find(|name| !tool(name)) {
         Some(name) => Err(format!("needs the program `{name}`")),
         None => Ok(()),
     }

@@ -35,6 +35,8 @@ pub struct Sockets {
     pub dual_stack: bool,
     /// The address to start from; by the routes if absent.
     pub local: Option<IpAddr>,
+    /// The device to bind to (`SO_BINDTODEVICE`), or the VRF.
+    pub device: Option<String>,
     /// `SO_SNDBUF` in bytes, which ends its tuning by the kernel.
     pub send_buffer: Option<usize>,
 }
@@ -92,6 +94,11 @@ impl Sockets {
             socket
                 .set_tcp_congestion(congestion.as_bytes())
                 .with_context(|| format!("set the congestion control {congestion}"))?;
+        }
+        if let Some(device) = &self.device {
+            socket
+                .bind_device(Some(device.as_bytes()))
+                .with_context(|| format!("bind to {device}"))?;
         }
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes)?;

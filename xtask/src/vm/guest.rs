@@ -3,13 +3,14 @@
 
 mod agent;
 mod checks;
+mod hosts;
 mod subflows;
 mod traffic;
 
 use std::ffi::CStr;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,12 +27,14 @@ pub const VERB: &str = "vm-guest";
 pub const INIT: &str = "/bin/xtask";
 /// Where it has the agent.
 pub const AGENT: &str = "/bin/mptcp-agent";
-/// Where it has iproute2's program.
+/// Where it has iproute2's programs.
 pub const IP: &str = "/sbin/ip";
+/// As above.
+pub const TC: &str = "/sbin/tc";
 /// Where it has kmod, which goes by its name: this, and what the kernel starts.
 pub const KMOD: [&str; 2] = ["/sbin/depmod", "/sbin/modprobe"];
 /// What it has to have beside them.
-pub const DIRECTORIES: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
+pub const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
 
 /// How long a kernel may take to boot.
 pub const BOOT: Duration = Duration::from_secs(60);
@@ -66,6 +69,8 @@ fn set_up() -> Result<()> {
         mount(kind, place, kind, MountFlags::empty(), None::<&CStr>)
             .with_context(|| format!("mount {kind} on {place}"))?;
     }
+    // Where iproute2 names network namespaces.
+    symlink("/run", "/var/run")?;
     // So that the kernel finds its modules.
     command(KMOD[0], "")?;
     ip("link set lo up")?;

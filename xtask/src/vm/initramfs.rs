@@ -14,9 +14,17 @@ use super::guest;
 use super::programs::Programs;
 
 /// Modules that Debian's kernels load when they are asked for.
-const MODULES: [&str; 4] = [
+const MODULES: [&str; 11] = [
     "kernel/net/ipv4/tcp_bbr",
     "kernel/drivers/net/veth",
+    "kernel/drivers/net/vrf",
+    "kernel/net/sched/sch_netem",
+    // VLANs, and what that module needs.
+    "kernel/net/8021q/8021q",
+    "kernel/net/802/garp",
+    "kernel/net/802/mrp",
+    "kernel/net/802/stp",
+    "kernel/net/llc/llc",
     // What clsact is made of, before tcx.
     "kernel/net/sched/sch_ingress",
     "kernel/net/sched/cls_bpf",
@@ -30,6 +38,7 @@ pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Resul
         (xtask, guest::INIT),
         (agent.to_owned(), guest::AGENT),
         (from.program("ip")?, guest::IP),
+        (from.program("tc")?, guest::TC),
         (kmod.clone(), guest::KMOD[0]),
         (kmod, guest::KMOD[1]),
     ];

@@ -20,7 +20,7 @@ const LISTEN: &str = "127.0.0.1:8684";
 const LOG: &str = "/tmp/agent.log";
 
 /// How long the verifier may take over all programs, refusals included.
-const READY: Duration = Duration::from_secs(300);
+pub const READY: Duration = Duration::from_secs(300);
 /// How much of the verifier's words is worth passing on: their end.
 const VERIFIER_LINES: usize = 40;
 

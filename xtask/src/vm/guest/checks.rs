@@ -9,7 +9,7 @@ use mptcp_lab::wait;
 use super::agent::{self, Agent, Hook};
 use super::subflows::Subflow;
 use super::traffic::{FIRST, OTHER, SOON, Upload};
-use super::{complaints, ip, report};
+use super::{complaints, hosts, ip, report};
 
 /// Between two chunks of the connection that is older than the agent: slow,
 /// so as to leave the processor to the verifier.
@@ -30,7 +30,8 @@ pub fn all() -> Result<()> {
             standby()?;
             killed()?;
         }
-        redundant()
+        redundant()?;
+        hosts::all()
     });
     check("kernel log", || {
         let found = complaints()?;
@@ -216,7 +217,8 @@ fn stop(agent: Agent) -> Result<()> {
     Ok(())
 }
 
-fn check(name: &str, see: impl FnOnce() -> Result<String>) {
+/// Makes a check and tells what was seen.
+pub fn check(name: &str, see: impl FnOnce() -> Result<String>) {
     match see() {
         Ok(seen) => report::tell_check(name, true, &seen),
         Err(error) => report::tell_check(name, false, &format!("{error:#}")),
