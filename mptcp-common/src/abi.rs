@@ -384,6 +384,9 @@ pub struct Subflow {
     /// Since when each look found something unsent (`bpf_ktime_get_ns`); 0: the
     /// last one found nothing.
     pub backlog_ns: u64,
+    /// When it was last seen to have more to send than its path takes
+    /// (`bpf_ktime_get_ns`): see [`crate::spare`].
+    pub bulk_ns: u64,
     /// Copies of its segments that were sent over other paths; whatever sends
     /// them adds to it.
     pub copies: u64,
@@ -469,7 +472,7 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 160 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 168 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
 const _: () = assert!(size_of::<Decision>() == 40);

@@ -18,41 +18,44 @@
 
 use crate::abi::Subflow;
 
-/// A look at a subflow tells of its queue for so long.
+/// Two looks that are farther apart do not belong to one queue.
 const AGE_NS: u64 = 200_000_000;
 
 /// A subflow is bulk if it has had something unsent at each look for so long.
 /// A message that is larger than the congestion window leaves sooner.
-const BULK_NS: u64 = 100_000_000;
+const BULK_NS: u64 = 150_000_000;
 
 /// A subflow with so many unsent bytes is bulk at once.
 const BULK_BYTES: u32 = 48 * 1024;
+
+/// A subflow that was bulk still counts as bulk for so long. The subflows of a
+/// bulk transfer run dry now and then, while they wait for one another.
+const HOLD_NS: u64 = 300_000_000;
 
 /// A subflow with at most so many bytes under way or unsent is thin: less than
 /// any initial congestion window.
 const THIN_BYTES: u32 = 8 * 1024;
 
-/// Since when a subflow has had something unsent at each look, if `queued` is
-/// what it has now. `since_ns` is what this returned at the look before, at
-/// `seen_ns`. 0: it has nothing unsent.
+/// Notes whether a subflow is bulk, by `queued`, which is what it has unsent
+/// now. `seen_ns` is still that of the look before.
 ///
 /// Without a branch, which the verifier would follow through all the rest.
 #[inline(always)]
-#[must_use]
-pub fn backlog_since(since_ns: u64, seen_ns: u64, queued: u32, now_ns: u64) -> u64 {
-    let has_queue = u64::from(queued != 0);
-    let lately = u64::from(now_ns.wrapping_sub(seen_ns) < AGE_NS);
-    let goes_on = lately * u64::from(since_ns != 0);
-    has_queue * (goes_on * since_ns + (1 - goes_on) * now_ns)
+pub fn look(subflow: &mut Subflow, now_ns: u64) {
+    let has_queue = u64::from(subflow.queued != 0);
+    let lately = u64::from(now_ns.wrapping_sub(subflow.seen_ns) < AGE_NS);
+    let goes_on = lately * u64::from(subflow.backlog_ns != 0);
+    subflow.backlog_ns = has_queue * (goes_on * subflow.backlog_ns + (1 - goes_on) * now_ns);
+    let long = u64::from(now_ns.wrapping_sub(subflow.backlog_ns) >= BULK_NS);
+    let is_bulk = (has_queue * long) | u64::from(subflow.queued >= BULK_BYTES);
+    subflow.bulk_ns = is_bulk * now_ns + (1 - is_bulk) * subflow.bulk_ns;
 }
 
-/// Whether a subflow has more to send than its path takes.
+/// Whether a subflow has, or had a moment ago, more to send than its path takes.
 #[inline(always)]
 #[must_use]
 pub fn is_bulk(subflow: &Subflow, now_ns: u64) -> bool {
-    subflow.queued != 0
-        && now_ns.saturating_sub(subflow.seen_ns) < AGE_NS
-        && (subflow.queued >= BULK_BYTES || now_ns.saturating_sub(subflow.backlog_ns) >= BULK_NS)
+    subflow.bulk_ns != 0 && now_ns.saturating_sub(subflow.bulk_ns) < HOLD_NS
 }
 
 /// Whether a subflow is thin that has so many bytes unsent or not yet acked.
@@ -72,26 +75,25 @@ mod tests {
     fn seen(looks: &[(u64, u32)]) -> Subflow {
         let mut subflow = Subflow::default();
         for &(at, queued) in looks {
-            let now_ns = at * MS;
-            subflow.backlog_ns = backlog_since(subflow.backlog_ns, subflow.seen_ns, queued, now_ns);
-            subflow.seen_ns = now_ns;
             subflow.queued = queued;
+            look(&mut subflow, at * MS);
+            subflow.seen_ns = at * MS;
         }
         subflow
     }
 
     #[test]
     fn many_unsent_bytes_are_bulk_at_once() {
-        let subflow = seen(&[(1_000, BULK_BYTES)]);
-        assert!(is_bulk(&subflow, 1_000 * MS));
-        assert!(is_bulk(&subflow, 1_199 * MS));
-        assert!(!is_bulk(&subflow, 1_200 * MS), "what was seen long ago");
+        let subflow = seen(&[(1_000, BULK_BYTES), (1_010, 0)]);
+        assert!(is_bulk(&subflow, 1_010 * MS));
+        assert!(is_bulk(&subflow, 1_299 * MS));
+        assert!(!is_bulk(&subflow, 1_300 * MS), "what was seen long ago");
     }
 
     #[test]
     fn few_unsent_bytes_are_bulk_if_they_stay() {
         let looks: Vec<_> = (100..=120).map(|step| (step * 10, 5_000)).collect();
-        for (count, bulk) in [(5, false), (10, false), (11, true), (21, true)] {
+        for (count, bulk) in [(5, false), (15, false), (16, true), (21, true)] {
             let subflow = seen(&looks[..count]);
             assert_eq!(is_bulk(&subflow, subflow.seen_ns), bulk, "{count} looks");
         }

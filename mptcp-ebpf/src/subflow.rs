@@ -8,7 +8,7 @@ use mptcp_common::abi::{
     Connection, Subflow, Tuple, UNKNOWN_PATH, close_reason, event_kind, redundant::PeerView, side,
     subflow_flag, subflow_kind,
 };
-use mptcp_common::spare::backlog_since;
+use mptcp_common::spare;
 
 use crate::{
     emit::subflow_event,
@@ -68,6 +68,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         acked_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
         received_bytes: socket.tcp(&offset::TCP_BYTES_RECEIVED),
         backlog_ns: 0,
+        bulk_ns: 0,
         copies: 0,
         retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
         slot: 0,
@@ -154,7 +155,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     subflow.min_rtt_us = socket.min_rtt_us();
     subflow.cwnd = socket.cwnd();
     subflow.queued = socket.queued();
-    subflow.backlog_ns = backlog_since(subflow.backlog_ns, subflow.seen_ns, subflow.queued, now_ns);
+    spare::look(subflow, now_ns);
     subflow.sent_bytes = sent;
     subflow.acked_bytes = acked;
     subflow.received_bytes = received;

@@ -57,7 +57,8 @@ fn is_copied(loss_percent: [f64; 2]) -> Result<()> {
         samples.len()
     );
     assert!(copies > 0.0);
-    assert!(busy <= copies / 20.0, "{busy} skipped, {copies} copies");
+    // A busy machine may hold the stream up, and then it has more to send.
+    assert!(busy <= copies / 10.0, "{busy} skipped, {copies} copies");
     assert!(late <= samples.len() / 100, "{late} late");
     exchange.stop()?;
     for agent in agents {
