@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim};
-use crate::kernel::{self, Content, Kernel, LoadOptions, Pins};
+use crate::kernel::{self, Content, Kernel, LoadOptions, Remains, Swept};
 use crate::paths::PathTable;
 use crate::policy::Policy;
 use crate::redundant;
@@ -19,29 +19,39 @@ use crate::redundant;
 /// Cleans up this network namespace.
 ///
 /// # Errors
-/// An agent runs in it; privileges are missing; or the sockets could not be
-/// visited, in which case all the rest was removed.
+/// An agent runs in it; privileges are missing; or something could not be done,
+/// in which case all the rest was.
 pub fn run(cgroup: Option<&Path>) -> Result<()> {
     host::privileges()?;
     let claim = NamespaceClaim::take()?;
     let namespace = Namespace::own(claim.cookie())?;
-    let dead = kernel::sweep_dead_namespaces();
-    let found = Pins::find(namespace).map(|pins| pins.content());
-    let filters = kernel::remove_stale_filters();
-    let sockets = host::remove_dead_sockets()?;
-
+    let remains = Remains::find(namespace);
+    let found = remains.as_ref().map(Remains::content);
+    // First of all, since connections suffer from nothing else.
+    if let Some(remains) = &remains {
+        remains.end_policy();
+    }
     let lifted = lift(namespace, cgroup);
     if lifted.is_err()
-        && let Some(pins) = Pins::find(namespace)
+        && let Some(remains) = Remains::find(namespace)
     {
-        pins.remove();
+        // Connections that send lift their limits themselves, as long as the
+        // programs are attached.
+        std::thread::sleep(kernel::GRACE);
+        remains.remove();
     }
-    say(&words(&found.unwrap_or_default(), filters, &sockets, dead));
+    let filters = kernel::remove_stale_filters();
+    let swept = kernel::sweep_dead_namespaces();
+    let (sockets, failure) = match host::remove_dead_sockets() {
+        Ok(sockets) => (sockets, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    say(&words(&found.unwrap_or_default(), filters, &sockets, swept));
     let visited = lifted.context("limits on idle connections may be left")?;
     say(&format!(
         "{visited} open subflows have no limit of an agent\n"
     ));
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// Takes over, lifts every limit and leaves. Returns how many subflows are
@@ -49,7 +59,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
 fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
     let cgroup = Cgroup::open(cgroup)?;
     // Maps that are made now live for a moment only.
-    let held = Pins::find(namespace).and_then(|pins| pins.capacity("CONNECTIONS"));
+    let held = Remains::find(namespace).and_then(|remains| remains.capacity("CONNECTIONS"));
     let mut kernel = Kernel::load(&LoadOptions {
         max_connections: held.unwrap_or(1),
         cgroup: cgroup.as_fd(),
@@ -62,7 +72,8 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
     Ok(kernel.shutdown()?.visited)
 }
 
-fn words(found: &Content, filters: usize, sockets: &[PathBuf], dead: usize) -> String {
+fn words(found: &Content, filters: usize, sockets: &[PathBuf], swept: Swept) -> String {
+    let Swept { removed, unseen } = swept;
     let mut text = String::new();
     let Content { links, maps } = found;
     if !found.is_empty() {
@@ -80,8 +91,14 @@ fn words(found: &Content, filters: usize, sockets: &[PathBuf], dead: usize) -> S
     for socket in sockets {
         text += &format!("removed the dead socket {}\n", socket.display());
     }
-    if dead > 0 {
-        text += &format!("removed what was left of {dead} network namespaces that are gone\n");
+    if removed > 0 {
+        text += &format!("removed what was left of {removed} network namespaces that are gone\n");
+    }
+    if unseen > 0 {
+        text += &format!(
+            "left what agents without a heartbeat have in {unseen} network namespaces: whether \
+             those are gone cannot be told from here, where not every process is seen\n"
+        );
     }
     if text.is_empty() {
         "nothing was left behind\n".to_owned()
@@ -106,15 +123,24 @@ mod tests {
             maps: vec!["CONFIG".to_owned(), "PATHS".to_owned()],
         };
         assert_eq!(
-            words(&found, 2, &[PathBuf::from("/run/x.sock")], 0),
+            words(&found, 2, &[PathBuf::from("/run/x.sock")], Swept::default()),
             "removed 1 attached programs (sockops-1) and 2 maps (CONFIG PATHS)\n\
              removed 2 tc filters\n\
              removed the dead socket /run/x.sock\n"
         );
         assert_eq!(
-            words(&Content::default(), 0, &[], 0),
+            words(&Content::default(), 0, &[], Swept::default()),
             "nothing was left behind\n"
         );
-        assert!(words(&Content::default(), 0, &[], 3).contains("3 network namespaces"));
+        let swept = Swept {
+            removed: 3,
+            unseen: 4,
+        };
+        let text = words(&Content::default(), 0, &[], swept);
+        assert!(
+            text.contains("of 3 network namespaces that are gone"),
+            "{text}"
+        );
+        assert!(text.contains("in 4 network namespaces"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ pub mod redundant;
 pub mod runs;
 pub mod sweep;
 
-pub use config::{ALIVE_NS, Config, LABEL, PathConfig, id_kind, mode, path_kind};
+pub use config::{ALIVE_NS, Config, HEARTBEAT_OFFSET, LABEL, PathConfig, id_kind, mode, path_kind};
 pub use image::ConnectionImage;
 pub use sweep::Visit;
 

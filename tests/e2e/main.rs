@@ -19,6 +19,7 @@ mod lifecycle;
 mod links;
 mod measure;
 mod observe;
+mod pins;
 mod redundant_blackout;
 mod redundant_bulk;
 mod redundant_burst;

@@ -98,6 +98,7 @@ impl Agent {
             weighted: matches!(self.policy, Policy::Weighted(..)),
             outlived: self.kernel.outlived().is_ok(),
             sees_all_cgroups: self.cgroup.is_root(),
+            restored: self.kernel.restored().by_what().to_vec(),
             totals: self.kernel.totals()?,
             paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
             redundant: copies.transpose()?,

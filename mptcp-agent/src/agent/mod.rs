@@ -281,6 +281,9 @@ impl Agent {
         if self.unpublished {
             self.publish_again();
         }
+        if self.kernel.restore(self.cgroup.as_fd()) {
+            self.sweep(sweep::APPLY);
+        }
         match self.kernel.totals() {
             Ok(totals) => self.on_lost(totals.events_lost),
             Err(error) => tracing::debug!("no totals: {error:#}"),

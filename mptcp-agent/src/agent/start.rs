@@ -14,7 +14,7 @@ use super::{Agent, is_unused};
 use crate::cli::RunArgs;
 use crate::control::access::Access;
 use crate::host::Host;
-use crate::kernel::{Kernel, LoadOptions, Sweep};
+use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::pace::Pace;
 use crate::paths::PathTable;
 use crate::policy::Policy;
@@ -116,6 +116,13 @@ impl Agent {
 
     /// What follows once the programs are in place.
     fn settle(&mut self, args: &RunArgs) {
+        let dead = kernel::sweep_dead_namespaces().removed;
+        if dead > 0 {
+            tracing::info!(
+                dead,
+                "removed what agents had left in network namespaces that are gone"
+            );
+        }
         if self.kernel.adopted() {
             tracing::info!("took over the connections and totals of the agent before");
         }

@@ -3,7 +3,7 @@
 //! One agent has it at a time. A file that a killed agent left is taken over;
 //! one that is answered at is not, nor is anything that is no socket.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown,
@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::Group;
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, access};
 
+use super::lock::{Lock, NoLock};
 use crate::control::place;
 
 /// Whose members may use the socket, where there is such a group.
@@ -27,7 +28,10 @@ const MODE: u32 = 0o660;
 /// Of directories that are made for it.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// How long another process may be at the same directory.
+/// The lock of a directory, in it.
+const LOCK: &str = ".mptcp-agent.lock";
+
+/// How long another agent may be at the same directory.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of the wish for a socket.
@@ -170,7 +174,7 @@ pub fn check(path: &Path) -> Result<()> {
 }
 
 /// Makes what is missing, with its mode, whatever the umask is.
-fn make_directories(directory: &Path) -> std::io::Result<()> {
+pub(super) fn make_directories(directory: &Path) -> std::io::Result<()> {
     let missing = directory.ancestors().take_while(|path| !path.exists());
     for path in missing.collect::<Vec<_>>().into_iter().rev() {
         match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
@@ -183,18 +187,22 @@ fn make_directories(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn lock(directory: &Path) -> Result<File> {
-    let file = File::open(directory)?;
+/// Keeps other agents off a directory. Where that cannot be had, somebody else
+/// may have made the directory or the file, and only two agents that start at
+/// the very same moment could get in each other's way.
+fn lock(directory: &Path) -> Result<Option<Lock>> {
+    let path = directory.join(LOCK);
     let start = Instant::now();
     loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < PATIENCE => {
+        match Lock::take(&path) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err(NoLock::Held) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(error) => {
-                let why = format!("another process holds a lock on {}", directory.display());
-                return Err(error).context(why);
+            Err(NoLock::Held) => bail!("another agent holds the lock {}", path.display()),
+            Err(NoLock::Unavailable(reason)) => {
+                tracing::debug!("{reason}");
+                return Ok(None);
             }
         }
     }

@@ -6,6 +6,7 @@
 mod cgroup;
 mod control;
 mod key;
+mod lock;
 mod mptcp;
 mod namespace;
 mod netns;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result};
@@ -32,21 +33,62 @@ impl Namespace {
         name.rsplit_once('-')?.1.parse().ok()
     }
 
-    /// Inodes of all network namespaces that a process is in, or a mount holds
-    /// (`ip netns add`). One that only an open file holds is not found.
-    pub fn all_live() -> HashSet<u64> {
-        let mut live = HashSet::new();
+    /// Finds all network namespaces that a process is in, or a mount holds (`ip
+    /// netns add`), in whatever mount namespace. One that only an open file
+    /// holds is not found.
+    pub fn all_live() -> Live {
+        let mut live = Live {
+            seen: HashSet::new(),
+            complete: is_initial_pid_namespace(),
+        };
+        let mut mount_namespaces = HashSet::new();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         for process in processes {
-            // What is no process has no such file.
-            if let Ok(target) = fs::read_link(process.path().join("ns/net")) {
-                live.extend(inode_in(&target.to_string_lossy()));
+            let is_process = process
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit());
+            if !is_process {
+                continue;
+            }
+            let path = process.path();
+            match fs::read_link(path.join("ns/net")) {
+                Ok(target) => live.seen.extend(inode_in(&target.to_string_lossy())),
+                // Ended, or about to.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(_) => live.complete = false,
+            }
+            // Many processes share few mount namespaces.
+            if let Ok(mounts) = fs::read_link(path.join("ns/mnt"))
+                && mount_namespaces.insert(mounts)
+            {
+                let mounts = fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
+                let held = mounts.split_ascii_whitespace().filter_map(inode_in);
+                live.seen.extend(held);
             }
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        live.extend(mounts.split_ascii_whitespace().filter_map(inode_in));
         live
     }
+}
+
+/// The network namespaces of the host.
+#[derive(Debug)]
+pub struct Live {
+    /// Inodes of those that were found.
+    pub seen: HashSet<u64>,
+    /// Whether there are no others: this process sees every process of the host.
+    pub complete: bool,
+}
+
+/// Whether /proc shows the processes of all PID namespaces. The inode of the
+/// initial one is fixed (`PROC_PID_INIT_INO`).
+fn is_initial_pid_namespace() -> bool {
+    const INITIAL: &str = "pid:[4026531836]";
+    // Of the first process rather than of this one: /proc may show other
+    // processes than those of the own namespace.
+    fs::read_link("/proc/1/ns/pid").is_ok_and(|target| target.as_os_str() == INITIAL)
 }
 
 impl fmt::Display for Namespace {
@@ -71,7 +113,7 @@ mod tests {
         let own = Namespace::own(7).unwrap();
         assert_eq!(own.cookie, 7);
         assert_eq!(Namespace::inode_of(&own.to_string()), Some(own.inode));
-        assert!(Namespace::all_live().contains(&own.inode));
+        assert!(Namespace::all_live().seen.contains(&own.inode));
         assert_eq!(Namespace::inode_of("abc"), None);
         assert_eq!(inode_in("mnt:[12]"), None);
         assert_eq!(inode_in("net:[12]"), Some(12));

@@ -1,21 +1,47 @@
 //! One agent a network namespace, and which namespace this is.
+//!
+//! Two things say that there is an agent. An abstract Unix socket is seen in the
+//! whole network namespace, from whatever mount namespace, but everybody may bind
+//! its name; so whoever has it counts only if it has the rights of an agent. A
+//! file in /run is a lock that nobody else can take, but another mount namespace
+//! may have another /run. Where somebody without rights holds the name, the
+//! heartbeat in the BPF file system is watched as well.
 
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::geteuid;
+
+use super::control;
+use super::lock::{Lock, NoLock};
+use super::namespace::Namespace;
+use crate::control::place;
+use crate::kernel;
 
 /// Abstract names are per network namespace and vanish with their socket,
 /// however the process ends.
 const NAME: &str = "mptcp-agent";
 
+/// How many may ask at once who has the name.
+const BACKLOG: i32 = 4096;
+
 /// This process is the network namespace's agent as long as this lives.
 #[derive(Debug)]
 pub struct Claim {
-    /// Holds the name.
-    _socket: UnixDatagram,
+    /// Holds the name; `None` if somebody without rights has it.
+    _name: Option<UnixListener>,
+    /// Holds the name that earlier versions look for. Sockets of another type
+    /// have names of their own.
+    _earlier: Option<UnixDatagram>,
+    /// `None` if no such file can be made.
+    _lock: Option<Lock>,
     cookie: u64,
 }
 
@@ -23,25 +49,58 @@ impl Claim {
     /// Claims the namespace of this thread.
     ///
     /// # Errors
-    /// Another process has the name.
+    /// Another agent has it.
     pub fn take() -> Result<Self> {
-        Self::take_named(NAME)
+        let directory = Path::new(place::MAIN).parent().unwrap_or(Path::new("/"));
+        Self::take_with(NAME, directory)
     }
 
-    fn take_named(name: &str) -> Result<Self> {
-        let address = SocketAddr::from_abstract_name(name)?;
-        let socket = match UnixDatagram::bind_addr(&address) {
-            Ok(socket) => socket,
-            Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-                "another mptcp-agent runs in this network namespace (the abstract unix socket \
-                 @{name} is taken; ss -xap shows by whom): stop it first"
+    fn take_with(name: &str, directory: &Path) -> Result<Self> {
+        let cookie = own_cookie().context("cannot tell this network namespace's cookie")?;
+        let held = match take_name(name)? {
+            Name::Taken(listener) => Ok(listener),
+            Name::Of(holder) => Err(holder),
+        };
+        let path = directory.join(format!("netns-{cookie}.lock"));
+        let made = control::make_directories(directory);
+        let lock = match Lock::take(&path) {
+            Ok(lock) => Some(lock),
+            Err(NoLock::Held) => bail!(
+                "another mptcp-agent runs in this network namespace (it holds the lock {}; \
+                 lslocks shows which process that is): stop it first",
+                path.display()
             ),
+            Err(NoLock::Unavailable(reason)) => {
+                let made = made
+                    .err()
+                    .map(|error| format!("{error}; "))
+                    .unwrap_or_default();
+                tracing::debug!("no lock file: {made}{reason}");
+                None
+            }
+        };
+        let earlier = match UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+            Ok(socket) => Some(socket),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => None,
             Err(error) => return Err(error).context("cannot claim this network namespace"),
         };
-        let cookie =
-            cookie(socket.as_fd()).context("cannot tell this network namespace's cookie")?;
+        let is_certain = held.is_ok() && earlier.is_some();
+        if !is_certain && kernel::is_beating(Namespace::own(cookie)?) {
+            bail!(
+                "another mptcp-agent runs in this network namespace (its heartbeat goes on): stop \
+                 it first"
+            );
+        }
+        if let Err(holder) = &held {
+            tracing::warn!(
+                "the abstract unix socket @{name}, by which agents of a network namespace find \
+                 out about each other, is taken by {holder}, which is no agent: going on without it"
+            );
+        }
         Ok(Self {
-            _socket: socket,
+            _name: held.ok(),
+            _earlier: earlier,
+            _lock: lock,
             cookie,
         })
     }
@@ -52,16 +111,82 @@ impl Claim {
     }
 }
 
+/// Who has the abstract name.
+enum Name {
+    /// This process has it now.
+    Taken(UnixListener),
+    /// Somebody else has, who does not seem to be an agent.
+    Of(String),
+}
+
+/// Takes the abstract name.
+///
+/// # Errors
+/// An agent has it.
+fn take_name(name: &str) -> Result<Name> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let listener = match UnixListener::bind_addr(&address) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => return holder(name).map(Name::Of),
+        Err(error) => return Err(error).context("cannot claim this network namespace"),
+    };
+    // Nobody is let in: whoever connects learns whose socket this is by that.
+    rustix::net::listen(&listener, BACKLOG).context("cannot claim this network namespace")?;
+    Ok(Name::Taken(listener))
+}
+
+/// Says who has the name, if that is no agent, as far as can be told.
+///
+/// # Errors
+/// It is one: it has the rights of an agent.
+fn holder(name: &str) -> Result<String> {
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    if let Err(error) = connect(&socket, &address) {
+        return Ok(format!("a process that does not answer ({error})"));
+    }
+    let peer = getsockopt(&socket, PeerCredentials).context("cannot tell who has the name")?;
+    // The process is 0 if this one's PID namespace does not show it.
+    let (user, process) = (peer.uid(), peer.pid());
+    if user == 0 || user == geteuid().as_raw() || may_be_an_agent(process) {
+        bail!(
+            "another mptcp-agent runs in this network namespace (process {process}, user {user}, \
+             has the abstract unix socket @{name}): stop it first"
+        );
+    }
+    Ok(format!("process {process} of user {user}"))
+}
+
+/// Whether a process has the capabilities that an agent needs, in the user
+/// namespace of this one.
+fn may_be_an_agent(process: i32) -> bool {
+    const NET_ADMIN: u32 = 12;
+    const SYS_ADMIN: u32 = 21;
+    const BPF: u32 = 39;
+    let user_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
+    let process = process.to_string();
+    let own = user_namespace("self");
+    if own.is_none() || own != user_namespace(&process) {
+        return false;
+    }
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let has = |capability: u32| effective.is_some_and(|set| set & (1 << capability) != 0);
+    has(NET_ADMIN) && (has(BPF) || has(SYS_ADMIN))
+}
+
 /// The cookie of this thread's network namespace.
 ///
 /// # Errors
 /// The kernel does not tell.
-pub fn own_cookie() -> std::io::Result<u64> {
+pub fn own_cookie() -> io::Result<u64> {
     cookie(UnixDatagram::unbound()?.as_fd())
 }
 
 /// `SO_NETNS_COOKIE` (Linux 5.14) of any socket.
-fn cookie(socket: BorrowedFd<'_>) -> std::io::Result<u64> {
+fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the descriptor is open as long as it is borrowed, and both
@@ -78,7 +203,7 @@ fn cookie(socket: BorrowedFd<'_>) -> std::io::Result<u64> {
     if result == 0 {
         Ok(cookie)
     } else {
-        Err(std::io::Error::last_os_error())
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -90,13 +215,50 @@ mod tests {
 
     #[test]
     fn the_second_claim_fails_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
         let name = format!("mptcp-agent-test-{}", std::process::id());
-        let first = Claim::take_named(&name).unwrap();
+        let first = Claim::take_with(&name, dir.path()).unwrap();
         assert_ne!(first.cookie(), 0);
         assert_eq!(own_cookie().unwrap(), first.cookie());
-        let error = Claim::take_named(&name).unwrap_err().to_string();
-        assert!(error.contains("another mptcp-agent"), "{error}");
+        let refused = |name: &str, dir: &Path| {
+            let error = Claim::take_with(name, dir).unwrap_err().to_string();
+            assert!(error.contains("another mptcp-agent runs"), "{error}");
+        };
+        refused(&name, dir.path());
+        // By either of the two alone.
+        let elsewhere = tempfile::tempdir().unwrap();
+        refused(&name, elsewhere.path());
+        refused(&format!("{name}-other"), dir.path());
         drop(first);
-        Claim::take_named(&name).unwrap();
+        Claim::take_with(&name, dir.path()).unwrap();
+    }
+
+    #[test]
+    fn where_no_lock_file_can_be_made_the_name_does() {
+        let name = format!("mptcp-agent-test-none-{}", std::process::id());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let first = Claim::take_with(&name, file.path()).unwrap();
+        Claim::take_with(&name, file.path()).unwrap_err();
+        drop(first);
+    }
+
+    #[test]
+    fn names_without_a_listener_are_no_agents() {
+        let name = format!("mptcp-agent-test-squat-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _datagrams = UnixDatagram::bind_addr(&address).unwrap();
+        let stream = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        rustix::net::bind(&stream, &address).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let claim = Claim::take_with(&name, dir.path()).unwrap();
+        Claim::take_with(&name, dir.path()).unwrap_err();
+        drop(claim);
     }
 }

@@ -1,10 +1,23 @@
-//! The BPF file system: where it is, and mounted if it is not.
+//! The BPF file system: where it is, and directories in it, by handle.
+//!
+//! Whoever may write to the file system may put anything there: `mount -t bpf`
+//! without options lets everybody in. So a name is never followed. Each
+//! directory is opened by itself, without following symbolic links, and is used
+//! only if it lies in this very file system, belongs to root or to the user of
+//! this process, and nobody else may write to it. What is removed is an entry of
+//! such a directory, so it is never anything outside of the file system.
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::fs::statfs;
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, fstatfs, mkdirat, openat, renameat,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
+use rustix::process::geteuid;
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
 const MAGIC: u64 = 0xcafe_4a11;
@@ -16,36 +29,251 @@ const USUAL: &str = "/sys/fs/bpf";
 /// exec` makes one: it would not outlive the process.
 const OF_THE_HOST: &str = "/proc/1/root/sys/fs/bpf";
 
-/// The file system, if it is mounted.
-pub fn find() -> Option<PathBuf> {
-    [USUAL, OF_THE_HOST]
-        .map(Path::new)
-        .into_iter()
-        .find(|path| is_bpffs(path))
-        .map(Path::to_owned)
+/// What a directory may have that is used: nobody else writes to it.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// How often a directory that belongs to somebody else is moved out of the way,
+/// while that one puts another in its place.
+const ATTEMPTS: u32 = 16;
+
+/// A directory of the BPF file system that nobody else may write to, or the
+/// root of it.
+#[derive(Debug)]
+pub(super) struct Directory {
+    handle: OwnedFd,
+    /// For what is said about it.
+    shown: PathBuf,
 }
 
-/// The file system; mounts it where it is missing, as systemd and bpftool do.
+/// Opens the root of the file system, if it is mounted and can be trusted.
 ///
 /// # Errors
-/// It cannot be mounted, or only for this process: one line that says why.
-pub fn find_or_mount() -> Result<PathBuf> {
-    if let Some(path) = find() {
-        return Ok(path);
+/// Everybody may rename what others have in it: one line.
+pub(super) fn find() -> Result<Option<Directory>> {
+    for path in [USUAL, OF_THE_HOST] {
+        let Ok(handle) = openat(CWD, path, DIRECTORY, Mode::empty()) else {
+            continue;
+        };
+        if fstatfs(&handle).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC)) {
+            let root = Directory {
+                handle,
+                shown: PathBuf::from(path),
+            };
+            let stat = fstat(&root.handle).context("cannot look at the BPF file system")?;
+            let mode = stat.st_mode;
+            ensure!(
+                is_ours(&stat) && (mode & OTHERS_WRITE == 0 || mode & Mode::SVTX.bits() != 0),
+                "everybody may rename what is in the BPF file system {path} (mode {:04o}, user \
+                 {}): mount -o remount,mode=0700 {path}",
+                mode & 0o7777,
+                stat.st_uid
+            );
+            return Ok(Some(root));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the root; mounts the file system where it is missing, as systemd and
+/// bpftool do.
+///
+/// # Errors
+/// It cannot be mounted, or only for this process, or it cannot be trusted: one
+/// line that says why.
+pub(super) fn find_or_mount() -> Result<Directory> {
+    if let Some(root) = find()? {
+        return Ok(root);
     }
     ensure!(
         !in_mount_namespace_of_its_own(),
-        "no BPF file system is mounted for the host: mount -t bpf bpf {USUAL}, outside of `ip \
-         netns exec`"
+        "no BPF file system is mounted for the host: mount -t bpf -o mode=0700 bpf {USUAL}, \
+         outside of `ip netns exec`"
     );
     mount("bpf", USUAL, "bpf", MountFlags::empty(), Some(c"mode=0700"))
         .with_context(|| format!("cannot mount the BPF file system at {USUAL}"))?;
     tracing::info!("mounted the BPF file system at {USUAL}");
-    Ok(PathBuf::from(USUAL))
+    find()?.context("the BPF file system was mounted, and is not there")
 }
 
-fn is_bpffs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC))
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl Directory {
+    /// Opens a directory in this one; `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be trusted: one line that says whose it is.
+    pub(super) fn open(&self, name: &str) -> Result<Option<Self>> {
+        let shown = self.shown.join(name);
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        let handle = match openat(&self.handle, name, flags, Mode::empty()) {
+            Ok(handle) => handle,
+            Err(Errno::NOENT) => return Ok(None),
+            // A symbolic link, or a file.
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let stat = statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                bail!(Foreign::new(&shown, &stat));
+            }
+            Err(error) => return Err(error).context(format!("cannot open {}", shown.display())),
+        };
+        let (stat, own) = (fstat(&handle)?, fstat(&self.handle)?);
+        let is_safe = is_ours(&stat) && stat.st_mode & OTHERS_WRITE == 0;
+        // Another device: something else is mounted there.
+        if !is_safe || stat.st_dev != own.st_dev {
+            bail!(Foreign::new(&shown, &stat));
+        }
+        Ok(Some(Self { handle, shown }))
+    }
+
+    /// Opens a directory in this one, and makes it if there is none.
+    ///
+    /// # Errors
+    /// It cannot be made, or what is there cannot be trusted: one line.
+    pub(super) fn open_or_make(&self, name: &str) -> Result<Self> {
+        match mkdirat(&self.handle, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => {
+                let shown = self.shown.join(name);
+                return Err(error).context(format!("cannot make {}", shown.display()));
+            }
+        }
+        self.open(name)?
+            .ok_or_else(|| anyhow!("{} is gone again", self.shown.join(name).display()))
+    }
+
+    /// As [`Directory::open_or_make`]; what is there and cannot be trusted is
+    /// moved out of the way, under another name.
+    ///
+    /// # Errors
+    /// As there; or it cannot be moved.
+    pub(super) fn open_or_replace(&self, name: &str) -> Result<Self> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let error = match self.open_or_make(name) {
+                Ok(directory) => return Ok(directory),
+                Err(error) if error.is::<Foreign>() => error,
+                Err(error) => return Err(error),
+            };
+            // The file system allows no dot in a name.
+            let aside = format!("{name}-foreign-{:016x}", getrandom::u64()?);
+            renameat(&self.handle, name, &self.handle, &aside)
+                .with_context(|| format!("{error}, and cannot be moved out of the way"))?;
+            tracing::warn!("{error}: moved out of the way, to {aside}");
+            last = Some(error);
+        }
+        Err(last.unwrap_or_else(|| anyhow!("{name} cannot be made")))
+    }
+
+    /// Names of what is in it, in order.
+    pub(super) fn entries(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        // A handle of its own: reading moves the position.
+        let Ok(handle) = openat(&self.handle, ".", DIRECTORY, Mode::empty()) else {
+            return names;
+        };
+        let mut buffer = Vec::with_capacity(8192);
+        let mut read = RawDir::new(handle, buffer.spare_capacity_mut());
+        while let Some(Ok(entry)) = read.next() {
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// Whether there is a pin of this name: a regular file, and no link to one.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.inode(name).is_some()
+    }
+
+    /// The inode of the pin of this name.
+    pub(super) fn inode(&self, name: &str) -> Option<u64> {
+        let stat = statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        is_file.then_some(stat.st_ino)
+    }
+
+    /// The directory's own inode.
+    pub(super) fn own_inode(&self) -> Option<u64> {
+        Some(fstat(&self.handle).ok()?.st_ino)
+    }
+
+    /// A path to an entry that leads through the handle, for calls that take
+    /// paths alone. It holds as long as this lives.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        let handle = self.handle.as_raw_fd();
+        Path::new("/proc/self/fd")
+            .join(handle.to_string())
+            .join(name)
+    }
+
+    /// Removes a file, or a symbolic link, which is not followed. Returns
+    /// whether it was there.
+    pub(super) fn remove_file(&self, name: &str) -> bool {
+        unlinkat(&self.handle, name, AtFlags::empty()).is_ok()
+    }
+
+    /// Removes an empty directory. Returns whether it is gone.
+    pub(super) fn remove_directory(&self, name: &str) -> bool {
+        let removed = unlinkat(&self.handle, name, AtFlags::REMOVEDIR);
+        if let Err(error) = removed
+            && error != Errno::NOENT
+        {
+            tracing::debug!("cannot remove {}: {error}", self.shown.join(name).display());
+        }
+        removed.is_ok()
+    }
+}
+
+/// What is in a place that should be the agent's belongs to somebody else.
+#[derive(Debug)]
+struct Foreign {
+    path: PathBuf,
+    what: &'static str,
+    user: u32,
+    mode: u32,
+}
+
+impl Foreign {
+    fn new(path: &Path, stat: &Stat) -> Self {
+        let what = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => "a directory",
+            FileType::Symlink => "a symbolic link",
+            _ => "a file",
+        };
+        Self {
+            path: path.to_owned(),
+            what,
+            user: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+        }
+    }
+}
+
+impl std::error::Error for Foreign {}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            path,
+            what,
+            user,
+            mode,
+        } = self;
+        let path = path.display();
+        write!(
+            f,
+            "{path} is {what} that belongs to user {user} (mode {mode:04o}), which is not safe to use"
+        )
+    }
+}
+
+/// Whether root, or the user of this process, owns it.
+fn is_ours(stat: &Stat) -> bool {
+    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }
 
 /// Whether the first process has another one; where that cannot be read, no.

@@ -11,7 +11,10 @@ use crate::clock;
 
 /// How long sockets have to lift their limits themselves, where they cannot be
 /// visited: a few of the longest round trips.
-const GRACE: Duration = Duration::from_millis(700);
+pub const GRACE: Duration = Duration::from_millis(700);
+
+/// Why the sockops program is not attached, once its cgroup has been removed.
+pub(super) const CGROUP_GONE: &str = "its cgroup is gone";
 
 impl Kernel {
     /// Says that the agent is alive; to be called several times in
@@ -46,20 +49,28 @@ impl Kernel {
         self.not_outlived.as_deref().map_or(Ok(()), Err)
     }
 
-    /// Sees to it that the programs outlive this process, if they can.
+    /// Sees to it that the programs outlive this process, if they can. The
+    /// process holds them as well, so that they stay attached if somebody
+    /// removes the pins.
     pub(super) fn keep(&mut self, pins: Result<Pins>, links: Vec<Link>) -> Result<()> {
         let pins = match pins {
-            Ok(pins) => pins,
+            // Behind `self`, so that an error below removes it.
+            Ok(pins) => self.pins.insert(pins),
             Err(error) => {
                 self.not_outlived = Some(format!("{error:#}"));
-                self.links.extend(links.into_iter().map(|link| link.link));
+                self.links = links;
                 return Ok(());
             }
         };
-        let pins = self.pins.insert(pins);
-        links
-            .into_iter()
-            .try_for_each(|Link { program, link }| pins.keep(program, self.owner, link))
+        for (name, path) in pins.map_paths() {
+            self.kept_maps.push((name, MapData::from_pin(path)?));
+        }
+        pins.keep_maps(&self.kept_maps)?;
+        for mut held in links {
+            held.link = pins.keep(held.program, self.owner, held.link)?;
+            self.links.push(held);
+        }
+        Ok(())
     }
 
     /// Attaches to `cgroup`, whose predecessor is gone, and with it what was
@@ -68,25 +79,37 @@ impl Kernel {
     /// # Errors
     /// The kernel refused it.
     pub fn follow_cgroup(&mut self, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
-        let row = self
-            .attachments
-            .iter_mut()
-            .find(|row| row.program == program::SOCKOPS);
-        let Some(row) = row else { return Ok(()) };
-        row.error = Some("its cgroup is gone".to_owned());
+        self.set_sockops_error(Some(CGROUP_GONE));
+        self.links.retain(|held| held.program != program::SOCKOPS);
         let Some(cgroup) = cgroup else { return Ok(()) };
-        let link = load::attach_again(&mut self.ebpf, cgroup)?;
-        row.error = None;
-        match &self.pins {
-            Some(pins) => {
-                pins.forget(program::SOCKOPS, self.owner);
-                pins.keep(program::SOCKOPS, self.owner, link)
-            }
-            None => {
-                self.links.push(link);
-                Ok(())
-            }
+        self.attach_sockops_again(cgroup)
+    }
+
+    /// Attaches the sockops program, whose link is gone, to `cgroup`.
+    pub(super) fn attach_sockops_again(&mut self, cgroup: BorrowedFd<'_>) -> Result<()> {
+        let mut held = Link::new(
+            program::SOCKOPS,
+            load::attach_again(&mut self.ebpf, cgroup)?,
+        )?;
+        self.set_sockops_error(None);
+        if let Some(pins) = &mut self.pins {
+            pins.forget(program::SOCKOPS, self.owner);
+            held.link = pins.keep(program::SOCKOPS, self.owner, held.link)?;
         }
+        self.links.push(held);
+        Ok(())
+    }
+
+    /// Says why the sockops program is not attached. Returns whether that is
+    /// news.
+    pub(super) fn set_sockops_error(&mut self, error: Option<&str>) -> bool {
+        let mut rows = self.attachments.iter_mut();
+        let row = rows.find(|row| row.program == program::SOCKOPS);
+        row.is_some_and(|row| {
+            let news = row.error.as_deref() != error;
+            row.error = error.map(str::to_owned);
+            news
+        })
     }
 
     /// Lifts every limit, detaches, and leaves nothing.

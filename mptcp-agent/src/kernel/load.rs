@@ -21,14 +21,15 @@ use mptcp_common::{
 };
 
 use super::{
-    Attachment, Kernel, Link,
+    Attachment, Kernel, Link, Restored,
     btf::{Layout, VMLINUX},
     gone::Gone,
     life,
     members::Members,
     others,
-    pins::{Pins, sweep_dead_namespaces},
-    program, tc,
+    pins::Pins,
+    program,
+    tc,
 };
 use crate::host::{Namespace, is_cgroup_root};
 
@@ -91,14 +92,16 @@ pub(super) const PROGRAMS: &[Hook] = &[
 ];
 
 pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
-    let pins = Pins::open(options.namespace);
     let mut adopted = false;
-    match &pins {
-        Ok(pins) => adopted = prepare(pins, options),
-        Err(error) => tracing::warn!(
+    let pins = Pins::open(options.namespace).and_then(|mut pins| {
+        adopted = prepare(&mut pins, options)?;
+        Ok(pins)
+    });
+    if let Err(error) = &pins {
+        tracing::warn!(
             "if the agent is killed, connections keep their limits until one is started again: \
              {error:#}"
-        ),
+        );
     }
     let loaded = while_standing_in(pins.as_ref().ok().filter(|_| adopted), || {
         load_into(options, pins.as_ref())
@@ -116,14 +119,15 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
 }
 
 /// Does `work`, which may take the verifier a second or more, and meanwhile
-/// speaks for the agent before: its programs go on until these take over.
+/// speaks for the agent before, if that one was alive a moment ago: its programs
+/// go on until these take over.
 fn while_standing_in<T: Send>(
     before: Option<&Pins>,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
     const STEP: Duration = Duration::from_millis(10);
     const STEPS_A_BEAT: u32 = 20;
-    let mut told = before.and_then(|pins| pins.config().ok());
+    let mut told = before.and_then(Pins::living_config);
     thread::scope(|scope| {
         let working = scope.spawn(work);
         for step in 0_u32.. {
@@ -143,15 +147,8 @@ fn while_standing_in<T: Send>(
 
 /// Makes room for what this agent keeps; whether it goes on with an earlier
 /// one's.
-fn prepare(pins: &Pins, options: &LoadOptions<'_>) -> bool {
-    let dead = sweep_dead_namespaces();
-    if dead > 0 {
-        tracing::info!(
-            dead,
-            "removed what agents had left in network namespaces that are gone"
-        );
-    }
-    for (layout, removed) in pins.reject_foreign() {
+fn prepare(pins: &mut Pins, options: &LoadOptions<'_>) -> Result<bool> {
+    for (layout, removed) in pins.reject_foreign()? {
         tracing::warn!(
             layout,
             links = removed.links.len(),
@@ -172,7 +169,7 @@ fn prepare(pins: &Pins, options: &LoadOptions<'_>) -> bool {
              agent in good order to change it"
         );
     }
-    capacity.is_some()
+    Ok(capacity.is_some())
 }
 
 fn load_into(
@@ -260,10 +257,8 @@ fn load_with(
         };
         let error = match result {
             Ok(link) => {
-                links.extend(link.map(|link| Link {
-                    program: hook.name,
-                    link,
-                }));
+                let held = link.map(|link| Link::new(hook.name, link));
+                links.extend(held.transpose()?);
                 None
             }
             Err(error) => Some(describe(&error)),
@@ -294,7 +289,9 @@ fn load_with(
         told,
         pins: None,
         not_outlived: None,
+        kept_maps: Vec::new(),
         links: Vec::new(),
+        restored: Restored::default(),
         adopted: false,
         lifted: false,
         stats,
@@ -346,8 +343,14 @@ pub(super) fn attach_again(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<Fd
 fn attach_get_send(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {
     let program: &mut BtfTracePoint = find(ebpf, "mptcp_subflow_get_send")?.try_into()?;
     program.load("mptcp_subflow_get_send", btf)?;
+    attach_get_send_again(ebpf).map(Some)
+}
+
+/// Attaches the tracepoint's program, which is loaded.
+pub(super) fn attach_get_send_again(ebpf: &mut Ebpf) -> Result<FdLink> {
+    let program: &mut BtfTracePoint = find(ebpf, "mptcp_subflow_get_send")?.try_into()?;
     let id = program.attach()?;
-    Ok(Some(program.take_link(id)?.into()))
+    Ok(program.take_link(id)?.into())
 }
 
 /// The iterator is attached anew for each pass.

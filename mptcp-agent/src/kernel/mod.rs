@@ -16,8 +16,10 @@ mod others;
 mod pins;
 mod publish;
 mod redundant;
+mod remains;
 mod sweep;
 mod tc;
+mod watch;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,7 +31,7 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie},
-    programs::{Iter, links::FdLink},
+    programs::Iter,
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
@@ -39,15 +41,19 @@ use mptcp_common::abi::{
 
 pub use btf::VMLINUX;
 pub use events::Events;
+pub use life::GRACE;
 pub use load::LoadOptions;
-pub use pins::{Content, Pins, sweep_dead_namespaces};
 pub use publish::PublishError;
 pub use redundant::LinkTraffic;
+pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
 pub use sweep::Sweep;
+pub use watch::Restored;
 
 use load::{describe, find};
+use pins::Pins;
 use publish::{Head, PolicyMaps, PrefixKey, Published, Write};
 use redundant::put;
+use watch::Link;
 
 use crate::clock::monotonic_ns;
 use crate::paths::PathTable;
@@ -88,13 +94,6 @@ pub struct ProgramStats {
     pub run_time: Option<Duration>,
 }
 
-/// An attached program.
-struct Link {
-    /// One of the names in `program`.
-    program: &'static str,
-    link: FdLink,
-}
-
 /// The loaded kernel side.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -118,8 +117,12 @@ pub struct Kernel {
     pins: Option<Pins>,
     /// Why nothing, or not all, does.
     not_outlived: Option<String>,
-    /// Programs that do not outlive it.
-    links: Vec<FdLink>,
+    /// The maps that are pinned, to pin them again.
+    kept_maps: Vec<(&'static str, MapData)>,
+    /// The attached programs. They are held here as well as by pins.
+    links: Vec<Link>,
+    /// How often something had to be put back.
+    restored: Restored,
     /// Whether an earlier agent's maps and totals go on.
     adopted: bool,
     /// What the programs say, rarely.

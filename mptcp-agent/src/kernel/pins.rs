@@ -1,7 +1,7 @@
 //! What outlives the agent, by names in a BPF file system (bpffs):
 //!
 //! ```text
-//!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-4/
+//!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-N/
 //!       maps/CONNECTIONS ...            state, settings, totals
 //!       links/sockops-<owner> ...       the programs, attached
 //! ```
@@ -15,32 +15,22 @@
 //! A layout of another version, or of another size, is never read: it is
 //! removed, programs and all.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use aya::{
-    maps::{Array, Map, MapData, MapInfo},
+    maps::{Array, MapData, MapInfo},
     programs::links::FdLink,
 };
 use mptcp_common::abi::{
-    ABI_VERSION, Config, Connection, PathConfig, PathStats, Subflow, Totals,
+    Config, Connection, PathConfig, PathStats, Subflow, Totals,
     redundant::{CopyStats, PeerView, Redundant},
 };
 
-use super::bpffs;
+use super::bpffs::Directory;
+use super::remains::{self, Content, LINKS, MAPS, Remains, remove_layout, trusted};
+use crate::clock;
 use crate::host::Namespace;
-
-/// The directory of all agents of a host.
-const ROOT: &str = "mptcp-agent";
-
-/// What a directory of another version begins with, too.
-const ABI: &str = "abi-";
-
-/// The directories in it.
-const LINKS: &str = "links";
-const MAPS: &str = "maps";
 
 /// Maps that outlive the agent: name, bytes of a key and of a value (the ring
 /// buffer has neither). The others hold nothing that the next agent misses:
@@ -61,234 +51,208 @@ const KEPT: [(&str, usize, usize); 13] = [
     ("EVENTS", 0, 0),
 ];
 
-/// This network namespace's part of the BPF file system.
+/// This network namespace's part of the BPF file system, with the directories of
+/// this layout.
 #[derive(Debug)]
 pub struct Pins {
-    /// `<bpffs>/mptcp-agent/<namespace>`.
-    namespace: PathBuf,
-    /// The directory of this layout in it.
-    own: PathBuf,
+    namespace: Namespace,
+    remains: Remains,
+    maps: Directory,
+    links: Directory,
+    /// Names of pins and their inodes, as this process has made or found them.
+    kept: Vec<(Kind, String, u64)>,
 }
 
-/// What is there, or was removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
-    /// Names of attached programs.
-    pub links: Vec<String>,
-    /// Names of maps.
-    pub maps: Vec<String>,
-}
-
-impl Content {
-    /// Whether there was nothing.
-    pub fn is_empty(&self) -> bool {
-        self.links.is_empty() && self.maps.is_empty()
-    }
+/// What is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Map,
+    Link,
 }
 
 impl Pins {
-    /// Finds, or makes, the directory of `namespace`.
+    /// Finds, or makes, the directories of `namespace`.
     ///
     /// # Errors
     /// No BPF file system is to be had, or nothing can be made in it: one line.
     pub fn open(namespace: Namespace) -> Result<Self> {
-        let pins = Self::below(&bpffs::find_or_mount()?, namespace);
-        for directory in [pins.maps(), pins.links()] {
-            fs::create_dir_all(&directory)
-                .with_context(|| format!("cannot make {}", directory.display()))?;
-        }
-        Ok(pins)
-    }
-
-    /// What there is of `namespace`, if there is anything.
-    pub fn find(namespace: Namespace) -> Option<Self> {
-        let pins = Self::below(&bpffs::find()?, namespace);
-        pins.namespace.exists().then_some(pins)
-    }
-
-    fn below(bpffs: &Path, namespace: Namespace) -> Self {
-        let namespace = bpffs.join(ROOT).join(namespace.to_string());
-        let own = namespace.join(format!("{ABI}{ABI_VERSION}"));
-        Self { namespace, own }
+        let remains = Remains::open(namespace)?;
+        let own = remains.home.open_or_make(&remains::own_layout())?;
+        Ok(Self {
+            namespace,
+            maps: own.open_or_make(MAPS)?,
+            links: own.open_or_make(LINKS)?,
+            remains,
+            kept: Vec::new(),
+        })
     }
 
     /// Removes what this agent cannot read: layouts of other versions, and its
     /// own if a map is missing or of another size. Returns what it was.
-    pub fn reject_foreign(&self) -> Vec<(String, Content)> {
+    ///
+    /// # Errors
+    /// The own directories, which are removed then, cannot be made again.
+    pub fn reject_foreign(&mut self) -> Result<Vec<(String, Content)>> {
         let mut rejected = Vec::new();
-        for directory in entries(&self.namespace) {
-            let own = directory == self.own;
+        for layout in self.remains.home.entries() {
+            let own = layout == remains::own_layout();
             if own && (self.is_empty() || self.fits()) {
                 continue;
             }
-            let name = file_name(&directory);
-            let removed = remove(&directory);
+            let removed = remove_layout(&self.remains.home, &layout);
+            rejected.push((layout, removed));
             if own {
                 // To be filled anew.
-                let _ = fs::create_dir_all(self.maps());
-                let _ = fs::create_dir_all(self.links());
+                *self = Self::open(self.namespace)?;
             }
-            rejected.push((name, removed));
         }
-        rejected
-    }
-
-    /// What there is, of whatever layout.
-    pub fn content(&self) -> Content {
-        let mut content = Content::default();
-        for layout in entries(&self.namespace) {
-            let names = |kind: &str| {
-                let files = entries(&layout.join(kind));
-                files.iter().map(|file| file_name(file)).collect::<Vec<_>>()
-            };
-            content.links.extend(names(LINKS));
-            content.maps.extend(names(MAPS));
-        }
-        content
+        Ok(rejected)
     }
 
     /// Whether no earlier agent has left anything.
-    pub fn is_empty(&self) -> bool {
-        entries(&self.maps()).is_empty()
+    fn is_empty(&self) -> bool {
+        self.maps.entries().is_empty()
     }
 
-    /// Where each map is, or is to be.
+    /// Where each map is, or is to be. The paths lead through this one's
+    /// handles.
     pub fn map_paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let maps = self.maps();
-        KEPT.iter().map(move |(name, ..)| (*name, maps.join(name)))
+        KEPT.iter()
+            .map(move |(name, ..)| (*name, self.maps.path_of(name)))
     }
 
-    /// What the programs of an earlier agent obey.
-    ///
-    /// # Errors
-    /// It is not there.
-    pub fn config(&self) -> Result<Array<MapData, Config>> {
-        let map = MapData::from_pin(self.maps().join("CONFIG"))?;
-        Ok(Array::try_from(Map::Array(map))?)
+    /// What the programs of an earlier agent obey, if that one counts as alive,
+    /// or did until a moment ago. The policy of one that is long dead must not
+    /// act again.
+    pub fn living_config(&self) -> Option<Array<MapData, Config>> {
+        let config = remains::config(&self.maps).ok()?;
+        let told = config.get(&0, 0).ok()?;
+        (clock::monotonic_ns() < told.alive_until_ns).then_some(config)
     }
 
     /// Entries that a map holds, if it is there.
     pub fn capacity(&self, map: &str) -> Option<u32> {
-        let info = MapInfo::from_pin(self.maps().join(map)).ok()?;
+        let info = MapInfo::from_pin(self.maps.path_of(map)).ok()?;
         Some(info.max_entries())
     }
 
-    /// Keeps a program of `owner` attached when this process ends.
+    /// Keeps a program of `owner` attached when this process ends. Returns the
+    /// link, so that it stays attached too if somebody removes the pin.
     ///
     /// # Errors
-    /// The file system refused it.
-    pub fn keep(&self, program: &str, owner: u32, link: FdLink) -> Result<()> {
-        let path = self.links().join(link_name(program, owner));
-        link.pin(path)
+    /// The file system refused it, and the program is detached.
+    pub fn keep(&mut self, program: &str, owner: u32, link: FdLink) -> Result<FdLink> {
+        let name = link_name(program, owner);
+        let pinned = link
+            .pin(self.links.path_of(&name))
             .with_context(|| format!("cannot keep {program} attached"))?;
+        self.note(Kind::Link, &name);
+        Ok(pinned.into())
+    }
+
+    /// Keeps maps that are not pinned yet; takes note of all.
+    ///
+    /// # Errors
+    /// The file system refused one.
+    pub fn keep_maps(&mut self, maps: &[(&'static str, MapData)]) -> Result<()> {
+        for (name, map) in maps {
+            if !self.maps.has(name) {
+                map.pin(self.maps.path_of(name))
+                    .with_context(|| format!("cannot keep the map {name}"))?;
+            }
+            self.note(Kind::Map, name);
+        }
         Ok(())
     }
 
-    /// Detaches a program of `owner`, if it is kept.
-    pub fn forget(&self, program: &str, owner: u32) {
-        let _ = fs::remove_file(self.links().join(link_name(program, owner)));
+    /// Removes the pin of a program of `owner`, if it is kept.
+    pub fn forget(&mut self, program: &str, owner: u32) {
+        let forgotten = link_name(program, owner);
+        self.links.remove_file(&forgotten);
+        self.kept
+            .retain(|(kind, name, _)| (*kind, name) != (Kind::Link, &forgotten));
     }
 
     /// Detaches every kept program but those of `owner`. Returns how many.
     pub fn dismiss_others(&self, owner: u32) -> usize {
         let own = link_name("", owner);
-        entries(&self.links())
-            .into_iter()
-            .filter(|link| !file_name(link).ends_with(&own))
-            .filter(|link| fs::remove_file(link).is_ok())
+        let links = self.links.entries().into_iter();
+        links
+            .filter(|link| !link.ends_with(&own))
+            .filter(|link| self.links.remove_file(link))
             .count()
+    }
+
+    /// Names the pins that are no longer there, or no longer those that this
+    /// process has made; everything, if the directory has gone from its place.
+    pub fn missing(&self) -> Vec<&str> {
+        let in_place = self.are_directories_in_place();
+        let is_there = |kind: Kind, name: &str, inode: u64| {
+            let directory = match kind {
+                Kind::Map => &self.maps,
+                Kind::Link => &self.links,
+            };
+            directory.inode(name) == Some(inode)
+        };
+        self.kept
+            .iter()
+            .filter(|(kind, name, inode)| !in_place || !is_there(*kind, name, *inode))
+            .map(|(_, name, _)| name.as_str())
+            .collect()
+    }
+
+    /// Empties the own directories, which somebody has tampered with, or makes
+    /// them again.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn start_anew(&mut self) -> Result<()> {
+        let fresh = Self::open(self.namespace)?;
+        for pins in [&fresh.links, &fresh.maps] {
+            for pin in pins.entries() {
+                pins.remove_file(&pin);
+            }
+        }
+        *self = fresh;
+        Ok(())
     }
 
     /// Removes everything: programs that no process holds are detached by that.
     pub fn remove(&self) {
-        remove(&self.namespace);
-        // Goes only if no other namespace has anything.
-        if let Some(root) = self.namespace.parent() {
-            let _ = fs::remove_dir(root);
-        }
+        self.remains.remove();
     }
 
-    fn maps(&self) -> PathBuf {
-        self.own.join(MAPS)
+    fn are_directories_in_place(&self) -> bool {
+        let own = trusted(self.remains.home.open(&remains::own_layout()));
+        let is_in_place = |kind: &str, held: &Directory| {
+            let found = own.as_ref().and_then(|own| trusted(own.open(kind)));
+            found.is_some_and(|found| found.own_inode() == held.own_inode())
+        };
+        self.remains.is_in_place()
+            && is_in_place(MAPS, &self.maps)
+            && is_in_place(LINKS, &self.links)
     }
 
-    fn links(&self) -> PathBuf {
-        self.own.join(LINKS)
+    fn note(&mut self, kind: Kind, name: &str) {
+        let directory = match kind {
+            Kind::Map => &self.maps,
+            Kind::Link => &self.links,
+        };
+        let inode = directory.inode(name);
+        self.kept
+            .extend(inode.map(|inode| (kind, name.to_owned(), inode)));
     }
 
-    /// Whether every map is there and has the size that this agent reads.
+    /// Whether every map is there, and is a pin of the size that this agent
+    /// reads.
     fn fits(&self) -> bool {
         KEPT.iter().all(|&(name, key, value)| {
             let sizes = |info: MapInfo| (info.key_size() as usize, info.value_size() as usize);
-            MapInfo::from_pin(self.maps().join(name)).is_ok_and(|info| sizes(info) == (key, value))
+            self.maps.has(name)
+                && MapInfo::from_pin(self.maps.path_of(name))
+                    .is_ok_and(|info| sizes(info) == (key, value))
         })
     }
-}
-
-/// Removes what agents left in network namespaces that are gone. Returns how
-/// many namespaces that were.
-pub fn sweep_dead_namespaces() -> usize {
-    let Some(root) = bpffs::find().map(|bpffs| bpffs.join(ROOT)) else {
-        return 0;
-    };
-    let live = Namespace::all_live();
-    let dead = entries(&root).into_iter().filter(|directory| {
-        Namespace::inode_of(&file_name(directory)).is_some_and(|inode| !live.contains(&inode))
-    });
-    let mut count = 0;
-    for directory in dead {
-        remove(&directory);
-        count += 1;
-    }
-    let _ = fs::remove_dir(root);
-    count
-}
-
-/// Removes a namespace's directory, or that of one layout in it.
-fn remove(directory: &Path) -> Content {
-    let mut removed = Content::default();
-    let layouts = entries(directory);
-    // A layout itself, or a namespace with layouts in it.
-    let layouts = if directory.join(MAPS).exists() {
-        vec![directory.to_owned()]
-    } else {
-        layouts
-    };
-    for layout in layouts {
-        // Programs first: they use the maps.
-        for (kind, names) in [(LINKS, &mut removed.links), (MAPS, &mut removed.maps)] {
-            let kind = layout.join(kind);
-            for file in entries(&kind) {
-                if fs::remove_file(&file).is_ok() {
-                    names.push(file_name(&file));
-                }
-            }
-            let _ = fs::remove_dir(kind);
-        }
-        let _ = fs::remove_dir(layout);
-    }
-    if let Err(error) = fs::remove_dir(directory)
-        && error.kind() != ErrorKind::NotFound
-    {
-        tracing::debug!("cannot remove {}: {error}", directory.display());
-    }
-    removed
-}
-
-/// What a directory holds, in order; nothing if there is none.
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    entries.sort();
-    entries
-}
-
-fn file_name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }
 
 fn link_name(program: &str, owner: u32) -> String {

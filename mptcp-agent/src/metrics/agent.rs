@@ -36,6 +36,13 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             "1 if sockets of every cgroup are seen, 0 if only those of --cgroup or of a container.",
         )
         .add(&[], f64::from(u8::from(snapshot.sees_all_cgroups)));
+    let mut restored = families.counter(
+        "mptcp_agent_restored_total",
+        "Times that the agent put back what somebody else had removed or detached.",
+    );
+    for &(what, count) in &snapshot.restored {
+        restored.add_count(&[("what", what)], count);
+    }
     let mut full = families.counter(
         "mptcp_agent_map_full_total",
         "Connections and subflows that found no room (see --max-connections).",

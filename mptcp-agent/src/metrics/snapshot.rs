@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub outlived: bool,
     /// Whether sockets of every cgroup are seen.
     pub sees_all_cgroups: bool,
+    /// How often something had to be put back, by what it was.
+    pub restored: Vec<(&'static str, u64)>,
     /// Host-wide totals.
     pub totals: Totals,
     /// The paths that are worth a series.

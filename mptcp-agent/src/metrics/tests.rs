@@ -55,6 +55,7 @@ fn full() -> Snapshot {
         weighted: true,
         outlived: true,
         sees_all_cgroups: true,
+        restored: vec![("pins", 1), ("programs", 0)],
         totals: Totals {
             opened: [5, 6],
             connections: 7,
@@ -128,6 +129,8 @@ fn names_and_values() {
         "mptcp_agent_events_total{event=\"joined\"} 6",
         "mptcp_agent_events_total{event=\"path_up\"} 2",
         "mptcp_agent_outlived 1",
+        "mptcp_agent_restored_total{what=\"pins\"} 1",
+        "mptcp_agent_restored_total{what=\"programs\"} 0",
         "mptcp_agent_events_lost_total 8",
         "mptcp_agent_map_full_total{map=\"connections\"} 0",
         "mptcp_agent_map_full_total{map=\"subflows\"} 0",

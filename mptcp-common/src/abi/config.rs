@@ -68,6 +68,10 @@ pub mod mode {
 /// How long an agent counts as alive after it said so.
 pub const ALIVE_NS: u64 = 2_000_000_000;
 
+/// Where each version of [`Config`] has `alive_until_ns`, so that an agent can
+/// tell whether one of another version lives.
+pub const HEARTBEAT_OFFSET: usize = 16;
+
 /// Bytes of a path's label in [`PathConfig`]: the longest is an IPv6 prefix, 43
 /// characters.
 pub const LABEL: usize = 56;
@@ -114,5 +118,6 @@ pub mod id_kind {
 }
 
 const _: () = assert!(size_of::<Config>() == 24);
+const _: () = assert!(core::mem::offset_of!(Config, alive_until_ns) == HEARTBEAT_OFFSET);
 const _: () = assert!(mode::DEFAULT == 0);
 const _: () = assert!(size_of::<PathConfig>() == 64);

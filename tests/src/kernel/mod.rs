@@ -4,6 +4,7 @@
 //! behind ([`BpfObjects`], [`Host::pins`], [`Host::traffic_control`]).
 
 mod counters;
+mod detach;
 mod foreign;
 mod freeze;
 mod info;
@@ -12,6 +13,7 @@ mod recovery;
 mod remains;
 
 pub use counters::{DeviceCounters, Netstat};
+pub use detach::detach_pinned_link;
 pub use foreign::Foreign;
 pub use freeze::freeze;
 pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
