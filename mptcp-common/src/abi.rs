@@ -408,6 +408,10 @@ pub struct Subflow {
     pub min_rtt_us: u32,
     /// What it was given and has not sent, bytes.
     pub queued: u32,
+    /// The controller's slot, plus one, among whose backups the subflow counts;
+    /// 0: none. The tracepoint may change it as well, so it is read and written
+    /// as a [`Word`].
+    pub backup_of: u64,
     /// Addresses, ids, flags.
     pub tuple: Tuple,
 }
