@@ -22,6 +22,9 @@ pub struct Snapshot {
     pub sees_all_cgroups: bool,
     /// How often something had to be put back, by what it was.
     pub restored: Vec<(&'static str, u64)>,
+    /// Listed ids and prefixes that no subflow has, beside unlisted ones that
+    /// joined.
+    pub unmatched_selectors: usize,
     /// Host-wide totals.
     pub totals: Totals,
     /// The paths that are worth a series.

@@ -56,6 +56,7 @@ fn full() -> Snapshot {
         outlived: true,
         sees_all_cgroups: true,
         restored: vec![("pins", 1), ("programs", 0)],
+        unmatched_selectors: 2,
         totals: Totals {
             opened: [5, 6],
             connections: 7,
@@ -118,6 +119,7 @@ fn names_and_values() {
         "mptcp_scheduler_blocked_total{path=\"eth0\"} 0",
         "mptcp_scheduler_candidates_total{path=\"eth0\",state=\"standby\"} 9",
         "mptcp_policy_info{policy=\"weighted\",backend=\"pacing\"} 1",
+        "mptcp_policy_unmatched_selectors 2",
         "mptcp_kernel_events_total{event=\"blackhole\"} 3",
         "mptcp_agent_program_attached{program=\"sockops\"} 1",
         "mptcp_agent_program_attached{program=\"iter_tcp\"} 0",
