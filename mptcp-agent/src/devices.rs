@@ -21,6 +21,11 @@ pub struct Device {
     pub carrier: bool,
     /// Its addresses, in order.
     pub addresses: Vec<IpAddr>,
+    /// The device of this network namespace that it runs over: a macvlan's or
+    /// VLAN's parent.
+    pub lower: Option<u32>,
+    /// The device that it is a port of: a bridge, a bond, a VRF.
+    pub master: Option<u32>,
 }
 
 /// Values of [`Device::kind`].
@@ -91,6 +96,32 @@ pub fn names(present: &Present) -> BTreeMap<u32, String> {
         .collect()
 }
 
+/// Pairs of devices of which the first runs over the second, directly or over
+/// others in between.
+pub fn stacked(present: &Present) -> BTreeSet<(u32, u32)> {
+    let mut pairs = BTreeSet::new();
+    for (&ifindex, device) in present {
+        pairs.extend(device.lower.map(|lower| (ifindex, lower)));
+        pairs.extend(device.master.map(|master| (master, ifindex)));
+    }
+    // Each round adds what one more device in between connects. A veth pair is
+    // a circle, so that pairs and not rounds are what comes to an end.
+    loop {
+        let longer: Vec<(u32, u32)> = pairs
+            .iter()
+            .flat_map(|&(upper, middle)| {
+                let below = pairs.range((middle, 0)..=(middle, u32::MAX));
+                below.map(move |&(_, lower)| (upper, lower))
+            })
+            .filter(|&(upper, lower)| upper != lower && !pairs.contains(&(upper, lower)))
+            .collect();
+        if longer.is_empty() {
+            return pairs;
+        }
+        pairs.extend(longer);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -104,7 +135,45 @@ mod tests {
             mtu: 1500,
             carrier: true,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Device::default()
         }
+    }
+
+    #[test]
+    fn what_runs_over_what() {
+        let over = |lower| Device {
+            lower,
+            ..Device::default()
+        };
+        let port_of = |master| Device {
+            master,
+            ..Device::default()
+        };
+        // A macvlan on a VLAN on a bond with two ports, and a veth pair.
+        let present = Present::from([
+            (1, port_of(Some(3))),
+            (2, port_of(Some(3))),
+            (3, over(None)),
+            (4, over(Some(3))),
+            (5, over(Some(4))),
+            (6, over(Some(7))),
+            (7, over(Some(6))),
+        ]);
+        let expected = [
+            (3, 1),
+            (3, 2),
+            (4, 1),
+            (4, 2),
+            (4, 3),
+            (5, 1),
+            (5, 2),
+            (5, 3),
+            (5, 4),
+            (6, 7),
+            (7, 6),
+        ];
+        assert_eq!(stacked(&present), BTreeSet::from(expected));
+        assert_eq!(stacked(&Present::new()), BTreeSet::new());
     }
 
     #[test]

@@ -69,13 +69,19 @@ async fn list(handle: &Handle) -> Result<Present> {
             carrier: (link.header.flags).contains(LinkFlags::Up | LinkFlags::LowerUp),
             ..Device::default()
         };
+        let mut elsewhere = false;
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::Mtu(mtu) => device.mtu = mtu,
+                LinkAttribute::Link(lower) => device.lower = Some(lower),
+                // The lower device is in that other network namespace.
+                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+                LinkAttribute::Controller(master) => device.master = Some(master),
                 _ => {}
             }
         }
+        device.lower = device.lower.filter(|&lower| lower != 0 && !elsewhere);
         if !device.name.is_empty() {
             devices.insert(link.header.index, device);
         }

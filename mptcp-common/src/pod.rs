@@ -2,7 +2,9 @@
 
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,
-    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Traffic},
+    redundant::{
+        Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Stacked, Traffic,
+    },
     runs::Runs,
 };
 
@@ -15,4 +17,4 @@ macro_rules! pod {
 }
 
 pod! { Config ConnectionImage Event PathConfig PathStats Subflow Totals }
-pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant Traffic Runs }
+pod! { Carriers CopyStats Device Link LinkKey PeerView Redundant Stacked Traffic Runs }

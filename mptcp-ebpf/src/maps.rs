@@ -11,8 +11,8 @@ use mptcp_common::{
     abi::{
         Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
         redundant::{
-            Arrival, Carriers, CopyStats, Device, Link, LinkKey, MAX_LINKS, PeerView, Redundant,
-            Traffic,
+            Arrival, Carriers, CopyStats, Device, Link, LinkKey, MAX_ADDRESSES, MAX_LINKS,
+            MAX_STACKED, PeerView, Redundant, Stacked, Traffic,
         },
         runs::Runs,
     },
@@ -60,6 +60,14 @@ pub static GONE: Array<u64> = Array::with_max_entries(1, 0);
 pub static REDUNDANT: Array<Redundant> = Array::with_max_entries(1, 0);
 #[map]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+/// Every address of this host, as `Link::local`; the value means nothing.
+#[map]
+pub static ADDRESSES: HashMap<[u8; 16], u32> =
+    HashMap::with_max_entries(MAX_ADDRESSES, BPF_F_NO_PREALLOC);
+/// Devices that run over each other; the value means nothing.
+#[map]
+pub static STACKED: HashMap<Stacked, u32> =
+    HashMap::with_max_entries(MAX_STACKED, BPF_F_NO_PREALLOC);
 #[map]
 pub static LINKS: Array<Link> = Array::with_max_entries(MAX_LINKS, 0);
 #[map]

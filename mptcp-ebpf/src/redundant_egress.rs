@@ -82,7 +82,11 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     let cookie = unsafe { bpf_get_socket_cookie(skb.0.cast()) };
     let subflow = SUBFLOWS.get_ptr(cookie)?;
     // SAFETY: a map value; what its socket changes meanwhile is whole words.
-    let (key, path) = unsafe { ((*subflow).connection, (*subflow).path) };
+    let (key, path, home) = unsafe { ((*subflow).connection, (*subflow).path, (*subflow).ifindex) };
+    // A macvlan's packet also leaves by the parent, where it was copied before.
+    if skb.is_carried_for(home) {
+        return None;
+    }
     let device = skb.device()?;
     // SAFETY: a value that user space replaces as a whole.
     let Some(carriers) = (unsafe { CARRIERS.get(key) }) else {

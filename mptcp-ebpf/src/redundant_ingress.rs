@@ -5,6 +5,7 @@
 //!   UDP to the agent's port   a hello: to the agent's socket
 //!                             a copy: unwrap, if it is from a proven peer and
 //!                             belongs to a subflow with it
+//!                             for another host: not looked at
 //!   TCP of such a subflow     drop what a copy has brought before
 //!
 //!   unwrapped  --socket found here------------------> given to it
@@ -38,8 +39,8 @@ use mptcp_common::{
 
 use crate::{
     maps::{
-        ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, SUBFLOWS, add,
-        copy_stats, redundant, traffic,
+        ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, SUBFLOWS,
+        add, copy_stats, redundant, traffic,
     },
     receiver::Receiver,
     skb::{DROP, PASS, Skb},
@@ -88,6 +89,9 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
         arriving.path = mark[1];
     }
     if !arriving.unwrapped {
+        if skb.is_for_another_device() {
+            return PASS;
+        }
         arriving.path = device.path;
         match look_inside(skb, settings, &mut arriving) {
             Ok(true) => {}
@@ -166,7 +170,16 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
     arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
     if arriving.link == 0 {
+        // A router forwards what is for other hosts.
+        if !is_own(skb, arriving.at, ip.header) {
+            return Ok(false);
+        }
         return Err(refused::UNPROVEN);
+    }
+    if let Some(link) = LINKS.get(arriving.link)
+        && skb.is_carried_for(link.ifindex)
+    {
+        return Ok(false);
     }
     if arriving.tries == 0 {
         let packets = skb.packets(HEADERS);
@@ -202,7 +215,10 @@ fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<b
         return Ok(false);
     }
     match skb.load::<4>(udp) {
-        Some(ports) if u16::from_be_bytes([ports[2], ports[3]]) == settings.port => {
+        Some(ports)
+            if u16::from_be_bytes([ports[2], ports[3]]) == settings.port
+                && is_own(skb, at, if first[0] >> 4 == 4 { 20 } else { 40 }) =>
+        {
             arriving.outer = udp - at;
             Err(refused::FRAGMENT)
         }
@@ -235,6 +251,9 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
     // SAFETY: a value that user space replaces as a whole.
     let carriers = unsafe { CARRIERS.get(connection) }.ok_or(refused::FOREIGN)?;
+    if !wrapped && !arriving.unwrapped && skb.is_carried_for(ifindex) {
+        return Ok(PASS);
+    }
     if wrapped {
         let mut known = false;
         for carrier in &carriers.carriers {
@@ -343,6 +362,20 @@ fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
         Some(link) if link.peer != 0 && link.expires_ns > now_ns => index,
         _ => 0,
     }
+}
+
+/// Whether an IP packet, whose `header` is that long, is addressed to this
+/// host. Not inlined, as above.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn is_own(skb: Skb, at: u32, header: u32) -> bool {
+    let (mut source, mut destination) = ([0; 16], [0; 16]);
+    packet::addresses(&skb, at, header, &mut source, &mut destination)
+        // SAFETY: the value is not looked at.
+        && unsafe { ADDRESSES.get(&destination) }.is_some()
 }
 
 /// Takes the outer headers off; `outer` and `inner` are lengths of IP headers.

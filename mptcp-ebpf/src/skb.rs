@@ -5,9 +5,15 @@ use aya_ebpf::{
     helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
     programs::TcContext,
 };
-use mptcp_common::{abi::redundant::Device, packet::Source};
+use mptcp_common::{
+    abi::redundant::{Device, Stacked},
+    packet::Source,
+};
 
-use crate::{maps::DEVICES, socket::global};
+use crate::{
+    maps::{DEVICES, STACKED},
+    socket::global,
+};
 
 /// Lets the next program, and then the stack, have the packet: `TCX_NEXT`, and
 /// `TC_ACT_UNSPEC` to a classifier of a clsact qdisc.
@@ -62,6 +68,36 @@ impl Skb {
     pub fn device(self) -> Option<Device> {
         // SAFETY: as in `len`; a value that user space replaces as a whole.
         unsafe { DEVICES.get((*self.0).ifindex) }.copied()
+    }
+
+    /// Whether another hook of the same device stack judges this packet: the
+    /// packet belongs to `device`, and this one only carries it for that one. A
+    /// device that has nothing to do with `device` does not count: routes may
+    /// be asymmetric.
+    #[inline(always)]
+    pub fn is_carried_for(self, device: u32) -> bool {
+        // SAFETY: as in `len`.
+        let here = unsafe { (*self.0).ifindex };
+        here != device && is_stacked(here, device)
+    }
+
+    /// Whether an arriving frame is for another link-layer address than this
+    /// device's, or for a VLAN: the packet is not for this device. It may be for
+    /// a macvlan or a VLAN above, whose hook sees it next.
+    #[inline(always)]
+    pub fn is_for_another_device(self) -> bool {
+        const PACKET_OTHERHOST: u32 = 3;
+        const VLAN_ID: u32 = 0x0fff;
+        // SAFETY: as in `len`.
+        let (kind, tagged, tag) = unsafe {
+            (
+                (*self.0).pkt_type,
+                (*self.0).vlan_present,
+                (*self.0).vlan_tci,
+            )
+        };
+        // A tag with the id 0 carries a priority only.
+        kind == PACKET_OTHERHOST || tagged != 0 && tag & VLAN_ID != 0
     }
 
     /// Whether the packet is IPv4 or IPv6.
@@ -128,6 +164,19 @@ impl Skb {
             (*self.0).cb[1] = 0;
         }
     }
+}
+
+/// Whether one of two devices runs over the other. Not inlined: the key has a
+/// stack of its own.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn is_stacked(one: u32, other: u32) -> bool {
+    let key = Stacked { one, other };
+    // SAFETY: the value is not looked at.
+    unsafe { STACKED.get(&key) }.is_some()
 }
 
 impl Source for Skb {

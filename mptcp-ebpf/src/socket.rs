@@ -283,14 +283,24 @@ impl Socket {
         unsafe { load(self.msk, offset) }
     }
 
-    /// The device that carries the subflow: the one it is bound to, else the
-    /// one its cached route leaves by; 0 if neither is known.
+    /// The device that carries the subflow: the one that its cached route leaves
+    /// by, else the one it is bound to; 0 if neither is known. The route comes
+    /// first because a socket in a VRF is bound to the VRF, while its packets
+    /// leave and arrive by a device in it. For any other bound socket the two
+    /// are the same.
     #[inline(always)]
     pub fn ifindex(self) -> u32 {
-        let bound: u32 = self.tcp(&offset::SK_BOUND_DEV);
-        if bound != 0 {
-            return bound;
+        let routed = self.route_ifindex();
+        if routed == 0 {
+            self.tcp(&offset::SK_BOUND_DEV)
+        } else {
+            routed
         }
+    }
+
+    /// The device that the cached route leaves by; 0 if there is none.
+    #[inline(always)]
+    fn route_ifindex(self) -> u32 {
         let route: *const u8 = self.tcp(&offset::SK_DST_CACHE);
         if route.is_null() {
             return 0;

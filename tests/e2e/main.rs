@@ -33,6 +33,7 @@ mod redundant_coexist;
 mod redundant_copies;
 mod redundant_devices;
 mod redundant_family;
+mod redundant_foreign;
 mod redundant_forged;
 mod redundant_key;
 mod redundant_loss;

@@ -11,7 +11,9 @@ use aya::{
 };
 use mptcp_common::abi::{
     ConnectionImage, MAX_PATHS, Subflow,
-    redundant::{Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Traffic},
+    redundant::{
+        Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Stacked, Traffic,
+    },
 };
 
 use super::{Attachment, Kernel};
@@ -129,15 +131,25 @@ impl Kernel {
     /// # Errors
     /// The map refused an entry.
     pub fn set_devices(&mut self, devices: &BTreeMap<u32, Device>) -> Result<()> {
-        let mut map: HashMap<_, u32, Device> = HashMap::try_from(self.map("DEVICES")?)?;
-        let present: Vec<u32> = map.keys().collect::<Result<_, _>>()?;
-        for (ifindex, device) in devices {
-            map.insert(ifindex, device, 0)?;
-        }
-        for ifindex in present.iter().filter(|key| !devices.contains_key(key)) {
-            remove(&mut map, ifindex)?;
-        }
-        Ok(())
+        replace(HashMap::try_from(self.map("DEVICES")?)?, devices)
+    }
+
+    /// Makes `addresses` the ones that count as this host's own.
+    ///
+    /// # Errors
+    /// The map refused an entry.
+    pub fn set_own_addresses(&mut self, addresses: &BTreeSet<[u8; 16]>) -> Result<()> {
+        let wanted = addresses.iter().map(|&address| (address, 0_u32)).collect();
+        replace(HashMap::try_from(self.map("ADDRESSES")?)?, &wanted)
+    }
+
+    /// Makes `stacked` the pairs of devices that run over each other.
+    ///
+    /// # Errors
+    /// The map refused an entry.
+    pub fn set_stacked(&mut self, stacked: &BTreeSet<Stacked>) -> Result<()> {
+        let wanted = stacked.iter().map(|&pair| (pair, 0_u32)).collect();
+        replace(HashMap::try_from(self.map("STACKED")?)?, &wanted)
     }
 
     /// Writes entry `index` of map `LINKS`.
@@ -271,6 +283,21 @@ pub(super) fn put<K: Pod, V: Pod>(
         Some(value) => Ok(map.insert(key, value, 0)?),
         None => remove(&mut map, key),
     }
+}
+
+/// Makes `wanted` the map's content, without a moment in which an entry that
+/// stays is missing.
+fn replace<K: Pod + Ord, V: Pod>(
+    mut map: HashMap<&mut MapData, K, V>,
+    wanted: &BTreeMap<K, V>,
+) -> Result<()> {
+    let present: Vec<K> = map.keys().collect::<Result<_, _>>()?;
+    for key in present.iter().filter(|key| !wanted.contains_key(key)) {
+        remove(&mut map, key)?;
+    }
+    wanted
+        .iter()
+        .try_for_each(|(key, value)| Ok(map.insert(key, value, 0)?))
 }
 
 fn clear<K: Pod, V: Pod>(mut map: HashMap<&mut MapData, K, V>) -> Result<()> {

@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use anyhow::Result;
 use mptcp_common::abi::{
     self, UNKNOWN_PATH,
-    redundant::{Link, Redundant},
+    redundant::{Link, MAX_ADDRESSES, MAX_STACKED, Redundant, Stacked},
 };
 
 use super::mss::segment_sizes;
 use super::socket::route_mtu;
-use crate::devices::Present;
+use crate::devices::{self, Present};
 use crate::kernel::Kernel;
 use crate::paths::PathTable;
 use crate::policy;
@@ -25,6 +25,10 @@ pub struct Ports {
     paths: BTreeMap<u32, u32>,
     /// What is in map `DEVICES`.
     attached: BTreeMap<u32, abi::redundant::Device>,
+    /// What is in map `ADDRESSES`.
+    own: BTreeSet<[u8; 16]>,
+    /// What is in map `STACKED`.
+    stacked: BTreeSet<Stacked>,
     /// Devices whose link layer the programs do not know: told once.
     odd: BTreeSet<u32>,
     written: Option<Redundant>,
@@ -38,6 +42,8 @@ impl Ports {
             present: Present::new(),
             paths: BTreeMap::new(),
             attached: BTreeMap::new(),
+            own: BTreeSet::new(),
+            stacked: BTreeSet::new(),
             odd: BTreeSet::new(),
             written: None,
         }
@@ -73,6 +79,17 @@ impl Ports {
                 Some((ifindex, entry))
             })
             .collect();
+        // Before a device's programs obey: what is not for this host passes.
+        let own = self.own_addresses();
+        if own != self.own {
+            kernel.set_own_addresses(&own)?;
+            self.own = own;
+        }
+        let stacked = self.stacked(&devices);
+        if stacked != self.stacked {
+            kernel.set_stacked(&stacked)?;
+            self.stacked = stacked;
+        }
         if devices != self.attached || self.written.is_none() {
             kernel.set_devices(&devices)?;
             self.attached = devices;
@@ -116,6 +133,28 @@ impl Ports {
         link
     }
 
+    /// Every address of this host, as the programs look it up.
+    fn own_addresses(&self) -> BTreeSet<[u8; 16]> {
+        let addresses = self.present.values().flat_map(|device| &device.addresses);
+        addresses.map(mapped).take(MAX_ADDRESSES as usize).collect()
+    }
+
+    /// The pairs of `devices` that run over each other, in both orders.
+    fn stacked(&self, devices: &BTreeMap<u32, abi::redundant::Device>) -> BTreeSet<Stacked> {
+        let pairs = devices::stacked(&self.present).into_iter();
+        pairs
+            .filter(|(upper, lower)| devices.contains_key(upper) && devices.contains_key(lower))
+            .flat_map(|(one, other)| {
+                let swapped = Stacked {
+                    one: other,
+                    other: one,
+                };
+                [Stacked { one, other }, swapped]
+            })
+            .take(MAX_STACKED as usize)
+            .collect()
+    }
+
     fn path(&self, ifindex: u32) -> u32 {
         self.paths.get(&ifindex).copied().unwrap_or(UNKNOWN_PATH)
     }
@@ -147,6 +186,14 @@ fn to_kernel(settings: &policy::Redundant) -> Redundant {
         copies: settings.copies,
         port: settings.port,
         ..Redundant::default()
+    }
+}
+
+/// As the maps have an address: IPv4 as `::ffff:a.b.c.d`.
+fn mapped(address: &IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 
@@ -187,6 +234,7 @@ mod tests {
             mtu: 1400,
             carrier: true,
             addresses: vec![address.parse().unwrap()],
+            ..Device::default()
         };
         let present = Present::from([
             (1, device("lo", 772, "127.0.0.1")),

@@ -23,6 +23,13 @@ pub const MAX_COPIES: u32 = 4;
 /// Links that one agent can hold. Index 0 of `LINKS` is never used.
 pub const MAX_LINKS: u32 = 4096;
 
+/// Addresses of this host that the programs know. A datagram to a further one
+/// is left to the agent's socket, which refuses it.
+pub const MAX_ADDRESSES: u32 = 4096;
+
+/// Pairs of devices that the programs know to run over each other.
+pub const MAX_STACKED: u32 = 8192;
+
 /// Subflows of one connection that can carry copies.
 pub const MAX_CARRIERS: usize = 8;
 
@@ -76,6 +83,18 @@ pub struct Device {
     pub strict: u32,
     /// Index in `PATHS`.
     pub path: u32,
+}
+
+/// Key of hash map `STACKED`: two devices of which one runs over the other (a
+/// macvlan or VLAN and its parent, a bridge and its port), in either order. A
+/// packet of one passes the hooks of both.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stacked {
+    /// The ifindex of one.
+    pub one: u32,
+    /// The ifindex of the other.
+    pub other: u32,
 }
 
 /// Two agents, an address of each; in array `LINKS`.
@@ -316,6 +335,7 @@ pub mod refused {
 
 const _: () = assert!(size_of::<Redundant>() == 24);
 const _: () = assert!(size_of::<Device>() == 16);
+const _: () = assert!(size_of::<Stacked>() == 8);
 const _: () = assert!(size_of::<Link>() == 72);
 const _: () = assert!(size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<LinkKey>() == 36);

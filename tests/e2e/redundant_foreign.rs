@@ -1,0 +1,179 @@
+//! Packets that are not this host's to judge: those that it forwards, and those
+//! that one of its devices carries for another.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
+use mptcp_lab::{Host, Lab, Path, Routed, wait};
+
+use crate::redundant_support::{
+    INTERVAL, MANY, PORT, arrived, redundant, refused, sent, wait_for_proven,
+};
+use crate::support::{Watched, require_agent, scrape_until};
+use crate::{SETTLE, SOON};
+
+fn routed(lab: &Lab) -> Result<Routed> {
+    lab.routed(["p1", "p2"].map(Path::new), Path::new("down"))
+}
+
+fn ask(client: &Host, server: IpAddr, echo: &Server) -> Result<Exchange> {
+    let load = RequestResponse::new(200, INTERVAL, MANY);
+    let exchange = load.start(client, echo.at(server))?;
+    exchange.wait_for_subflows(2, SOON)?;
+    Ok(exchange)
+}
+
+#[test]
+fn a_router_with_the_policy_lets_copies_of_others_pass() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = routed(&lab)?;
+    let router = redundant(&net.router, &binary, &[])?;
+    let agents = [
+        redundant(&net.client, &binary, &[])?,
+        redundant(&net.server, &binary, &[])?,
+    ];
+    let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+    let exchange = ask(&net.client, net.server_addr(), &echo)?;
+    for agent in &agents {
+        wait_for_proven(agent, 2)?;
+        scrape_until(agent, "copies", |metrics| arrived(metrics) > 100.0)?;
+    }
+    let metrics = router.scrape()?;
+    assert_eq!(
+        refused(&metrics, "unproven"),
+        0.0,
+        "the router dropped some"
+    );
+    exchange.stop()?;
+    for agent in agents {
+        agent.stop()?;
+    }
+    router.stop()
+}
+
+/// What looks like a copy to anyone who does not compare addresses: its first
+/// four bits are an IP version.
+#[test]
+fn a_router_with_the_policy_forwards_datagrams_to_its_own_port() -> Result<()> {
+    const EACH: usize = 20;
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = routed(&lab)?;
+    let router = redundant(&net.router, &binary, &[])?;
+    // Its programs are in place once it has a peer to look for.
+    scrape_until(&router, "the programs", |metrics| {
+        metrics.sum(
+            "mptcp_agent_program_attached",
+            &[("program", "redundant_ingress")],
+        ) == 1.0
+    })?;
+    let to = SocketAddr::new(net.server_addr(), PORT);
+    let receiver = net
+        .server
+        .in_ns(|| Ok(UdpSocket::bind(("0.0.0.0", PORT))?))?;
+    receiver.set_read_timeout(Some(Duration::from_millis(10)))?;
+    net.client.in_ns(|| {
+        let sender = UdpSocket::bind("0.0.0.0:0")?;
+        for first in [0x45, 0x60] {
+            for _ in 0..EACH {
+                sender.send_to(&[first; 60], to)?;
+            }
+        }
+        // Two fragments each.
+        for _ in 0..EACH {
+            sender.send_to(&[0x45; 2500], to)?;
+        }
+        Ok(())
+    })?;
+    let mut bytes = [0; 4000];
+    let mut received = 0;
+    wait::try_until("every datagram", SOON, || {
+        while receiver.recv(&mut bytes).is_ok() {
+            received += 1;
+        }
+        if received == 3 * EACH {
+            Ok(())
+        } else {
+            Err(received)
+        }
+    })?;
+    router.stop()
+}
+
+/// A macvlan over the first path's device, on the client: packets of the macvlan
+/// pass the hooks of both devices. The connection starts there.
+struct OverParent {
+    agents: [Watched; 2],
+    exchange: Exchange,
+    _echo: Server,
+    _hosts: [Host; 2],
+    _lab: Lab,
+}
+
+impl OverParent {
+    fn new(binary: &std::path::Path) -> Result<Self> {
+        let lab = Lab::new()?;
+        let net = lab.two_hosts([Path::new("p1")])?;
+        let (client, server) = (net.client, net.server);
+        for line in [
+            "ip link add m1 link p1 type macvlan mode bridge",
+            "ip link set m1 addrgenmode none",
+            "ip addr add 10.77.200.1/24 dev m1",
+            "ip link set m1 up",
+            "ip rule add from 10.77.200.1 lookup 2000 priority 2000",
+            "ip route add default via 10.77.200.2 dev m1 table 2000",
+        ] {
+            client.run(line)?;
+        }
+        server.run("ip addr add 10.77.200.2/24 dev p1")?;
+        client.endpoint(net.links[0].client_addr, "p1", "subflow")?;
+        let agents = [
+            redundant(&client, binary, &[])?,
+            redundant(&server, binary, &[])?,
+        ];
+        let echo = Server::spawn(&server, ANY, Behaviour::Echo)?;
+        let exchange = ask(&client, "10.77.200.2".parse()?, &echo)?;
+        for agent in &agents {
+            wait_for_proven(agent, 2)?;
+        }
+        Ok(Self {
+            agents,
+            exchange,
+            _echo: echo,
+            _hosts: [client, server],
+            _lab: lab,
+        })
+    }
+}
+
+#[test]
+fn a_macvlan_and_its_parent_copy_a_segment_once() -> Result<()> {
+    let binary = require_agent!();
+    let scene = OverParent::new(&binary)?;
+    let [client, server] = &scene.agents;
+    scrape_until(client, "copies", |metrics| arrived(metrics) > 20.0)?;
+    // The server has one device, so that it copies each segment once.
+    let counts = || -> Result<[f64; 4]> {
+        let (ours, theirs) = (client.scrape()?, server.scrape()?);
+        Ok([sent(&ours), arrived(&theirs), sent(&theirs), arrived(&ours)])
+    };
+    let before = counts()?;
+    let goal = scene.exchange.responses() + 200;
+    scene.exchange.wait_for_responses(goal, SETTLE)?;
+    let after = counts()?;
+    let [ours, _, theirs, _] = [0, 1, 2, 3].map(|at| after[at] - before[at]);
+    assert!(theirs >= 190.0, "{theirs} copies for 200 responses");
+    assert!(
+        ours < 1.3 * theirs,
+        "{ours} copies from the host with the macvlan, {theirs} from the other"
+    );
+    let [client, server] = scene.agents;
+    let latencies = scene.exchange.stop().context("the requests")?;
+    let (p50, p99) = (latencies.p50(), latencies.p99());
+    println!("p50 {p50:?}, p99 {p99:?}, {ours} and {theirs} copies");
+    client.stop()?;
+    server.stop()
+}
