@@ -16,8 +16,15 @@
 //!
 //! Two arrivals at once, on two CPUs, would both be first: so the one that finds
 //! the other just let through, and not in the socket yet, goes to the end of
-//! its CPU's queue and is judged again, for a while. It then passes, and for a
-//! second none waits: the other was dropped behind the hook, as more may be.
+//! its CPU's queue and is judged again, up to [`ROUNDS`] times. A wait that ends
+//! without the other arrival was in vain: the other was dropped behind the hook,
+//! as more may be. The segment then passes, and none of its connection waits for
+//! a second.
+//!
+//! Anyone can forge pairs that wait in vain, over as many connections as there
+//! are. So a CPU gives only [`ROUNDS_IN_PERIOD`] to waiting, and a segment waits
+//! only if the socket would take it: in the receive window. Where nothing waits
+//! TCP gets some segments twice, and answers with a duplicate acknowledgement.
 //!
 //! An acknowledgement without data is dropped if its timestamp is older than
 //! the one that TCP remembers: it would refuse it (RFC 7323, 5.3), and answer.
@@ -28,7 +35,7 @@
 //! are acknowledged.
 
 use crate::{
-    abi::redundant::{Arrival, MAX_PASSED},
+    abi::redundant::{Arrival, MAX_PASSED, Patience},
     packet::Segment,
 };
 
@@ -36,21 +43,30 @@ use crate::{
 /// later goes to TCP: the socket may wait for just that.
 pub const LATEST_NS: u64 = 1_000_000_000;
 
+/// How often a segment goes to the end of its CPU's queue, which takes about
+/// half a microsecond where the queue is empty.
+pub const ROUNDS: u32 = 64;
+
+/// How many rounds a CPU has for all segments in [`PERIOD_NS`]: some percent of
+/// its time.
+pub const ROUNDS_IN_PERIOD: u64 = 512;
+
+/// See [`ROUNDS_IN_PERIOD`].
+pub const PERIOD_NS: u64 = 10_000_000;
+
 /// What was let through is in the socket after this long, or nowhere.
 pub const PENDING_NS: u64 = 5_000_000;
 
 /// After a segment has waited in vain, none waits for so long.
 const IN_VAIN_NS: u64 = 1_000_000_000;
 
-/// A segment this far from what the socket expects is no news of its peer's
-/// clock: it may be forged.
-const PLAUSIBLE: u32 = 1 << 26;
-
 /// What a socket has received, as far as it matters to one segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Received {
     /// Everything before this (`tcp_sock.rcv_nxt`).
     pub next: u32,
+    /// Where its receive window ends (`tcp_sock.rcv_wup` and `rcv_wnd`).
+    pub edge: u32,
     /// Acknowledged to it (`tcp_sock.snd_una`).
     pub acked: u32,
     /// The timestamp that it remembers (`tcp_sock.rx_opt.ts_recent`).
@@ -106,6 +122,13 @@ impl Received {
         segment.end.wrapping_sub(from)
     }
 
+    /// Whether the socket would take the segment's missing bytes: they begin in
+    /// its receive window.
+    #[inline(always)]
+    fn takes(&self, segment: &Segment) -> bool {
+        before(self.from(segment), self.edge)
+    }
+
     #[inline(always)]
     fn from(&self, segment: &Segment) -> u32 {
         if before(segment.seq, self.next) {
@@ -116,15 +139,31 @@ impl Received {
     }
 }
 
+impl Patience {
+    /// Takes one round; `false` if there is none left in this period.
+    #[inline(always)]
+    pub fn take(&self, now_ns: u64) -> bool {
+        let period = now_ns / PERIOD_NS;
+        if self.period.get() != period {
+            self.period.set(period);
+            self.used.set(0);
+        }
+        let used = self.used.get();
+        self.used.set(used + 1);
+        used < ROUNDS_IN_PERIOD
+    }
+}
+
 impl Arrival {
-    /// Judges a segment, and takes note of it. `may_wait` if it has not waited
-    /// for too long already.
+    /// Judges a segment, which has waited for `rounds`, and takes note of it.
+    /// `may_wait` is asked only if the segment would wait.
     #[inline(always)]
     pub fn judge(
         &self,
         segment: &Segment,
         received: &Received,
-        may_wait: bool,
+        rounds: u32,
+        may_wait: impl FnOnce() -> bool,
         now_ns: u64,
     ) -> Verdict {
         let missing = received.missing(segment);
@@ -150,20 +189,19 @@ impl Arrival {
                 Verdict::Harmless
             };
         }
-        let distance = segment
-            .seq
-            .wrapping_sub(received.next)
-            .wrapping_add(PLAUSIBLE / 2);
-        if distance >= PLAUSIBLE {
+        if !received.takes(segment) {
+            // It may be forged: no news of its peer's clock.
             return Verdict::First(missing);
         }
-        if !self.claim(segment, now_ns) {
-            if may_wait && since(self.in_vain_ns.get(), now_ns) >= IN_VAIN_NS {
-                return Verdict::Wait;
-            }
-            if !may_wait && !received.busy {
-                self.in_vain_ns.set(now_ns);
-            }
+        if !self.claim(segment, now_ns)
+            && rounds < ROUNDS
+            && since(self.in_vain_ns.get(), now_ns) >= IN_VAIN_NS
+            && may_wait()
+        {
+            return Verdict::Wait;
+        }
+        if rounds > 0 && !received.busy {
+            self.in_vain_ns.set(now_ns);
         }
         if late_ns >= LATEST_NS || before(newest, tsval) {
             self.newest.set(u64::from(tsval));
@@ -213,12 +251,13 @@ mod tests {
 
     /// As if nobody had just been let through.
     fn judge(arrival: &Arrival, segment: &Segment, received: &Received, now_ns: u64) -> Verdict {
-        arrival.judge(segment, received, false, now_ns)
+        arrival.judge(segment, received, 0, || false, now_ns)
     }
 
     fn next(next: u32) -> Received {
         Received {
             next,
+            edge: next.wrapping_add(1 << 16),
             ..Received::default()
         }
     }
@@ -321,35 +360,68 @@ mod tests {
         let arrival = Arrival::default();
         let socket = next(100);
         let one = segment(100, 100, 7);
-        let first = arrival.judge(&one, &socket, true, 5_000 * MS);
-        assert_eq!(first, Verdict::First(100));
-        let other = arrival.judge(&one, &socket, true, 5_000 * MS + 10);
-        assert_eq!(other, Verdict::Wait);
+        let judge = |segment: &Segment, received: &Received, rounds, now_ns| {
+            arrival.judge(segment, received, rounds, || true, now_ns)
+        };
+        let now = 5_000 * MS;
+        assert_eq!(judge(&one, &socket, 0, now), Verdict::First(100));
+        assert_eq!(judge(&one, &socket, 0, now + 10), Verdict::Wait);
         // What follows does not.
-        let following = arrival.judge(&segment(200, 100, 7), &socket, true, 5_000 * MS + 20);
+        let following = judge(&segment(200, 100, 7), &socket, 0, now + 20);
         assert_eq!(following, Verdict::First(100));
-        let again = arrival.judge(&one, &next(200), true, 5_000 * MS + 30);
-        assert_eq!(again, Verdict::Second);
+        assert_eq!(judge(&one, &next(200), 3, now + 30), Verdict::Second);
         // By the clock of a CPU that looked earlier, likewise.
-        assert_eq!(
-            arrival.judge(&one, &next(200), true, 4_999 * MS),
-            Verdict::Second
-        );
-        assert_eq!(
-            arrival.judge(&one, &socket, true, 4_999 * MS),
-            Verdict::Wait
-        );
+        assert_eq!(judge(&one, &next(200), 0, now - MS), Verdict::Second);
+        assert_eq!(judge(&one, &socket, 0, now - MS), Verdict::Wait);
         // The first was dropped behind the hook.
-        let lost = arrival.judge(&one, &socket, false, 5_000 * MS + 30);
+        let lost = judge(&one, &socket, ROUNDS, now + 30);
         assert_eq!(lost, Verdict::First(100));
         // Then none waits, until a second later.
-        let impatient = arrival.judge(&one, &socket, true, 5_000 * MS + 40);
-        assert_eq!(impatient, Verdict::First(100));
+        assert_eq!(judge(&one, &socket, 0, now + 40), Verdict::First(100));
         let later = 6_001 * MS;
-        assert_eq!(
-            arrival.judge(&one, &socket, true, later),
-            Verdict::First(100)
-        );
-        assert_eq!(arrival.judge(&one, &socket, true, later), Verdict::Wait);
+        assert_eq!(judge(&one, &socket, 0, later), Verdict::First(100));
+        assert_eq!(judge(&one, &socket, 0, later), Verdict::Wait);
+    }
+
+    #[test]
+    fn every_wait_that_ends_without_the_other_arrival_engages_the_brake() {
+        let one = segment(100, 100, 7);
+        let now = 5_000 * MS;
+        // After so long, as the queue was long; for want of rounds.
+        for (rounds, later, may_wait) in [(1, PENDING_NS, true), (1, 10, false), (ROUNDS, 10, true)]
+        {
+            let arrival = Arrival::default();
+            let judge = |rounds, may_wait, now_ns| {
+                arrival.judge(&one, &next(100), rounds, || may_wait, now_ns)
+            };
+            assert_eq!(judge(0, true, now), Verdict::First(100));
+            assert_eq!(judge(0, true, now + 1), Verdict::Wait);
+            let end = judge(rounds, may_wait, now + later);
+            assert_eq!(end, Verdict::First(100));
+            let next = judge(0, true, now + later + 1);
+            assert_eq!(next, Verdict::First(100), "{rounds} rounds, {later} ns");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_the_socket_would_not_take_does_not_wait() {
+        let arrival = Arrival::default();
+        let socket = next(100);
+        let judge = |segment: &Segment| arrival.judge(segment, &socket, 0, || true, 5_000 * MS);
+        let beyond = segment(100 + (1 << 16), 100, 7);
+        assert_eq!(judge(&beyond), Verdict::First(100));
+        assert_eq!(judge(&beyond), Verdict::First(100));
+        let last = segment(99 + (1 << 16), 100, 7);
+        assert_eq!(judge(&last), Verdict::First(100));
+        assert_eq!(judge(&last), Verdict::Wait);
+    }
+
+    #[test]
+    fn a_cpu_has_so_many_rounds_in_a_period() {
+        let patience = Patience::default();
+        let taken = |now_ns| (0..10_000).filter(|_| patience.take(now_ns)).count() as u64;
+        assert_eq!(taken(5_000 * MS), ROUNDS_IN_PERIOD);
+        assert_eq!(taken(5_000 * MS + PERIOD_NS - 1), 0);
+        assert_eq!(taken(5_000 * MS + PERIOD_NS), ROUNDS_IN_PERIOD);
     }
 }

@@ -69,6 +69,8 @@ macro_rules! for_each_member {
             TCP_RTT_MIN = "tcp_sock"."rtt_min.s" bytes NONE;
             TCP_USER_MSS = "tcp_sock"."rx_opt.user_mss" bytes NONE;
             TCP_RCV_NXT = "tcp_sock"."rcv_nxt" bytes INGRESS;
+            TCP_RCV_WUP = "tcp_sock"."rcv_wup" bytes INGRESS;
+            TCP_RCV_WND = "tcp_sock"."rcv_wnd" bytes INGRESS;
             TCP_SND_UNA = "tcp_sock"."snd_una" bytes INGRESS;
             TCP_TS_RECENT = "tcp_sock"."rx_opt.ts_recent" bytes INGRESS;
             TCP_NUM_SACKS = "tcp_sock"."rx_opt.num_sacks" bytes INGRESS;

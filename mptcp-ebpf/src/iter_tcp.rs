@@ -71,7 +71,15 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     let state: u8 = socket.tcp(&offset::SK_STATE);
     let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
     if state == TCP_LISTEN {
-        mss::sweep(socket, Options(sk), what);
+        // SAFETY: a typed socket pointer.
+        let cookie = unsafe { bpf_get_socket_cookie(sk) };
+        mss::sweep(socket, Options(sk), cookie, what);
+        let visit = Visit {
+            cookie,
+            listens: 1,
+            ..Visit::default()
+        };
+        write(seq, &visit);
         return 0;
     }
     // SAFETY: a typed socket pointer; the other helper has no preconditions.
@@ -112,6 +120,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     0
 }
 
+/// Lets whoever reads the iterator have a record.
 #[inline(always)]
 fn write(seq: *mut seq_file, visit: &Visit) {
     // SAFETY: `seq` is typed; the length is that of `visit`.

@@ -11,8 +11,8 @@ use mptcp_common::{
     abi::{
         Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
         redundant::{
-            Arrival, Carriers, CopyStats, Device, Link, LinkKey, MAX_ADDRESSES, MAX_LINKS,
-            MAX_STACKED, PeerView, Redundant, Stacked, Traffic,
+            Arrival, Carriers, CopyStats, Device, Link, LinkKey, Listener, MAX_ADDRESSES,
+            MAX_LINKS, MAX_LISTENERS, MAX_STACKED, Patience, PeerView, Redundant, Stacked, Traffic,
         },
         runs::Runs,
     },
@@ -80,11 +80,17 @@ pub static PEER_VIEW: HashMap<u64, PeerView> = HashMap::with_max_entries(65_536,
 /// Socket cookies by the subflow's addresses and ports.
 #[map]
 pub static COOKIE_OF: HashMap<PeerView, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+/// Listening sockets whose segment size the policy has lowered.
+#[map]
+pub static LISTENERS: HashMap<u64, Listener> =
+    HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
 #[map]
 pub static ARRIVALS: HashMap<u64, Arrival> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 /// New entries of the former are copied from here.
 #[map]
 pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
+#[map]
+pub static PATIENCE: PerCpuArray<Patience> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0);
 /// What copies may take of a link, without a budget.

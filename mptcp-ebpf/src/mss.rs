@@ -2,13 +2,25 @@
 //! listen offer a smaller segment size, so that full-size segments still fit a
 //! path once they are wrapped.
 //!
+//! ```text
+//!   own     what a listening socket has without the policy (0: no wish)
+//!   offers  the policy's size, if `own` is 0 or larger; else `own`
+//! ```
+//!
+//! A listening socket gets its own size back when the policy ends, and another
+//! one when the policy's size changes. Which socket was changed, and what it
+//! had, is in map `LISTENERS`, which outlives the agent.
+//!
 //! After the handshake the size is settled: older connections keep theirs, and
 //! what does not fit is counted.
 
-use mptcp_common::{abi::redundant::Redundant, abi::sweep};
+use mptcp_common::{
+    abi::redundant::{Listener, Redundant},
+    abi::sweep,
+};
 
 use crate::{
-    maps::{REDUNDANT, redundant},
+    maps::{LISTENERS, redundant},
     socket::{Socket, has, offset},
     steer::Options,
 };
@@ -17,43 +29,76 @@ const SOL_TCP: i32 = 6;
 const TCP_MAXSEG: i32 = 2;
 const AF_INET: u16 = 2;
 
-/// Lowers the segment size that a socket is to offer; never raises it.
+/// Lowers the segment size that a socket which connects is to offer; never
+/// raises it.
 #[inline(always)]
-pub fn lower(socket: Socket, options: Options) {
-    let Some(settings) = redundant() else { return };
-    let wanted = wanted(socket, settings);
+pub fn connects(socket: Socket, options: Options) {
+    let wanted = wanted(socket);
     let set = offered(socket);
     if wanted != 0 && (set == 0 || set > wanted) {
         options.set(SOL_TCP, TCP_MAXSEG, wanted);
     }
 }
 
+/// Lowers the segment size that a socket which begins to listen is to offer.
+#[inline(always)]
+pub fn listens(socket: Socket, options: Options, cookie: u64) {
+    offer(socket, options, cookie, wanted(socket));
+}
+
 /// Does to a listening socket what a pass of `iter/tcp` is for: one of
 /// [`sweep`].
 #[inline(always)]
-pub fn sweep(socket: Socket, options: Options, what: u32) {
-    if what == sweep::APPLY && redundant().is_some() {
-        lower(socket, options);
-    } else if what != sweep::ACCOUNT {
-        restore(socket, options);
+pub fn sweep(socket: Socket, options: Options, cookie: u64, what: u32) {
+    if what == sweep::ACCOUNT {
+        return;
+    }
+    let wanted = if what == sweep::APPLY {
+        wanted(socket)
+    } else {
+        0
+    };
+    offer(socket, options, cookie, wanted);
+}
+
+/// Lets a listening socket offer `wanted`, unless its own size is smaller; 0:
+/// its own.
+#[inline(always)]
+fn offer(socket: Socket, options: Options, cookie: u64, wanted: u32) {
+    let set = offered(socket);
+    // SAFETY: a value that is replaced as a whole.
+    let known = unsafe { LISTENERS.get(cookie) }.copied();
+    let own = match known {
+        Some(Listener { own, given }) if given == set => own,
+        _ => set,
+    };
+    let offers = if wanted != 0 && (own == 0 || own > wanted) {
+        wanted
+    } else {
+        own
+    };
+    let given = Listener { own, given: offers };
+    if offers != own && LISTENERS.insert(cookie, given, 0).is_err() {
+        // What could not be given back is not taken.
+        return;
+    }
+    if offers != set {
+        options.set(SOL_TCP, TCP_MAXSEG, offers);
+    }
+    if offers == own && known.is_some() {
+        let _ = LISTENERS.remove(cookie);
     }
 }
 
-/// Takes back what [`lower`] has set, under a policy that is past: its segment
-/// sizes are still in the map.
+/// The size that the policy wants of a socket; 0: none, or it is another policy.
 #[inline(always)]
-fn restore(socket: Socket, options: Options) {
-    let ours = REDUNDANT
-        .get(0)
-        .map_or(0, |settings| wanted(socket, settings));
-    if ours != 0 && offered(socket) == ours {
-        options.set(SOL_TCP, TCP_MAXSEG, 0);
-    }
+fn wanted(socket: Socket) -> u32 {
+    redundant().map_or(0, |settings| size(socket, settings))
 }
 
 /// An IPv6 socket may take IPv4 as well: the smaller size fits both.
 #[inline(always)]
-fn wanted(socket: Socket, settings: &Redundant) -> u32 {
+fn size(socket: Socket, settings: &Redundant) -> u32 {
     if socket.tcp::<u16>(&offset::SK_FAMILY) == AF_INET {
         settings.mss_v4
     } else {

@@ -101,8 +101,10 @@ impl Receiver {
     /// changes meanwhile only becomes more.
     #[inline(always)]
     pub fn received(&self, segment: &Segment) -> Received {
+        let acknowledged: u32 = self.load(&offset::TCP_RCV_WUP);
         let mut received = Received {
             next: self.load(&offset::TCP_RCV_NXT),
+            edge: acknowledged.wrapping_add(self.load(&offset::TCP_RCV_WND)),
             acked: self.load(&offset::TCP_SND_UNA),
             ts_recent: self.load(&offset::TCP_TS_RECENT),
             covered: false,

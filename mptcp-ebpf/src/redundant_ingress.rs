@@ -39,8 +39,8 @@ use mptcp_common::{
 
 use crate::{
     maps::{
-        ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, SUBFLOWS,
-        add, copy_stats, redundant, traffic,
+        ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE,
+        SUBFLOWS, add, copy_stats, redundant, traffic,
     },
     receiver::Receiver,
     skb::{DROP, PASS, Skb},
@@ -53,14 +53,10 @@ const ETHER_TYPE: u32 = 12;
 /// `PACKET_HOST`: sent to this host.
 const PACKET_HOST: u32 = 0;
 
-/// How often a segment waits for its other arrival, each time less than a
-/// microsecond: a virtual CPU may be away for milliseconds.
-const TRIES: u32 = 16_384;
-
 /// Mark: unwrapped on the device of the path in the next word.
 const UNWRAPPED: u32 = 1;
 
-/// Mark: waits. How often a segment has is in the last word of either.
+/// Mark: waits. For how many rounds is in the last word of either.
 const WAITING: u32 = 2;
 
 #[classifier]
@@ -84,7 +80,7 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
         ..Arriving::default()
     };
     if marked {
-        arriving.tries = mark[2];
+        arriving.rounds = mark[2];
         arriving.unwrapped = mark[0] == UNWRAPPED;
         arriving.path = mark[1];
     }
@@ -120,8 +116,8 @@ struct Arriving {
     link: u32,
     /// It was wrapped, and came in on another device.
     unwrapped: bool,
-    /// How often it has waited.
-    tries: u32,
+    /// For how many rounds it has waited.
+    rounds: u32,
 }
 
 impl Arriving {
@@ -181,7 +177,7 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     {
         return Ok(false);
     }
-    if arriving.tries == 0 {
+    if arriving.rounds == 0 {
         let packets = skb.packets(HEADERS);
         traffic(arriving.link, |traffic| add(&mut traffic.arrived, packets));
     }
@@ -278,7 +274,7 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         strip(skb, device, arriving.outer, ip.header)?;
         return enter(skb, device, ifindex, ip.header, arriving.path);
     };
-    let verdict = judge(&receiver, cookie, &segment, arriving.tries);
+    let verdict = judge(&receiver, cookie, &segment, arriving.rounds);
     let mut action = Ok(PASS);
     if verdict == Verdict::Second {
         action = Ok(DROP);
@@ -293,7 +289,8 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         } else {
             WAITING
         };
-        skb.mark([kind, arriving.path, arriving.tries + 1]);
+        copy_stats(arriving.path, |stats| add(&mut stats.wait_rounds, 1));
+        skb.mark([kind, arriving.path, arriving.rounds + 1]);
         // Once more in by this device, after what is queued now.
         // SAFETY: a field of the context; the helper has no preconditions.
         return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
@@ -424,7 +421,7 @@ fn cookie(skb: Skb, at: u32, header: u32, remote_port: u16, local_port: u16) -> 
 }
 
 #[inline(always)]
-fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, tries: u32) -> Verdict {
+fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, rounds: u32) -> Verdict {
     let arrival = arrival(cookie);
     if arrival.is_null() {
         return Verdict::Harmless;
@@ -432,8 +429,17 @@ fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, tries: u32) -> Ver
     // SAFETY: a map value, of atomics; the helper has no preconditions.
     unsafe {
         let received = receiver.received(segment);
-        (*arrival).judge(segment, &received, tries < TRIES, bpf_ktime_get_ns())
+        let now_ns = bpf_ktime_get_ns();
+        (*arrival).judge(segment, &received, rounds, || may_wait(now_ns), now_ns)
     }
+}
+
+/// Whether this CPU has a round left for a segment that waits.
+#[inline(always)]
+fn may_wait(now_ns: u64) -> bool {
+    PATIENCE
+        .get(0)
+        .is_some_and(|patience| patience.take(now_ns))
 }
 
 /// What has come for a subflow lately; null if there is no memory.
@@ -453,6 +459,9 @@ fn arrival(cookie: u64) -> *const Arrival {
 #[inline(always)]
 fn count(arriving: &Arriving, verdict: Verdict) {
     let original = arriving.outer == 0 && !arriving.unwrapped;
+    if arriving.rounds != 0 && matches!(verdict, Verdict::First(missing) if missing != 0) {
+        copy_stats(arriving.path, |stats| add(&mut stats.waits_in_vain, 1));
+    }
     copy_stats(arriving.path, |stats| match verdict {
         Verdict::Second if original => add(&mut stats.late_originals, 1),
         _ if original => {}

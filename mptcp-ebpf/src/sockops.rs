@@ -120,8 +120,12 @@ fn opening(ctx: &SockOpsContext) {
     if !config().at(now_ns()).is_redundant() || !is_ours(ctx) {
         return;
     }
-    if let Some(socket) = socket(ctx) {
-        mss::lower(socket, Options(ctx.ops.cast()));
+    let Some(socket) = socket(ctx) else { return };
+    let options = Options(ctx.ops.cast());
+    if ctx.op() == BPF_SOCK_OPS_TCP_CONNECT_CB {
+        mss::connects(socket, options);
+    } else {
+        mss::listens(socket, options, cookie(ctx));
     }
 }
 

@@ -47,6 +47,7 @@ pub use publish::PublishError;
 pub use redundant::LinkTraffic;
 pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
 pub use sweep::Sweep;
+use sweep::Pass;
 pub use watch::Restored;
 
 use load::{describe, find};
@@ -314,7 +315,14 @@ impl Kernel {
         // A pass may take long, and obeys only an agent that is alive.
         self.beat()?;
         Array::try_from(self.map("SWEEP")?)?.set(0, what, 0)?;
-        let (sweep, sockets) = self.pass()?;
+        let before = self.lowered_listeners()?;
+        let Pass {
+            sweep,
+            sockets,
+            listening,
+        } = self.pass()?;
+        // A socket that began to listen since then is not in `before`.
+        self.forget_listeners(before.into_iter().filter(|one| !listening.contains(one)))?;
         if what != abi::sweep::LIFT
             && let Err(error) = self.reclaim(&sockets)
         {
@@ -323,7 +331,7 @@ impl Kernel {
         Ok(sweep)
     }
 
-    fn pass(&mut self) -> Result<(Sweep, HashSet<u64>)> {
+    fn pass(&mut self) -> Result<Pass> {
         let program: &mut Iter = self
             .ebpf
             .program_mut(program::ITER)

@@ -24,7 +24,7 @@ use aya::{
 };
 use mptcp_common::abi::{
     Config, Connection, PathConfig, PathStats, Subflow, Totals,
-    redundant::{CopyStats, PeerView, Redundant},
+    redundant::{CopyStats, Listener, PeerView, Redundant},
 };
 
 use super::bpffs::Directory;
@@ -46,6 +46,7 @@ const KEPT: [(&str, usize, usize); 14] = [
     ("SELECT_DEVICE", 4, 4),
     ("REDUNDANT", 4, size_of::<Redundant>()),
     ("COOKIE_OF", size_of::<PeerView>(), 8),
+    ("LISTENERS", 8, size_of::<Listener>()),
     ("COPY_STATS", 4, size_of::<CopyStats>()),
     ("PATH_STATS", 4, size_of::<PathStats>()),
     ("TOTALS", 4, size_of::<Totals>()),

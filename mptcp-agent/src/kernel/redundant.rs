@@ -12,7 +12,7 @@ use aya::{
 use mptcp_common::abi::{
     ConnectionImage, MAX_PATHS, Subflow,
     redundant::{
-        Carriers, CopyStats, Device, Link, LinkKey, PeerView, Redundant, Stacked, Traffic,
+        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerView, Redundant, Stacked, Traffic,
     },
 };
 
@@ -71,15 +71,14 @@ impl Kernel {
             .extend(super::tc::PROGRAMS.iter().map(|hook| Attachment {
                 program: hook.name,
                 purpose: hook.purpose,
-                error: tc.error(),
+                error: tc.error(hook.name),
             }));
         self.tc = Some(tc);
         Ok(())
     }
 
-    /// Ends copying and detaches the tc programs, if they are there. The
-    /// segment sizes stay in the map: by them the next pass over the sockets
-    /// tells which listening ones the policy has changed.
+    /// Ends copying and detaches the tc programs, if they are there. The next
+    /// pass over the sockets gives those that listen their segment size back.
     ///
     /// # Errors
     /// A map cannot be read or refused it.
@@ -108,11 +107,10 @@ impl Kernel {
             return BTreeSet::new();
         };
         tc.follow(&mut self.ebpf, wanted);
-        let error = tc.error();
-        let programs = super::tc::PROGRAMS.map(|program| program.name);
-        for row in &mut self.attachments {
-            if programs.contains(&row.program) {
-                row.error.clone_from(&error);
+        for program in super::tc::PROGRAMS.map(|program| program.name) {
+            let rows = self.attachments.iter_mut();
+            for row in rows.filter(|row| row.program == program) {
+                row.error = tc.error(program);
             }
         }
         tc.devices()
@@ -183,6 +181,27 @@ impl Kernel {
     /// The map refused it.
     pub fn set_peer_view(&mut self, cookie: u64, view: Option<PeerView>) -> Result<()> {
         put(HashMap::try_from(self.map("PEER_VIEW")?)?, &cookie, view)
+    }
+
+    /// Cookies of the listening sockets whose segment size the policy has lowered.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(super) fn lowered_listeners(&self) -> Result<Vec<u64>> {
+        let map: HashMap<_, u64, Listener> = HashMap::try_from(self.map_ref("LISTENERS")?)?;
+        Ok(map.keys().collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets listening sockets that are closed.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub(super) fn forget_listeners(&mut self, closed: impl Iterator<Item = u64>) -> Result<()> {
+        let mut map: HashMap<_, u64, Listener> = HashMap::try_from(self.map("LISTENERS")?)?;
+        for cookie in closed {
+            remove(&mut map, &cookie)?;
+        }
+        Ok(())
     }
 
     /// Forgets all that was found out about peers: no copy is sent or taken.

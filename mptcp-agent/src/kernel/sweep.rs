@@ -21,12 +21,22 @@ pub struct Sweep {
     pub refused: u64,
 }
 
-/// Runs one pass; takes about a microsecond a socket. Returns also the cookies of
-/// the subflows that have a socket.
+/// What one pass has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Pass {
+    /// How many sockets there were, by outcome.
+    pub sweep: Sweep,
+    /// Cookies of the subflows that have a socket.
+    pub sockets: HashSet<u64>,
+    /// Cookies of the MPTCP sockets that listen.
+    pub listening: HashSet<u64>,
+}
+
+/// Runs one pass; takes about a microsecond a socket.
 ///
 /// # Errors
 /// The kernel refused the iterator, or reading it.
-pub(super) fn run(program: &mut Iter) -> Result<(Sweep, HashSet<u64>)> {
+pub(super) fn run(program: &mut Iter) -> Result<Pass> {
     let id = program.attach().context("cannot attach iter/tcp")?;
     let mut file = program
         .take_link(id)?
@@ -38,24 +48,28 @@ pub(super) fn run(program: &mut Iter) -> Result<(Sweep, HashSet<u64>)> {
     Ok(count(&bytes))
 }
 
-fn count(bytes: &[u8]) -> (Sweep, HashSet<u64>) {
-    let (mut sweep, mut sockets) = (Sweep::default(), HashSet::new());
+fn count(bytes: &[u8]) -> Pass {
+    let mut pass = Pass::default();
     for record in bytes.chunks_exact(size_of::<Visit>()) {
-        // The layout of `Visit`: cookie, adopted, refused.
+        // The layout of `Visit`: cookie, adopted, refused, listens.
         let word = |at: usize| {
             let bytes = record[at..at + 4].try_into().unwrap_or_default();
             u32::from_ne_bytes(bytes)
         };
-        let cookie = record[..8].try_into().unwrap_or_default();
-        sockets.insert(u64::from_ne_bytes(cookie));
+        let cookie = u64::from_ne_bytes(record[..8].try_into().unwrap_or_default());
+        if word(16) != 0 {
+            pass.listening.insert(cookie);
+            continue;
+        }
+        pass.sockets.insert(cookie);
         let adopted = word(8);
         if adopted != Visit::CLOSING {
-            sweep.visited += 1;
-            sweep.adopted += u64::from(adopted);
-            sweep.refused += u64::from(word(12));
+            pass.sweep.visited += 1;
+            pass.sweep.adopted += u64::from(adopted);
+            pass.sweep.refused += u64::from(word(12));
         }
     }
-    (sweep, sockets)
+    pass
 }
 
 #[cfg(test)]
@@ -64,28 +78,30 @@ mod tests {
 
     #[test]
     fn records_are_counted_by_outcome() {
-        let record = |cookie: u64, adopted: u32, refused: u32| {
+        let record = |cookie: u64, adopted: u32, refused: u32, listens: u32| {
             let mut bytes = cookie.to_ne_bytes().to_vec();
-            bytes.extend(adopted.to_ne_bytes());
-            bytes.extend(refused.to_ne_bytes());
+            for word in [adopted, refused, listens, 0] {
+                bytes.extend(word.to_ne_bytes());
+            }
             bytes
         };
         let bytes = [
-            record(7, 1, 0),
-            record(8, 0, 1),
-            record(9, 0, 0),
-            record(10, Visit::CLOSING, 0),
+            record(7, 1, 0, 0),
+            record(8, 0, 1, 0),
+            record(9, 0, 0, 0),
+            record(10, Visit::CLOSING, 0, 0),
+            record(11, 0, 0, 1),
         ];
-        let (sweep, sockets) = count(&bytes.concat());
-        assert_eq!(
-            sweep,
-            Sweep {
+        let found = Pass {
+            sweep: Sweep {
                 visited: 3,
                 adopted: 1,
-                refused: 1
-            }
-        );
-        assert_eq!(sockets, HashSet::from([7, 8, 9, 10]));
-        assert_eq!(count(&[]), (Sweep::default(), HashSet::new()));
+                refused: 1,
+            },
+            sockets: HashSet::from([7, 8, 9, 10]),
+            listening: HashSet::from([11]),
+        };
+        assert_eq!(count(&bytes.concat()), found);
+        assert_eq!(count(&[]), Pass::default());
     }
 }

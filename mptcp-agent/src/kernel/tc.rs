@@ -5,9 +5,12 @@
 //! | `redundant_egress` | tcx egress (Linux 6.6), else clsact | no copies are sent |
 //! | `redundant_ingress` | tcx ingress, else clsact | no copies are received |
 //!
-//! They come first on tcx. On clsact they take priority 1, and where that is
-//! taken the one that the kernel gives. Other programs, filters and qdiscs
-//! stay as they are.
+//! They come first on tcx: a program ahead of them that ends a packet's way
+//! (`TCX_PASS`, `TCX_DROP`) would keep it from them. If one gets ahead later, or
+//! detaches them, they are put back, up to [`MAX_RESTORED`] times a device; after
+//! that its owner has the last word, and the agent says so. On clsact they take
+//! priority 1, and where that is taken the one that the kernel gives. Other
+//! programs, filters and qdiscs stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +18,7 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_detach_program},
     },
 };
@@ -67,6 +70,10 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
+/// How often the programs are put back in front on one device. Whoever puts a
+/// program ahead of them once more means it.
+const MAX_RESTORED: u32 = 3;
+
 /// The devices that the programs are attached to.
 #[derive(Default)]
 pub(super) struct Tc {
@@ -76,10 +83,16 @@ pub(super) struct Tc {
 }
 
 struct Attached {
-    /// Their end detaches.
+    /// One for each of [`PROGRAMS`]. Their end detaches.
     links: Vec<SchedClassifierLink>,
+    /// Whether it is tcx, and not clsact.
+    tcx: bool,
     /// Whether this agent added the clsact qdisc.
     added_clsact: bool,
+    /// How often a program was put back in front.
+    restored: u32,
+    /// Which program is not in front, and why.
+    behind: Option<(&'static str, String)>,
 }
 
 impl Tc {
@@ -99,10 +112,11 @@ impl Tc {
         self.failed
             .retain(|ifindex, _| wanted.contains_key(ifindex));
         for (&ifindex, device) in wanted {
-            if self.attached.contains_key(&ifindex) {
-                continue;
-            }
-            match attach(ebpf, ifindex, device) {
+            let result = match self.attached.remove(&ifindex) {
+                Some(attached) => inspect(ebpf, device, attached),
+                None => attach(ebpf, ifindex, device),
+            };
+            match result {
                 Ok(attached) => {
                     self.failed.remove(&ifindex);
                     self.attached.insert(ifindex, attached);
@@ -127,10 +141,15 @@ impl Tc {
         self.attached.keys().copied().collect()
     }
 
-    /// Why no device has the programs; `None` if one does.
-    pub(super) fn error(&self) -> Option<String> {
+    /// Why a program is not, or need not be, run: no device has it, or others run
+    /// ahead of it on one; `None` if all is well.
+    pub(super) fn error(&self, program: &str) -> Option<String> {
         if !self.attached.is_empty() {
-            return None;
+            let behind = self.attached.values().filter_map(|one| one.behind.as_ref());
+            return behind
+                .filter(|(name, _)| *name == program)
+                .map(|(_, reason)| reason.clone())
+                .next();
         }
         let reason = self.failed.values().next().cloned();
         Some(reason.unwrap_or_else(|| {
@@ -171,7 +190,10 @@ fn attach(ebpf: &mut Ebpf, ifindex: u32, device: &str) -> Result<Attached> {
         Ok(links) => {
             return Ok(Attached {
                 links,
+                tcx: true,
                 added_clsact: false,
+                restored: 0,
+                behind: None,
             });
         }
         Err(error) => error,
@@ -194,8 +216,82 @@ fn attach(ebpf: &mut Ebpf, ifindex: u32, device: &str) -> Result<Attached> {
     }
     Ok(Attached {
         links: links?,
+        tcx: false,
         added_clsact,
+        restored: 0,
+        behind: None,
     })
+}
+
+/// Sees to it that both programs are still in front on a device.
+///
+/// # Errors
+/// One was not, and cannot be attached any more.
+fn inspect(ebpf: &mut Ebpf, device: &str, mut attached: Attached) -> Result<Attached> {
+    if !attached.tcx {
+        return Ok(attached);
+    }
+    let before = attached.behind.take();
+    for (
+        index,
+        TcProgram {
+            name, symbol, side, ..
+        },
+    ) in PROGRAMS.iter().enumerate()
+    {
+        let program: &mut SchedClassifier = find(ebpf, symbol)?.try_into()?;
+        let own = program.info()?.id();
+        // The device may be gone, or a program in the list: the next look tells.
+        let Ok((_, order)) = SchedClassifier::query_tcx(device, *side) else {
+            continue;
+        };
+        let Some(reason) = not_first(own, order.iter().map(|one| (one.id(), named(one)))) else {
+            continue;
+        };
+        if attached.restored == MAX_RESTORED {
+            attached.behind = Some((name, format!("on {device}, {reason}")));
+            continue;
+        }
+        attached.restored += 1;
+        // A program is attached to a device only once.
+        drop(attached.links.remove(index));
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program
+            .attach_with_options(device, *side, first)
+            .with_context(|| format!("cannot put {symbol} back in front"))?;
+        attached.links.insert(index, program.take_link(id)?);
+        tracing::warn!(device, program = name, reason, "put back in front");
+    }
+    if let Some((program, reason)) = &attached.behind
+        && attached.behind != before
+    {
+        tracing::error!(
+            program,
+            "no copies as long as this is so: {reason}; it was put back {MAX_RESTORED} times"
+        );
+    }
+    Ok(attached)
+}
+
+/// Why the program with the id `own` is not the first in `order` (ids and
+/// names); `None` if it is.
+fn not_first(own: u32, order: impl Iterator<Item = (u32, String)>) -> Option<String> {
+    let mut ahead = Vec::new();
+    for (id, name) in order {
+        if id == own {
+            if ahead.is_empty() {
+                return None;
+            }
+            let names = ahead.join(", ");
+            return Some(format!("other programs run ahead of it: {names}"));
+        }
+        ahead.push(format!("{name} (id {id})"));
+    }
+    Some("somebody has detached it".to_owned())
+}
+
+fn named(program: &ProgramInfo) -> String {
+    program.name_as_str().unwrap_or_default().to_owned()
 }
 
 /// Both or none.
@@ -243,4 +339,25 @@ pub(super) fn remove_leftovers() -> usize {
         }
     }
     removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_runs_ahead_is_named() {
+        let order = |ids: &[u32]| {
+            let ids = ids.iter().map(|&id| (id, format!("p{id}")));
+            not_first(7, ids.collect::<Vec<_>>().into_iter())
+        };
+        assert_eq!(order(&[7]), None);
+        assert_eq!(order(&[7, 8]), None);
+        let reason = order(&[5, 6, 7, 8]).unwrap_or_default();
+        assert!(reason.contains("p5 (id 5), p6 (id 6)"), "{reason}");
+        assert!(!reason.contains("p8"), "{reason}");
+        for others in [&[][..], &[8]] {
+            assert!(order(others).is_some_and(|reason| reason.contains("detached")));
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl CopyRow {
 /// A counter: name, help, and where it comes from.
 type Total = (&'static str, &'static str, fn(&CopyStats) -> u64);
 
-const TOTALS: [Total; 5] = [
+const TOTALS: [Total; 7] = [
     (
         "mptcp_redundant_copies_sent_total",
         "Copies sent over the path.",
@@ -78,6 +78,16 @@ const TOTALS: [Total; 5] = [
         "mptcp_redundant_late_originals_total",
         "Originals that arrived over the path after their copy, and were dropped.",
         |stats| stats.late_originals,
+    ),
+    (
+        "mptcp_redundant_wait_rounds_total",
+        "Rounds that segments from the path have waited for their other arrival.",
+        |stats| stats.wait_rounds,
+    ),
+    (
+        "mptcp_redundant_waits_in_vain_total",
+        "Waits of segments from the path that ended without their other arrival.",
+        |stats| stats.waits_in_vain,
     ),
 ];
 
@@ -176,6 +186,8 @@ pub(super) mod tests {
             received: [3, 4, 5],
             rescued_bytes: 6,
             late_originals: 7,
+            wait_rounds: 31,
+            waits_in_vain: 32,
             not_sent: [8, 9, 10, 11, 12, 13],
             refused: [14, 15, 16, 17, 18, 19],
             shared_device: 20,
@@ -218,6 +230,8 @@ pub(super) mod tests {
             "mptcp_redundant_copies_received_total{path=\"eth0\",outcome=\"refused\"} 5",
             "mptcp_redundant_rescued_bytes_total{path=\"eth0\"} 6",
             "mptcp_redundant_late_originals_total{path=\"eth0\"} 7",
+            "mptcp_redundant_wait_rounds_total{path=\"eth0\"} 31",
+            "mptcp_redundant_waits_in_vain_total{path=\"eth0\"} 32",
             "mptcp_redundant_copies_dropped_total{path=\"eth0\",reason=\"busy\"} 8",
             "mptcp_redundant_copies_dropped_total{path=\"eth0\",reason=\"budget\"} 9",
             "mptcp_redundant_copies_dropped_total{path=\"eth0\",reason=\"mtu\"} 10",

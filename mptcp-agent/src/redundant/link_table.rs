@@ -3,7 +3,7 @@
 //! Pure: what is to be written comes out, in an order in which no key ever
 //! leads to a link that is another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mptcp_common::abi::redundant::{Link, LinkKey};
 
@@ -64,6 +64,12 @@ impl LinkTable {
             .iter()
             .map(|(&index, &link)| (index, link))
             .collect()
+    }
+
+    /// The devices (by ifindex) of links that a peer has answered on.
+    pub fn devices(&self) -> BTreeSet<u32> {
+        let links = self.links.values().filter(|link| link.peer != 0);
+        links.map(|link| link.ifindex).collect()
     }
 
     /// What index `index` stands for.

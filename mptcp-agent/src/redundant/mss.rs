@@ -9,6 +9,12 @@
 //! the smallest MTU and the largest overhead count. It says nothing about what
 //! lies beyond the devices: TCP's own path MTU discovery, on the originals,
 //! keeps doing that.
+//!
+//! Only devices that carry links count. Which ones will is unknown when the
+//! first connection starts, and segment sizes are settled by then: so a device
+//! counts for a while, until it has had its chance ([`Counting`]).
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use mptcp_common::abi::redundant::{OVERHEAD_V4, OVERHEAD_V6};
 
@@ -23,6 +29,55 @@ const LEAST_V6: u32 = 1220;
 
 /// The kernel refuses more (`MAX_TCP_WINDOW`).
 const LARGEST: u32 = 32_767;
+
+/// A device with a smaller MTU counts only if it carries a link: IPv6 does not
+/// run over it, and hardly anybody's uplink has so little.
+const LEAST_UNTRIED: u32 = 1280;
+
+/// A device counts for so long after it came, or after the first link of all,
+/// without carrying one.
+const TRIAL_NS: u64 = 10_000_000_000;
+
+/// Which devices count.
+#[derive(Debug, Default)]
+pub struct Counting {
+    /// Those that carry a link, or have carried one.
+    carriers: BTreeSet<u32>,
+    /// When the first of them did.
+    first_ns: Option<u64>,
+    /// When each device was first seen.
+    seen_ns: BTreeMap<u32, u64>,
+}
+
+impl Counting {
+    /// Takes note that a device carries a link.
+    pub fn carries(&mut self, ifindex: u32, now_ns: u64) {
+        self.first_ns.get_or_insert(now_ns);
+        self.carriers.insert(ifindex);
+    }
+
+    /// Which of the devices that are there, by ifindex and MTU, count now.
+    pub fn of(&mut self, present: &BTreeMap<u32, u32>, now_ns: u64) -> BTreeSet<u32> {
+        self.carriers
+            .retain(|ifindex| present.contains_key(ifindex));
+        self.seen_ns
+            .retain(|ifindex, _| present.contains_key(ifindex));
+        if self.carriers.is_empty() {
+            self.first_ns = None;
+        }
+        let mut counted = self.carriers.clone();
+        for (&ifindex, &mtu) in present {
+            let seen_ns = *self.seen_ns.entry(ifindex).or_insert(now_ns);
+            let on_trial = self
+                .first_ns
+                .is_none_or(|first_ns| now_ns.saturating_sub(first_ns.max(seen_ns)) < TRIAL_NS);
+            if on_trial && mtu >= LEAST_UNTRIED {
+                counted.insert(ifindex);
+            }
+        }
+        counted
+    }
+}
 
 /// `TCP_MAXSEG` of sockets over IPv4 and over IPv6; 0: leave it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +135,32 @@ mod tests {
             let sizes = segment_sizes(devices.iter().copied());
             assert_eq!(sizes, SegmentSizes { v4, v6 }, "{devices:?}");
         }
+    }
+
+    #[test]
+    fn devices_that_carry_links_count_and_others_for_a_while() {
+        const S: u64 = 1_000_000_000;
+        let mut counting = Counting::default();
+        let mut present = BTreeMap::from([(1, 1500), (2, 1400), (3, 576)]);
+        let set = |indices: &[u32]| indices.iter().copied().collect::<BTreeSet<u32>>();
+        assert_eq!(counting.of(&present, 0), set(&[1, 2]));
+        // However long it takes until there is a connection.
+        assert_eq!(counting.of(&present, 500 * S), set(&[1, 2]));
+        counting.carries(1, 500 * S);
+        counting.carries(1, 501 * S);
+        assert_eq!(counting.of(&present, 509 * S), set(&[1, 2]));
+        assert_eq!(counting.of(&present, 510 * S), set(&[1]));
+        // One that comes later has its chance too.
+        present.insert(4, 1300);
+        assert_eq!(counting.of(&present, 600 * S), set(&[1, 4]));
+        assert_eq!(counting.of(&present, 610 * S), set(&[1]));
+        // Whatever its MTU, what carries counts.
+        counting.carries(3, 611 * S);
+        assert_eq!(counting.of(&present, 900 * S), set(&[1, 3]));
+        // Without any that carries, all do again.
+        present.remove(&1);
+        present.remove(&3);
+        assert_eq!(counting.of(&present, 901 * S), set(&[2, 4]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mptcp_common::abi::{
     redundant::{Link, MAX_ADDRESSES, MAX_STACKED, Redundant, Stacked},
 };
 
-use super::mss::segment_sizes;
+use super::mss::{Counting, segment_sizes};
 use super::socket::route_mtu;
 use crate::devices::{self, Present};
 use crate::kernel::Kernel;
@@ -31,6 +31,8 @@ pub struct Ports {
     stacked: BTreeSet<Stacked>,
     /// Devices whose link layer the programs do not know: told once.
     odd: BTreeSet<u32>,
+    /// Which devices count for the segment sizes.
+    counting: Counting,
     written: Option<Redundant>,
 }
 
@@ -45,6 +47,7 @@ impl Ports {
             own: BTreeSet::new(),
             stacked: BTreeSet::new(),
             odd: BTreeSet::new(),
+            counting: Counting::default(),
             written: None,
         }
     }
@@ -60,11 +63,17 @@ impl Ports {
         self.paths = table.devices().collect();
     }
 
-    /// Brings the kernel side up to date: programs, map `DEVICES`, settings.
+    /// Brings the kernel side up to date: programs, maps of devices, settings.
+    /// `carriers` are the devices (by ifindex) that carry links now.
     ///
     /// # Errors
     /// A map refused an entry.
-    pub fn update(&mut self, kernel: &mut Kernel) -> Result<()> {
+    pub fn update(
+        &mut self,
+        kernel: &mut Kernel,
+        carriers: &BTreeSet<u32>,
+        now_ns: u64,
+    ) -> Result<()> {
         let attached = kernel.follow_devices(&self.wanted());
         let devices: BTreeMap<u32, abi::redundant::Device> = attached
             .iter()
@@ -94,17 +103,39 @@ impl Ports {
             kernel.set_devices(&devices)?;
             self.attached = devices;
         }
-        let used = self.attached.keys().filter_map(|at| self.present.get(at));
+        for &ifindex in carriers {
+            self.counting.carries(ifindex, now_ns);
+        }
+        self.update_settings(kernel, now_ns)
+    }
+
+    /// Brings the settings up to date: segment sizes follow the devices.
+    fn update_settings(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<()> {
+        let mtus = self.attached.iter();
+        let mtus = mtus
+            .map(|(&ifindex, device)| (ifindex, device.mtu))
+            .collect();
+        let counted = self.counting.of(&mtus, now_ns);
+        let used = counted.iter().filter_map(|at| self.present.get(at));
         let sizes = segment_sizes(used.map(|device| (device.mtu, device.has_ipv6())));
         let settings = Redundant {
             mss_v4: sizes.v4,
             mss_v6: sizes.v6,
             ..self.settings
         };
-        if self.written != Some(settings) {
-            kernel.set_redundant(&settings)?;
-            self.written = Some(settings);
-            tracing::debug!(?settings, "settings of the redundant policy");
+        if self.written == Some(settings) {
+            return Ok(());
+        }
+        kernel.set_redundant(&settings)?;
+        tracing::debug!(?settings, "settings of the redundant policy");
+        let sizes = |settings: Redundant| (settings.mss_v4, settings.mss_v6);
+        // A policy that begins has a pass of its own.
+        let changed = self
+            .written
+            .is_some_and(|old| sizes(old) != sizes(settings));
+        self.written = Some(settings);
+        if changed {
+            kernel.sweep(abi::sweep::APPLY)?;
         }
         Ok(())
     }

@@ -372,7 +372,8 @@ impl Service {
 
     /// Devices, and what links take from them.
     fn update(&mut self, kernel: &mut Kernel) {
-        let mut result = self.ports.update(kernel);
+        let carriers = self.links.devices();
+        let mut result = self.ports.update(kernel, &carriers, now_ns());
         let mut writes = Vec::new();
         for (index, link) in self.links.all() {
             self.links

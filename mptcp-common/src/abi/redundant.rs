@@ -23,6 +23,9 @@ pub const MAX_COPIES: u32 = 4;
 /// Links that one agent can hold. Index 0 of `LINKS` is never used.
 pub const MAX_LINKS: u32 = 4096;
 
+/// Listening sockets whose segment size the programs can lower, and give back.
+pub const MAX_LISTENERS: u32 = 4096;
+
 /// Addresses of this host that the programs know. A datagram to a further one
 /// is left to the agent's socket, which refuses it.
 pub const MAX_ADDRESSES: u32 = 4096;
@@ -193,6 +196,18 @@ pub struct PeerView {
     pub remote_port: u16,
 }
 
+/// A listening MPTCP socket whose segment size (`TCP_MAXSEG`) the policy has
+/// lowered, in hash map `LISTENERS` by socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// What it had, and gets back; 0: the application had set none.
+    pub own: u32,
+    /// What the policy has set. If the socket has another now, the application
+    /// has set that since.
+    pub given: u32,
+}
+
 /// What has arrived for a subflow, in hash map `ARRIVALS` by socket
 /// cookie: see [`crate::arrival`].
 #[repr(C)]
@@ -214,6 +229,17 @@ pub struct Arrival {
     pub in_vain_ns: Word,
 }
 
+/// What one CPU has left for segments that wait for their other arrival, in
+/// per-CPU array `PATIENCE`: see [`crate::arrival`].
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Patience {
+    /// Number of the period that is running.
+    pub period: Word,
+    /// Rounds that were asked for in it.
+    pub used: Word,
+}
+
 /// Totals of the copies of one path on one CPU, in per-CPU array
 /// `COPY_STATS`; the path is that of the link's device.
 #[repr(C)]
@@ -231,6 +257,11 @@ pub struct CopyStats {
     /// Originals that arrived after their copy, over this path, and were
     /// dropped.
     pub late_originals: u64,
+    /// Rounds that segments which came over this path have waited for their
+    /// other arrival: see [`crate::arrival`].
+    pub wait_rounds: u64,
+    /// Waits that ended without the other arrival.
+    pub waits_in_vain: u64,
     /// Segments that got no copy over this path, by [`not_sent`].
     pub not_sent: [u64; not_sent::COUNT],
     /// Datagrams that were refused, by [`refused`].
@@ -250,6 +281,8 @@ impl CopyStats {
         sum(&mut self.rescued_bytes, &other.rescued_bytes);
         sum(&mut self.late_originals, &other.late_originals);
         sum(&mut self.shared_device, &other.shared_device);
+        sum(&mut self.wait_rounds, &other.wait_rounds);
+        sum(&mut self.waits_in_vain, &other.waits_in_vain);
         let each = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| sum(a, b));
         each(&mut self.received, &other.received);
         each(&mut self.not_sent, &other.not_sent);
@@ -342,4 +375,6 @@ const _: () = assert!(size_of::<LinkKey>() == 36);
 const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
 const _: () = assert!(size_of::<PeerView>() == 36);
 const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 5));
-const _: () = assert!(size_of::<CopyStats>() == 8 * (5 + 3 + 6 + 6));
+const _: () = assert!(size_of::<Listener>() == 8);
+const _: () = assert!(size_of::<Patience>() == 16);
+const _: () = assert!(size_of::<CopyStats>() == 8 * (7 + 3 + 6 + 6));

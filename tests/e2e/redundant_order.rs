@@ -1,0 +1,148 @@
+//! Programs of others on the same devices: one ahead of the agent's would keep
+//! packets from them.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use anyhow::{Result, ensure};
+use mptcp_lab::{Host, wait};
+
+use crate::SETTLE;
+use crate::redundant_support::{Scene, arrived};
+use crate::support::require_agent;
+
+/// The head of `union bpf_attr` for `BPF_PROG_LOAD`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log: [u64; 2],
+    flags: [u64; 2],
+}
+
+/// The same for `BPF_LINK_CREATE`, of a tcx link.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    hole: u32,
+    revision: u64,
+}
+
+fn bpf<T>(command: i32, attr: &T) -> Result<OwnedFd> {
+    // SAFETY: `attr` is as long as it says, and what it points to is alive in
+    // the caller; the kernel copies it.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attr),
+            size_of::<T>(),
+        )
+    };
+    ensure!(
+        fd >= 0,
+        "bpf({command}): {}",
+        std::io::Error::last_os_error()
+    );
+    // SAFETY: the kernel's answer: a file descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Puts a program that says `TCX_PASS` to everything ahead of all others, at tcx
+/// ingress of a device. It goes with what is returned.
+fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: i32 = 5;
+    const BPF_LINK_CREATE: i32 = 28;
+    const SCHED_CLS: u32 = 3;
+    const TCX_INGRESS: u32 = 46;
+    const BPF_F_BEFORE: u32 = 1 << 3;
+    // r0 = 0; exit.
+    let instructions = [0xb7_u64, 0x95];
+    let license = c"GPL";
+    host.in_ns(|| {
+        let program = bpf(
+            BPF_PROG_LOAD,
+            &ProgLoad {
+                kind: SCHED_CLS,
+                count: 2,
+                instructions: instructions.as_ptr().expose_provenance() as u64,
+                license: license.as_ptr().expose_provenance() as u64,
+                ..ProgLoad::default()
+            },
+        )?;
+        let name = CString::new(device)?;
+        // SAFETY: a string that ends with a zero.
+        let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        ensure!(ifindex != 0, "there is no device {device}");
+        bpf(
+            BPF_LINK_CREATE,
+            &LinkCreate {
+                program: program.as_raw_fd() as u32,
+                ifindex,
+                attach_type: TCX_INGRESS,
+                flags: BPF_F_BEFORE,
+                ..LinkCreate::default()
+            },
+        )
+    })
+}
+
+#[test]
+fn a_program_that_gets_ahead_is_noticed_and_overtaken() -> Result<()> {
+    const MORE: f64 = 200.0;
+    /// More often than the agent puts its program back.
+    const ROUNDS: usize = 5;
+    let binary = require_agent!();
+    let scene = Scene::of_two(&binary, &[])?;
+    let client = &scene.hosts[0];
+    let attached = || -> Result<(bool, f64)> {
+        let metrics = scene.client.scrape()?;
+        let labels = [("program", "redundant_ingress")];
+        let attached = metrics.value("mptcp_agent_program_attached", &labels);
+        Ok((attached == Some(1.0), arrived(&metrics)))
+    };
+    let mut others = Vec::new();
+    let mut overtaken = 0;
+    for _ in 0..ROUNDS {
+        for device in ["p1", "p2"] {
+            others.push(pass_ahead(client, device)?);
+        }
+        let (_, before) = attached()?;
+        let goes_on = wait::try_until("copies, or a word", SETTLE, || match attached() {
+            Ok((true, now)) if now > before + MORE => Ok(true),
+            Ok((false, _)) => Ok(false),
+            other => Err(other),
+        })?;
+        if !goes_on {
+            break;
+        }
+        overtaken += 1;
+    }
+    assert!(
+        (1..ROUNDS).contains(&overtaken),
+        "overtaken {overtaken} times"
+    );
+    let said = scene.client.stderr() + &scene.client.stdout();
+    assert!(said.contains("put back in front"), "{said}");
+    assert!(said.contains("run ahead of it"), "{said}");
+    let status = scene.client.tell(&["status"])?;
+    assert!(status.contains("run ahead of it"), "{status}");
+
+    // The others go: the hook is what it was, and copies come again.
+    drop(others);
+    let (_, before) = attached()?;
+    wait::try_until("copies as before", SETTLE, || match attached() {
+        Ok((true, now)) if now > before + MORE => Ok(()),
+        other => Err(other),
+    })?;
+    scene.exchange.stop()?;
+    Ok(())
+}
