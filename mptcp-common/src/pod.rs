@@ -3,7 +3,8 @@
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,
     redundant::{
-        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerView, Redundant, Stacked, Traffic,
+        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerLinks, PeerView, Redundant,
+        Stacked, Traffic,
     },
     runs::Runs,
 };
@@ -17,4 +18,4 @@ macro_rules! pod {
 }
 
 pod! { Config ConnectionImage Event PathConfig PathStats Subflow Totals }
-pod! { Carriers CopyStats Device Link LinkKey Listener PeerView Redundant Stacked Traffic Runs }
+pod! { Carriers CopyStats Device Link LinkKey Listener PeerLinks PeerView Redundant Stacked Traffic Runs }

@@ -15,6 +15,7 @@
 #![no_main]
 
 mod emit;
+mod familiar;
 mod iter_tcp;
 mod maps;
 mod mptcp_subflow_get_send;

@@ -12,7 +12,8 @@ use mptcp_common::{
         Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
         redundant::{
             Arrival, Carriers, CopyStats, Device, Link, LinkKey, Listener, MAX_ADDRESSES,
-            MAX_LINKS, MAX_LISTENERS, MAX_STACKED, Patience, PeerView, Redundant, Stacked, Traffic,
+            MAX_FAMILIAR, MAX_LINKS, MAX_LISTENERS, MAX_STACKED, Patience, PeerLinks, PeerView,
+            Redundant, Stacked, Traffic,
         },
         runs::Runs,
     },
@@ -73,10 +74,21 @@ pub static LINKS: Array<Link> = Array::with_max_entries(MAX_LINKS, 0);
 #[map]
 pub static LINK_OF: HashMap<LinkKey, u32> = HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
 #[map]
+pub static FAMILIAR: HashMap<LinkKey, u32> =
+    HashMap::with_max_entries(MAX_FAMILIAR, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEER_LINKS: HashMap<u64, PeerLinks> =
+    HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
+#[map]
 pub static CARRIERS: HashMap<u64, Carriers> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
 pub static PEER_VIEW: HashMap<u64, PeerView> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 // And what the programs keep themselves.
+/// New entries of `CARRIERS` are made here: they would not fit the stack. tc runs
+/// with softirqs off, so that no two use it at once. Only its first carrier is
+/// ever written.
+#[map]
+pub static NEW_CARRIERS: PerCpuArray<Carriers> = PerCpuArray::with_max_entries(1, 0);
 /// Socket cookies by the subflow's addresses and ports.
 #[map]
 pub static COOKIE_OF: HashMap<PeerView, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);

@@ -1,10 +1,7 @@
 //! The socket that a segment is for: what it has received, and handing over.
 
 use aya_ebpf::{
-    bindings::{
-        bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
-    },
+    bindings::{bpf_sock, bpf_sock_tuple},
     helpers::{bpf_sk_assign, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock},
 };
 use mptcp_common::{
@@ -43,39 +40,33 @@ impl Receiver {
     /// device: one that is bound to another cannot.
     #[inline(always)]
     pub fn find(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<Self> {
-        let sport = segment.source_port.to_be();
-        let dport = segment.destination_port.to_be();
-        let (mut tuple, size) = if header == 20 {
-            let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-                saddr: u32::from_ne_bytes(skb.load(at + 12)?),
-                daddr: u32::from_ne_bytes(skb.load(at + 16)?),
-                sport,
-                dport,
-            };
-            (bpf_sock_tuple__bindgen_ty_1 { ipv4 }, IPV4_TUPLE)
-        } else {
-            let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-                saddr: words(&skb.load(at + 8)?),
-                daddr: words(&skb.load(at + 24)?),
-                sport,
-                dport,
-            };
-            (bpf_sock_tuple__bindgen_ty_1 { ipv6 }, IPV6_TUPLE)
-        };
-        let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
-        // SAFETY: the helpers take this program type's context, and a tuple of
-        // that size; the verifier sees that the reference is given back.
+        let sk = look_up(skb, at, header, segment)?;
+        // SAFETY: the verifier sees that the reference is given back.
         unsafe {
-            let sk = bpf_skc_lookup_tcp(skb.0.cast(), tuple, size, CURRENT_NETNS, 0);
-            if sk.is_null() {
-                return None;
-            }
             let tcp = bpf_skc_to_tcp_sock(sk.cast()) as *const u8;
             if tcp.is_null() {
                 bpf_sk_release(sk.cast());
                 return None;
             }
             Some(Self { sk, tcp })
+        }
+    }
+
+    /// Whether the segment of that IP packet is for a connection that this end
+    /// has answered the SYN of, and which is not established yet. Not inlined: the
+    /// addresses have the stack to themselves.
+    #[inline(never)]
+    pub fn is_opening(skb: Skb, at: u32, header: u32, segment: &Segment) -> bool {
+        const TCP_SYN_RECV: u32 = 3;
+        const TCP_NEW_SYN_RECV: u32 = 12;
+        let Some(sk) = look_up(skb, at, header, segment) else {
+            return false;
+        };
+        // SAFETY: the helper's result, given back once.
+        unsafe {
+            let state = (*sk).state;
+            bpf_sk_release(sk.cast());
+            state == TCP_SYN_RECV || state == TCP_NEW_SYN_RECV
         }
     }
 
@@ -144,6 +135,34 @@ impl Receiver {
         // SAFETY: typed by the helper that returned it.
         unsafe { load(self.tcp, offset) }
     }
+}
+
+/// The socket that the segment of the IP packet at `at` is for, as far as it can
+/// be found from the skb's device: a reference that has to be given back.
+#[inline(always)]
+fn look_up(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<*mut bpf_sock> {
+    let [a, b] = segment.source_port.to_be_bytes();
+    let [c, d] = segment.destination_port.to_be_bytes();
+    let ports = u32::from_ne_bytes([a, b, c, d]);
+    // `struct bpf_sock_tuple`: source, destination, ports. All of it is set: what
+    // a union leaves undefined the verifier refuses.
+    let mut tuple = [0_u32; IPV6_TUPLE as usize / 4];
+    let size = if header == 20 {
+        tuple[0] = u32::from_ne_bytes(skb.load(at + 12)?);
+        tuple[1] = u32::from_ne_bytes(skb.load(at + 16)?);
+        tuple[2] = ports;
+        IPV4_TUPLE
+    } else {
+        let [a, b, c, d] = words(&skb.load(at + 8)?);
+        let [e, f, g, h] = words(&skb.load(at + 24)?);
+        tuple = [a, b, c, d, e, f, g, h, ports];
+        IPV6_TUPLE
+    };
+    let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
+    // SAFETY: the helper takes this program type's context, and a tuple of that
+    // size.
+    let sk = unsafe { bpf_skc_lookup_tcp(skb.0.cast(), tuple, size, CURRENT_NETNS, 0) };
+    if sk.is_null() { None } else { Some(sk.cast()) }
 }
 
 /// Two words of an array of structures, each typed.

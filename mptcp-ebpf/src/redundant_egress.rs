@@ -31,6 +31,7 @@ use mptcp_common::{
 };
 
 use crate::{
+    familiar,
     maps::{
         BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant,
     },
@@ -89,7 +90,12 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     }
     let device = skb.device()?;
     // SAFETY: a value that user space replaces as a whole.
-    let Some(carriers) = (unsafe { CARRIERS.get(key) }) else {
+    let mut carriers = unsafe { CARRIERS.get(key) };
+    if carriers.is_none() && familiar::greet(cookie) {
+        // SAFETY: as above.
+        carriers = unsafe { CARRIERS.get(key) };
+    }
+    let Some(carriers) = carriers else {
         // SAFETY: a map value; the count is atomic.
         if connection(key).is_some_and(|known| unsafe { (*known).subflows.get() } > 1) {
             skip(path, not_sent::NO_PEER);
@@ -126,9 +132,20 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     // Finds what each carrier would cost, then takes the cheapest, one after the
     // other.
     let mut costs = [NEVER; MAX_CARRIERS];
+    let mut alone = true;
     for (cost, carrier) in costs.iter_mut().zip(&carriers.carriers) {
         if carrier.cookie != 0 && carrier.link != own {
+            alone = false;
             *cost = judge(carrier, &original, settings);
+        }
+    }
+    // A connection without a second path borrows another link to its peer; the
+    // first place in the list stands for it.
+    let mut borrowed = 0;
+    if alone && !translated {
+        borrowed = familiar::stand_in(carriers.peer, own, original.ifindex, original.segment);
+        if borrowed != 0 {
+            costs[0] = 0;
         }
     }
     let mut wanted = settings.copies - 1;
@@ -147,7 +164,11 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
             break;
         }
         costs[best] = NEVER;
-        let link = carriers.carriers[best].link;
+        let link = if borrowed != 0 {
+            borrowed
+        } else {
+            carriers.carriers[best].link
+        };
         wanted -= u32::from(copy(skb, &original, link, translated, settings));
     }
     Some(())

@@ -38,6 +38,7 @@ use mptcp_common::{
 };
 
 use crate::{
+    familiar,
     maps::{
         ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE,
         SUBFLOWS, add, copy_stats, redundant, traffic,
@@ -242,22 +243,37 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         segment.source_port,
         segment.destination_port,
     );
-    let subflow = SUBFLOWS.get_ptr(cookie).ok_or(refused::FOREIGN)?;
+    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+        return open(skb, device, arriving, ip.header, &segment);
+    };
     // SAFETY: a map value; these two are whole words.
     let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
     // SAFETY: a value that user space replaces as a whole.
-    let carriers = unsafe { CARRIERS.get(connection) }.ok_or(refused::FOREIGN)?;
+    let mut carriers = unsafe { CARRIERS.get(connection) };
+    if carriers.is_none() && wrapped {
+        let own = own_link(skb, arriving, ip.header);
+        let tcp = arriving.at + ip.header;
+        if own != 0 && (familiar::greet(cookie) || familiar::introduce(skb, tcp, cookie, own)) {
+            // SAFETY: as above.
+            carriers = unsafe { CARRIERS.get(connection) };
+        }
+    }
+    let carriers = carriers.ok_or(refused::FOREIGN)?;
     if !wrapped && !arriving.unwrapped && skb.is_carried_for(ifindex) {
         return Ok(PASS);
     }
-    if wrapped {
-        let mut known = false;
-        for carrier in &carriers.carriers {
-            known |= carrier.cookie != 0 && carrier.link == arriving.link;
-        }
-        if !known {
-            return Err(refused::FOREIGN);
-        }
+    // Copies may come over any link to the connection's peer: also over one
+    // whose subflow is not proven, or not there, yet.
+    if wrapped
+        && LINKS
+            .get(arriving.link)
+            .is_none_or(|link| link.peer != carriers.peer)
+    {
+        return Err(refused::FOREIGN);
+    }
+    // No agent copies a reset: who forges a copy is not to end a connection.
+    if wrapped && segment.flags & flag::RST != 0 {
+        return Err(refused::MALFORMED);
     }
 
     let receiver = if wrapped && device.strict != 0 {
@@ -302,6 +318,49 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     }
     count(arriving, verdict);
     action
+}
+
+/// Lets the copy of a segment that opens a connection have its way: this end has
+/// answered the SYN, and awaits what follows. Its sender must be the peer at the
+/// other end of that connection.
+#[inline(always)]
+fn open(
+    skb: Skb,
+    device: &Device,
+    arriving: &Arriving,
+    header: u32,
+    segment: &Segment,
+) -> Result<i32, u8> {
+    if arriving.outer == 0 || segment.flags & flag::RST != 0 {
+        return Err(refused::FOREIGN);
+    }
+    let own = own_link(skb, arriving, header);
+    if own == 0 || !Receiver::is_opening(skb, arriving.at, header, segment) {
+        return Err(refused::FOREIGN);
+    }
+    strip(skb, device, arriving.outer, header)?;
+    copy_stats(arriving.path, |stats| {
+        add(&mut stats.received[usize::from(outcome::FIRST)], 1);
+    });
+    if device.strict == 0 {
+        return Ok(PASS);
+    }
+    let ifindex = LINKS.get(own).map_or(0, |link| link.ifindex);
+    enter(skb, device, ifindex, header, arriving.path)
+}
+
+/// Index of the link between the addresses of a copy's inner packet; 0 if there
+/// is none, or none to the peer that has sent the copy.
+#[inline(always)]
+fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
+    let Some(over) = LINKS.get(arriving.link) else {
+        return 0;
+    };
+    let own = proven_link(skb, arriving.at, header, over.local_port);
+    match LINKS.get(own) {
+        Some(link) if own != 0 && link.peer == over.peer => own,
+        _ => 0,
+    }
 }
 
 /// Lets an unwrapped packet, whose IP header is that long, come in by another
@@ -349,6 +408,8 @@ fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
     if !packet::addresses(&skb, at, header, &mut key.remote, &mut key.local) {
         return 0;
     }
+    // SAFETY: a field of the context.
+    key.scope = LinkKey::scope_of(&key.remote, unsafe { (*skb.0).ifindex });
     // SAFETY: a word that user space replaces as a whole.
     let Some(&index) = (unsafe { LINK_OF.get(&key) }) else {
         return 0;

@@ -13,7 +13,7 @@ use mptcp_common::spare;
 use crate::{
     emit::subflow_event,
     maps::{
-        ARRIVALS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection,
+        ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection,
         connection_or_new, new_subflow, path_stats, totals,
     },
     path,
@@ -282,6 +282,8 @@ pub fn close(cookie: u64, reason: u8) {
     if last {
         subflow_event(event_kind::CLOSED, reason, cookie, token, subflow);
         let _ = CONNECTIONS.remove(key);
+        // The next connection at this address may have another peer.
+        let _ = CARRIERS.remove(key);
     }
     let _ = COOKIE_OF.remove(ends(&subflow.tuple));
     let _ = ARRIVALS.remove(cookie);

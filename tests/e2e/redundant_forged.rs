@@ -293,6 +293,15 @@ fn segments_of_another_peers_subflow() -> Result<()> {
 }
 
 #[test]
+fn a_reset_of_the_peers_own_subflow() -> Result<()> {
+    let _ = require_agent!();
+    let range = Range::new()?;
+    let reset = range.wrapped(&range.segment(RESET, b"")?);
+    range.counts("malformed", &[reset])?;
+    range.lives()
+}
+
+#[test]
 fn hellos_of_chance_bytes() -> Result<()> {
     let _ = require_agent!();
     let range = Range::new()?;

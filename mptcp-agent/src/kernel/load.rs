@@ -28,8 +28,7 @@ use super::{
     members::Members,
     others,
     pins::Pins,
-    program,
-    tc,
+    program, tc,
 };
 use crate::host::{Namespace, is_cgroup_root};
 

@@ -46,8 +46,8 @@ pub use load::LoadOptions;
 pub use publish::PublishError;
 pub use redundant::LinkTraffic;
 pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
-pub use sweep::Sweep;
 use sweep::Pass;
+pub use sweep::Sweep;
 pub use watch::Restored;
 
 use load::{describe, find};

@@ -12,7 +12,8 @@ use aya::{
 use mptcp_common::abi::{
     ConnectionImage, MAX_PATHS, Subflow,
     redundant::{
-        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerView, Redundant, Stacked, Traffic,
+        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerLinks, PeerView, Redundant,
+        Stacked, Traffic,
     },
 };
 
@@ -166,6 +167,23 @@ impl Kernel {
         put(HashMap::try_from(self.map("LINK_OF")?)?, key, index)
     }
 
+    /// Makes new connections like `key` ones with the peer of link `index`;
+    /// `None`: of nobody known.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_familiar(&mut self, key: &LinkKey, index: Option<u32>) -> Result<()> {
+        put(HashMap::try_from(self.map("FAMILIAR")?)?, key, index)
+    }
+
+    /// Writes or removes the list of links to a peer.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn set_peer_links(&mut self, peer: u64, links: Option<PeerLinks>) -> Result<()> {
+        put(HashMap::try_from(self.map("PEER_LINKS")?)?, &peer, links)
+    }
+
     /// Writes or removes a connection's carriers.
     ///
     /// # Errors
@@ -210,6 +228,8 @@ impl Kernel {
     /// A map cannot be read or refused it.
     fn clear_redundant(&mut self) -> Result<()> {
         self.peers_left = true;
+        clear::<LinkKey, u32>(HashMap::try_from(self.map("FAMILIAR")?)?)?;
+        clear::<u64, PeerLinks>(HashMap::try_from(self.map("PEER_LINKS")?)?)?;
         clear::<u64, Carriers>(HashMap::try_from(self.map("CARRIERS")?)?)?;
         clear::<LinkKey, u32>(HashMap::try_from(self.map("LINK_OF")?)?)?;
         clear::<u64, PeerView>(HashMap::try_from(self.map("PEER_VIEW")?)?)?;

@@ -12,8 +12,10 @@ use crate::paths::PathTable;
 pub struct RedundantRows {
     /// Links, by state.
     pub peers: [(&'static str, u64); 4],
+    /// Links that there was no room for, by why.
+    pub crowded: [(&'static str, u64); 2],
     /// Hellos and answers, by what became of them.
-    pub hellos: [(&'static str, u64); 6],
+    pub hellos: [(&'static str, u64); 7],
     /// The paths that copies can use, or have used.
     pub paths: Vec<CopyRow>,
 }
@@ -150,6 +152,13 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             }
         }
     }
+    let mut crowded = families.counter(
+        "mptcp_redundant_links_refused_total",
+        "Messages of proven peers for whose link there was no room, and why.",
+    );
+    for (reason, count) in rows.crowded {
+        crowded.add_count(&[("reason", reason)], count);
+    }
     let mut hellos = families.counter(
         "mptcp_redundant_hellos_total",
         "Messages of peer discovery, by what became of them.",
@@ -195,6 +204,7 @@ pub(super) mod tests {
         let attached = BTreeSet::from([1]);
         RedundantRows {
             peers: [("proven", 1), ("silent", 2), ("asking", 3), ("refused", 4)],
+            crowded: [("quota", 28), ("full", 29)],
             hellos: [
                 ("sent", 21),
                 ("answered", 22),
@@ -202,6 +212,7 @@ pub(super) mod tests {
                 ("refused", 24),
                 ("malformed", 25),
                 ("unknown", 26),
+                ("dropped", 27),
             ],
             paths: CopyRow::collect(
                 &table(&[(2, "eth0")]),
@@ -251,6 +262,9 @@ pub(super) mod tests {
             "mptcp_redundant_hellos_total{result=\"refused\"} 24",
             "mptcp_redundant_hellos_total{result=\"malformed\"} 25",
             "mptcp_redundant_hellos_total{result=\"unknown\"} 26",
+            "mptcp_redundant_hellos_total{result=\"dropped\"} 27",
+            "mptcp_redundant_links_refused_total{reason=\"quota\"} 28",
+            "mptcp_redundant_links_refused_total{reason=\"full\"} 29",
         ] {
             assert!(
                 text.lines().any(|got| got == line),

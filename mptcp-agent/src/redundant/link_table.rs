@@ -1,11 +1,11 @@
-//! What maps `LINKS` and `LINK_OF` are to hold.
+//! What maps `LINKS`, `LINK_OF` and `PEER_LINKS` are to hold.
 //!
 //! Pure: what is to be written comes out, in an order in which no key ever
 //! leads to a link that is another.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mptcp_common::abi::redundant::{Link, LinkKey};
+use mptcp_common::abi::redundant::{Link, LinkKey, PeerLinks};
 
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Write {
     Key(LinkKey, u32),
     /// From `LINK_OF`.
     Gone(LinkKey),
+    /// To `PEER_LINKS`, or from there.
+    Peer(u64, Option<PeerLinks>),
 }
 
 /// The links that there are.
@@ -25,6 +27,8 @@ pub struct LinkTable {
     /// Which link a key leads to. Two may have the same one for a while: a
     /// peer's agent that was restarted has a new id and the old address.
     owners: HashMap<LinkKey, u32>,
+    /// The links to each peer.
+    peers: HashMap<u64, BTreeSet<u32>>,
 }
 
 impl LinkTable {
@@ -34,6 +38,7 @@ impl LinkTable {
         let Some(link) = link else {
             if let Some(before) = before {
                 self.links.remove(&index);
+                self.leave_peer(before.peer, index, writes);
                 self.release(index, key(&before), writes);
                 writes.push(Write::Link(index, Link::default()));
             }
@@ -48,9 +53,17 @@ impl LinkTable {
         {
             self.release(index, key(&before), writes);
         }
+        if let Some(before) = before
+            && before.peer != link.peer
+        {
+            self.leave_peer(before.peer, index, writes);
+        }
         self.links.insert(index, link);
         if before != Some(link) {
             writes.push(Write::Link(index, link));
+        }
+        if self.peers.entry(link.peer).or_default().insert(index) {
+            writes.push(self.peer(link.peer));
         }
         // A link that is only kept alive does not take a key back.
         if !same && self.owners.insert(key(&link), index) != Some(index) {
@@ -75,6 +88,30 @@ impl LinkTable {
     /// What index `index` stands for.
     pub fn get(&self, index: u32) -> Option<&Link> {
         self.links.get(&index)
+    }
+
+    /// Takes link `index` off the list of a peer's links.
+    fn leave_peer(&mut self, peer: u64, index: u32, writes: &mut Vec<Write>) {
+        if let Some(links) = self.peers.get_mut(&peer)
+            && links.remove(&index)
+        {
+            if links.is_empty() {
+                self.peers.remove(&peer);
+            }
+            writes.push(self.peer(peer));
+        }
+    }
+
+    /// The list of a peer's links: as many of them as it has room for.
+    fn peer(&self, peer: u64) -> Write {
+        let list = self.peers.get(&peer).map(|links| {
+            let mut list = PeerLinks::default();
+            for (place, &index) in list.links.iter_mut().zip(links) {
+                *place = index;
+            }
+            list
+        });
+        Write::Peer(peer, list)
     }
 
     /// Takes `key` from `index`, if it has it; another link may have a claim.
@@ -107,7 +144,7 @@ fn key(link: &Link) -> LinkKey {
         local: link.local,
         remote: link.remote,
         remote_port: link.remote_port,
-        reserved: 0,
+        scope: LinkKey::scope_of(&link.remote, link.ifindex),
     }
 }
 
@@ -127,10 +164,53 @@ mod tests {
         }
     }
 
+    /// The writes to `LINKS` and `LINK_OF`.
     fn set(table: &mut LinkTable, index: u32, link: Option<Link>) -> Vec<Write> {
         let mut writes = Vec::new();
         table.set(index, link, &mut writes);
+        writes.retain(|write| !matches!(write, Write::Peer(..)));
         writes
+    }
+
+    /// The last list of the links to a peer that was written by `set`.
+    fn list(
+        table: &mut LinkTable,
+        peer: u64,
+        index: u32,
+        link: Option<Link>,
+    ) -> Option<Option<PeerLinks>> {
+        let mut writes = Vec::new();
+        table.set(index, link, &mut writes);
+        let mut lists = writes.into_iter().filter_map(|write| match write {
+            Write::Peer(of, list) if of == peer => Some(list),
+            _ => None,
+        });
+        lists.next_back()
+    }
+
+    #[test]
+    fn a_peers_links_are_listed() {
+        let mut table = LinkTable::default();
+        let links = |first: &[u32]| {
+            let mut list = PeerLinks::default();
+            list.links[..first.len()].copy_from_slice(first);
+            Some(Some(list))
+        };
+        let (one, two) = (link(7, 2, 10), link(7, 3, 10));
+        assert_eq!(list(&mut table, 7, 1, Some(one)), links(&[1]));
+        assert_eq!(list(&mut table, 7, 2, Some(two)), links(&[1, 2]));
+        // Kept alive: nothing to be written.
+        assert_eq!(list(&mut table, 7, 2, Some(link(7, 3, 20))), None);
+        // Another peer at the other end.
+        assert_eq!(list(&mut table, 7, 1, Some(link(8, 2, 20))), links(&[2]));
+        assert_eq!(list(&mut table, 7, 2, None), Some(None));
+        for index in 10..30 {
+            list(&mut table, 9, index, Some(link(9, index as u8, 10)));
+        }
+        assert_eq!(
+            list(&mut table, 9, 10, None),
+            links(&[11, 12, 13, 14, 15, 16, 17, 18])
+        );
     }
 
     #[test]

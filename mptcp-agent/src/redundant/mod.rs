@@ -7,25 +7,30 @@
 //!     |    \--> peers        the protocol: who runs an agent too (proof, wire)
 //!     |    \--> ports        devices: MTU, rp_filter, segment sizes (mss)
 //!     v         link_table   what LINKS and LINK_OF are to hold
+//!     v         unwritten    writes to the kernel's maps that are tried again
 //!   kernel (maps, tc programs)            socket: hellos out and in
+//!                                         listener, gate: which of them are let in
 //! ```
 //!
 //! The programs copy, wrap, unwrap and drop by themselves. This side tells them
 //! where to: a link, once its peer is proven, until it expires. So if this side
 //! hangs or dies, copies stop within seconds.
 //!
-//! `roster`, `peers`, `link_table`, `mss` are pure; `service` and `ports` do the
-//! IO, in the agent's loop.
+//! `roster`, `peers`, `link_table`, `unwritten`, `gate`, `mss` are pure;
+//! `service` and `ports` do the IO, in the agent's loop.
 
+mod gate;
 mod link_table;
+mod listener;
 mod mss;
-mod notices;
+mod output;
 mod peers;
 mod ports;
 mod proof;
 mod roster;
 mod service;
 mod socket;
+mod unwritten;
 mod wire;
 
 use std::fmt;

@@ -117,7 +117,12 @@ pub struct Peers {
     report: Report,
     /// Where subflows without a link ask, and how many do.
     asking: HashMap<LinkKey, usize>,
+    /// Connections that are over and were kept, so far.
+    retired: u64,
 }
+
+/// Keys of connections that are over begin here: no address of the kernel's.
+const RETIRED: u64 = 1 << 62;
 
 impl Peers {
     /// Knows nobody. `random` gives numbers that nobody can foresee.
@@ -136,6 +141,7 @@ impl Peers {
             changes: Changes::default(),
             report: Report::default(),
             asking: HashMap::new(),
+            retired: 0,
         }
     }
 
@@ -203,17 +209,51 @@ impl Peers {
         }
     }
 
-    /// A subflow closed. The last one takes its connection along.
-    pub fn closed(&mut self, cookie: u64) {
-        let Some(connection) = self.forget(cookie) else {
+    /// A subflow closed. The last one takes its connection along; the last one
+    /// of a link is kept for a while, since the next connection may be near.
+    pub fn closed(&mut self, cookie: u64, now_ns: u64) {
+        let Some(subflow) = self.connections.subflow(cookie) else {
             return;
         };
-        let known = self.connections.get(connection);
-        if known.is_some_and(|known| known.subflows.is_empty()) {
-            self.forget_connection(connection);
-        } else {
-            self.publish(connection);
+        let key = subflow.connection;
+        if !self.linger(cookie, now_ns) {
+            self.forget_entirely(cookie);
+            if self.connections.get(key).is_none() {
+                return;
+            }
         }
+        self.publish(key);
+        if self.connections.is_over(key) {
+            self.retired += 1;
+            self.connections.retire(key, RETIRED + self.retired);
+        }
+    }
+
+    /// Keeps a closed subflow for its link's sake, if it is the last one there.
+    fn linger(&mut self, cookie: u64, now_ns: u64) -> bool {
+        let Some(subflow) = self.connections.subflow(cookie) else {
+            return false;
+        };
+        let Some(link) = subflow.link else {
+            return false;
+        };
+        let time = if self.connections.is_client_of(subflow.connection) {
+            schedule::LINGER
+        } else {
+            schedule::LINGER_SERVER
+        };
+        if !self.links.linger(link, cookie, now_ns.saturating_add(time)) {
+            return false;
+        }
+        if let Some(subflow) = self.connections.subflow_mut(cookie) {
+            subflow.closed = true;
+            if subflow.view.is_some() {
+                self.changes.view(cookie, None);
+            }
+        }
+        self.schedule.set(Timer::Subflow(cookie), None);
+        self.reschedule(link);
+        true
     }
 
     /// When [`Peers::due`] has something to do next.
@@ -233,6 +273,7 @@ impl Peers {
     pub fn counts(&self, now_ns: u64) -> Counts {
         let mut counts = Counts {
             hellos: self.report.hellos,
+            crowded: self.report.crowded,
             ..Counts::default()
         };
         let mut proven = HashSet::new();
@@ -256,6 +297,29 @@ impl Peers {
     /// For the log, since the last call.
     pub fn notices(&mut self) -> Vec<Notice> {
         self.report.take()
+    }
+
+    /// Takes a subflow away from everything. The last one takes its connection
+    /// along.
+    fn forget_entirely(&mut self, cookie: u64) {
+        let Some(connection) = self.forget(cookie) else {
+            return;
+        };
+        let known = self.connections.get(connection);
+        if known.is_some_and(|known| known.subflows.is_empty()) {
+            self.forget_connection(connection);
+        } else {
+            self.publish(connection);
+        }
+    }
+
+    /// Takes back what the programs may have assumed of a connection whose peer
+    /// does not prove to be there.
+    fn disown(&mut self, key: u64) {
+        let known = self.connections.get(key);
+        if known.is_some_and(|known| known.carriers.is_none()) {
+            self.changes.carriers(key, None);
+        }
     }
 
     /// Takes a subflow away from everything but its connection's entry, and
@@ -332,7 +396,7 @@ impl Peers {
     fn carriers(&self, connection: &Connection) -> Option<Carriers> {
         let proven = connection.subflows.iter().filter_map(|&cookie| {
             let subflow = self.connections.subflow(cookie)?;
-            let link = subflow.link?;
+            let link = subflow.link.filter(|_| !subflow.closed)?;
             Some(Carrier {
                 cookie,
                 link,

@@ -29,6 +29,8 @@ pub struct Ports {
     own: BTreeSet<[u8; 16]>,
     /// What is in map `STACKED`.
     stacked: BTreeSet<Stacked>,
+    /// Devices that carry subflows between link-local addresses.
+    linked: BTreeSet<u32>,
     /// Devices whose link layer the programs do not know: told once.
     odd: BTreeSet<u32>,
     /// Which devices count for the segment sizes.
@@ -46,6 +48,7 @@ impl Ports {
             attached: BTreeMap::new(),
             own: BTreeSet::new(),
             stacked: BTreeSet::new(),
+            linked: BTreeSet::new(),
             odd: BTreeSet::new(),
             counting: Counting::default(),
             written: None,
@@ -61,6 +64,13 @@ impl Ports {
     pub fn set(&mut self, present: Present, table: &PathTable) {
         self.present = present;
         self.paths = table.devices().collect();
+    }
+
+    /// A subflow between link-local addresses runs over this device; whether that
+    /// is news. Such an address alone does not make a device a path: the port of
+    /// a bridge has one, too.
+    pub fn carries(&mut self, ifindex: u32) -> bool {
+        self.linked.insert(ifindex)
     }
 
     /// Brings the kernel side up to date: programs, maps of devices, settings.
@@ -117,7 +127,8 @@ impl Ports {
             .collect();
         let counted = self.counting.of(&mtus, now_ns);
         let used = counted.iter().filter_map(|at| self.present.get(at));
-        let sizes = segment_sizes(used.map(|device| (device.mtu, device.has_ipv6())));
+        let sizes =
+            segment_sizes(used.map(|device| (device.mtu, device.has_ipv6() || !device.is_path())));
         let settings = Redundant {
             mss_v4: sizes.v4,
             mss_v6: sizes.v6,
@@ -194,8 +205,13 @@ impl Ports {
     fn wanted(&mut self) -> BTreeMap<u32, String> {
         let present = &self.present;
         self.odd.retain(|ifindex| present.contains_key(ifindex));
+        self.linked.retain(|ifindex| present.contains_key(ifindex));
+        let linked = &self.linked;
         let mut wanted = BTreeMap::new();
-        for (&ifindex, device) in present.iter().filter(|(_, device)| device.is_path()) {
+        for (&ifindex, device) in present
+            .iter()
+            .filter(|(ifindex, device)| device.is_path() || linked.contains(ifindex))
+        {
             if device.header().is_some() {
                 wanted.insert(ifindex, device.name.clone());
             } else if self.odd.insert(ifindex) {
@@ -287,6 +303,8 @@ mod tests {
         let names: Vec<&str> = wanted.values().map(String::as_str).collect();
         assert_eq!(names, ["eth0", "tun0"]);
         assert_eq!(ports.odd, BTreeSet::from([4]));
+        assert!(ports.carries(5) && !ports.carries(5));
+        assert!(ports.wanted().contains_key(&5));
         ports.set(Present::new(), &PathTable::new(&Weights::EQUAL));
         assert!(ports.wanted().is_empty() && ports.odd.is_empty());
     }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use mptcp_common::abi::{Tuple, subflow_flag};
+use mptcp_common::abi::{self, Event, Tuple, subflow_flag};
 
 /// How long keys are waited for at first; twice as long each time.
 const FIRST_WAIT_NS: u64 = 2_000_000;
@@ -25,6 +25,26 @@ pub struct Subflow {
     pub tuple: Tuple,
     /// Its device; 0 if it is not known.
     pub ifindex: u32,
+}
+
+impl From<&Event> for Subflow {
+    fn from(event: &Event) -> Self {
+        Self {
+            connection: event.connection,
+            tuple: event.tuple,
+            ifindex: event.ifindex,
+        }
+    }
+}
+
+impl From<&abi::Subflow> for Subflow {
+    fn from(subflow: &abi::Subflow) -> Self {
+        Self {
+            connection: subflow.connection,
+            tuple: subflow.tuple,
+            ifindex: subflow.ifindex,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,6 +70,8 @@ struct Connection {
 pub struct Roster {
     subflows: HashMap<u64, Entry>,
     connections: HashMap<u64, Connection>,
+    /// When keys are looked for, and of which connection: the `due_ns` of each.
+    ordered: BTreeSet<(u64, u64)>,
 }
 
 impl Roster {
@@ -80,8 +102,8 @@ impl Roster {
             }
         }
         if connection.due_ns.is_none() {
-            connection.due_ns = Some(now_ns);
             connection.waits = 0;
+            self.set_due(subflow.connection, Some(now_ns));
         }
     }
 
@@ -94,6 +116,7 @@ impl Roster {
         if let Some(connection) = self.connections.get_mut(&key) {
             connection.cookies.remove(&cookie);
             if connection.cookies.is_empty() {
+                self.set_due(key, None);
                 self.connections.remove(&key);
             }
         }
@@ -114,25 +137,35 @@ impl Roster {
     /// The connections whose keys are to be looked for now, each with whether
     /// this host accepted it.
     pub fn due(&self, now_ns: u64) -> Vec<(u64, bool)> {
-        self.connections
-            .iter()
-            .filter(|(_, known)| known.due_ns.is_some_and(|due_ns| due_ns <= now_ns))
-            .map(|(&key, known)| (key, known.server))
+        let due = self.ordered.range(..=(now_ns, u64::MAX));
+        due.filter_map(|(_, key)| Some((*key, self.connections.get(key)?.server)))
             .collect()
     }
 
     /// When [`Roster::due`] has something next.
     pub fn next_due_ns(&self) -> Option<u64> {
-        let all = self.connections.values();
-        all.filter_map(|connection| connection.due_ns).min()
+        self.ordered.first().map(|(due_ns, _)| *due_ns)
+    }
+
+    /// Sets when the keys of a known connection are looked for. Costs log n.
+    fn set_due(&mut self, connection: u64, due_ns: Option<u64>) {
+        let Some(known) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        if let Some(before_ns) = std::mem::replace(&mut known.due_ns, due_ns) {
+            self.ordered.remove(&(before_ns, connection));
+        }
+        if let Some(due_ns) = due_ns {
+            self.ordered.insert((due_ns, connection));
+        }
     }
 
     /// The keys are there: what the protocol is to be told.
     pub fn tell(&mut self, connection: u64) -> Vec<(u64, Subflow)> {
-        let Some(known) = self.connections.get_mut(&connection) else {
+        self.set_due(connection, None);
+        let Some(known) = self.connections.get(&connection) else {
             return Vec::new();
         };
-        known.due_ns = None;
         let mut news = Vec::new();
         for &cookie in &known.cookies {
             if let Some(entry) = self.subflows.get_mut(&cookie)
@@ -149,8 +182,9 @@ impl Roster {
     pub fn wait(&mut self, connection: u64, now_ns: u64) {
         if let Some(known) = self.connections.get_mut(&connection) {
             let delay = FIRST_WAIT_NS << known.waits.min(WAITS);
-            known.due_ns = (known.waits < WAITS).then_some(now_ns + delay);
+            let due_ns = (known.waits < WAITS).then_some(now_ns + delay);
             known.waits += 1;
+            self.set_due(connection, due_ns);
         }
     }
 }

@@ -7,24 +7,30 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use mptcp_common::abi::{Event, Subflow, event_kind, redundant::Link, subflow_flag};
-use tokio::io::Interest;
+use anyhow::{Context as _, Result};
+use mptcp_common::abi::{
+    Event, event_kind,
+    redundant::{Link, LinkKey},
+    subflow_flag,
+};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::link_table::{LinkTable, Write};
-use super::notices::log;
+use super::gate::{Gate, Known};
+use super::link_table::{self, LinkTable};
+use super::listener::{Dropped, listen};
+use super::output::{apply, log};
 use super::peers::{
     Change, ConnectionInfo, Counts, Datagram, Hellos, Peers, Settings, SubflowInfo,
 };
 use super::ports::Ports;
 use super::roster::{self, Roster};
-use super::socket::{self, Received, Socket, Sockets};
+use super::socket::{Received, Socket, Sockets};
+use super::unwritten::{Unwritten, Write};
 use super::{Claim, random_nonzero};
 use crate::clock::monotonic_ns as now_ns;
 use crate::devices::Present;
@@ -58,8 +64,13 @@ pub struct Service {
     /// When next hops are to be confirmed.
     confirm_ns: u64,
     events_lost: u64,
-    /// Datagrams that found the queue full.
-    overflow: Arc<AtomicU64>,
+    /// Where proven peers send from.
+    known: Known,
+    /// Datagrams that were dropped where they were read.
+    dropped: Arc<Dropped>,
+    /// How many of them were too many, as the log was told.
+    told_dropped: u64,
+    unwritten: Unwritten,
     /// A write that fails is told once.
     failed: bool,
     /// Sockets that nobody listens on yet, and where to forward what arrives.
@@ -85,7 +96,6 @@ impl Service {
         traffic: LinkTraffic,
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
-        let overflow = Arc::new(AtomicU64::new(0));
         let (mut sockets, mut unheard) = (Vec::new(), Vec::new());
         for socket in &claim.sockets.sockets {
             let own = socket.try_clone().context("cannot use the UDP port")?;
@@ -111,7 +121,10 @@ impl Service {
             compare_ns: 0,
             confirm_ns: 0,
             events_lost: 0,
-            overflow,
+            known: Known::default(),
+            dropped: Arc::default(),
+            told_dropped: 0,
+            unwritten: Unwritten::default(),
             failed: false,
             unheard,
             listeners: Vec::new(),
@@ -122,7 +135,8 @@ impl Service {
     /// Listens on the sockets, in `tasks`.
     pub fn listen(&mut self, tasks: &mut JoinSet<Result<()>>) {
         for (socket, sender) in self.unheard.drain(..) {
-            let listener = listen(socket, sender, Arc::clone(&self.overflow));
+            let gate = Gate::new(self.known.clone());
+            let listener = listen(socket, sender, gate, Arc::clone(&self.dropped));
             self.listeners.push(tasks.spawn(listener));
         }
     }
@@ -159,13 +173,13 @@ impl Service {
                 // had this one was lost.
                 for other in self.roster.cookies(event.connection) {
                     if other != cookie {
-                        self.close(other);
+                        self.close(other, now_ns);
                     }
                 }
-                self.see(cookie, event_subflow(event), now_ns);
+                self.see(cookie, event.into(), now_ns, kernel);
             }
-            event_kind::JOINED => self.see(cookie, event_subflow(event), now_ns),
-            event_kind::SUBFLOW_CLOSED | event_kind::FALLBACK => self.close(cookie),
+            event_kind::JOINED => self.see(cookie, event.into(), now_ns, kernel),
+            event_kind::SUBFLOW_CLOSED | event_kind::FALLBACK => self.close(cookie, now_ns),
             _ => return,
         }
         self.look_up(now_ns, kernel);
@@ -201,9 +215,14 @@ impl Service {
 
     /// When [`Service::on_timer`] has something to do.
     pub fn due(&self) -> Instant {
-        let due_ns = [self.peers.next_due_ns(), self.roster.next_due_ns()];
-        let due_ns = due_ns.into_iter().flatten();
-        let due_ns = due_ns.fold(self.compare_ns.min(self.confirm_ns), u64::min);
+        let due_ns = [
+            self.peers.next_due_ns(),
+            self.roster.next_due_ns(),
+            self.unwritten.due_ns(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.compare_ns.min(self.confirm_ns), u64::min);
         // `Instant` is CLOCK_MONOTONIC too, but does not say so.
         Instant::now() + Duration::from_nanos(due_ns.saturating_sub(now_ns()))
     }
@@ -220,9 +239,10 @@ impl Service {
             let rest = (end_ns - start_ns).saturating_mul(u64::from(DUTY));
             let least = u64::try_from(COMPARE.as_nanos()).unwrap_or(u64::MAX);
             self.compare_ns = end_ns.saturating_add(rest.max(least));
-            let overflow = self.overflow.swap(0, Ordering::Relaxed);
-            if overflow > 0 {
-                tracing::warn!(overflow, "datagrams to the redundant port came too fast");
+            let dropped = self.dropped.too_many.load(Ordering::Relaxed);
+            let dropped = dropped - std::mem::replace(&mut self.told_dropped, dropped);
+            if dropped > 0 {
+                tracing::warn!(dropped, "datagrams to the redundant port came too fast");
             }
         }
         let now_ns = now_ns();
@@ -230,6 +250,8 @@ impl Service {
             self.confirm();
             self.confirm_ns = now_ns.saturating_add(CONFIRM_NS);
         }
+        let again = self.unwritten.again(now_ns, |write| apply(write, kernel));
+        self.told(again);
         self.look_up(now_ns, kernel);
         self.speak(now_ns);
         self.write(kernel);
@@ -245,6 +267,7 @@ impl Service {
             silent,
             asking,
             refused,
+            crowded,
             hellos,
         } = self.peers.counts(now_ns());
         let Hellos {
@@ -263,27 +286,38 @@ impl Service {
                 ("asking", asking),
                 ("refused", refused),
             ],
+            crowded: [("quota", crowded[0]), ("full", crowded[1])],
             hellos: [
                 ("sent", sent),
                 ("answered", answered),
                 ("verified", verified),
                 ("refused", wrong),
-                ("malformed", malformed),
+                (
+                    "malformed",
+                    malformed + self.dropped.malformed.load(Ordering::Relaxed),
+                ),
                 ("unknown", unknown),
+                ("dropped", self.dropped.too_many.load(Ordering::Relaxed)),
             ],
             paths: CopyRow::collect(table, &kernel.copy_stats()?, &attached),
         })
     }
 
-    fn see(&mut self, cookie: u64, subflow: roster::Subflow, now_ns: u64) {
-        if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
-            self.roster.see(cookie, subflow, now_ns);
+    fn see(&mut self, cookie: u64, subflow: roster::Subflow, now_ns: u64, kernel: &mut Kernel) {
+        let tuple = &subflow.tuple;
+        if tuple.flags & subflow_flag::FALLBACK != 0 {
+            return;
         }
+        let local = LinkKey::scope_of(&tuple.remote, subflow.ifindex) != 0;
+        if local && self.ports.carries(subflow.ifindex) {
+            self.update(kernel);
+        }
+        self.roster.see(cookie, subflow, now_ns);
     }
 
-    fn close(&mut self, cookie: u64) {
+    fn close(&mut self, cookie: u64, now_ns: u64) {
         if self.roster.close(cookie) {
-            self.peers.closed(cookie);
+            self.peers.closed(cookie, now_ns);
         }
     }
 
@@ -318,17 +352,17 @@ impl Service {
     }
 
     /// Compares what is known with the kernel's maps.
-    fn compare(&mut self, now_ns: u64, kernel: &Kernel) -> Result<()> {
+    fn compare(&mut self, now_ns: u64, kernel: &mut Kernel) -> Result<()> {
         let open = kernel.subflows()?;
         let cookies: HashSet<u64> = open.iter().map(|(cookie, _)| *cookie).collect();
         // First what is gone: its connection's address may be another's now.
         for cookie in self.roster.all() {
             if !cookies.contains(&cookie) && kernel.subflow(cookie)?.is_none() {
-                self.close(cookie);
+                self.close(cookie, now_ns);
             }
         }
         for (cookie, subflow) in &open {
-            self.see(*cookie, map_subflow(subflow), now_ns);
+            self.see(*cookie, subflow.into(), now_ns, kernel);
         }
         Ok(())
     }
@@ -380,7 +414,7 @@ impl Service {
                 .set(index, Some(self.ports.fill(link)), &mut writes);
         }
         for write in writes {
-            result = result.and(apply(write, kernel));
+            result = result.and(self.put(Write::Links(write), kernel));
         }
         self.told(result);
     }
@@ -394,17 +428,37 @@ impl Service {
                     let link = link.map(|link| self.filled(index, link));
                     let mut writes = Vec::new();
                     self.links.set(index, link, &mut writes);
-                    writes
-                        .into_iter()
-                        .try_for_each(|write| apply(write, kernel))
+                    let mut done = Ok(());
+                    for write in writes {
+                        done = done.and(self.put(Write::Links(write), kernel));
+                    }
+                    done
                 }
-                Change::Carriers(connection, carriers) => kernel.set_carriers(connection, carriers),
-                Change::View(cookie, view) => kernel.set_peer_view(cookie, view),
+                Change::Carriers(connection, carriers) => {
+                    self.put(Write::Carriers(connection, carriers), kernel)
+                }
+                Change::View(cookie, view) => self.put(Write::View(cookie, view), kernel),
+                Change::Familiar(key, link) => self.put(Write::Familiar(key, link), kernel),
             };
             result = result.and(done);
         }
         self.told(result);
         self.peers.notices().into_iter().for_each(log);
+    }
+
+    /// Writes to the kernel's maps, now or, if that fails, later.
+    fn put(&mut self, write: Write, kernel: &mut Kernel) -> Result<()> {
+        let at = |key: &LinkKey| {
+            let remote = IpAddr::from(key.remote).to_canonical();
+            SocketAddr::new(remote, key.remote_port)
+        };
+        match &write {
+            Write::Links(link_table::Write::Key(key, _)) => self.known.set(at(key), true),
+            Write::Links(link_table::Write::Gone(key)) => self.known.set(at(key), false),
+            _ => {}
+        }
+        self.unwritten
+            .write(write, now_ns(), |write| apply(write, kernel))
     }
 
     /// A link that is only kept alive keeps what it took from its device:
@@ -429,59 +483,12 @@ impl Service {
 
     fn told(&mut self, result: Result<()>) {
         match result {
-            Ok(()) => self.failed = false,
+            Ok(()) => self.failed &= self.unwritten.due_ns().is_some(),
             Err(error) if !self.failed => {
                 self.failed = true;
                 tracing::error!("cannot tell the kernel side about peers: {error:#}");
             }
             Err(_) => {}
-        }
-    }
-}
-
-fn apply(write: Write, kernel: &mut Kernel) -> Result<()> {
-    match write {
-        Write::Link(index, link) => kernel.set_link(index, &link),
-        Write::Key(key, index) => kernel.set_link_key(&key, Some(index)),
-        Write::Gone(key) => kernel.set_link_key(&key, None),
-    }
-}
-
-fn event_subflow(event: &Event) -> roster::Subflow {
-    roster::Subflow {
-        connection: event.connection,
-        tuple: event.tuple,
-        ifindex: event.ifindex,
-    }
-}
-
-fn map_subflow(subflow: &Subflow) -> roster::Subflow {
-    roster::Subflow {
-        connection: subflow.connection,
-        tuple: subflow.tuple,
-        ifindex: subflow.ifindex,
-    }
-}
-
-/// Forwards what arrives.
-async fn listen(
-    socket: UdpSocket,
-    sender: mpsc::Sender<Received>,
-    overflow: Arc<AtomicU64>,
-) -> Result<()> {
-    loop {
-        let received = socket.async_io(Interest::READABLE, || socket::receive(&socket));
-        match received.await {
-            Ok(Some(received)) => match sender.try_send(received) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    overflow.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => bail!("nobody reads the UDP port"),
-            },
-            // The kernel did not say where it arrived.
-            Ok(None) => {}
-            Err(error) => tracing::debug!("cannot read the UDP port: {error}"),
         }
     }
 }

@@ -169,6 +169,13 @@ pub struct Received<'a> {
     pub tag: &'a [u8; TAG],
 }
 
+/// Whether a datagram has the first byte and the length of a message: what has
+/// not is not worth a closer look.
+#[must_use]
+pub fn may_be_a_message(datagram: &[u8]) -> bool {
+    datagram.len() == LENGTH && datagram.first() == Some(&VERSION)
+}
+
 /// Reads a datagram. `None` unless it is, to the bit, what [`Message::body`]
 /// makes of a message, and a tag.
 #[must_use]

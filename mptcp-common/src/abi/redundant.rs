@@ -17,6 +17,9 @@ use crate::word::Word;
 /// Default of `--redundant-port`.
 pub const DEFAULT_PORT: u16 = 8684;
 
+/// New connections that are known to be with a peer: entries of `FAMILIAR`.
+pub const MAX_FAMILIAR: u32 = 4 * MAX_LINKS;
+
 /// Most copies of a segment, the original included.
 pub const MAX_COPIES: u32 = 4;
 
@@ -143,9 +146,22 @@ pub struct Traffic {
     pub arrived: u64,
 }
 
-/// Key of hash map `LINK_OF`: where a datagram came from, and to.
+/// The links to one peer, in hash map `PEER_LINKS` by agent id: over these goes
+/// what a connection copies that has no second path yet.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerLinks {
+    /// Indices in `LINKS`, in no order; 0: unused.
+    pub links: [u32; MAX_CARRIERS],
+}
+
+/// Key of hash map `LINK_OF`: where a datagram came from, and to.
+///
+/// Key of hash map `FAMILIAR`, too, whose values are also indices in `LINKS`:
+/// the addresses of a subflow, and the TCP port at its remote end (0: any). A
+/// new connection there is with the peer of that link.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkKey {
     /// Destination of the datagram; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
@@ -153,8 +169,22 @@ pub struct LinkKey {
     pub remote: [u8; 16],
     /// Its source port, host byte order.
     pub remote_port: u16,
-    /// Keeps the size a multiple of four.
-    pub reserved: u16,
+    /// The lower half of the device's index if the addresses are link-local:
+    /// they mean nothing without it. Else 0.
+    pub scope: u16,
+}
+
+impl LinkKey {
+    /// What [`LinkKey::scope`] is for this remote address, and this device.
+    #[inline(always)]
+    #[must_use]
+    pub const fn scope_of(remote: &[u8; 16], ifindex: u32) -> u16 {
+        if remote[0] == 0xfe && remote[1] & 0xc0 == 0x80 {
+            ifindex as u16
+        } else {
+            0
+        }
+    }
 }
 
 /// The subflows of a connection whose peer is proven, in hash map `CARRIERS`
@@ -372,6 +402,7 @@ const _: () = assert!(size_of::<Stacked>() == 8);
 const _: () = assert!(size_of::<Link>() == 72);
 const _: () = assert!(size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<LinkKey>() == 36);
+const _: () = assert!(size_of::<PeerLinks>() == 4 * MAX_CARRIERS);
 const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
 const _: () = assert!(size_of::<PeerView>() == 36);
 const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 5));

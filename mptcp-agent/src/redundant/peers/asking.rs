@@ -69,6 +69,7 @@ impl Peers {
         let tries = subflow.tries;
         if alone && tries > NO_AGENT_TRIES {
             self.report.no_agent(remote);
+            self.disown(connection);
         }
         let again = now_ns.saturating_add(ask_again(tries));
         self.schedule.set(Timer::Subflow(cookie), Some(again));
@@ -78,7 +79,12 @@ impl Peers {
     /// A link's time has come: its next hello, or its peer has fallen silent.
     fn keep(&mut self, index: u32, now_ns: u64) -> Option<Datagram> {
         let link = self.links.get_mut(index)?;
-        if link.expire(now_ns) {
+        let silent = link.expire(now_ns);
+        if let Some(cookie) = link.outlived(silent, now_ns) {
+            self.forget_entirely(cookie);
+            return None;
+        }
+        if silent {
             self.report.there(&link.road, false);
         }
         let speaker = link.speak(now_ns);

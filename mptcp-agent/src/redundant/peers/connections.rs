@@ -57,6 +57,8 @@ pub struct Subflow {
     /// An answer may be followed by a hello at once: one for each of the
     /// schedule.
     pub may_repeat: bool,
+    /// It has closed, and is kept for its link's sake.
+    pub closed: bool,
 }
 
 impl Subflow {
@@ -72,6 +74,7 @@ impl Subflow {
             tries: 0,
             settled: false,
             may_repeat: false,
+            closed: false,
         }
     }
 
@@ -81,7 +84,7 @@ impl Subflow {
             local: self.tuple.local,
             remote: self.tuple.remote,
             remote_port: port,
-            reserved: 0,
+            scope: LinkKey::scope_of(&self.tuple.remote, self.ifindex),
         }
     }
 
@@ -216,6 +219,32 @@ impl Connections {
             self.by_token.remove(&connection.info.token);
         }
         Some(connection)
+    }
+
+    /// Whether all subflows of a known connection have closed.
+    pub fn is_over(&self, key: u64) -> bool {
+        let mut subflows = self.get(key).into_iter().flat_map(|known| &known.subflows);
+        subflows.all(|cookie| self.subflow(*cookie).is_none_or(|subflow| subflow.closed))
+    }
+
+    /// Gives a connection that is over another key: the kernel may use its
+    /// address again.
+    pub fn retire(&mut self, key: u64, new: u64) {
+        let Some(mut connection) = self.connections.remove(&key) else {
+            return;
+        };
+        for cookie in &connection.subflows {
+            if let Some(subflow) = self.subflows.get_mut(cookie) {
+                subflow.connection = new;
+            }
+        }
+        if let Some(by_token) = self.by_token.get_mut(&connection.info.token)
+            && *by_token == key
+        {
+            *by_token = new;
+        }
+        connection.info.key = new;
+        self.connections.insert(new, connection);
     }
 
     /// Adds a subflow of a known connection.

@@ -4,7 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use mptcp_common::abi::redundant::LinkKey;
 
-use super::{Datagram, Peers, Timer, connections, octets, schedule};
+use super::{
+    Datagram, Peers, Timer, connections,
+    links::{Crowded, Pair},
+    octets, schedule,
+};
 use crate::redundant::{
     proof,
     wire::{self, Kind, Message, Timing},
@@ -16,6 +20,20 @@ struct Origin {
     road: LinkKey,
     ifindex: u32,
     now_ns: u64,
+}
+
+impl Origin {
+    /// The device that an answer about a subflow leaves by: the subflow's own,
+    /// since the way back may be another than the one that the hello took. Where
+    /// that is not known the kernel chooses (0), unless the address means
+    /// nothing without a device.
+    fn answer_by(&self, subflow: u32) -> u32 {
+        if subflow == 0 && self.road.scope != 0 {
+            self.ifindex
+        } else {
+            subflow
+        }
+    }
 }
 
 impl Peers {
@@ -49,7 +67,7 @@ impl Peers {
                 local: octets(local),
                 remote: octets(remote.ip()),
                 remote_port: remote.port(),
-                reserved: 0,
+                scope: LinkKey::scope_of(&octets(remote.ip()), ifindex),
             },
             ifindex,
             now_ns,
@@ -114,7 +132,8 @@ impl Peers {
             ends: subflow.ends(),
             timing,
         };
-        let datagram = self.datagram(connection, &answer, &road, origin.ifindex);
+        let ifindex = origin.answer_by(subflow.ifindex);
+        let datagram = self.datagram(connection, &answer, &road, ifindex);
         self.report.hellos.answered += 1;
         Some(datagram)
     }
@@ -174,10 +193,14 @@ impl Peers {
             (message.ends.remote, message.ends.local)
         };
         let peer = message.sender.get();
-        let Some((link, replaced)) =
-            self.links
-                .place(peer, pair, origin.road, origin.now_ns, &mut self.changes)
-        else {
+        let (closed, kept) = (subflow.closed, subflow.link);
+        let kept = kept.and_then(|link| self.links.get(link));
+        if closed && kept.is_none_or(|link| link.peer != peer) {
+            // It was kept for another peer's sake.
+            self.forget_entirely(cookie);
+            return false;
+        }
+        let Some((link, replaced)) = self.place(peer, pair, origin) else {
             return false;
         };
         self.put_on_link(cookie, link, client);
@@ -207,9 +230,49 @@ impl Peers {
             &mut self.report,
         );
         self.reschedule(link);
+        let direct = origin.road.scope == 0
+            && view.is_none()
+            && (own.local, own.remote) == (origin.road.local, origin.road.remote);
+        self.acquaint(link, direct, client.then_some(own.remote_port));
         self.set_peer(key, peer, origin.now_ns);
         self.publish(key);
         true
+    }
+
+    /// As [`super::links::Links::place`]; `None`, counted and told, if there is
+    /// no room. If all indices are taken, one of a link without an open subflow
+    /// becomes free.
+    fn place(&mut self, peer: u64, pair: Pair, origin: Origin) -> Option<(u32, Option<u32>)> {
+        let (road, now_ns) = (origin.road, origin.now_ns);
+        let changes = &mut self.changes;
+        let mut placed = self.links.place(peer, pair, road, now_ns, changes);
+        if placed == Err(Crowded::Full)
+            && let Some(cookie) = self.links.first_to_go()
+        {
+            self.forget_entirely(cookie);
+            let changes = &mut self.changes;
+            placed = self.links.place(peer, pair, road, now_ns, changes);
+        }
+        placed
+            .inspect_err(|why| self.report.crowded(&road, *why))
+            .ok()
+    }
+
+    /// Lets new connections between the addresses of a link have copies before
+    /// they are proven. With a shared key the peer is believed to be who is at
+    /// its address; without one, only for connections from here to a `service`
+    /// (TCP port) that one was proven with, since its address may be shared
+    /// with others. Not where NAT lies between (the link is not `direct`): what
+    /// the peer sees of a new connection is not known. Nor between link-local
+    /// addresses: others may have the same on another device.
+    fn acquaint(&mut self, link: u32, direct: bool, service: Option<u16>) {
+        if !direct {
+            self.links.estrange(link, &mut self.changes);
+        } else if !self.key.is_empty() {
+            self.links.befriend(link, 0, &mut self.changes);
+        } else if let Some(port) = service {
+            self.links.befriend(link, port, &mut self.changes);
+        }
     }
 
     fn put_on_link(&mut self, cookie: u64, link: u32, client: bool) {
@@ -225,6 +288,9 @@ impl Peers {
             self.links.join(link, cookie, client);
             if client {
                 self.count_asking(road, false);
+            }
+            if let Some(closed) = self.links.relieve(link) {
+                self.forget_entirely(closed);
             }
         }
     }
@@ -243,6 +309,10 @@ impl Peers {
             let subflow = self.connections.subflow(cookie);
             let link = subflow.and_then(|subflow| self.links.get(subflow.link?));
             if link.is_none_or(|link| link.peer == peer) {
+                continue;
+            }
+            if subflow.is_some_and(|subflow| subflow.closed) {
+                self.forget_entirely(cookie);
                 continue;
             }
             self.leave_link(cookie);

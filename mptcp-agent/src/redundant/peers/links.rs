@@ -6,15 +6,33 @@
 //! with the link. One road leads to one peer: if another proves to be there (a
 //! restarted agent has a new id), it replaces the first.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS, Traffic};
 
-use super::{changes::Changes, quality::Quality, report::Report, schedule};
+use super::{address, changes::Changes, quality::Quality, report::Report, schedule};
+use crate::redundant::gate::prefix;
 use crate::redundant::wire::Timing;
 
 /// The addresses of a link's ends, as the client of the connection has them.
 pub type Pair = ([u8; 16], [u8; 16]);
+
+/// Links between one address of this host and one remote address (one prefix of
+/// 64 bits over IPv6). There is more than one where several hosts share it (NAT).
+/// Who takes many identities there leaves room for others.
+pub const MAX_OF_ONE: usize = 256;
+
+/// Why there is no room for another link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    /// The remote address has [`MAX_OF_ONE`].
+    Quota,
+    /// There are [`MAX_LINKS`].
+    Full,
+}
+
+/// Services (TCP ports) at one address that new connections are known by.
+const MAX_SERVICES: usize = 16;
 
 /// One link.
 #[derive(Debug)]
@@ -35,6 +53,11 @@ pub struct Link {
     /// What it is like for copies.
     pub quality: Quality,
     pair: Pair,
+    /// What new connections between its addresses are known by: keys in
+    /// `FAMILIAR`.
+    familiar: HashSet<LinkKey>,
+    /// Its last member, whose subflow has closed, and until when it stays.
+    lingers: Option<(u64, u64)>,
     members: usize,
     /// Those members that may say hello: this end is their client.
     speakers: BTreeSet<u64>,
@@ -52,7 +75,26 @@ impl Link {
     pub fn due_ns(&self) -> Option<u64> {
         let expiry = self.silent_since_ns.is_none().then_some(self.expires_ns);
         let hello = (!self.speakers.is_empty()).then_some(self.next_hello_ns);
-        expiry.into_iter().chain(hello).min()
+        let end = self.lingers.map(|(_, until_ns)| until_ns);
+        expiry.into_iter().chain(hello).chain(end).min()
+    }
+
+    /// Its last member, if its subflow has closed and its time is over; that of
+    /// a `silent` link is.
+    pub fn outlived(&self, silent: bool, now_ns: u64) -> Option<u64> {
+        let (cookie, until_ns) = self.lingers?;
+        (silent || until_ns <= now_ns).then_some(cookie)
+    }
+
+    /// The kernel is not to have it any more.
+    fn withdraw(&mut self, index: u32, changes: &mut Changes) {
+        self.estrange(changes);
+        changes.link_gone(index);
+    }
+
+    /// New connections are not to be taken for its peer's any more.
+    fn estrange(&mut self, changes: &mut Changes) {
+        self.familiar.drain().for_each(|key| changes.strange(key));
     }
 
     /// Notes that the peer fell silent if its time is over; whether it did so
@@ -124,13 +166,18 @@ pub struct Links {
     /// See [`Quality::new`].
     epoch_us: u64,
     slots: HashMap<u32, Link>,
-    by_pair: HashMap<(u64, Pair), u32>,
+    /// By peer, addresses and, of link-local ones, the device.
+    by_pair: HashMap<(u64, Pair, u16), u32>,
     by_road: HashMap<LinkKey, u32>,
+    /// How many links there are between an address and another (or its prefix).
+    by_ends: HashMap<Pair, usize>,
     /// Indices not used yet start here; 0 never is.
     unused: u32,
     /// Indices used before, oldest first: a new link takes one as late as
     /// possible.
     free: VecDeque<u32>,
+    /// Links without an open subflow, by when they go.
+    lingering: BTreeSet<(u64, u32)>,
 }
 
 impl Links {
@@ -142,8 +189,10 @@ impl Links {
             slots: HashMap::new(),
             by_pair: HashMap::new(),
             by_road: HashMap::new(),
+            by_ends: HashMap::new(),
             unused: 1,
             free: VecDeque::new(),
+            lingering: BTreeSet::new(),
         }
     }
 
@@ -169,7 +218,10 @@ impl Links {
 
     /// The link to `peer`, which has proven to be at the end of `road`: an old
     /// one, moved if need be, or a new one, without members. Also the index of
-    /// a link that it replaces there. `None` if all indices are taken.
+    /// a link that it replaces there.
+    ///
+    /// # Errors
+    /// There is no room for a new one.
     pub fn place(
         &mut self,
         peer: u64,
@@ -177,14 +229,14 @@ impl Links {
         road: LinkKey,
         now_ns: u64,
         changes: &mut Changes,
-    ) -> Option<(u32, Option<u32>)> {
+    ) -> Result<(u32, Option<u32>), Crowded> {
         let there = self.by_road.get(&road).copied();
         if let Some(index) = there
             && self.get(index).is_some_and(|link| link.peer == peer)
         {
-            return Some((index, None));
+            return Ok((index, None));
         }
-        let index = match self.by_pair.get(&(peer, pair)) {
+        let index = match self.by_pair.get(&(peer, pair, road.scope)) {
             Some(&index) => index,
             None => self.open(peer, pair, road, now_ns)?,
         };
@@ -196,8 +248,10 @@ impl Links {
             link.hurried = 0;
             if !replaced {
                 self.by_road.remove(&before);
-                changes.link_gone(index);
+                link.withdraw(index, changes);
             }
+            self.count(&before, false);
+            self.count(&road, true);
         }
         if let Some(before) = there.and_then(|before| self.slots.get_mut(&before)) {
             before.replaced = true;
@@ -205,10 +259,10 @@ impl Links {
             before.silent_since_ns.get_or_insert(now_ns);
             before.hurried = before.speakers.len();
             before.next_hello_ns = now_ns;
-            changes.link_gone(there.unwrap_or_default());
+            before.withdraw(there.unwrap_or_default(), changes);
         }
         self.by_road.insert(road, index);
-        Some((index, there))
+        Ok((index, there))
     }
 
     /// Extends a link: its peer has just said something valid and fresh.
@@ -255,6 +309,59 @@ impl Links {
         }
     }
 
+    /// From now on the link's peer is taken for that of new connections between
+    /// its addresses, if their remote end has this TCP port (0: any).
+    pub fn befriend(&mut self, index: u32, port: u16, changes: &mut Changes) {
+        let Some(link) = self.slots.get_mut(&index) else {
+            return;
+        };
+        let key = LinkKey {
+            remote_port: port,
+            ..link.road
+        };
+        let room = link.familiar.len() < MAX_SERVICES && !link.replaced;
+        if room && link.familiar.insert(key) {
+            changes.familiar(key, index);
+        }
+    }
+
+    /// The opposite of [`Links::befriend`], for every port.
+    pub fn estrange(&mut self, index: u32, changes: &mut Changes) {
+        if let Some(link) = self.slots.get_mut(&index) {
+            link.estrange(changes);
+        }
+    }
+
+    /// The subflow of a link's last member has closed. If the peer is there, the
+    /// link stays until `until_ns`, with that member, for connections to come.
+    pub fn linger(&mut self, index: u32, cookie: u64, until_ns: u64) -> bool {
+        let last = self
+            .slots
+            .get_mut(&index)
+            .filter(|link| link.members == 1 && !link.replaced && link.silent_since_ns.is_none());
+        let Some(link) = last else {
+            return false;
+        };
+        link.lingers = Some((cookie, until_ns));
+        self.lingering.insert((until_ns, index));
+        true
+    }
+
+    /// Somebody else keeps the link, or nobody: the member that stayed on, which
+    /// may go.
+    pub fn relieve(&mut self, index: u32) -> Option<u64> {
+        let (cookie, until_ns) = self.slots.get_mut(&index)?.lingers.take()?;
+        self.lingering.remove(&(until_ns, index));
+        Some(cookie)
+    }
+
+    /// The member that keeps a link which goes first, of those without an open
+    /// subflow.
+    pub fn first_to_go(&self) -> Option<u64> {
+        let (_, index) = self.lingering.first()?;
+        self.slots.get(index)?.lingers.map(|(cookie, _)| cookie)
+    }
+
     /// A subflow is on the link from now on; `speaks` if this end is its
     /// client.
     pub fn join(&mut self, index: u32, cookie: u64, speaks: bool) {
@@ -276,24 +383,49 @@ impl Links {
         if link.members > 0 {
             return;
         }
-        if let Some(link) = self.slots.remove(&index) {
-            self.by_pair.remove(&(link.peer, link.pair));
+        self.relieve(index);
+        if let Some(mut link) = self.slots.remove(&index) {
+            self.by_pair
+                .remove(&(link.peer, link.pair, link.road.scope));
+            self.count(&link.road, false);
             if !link.replaced {
                 self.by_road.remove(&link.road);
-                changes.link_gone(index);
+                link.withdraw(index, changes);
             }
             self.free.push_back(index);
         }
     }
 
-    fn open(&mut self, peer: u64, pair: Pair, road: LinkKey, now_ns: u64) -> Option<u32> {
+    /// Counts a link between these ends, or no more.
+    fn count(&mut self, road: &LinkKey, more: bool) {
+        let ends = ends(road);
+        let count = self.by_ends.entry(ends).or_default();
+        if more {
+            *count += 1;
+        } else {
+            *count = count.saturating_sub(1);
+        }
+        if *count == 0 {
+            self.by_ends.remove(&ends);
+        }
+    }
+
+    fn open(&mut self, peer: u64, pair: Pair, road: LinkKey, now_ns: u64) -> Result<u32, Crowded> {
+        if self
+            .by_ends
+            .get(&ends(&road))
+            .is_some_and(|count| *count >= MAX_OF_ONE)
+        {
+            return Err(Crowded::Quota);
+        }
         let index = if self.unused < MAX_LINKS {
             self.unused += 1;
             self.unused - 1
         } else {
-            self.free.pop_front()?
+            self.free.pop_front().ok_or(Crowded::Full)?
         };
-        self.by_pair.insert((peer, pair), index);
+        self.count(&road, true);
+        self.by_pair.insert((peer, pair, road.scope), index);
         self.slots.insert(
             index,
             Link {
@@ -306,6 +438,8 @@ impl Links {
                 replaced: false,
                 quality: Quality::new(self.epoch_us),
                 pair,
+                familiar: HashSet::new(),
+                lingers: None,
                 members: 0,
                 speakers: BTreeSet::new(),
                 speaker: 0,
@@ -315,6 +449,11 @@ impl Links {
                 hurried: 0,
             },
         );
-        Some(index)
+        Ok(index)
     }
+}
+
+/// What the quota of links is for.
+fn ends(road: &LinkKey) -> Pair {
+    (road.local, prefix(address(road.remote)))
 }

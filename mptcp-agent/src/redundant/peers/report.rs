@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mptcp_common::abi::redundant::LinkKey;
 
-use super::{address, schedule};
+use super::{address, links::Crowded, schedule};
 
 /// Addresses of which something was told, and sources that were refused, that
 /// are remembered: one that sends from many is not to fill memory or the log.
@@ -22,6 +22,9 @@ pub struct Counts {
     pub asking: u64,
     /// Sources of messages whose HMAC was wrong lately (30 s).
     pub refused: u64,
+    /// Messages that proved their sender, for whose link there was no room: its
+    /// address had its share of them, and all were taken.
+    pub crowded: [u64; 2],
     /// Messages.
     pub hellos: Hellos,
 }
@@ -69,6 +72,14 @@ pub enum Notice {
         /// Where it came from.
         remote: IpAddr,
     },
+    /// A peer has proven to be there, and there is no room for a link to it.
+    /// Once per address.
+    Crowded {
+        /// Its address.
+        remote: IpAddr,
+        /// The address has its share already; else there are too many in all.
+        quota: bool,
+    },
 }
 
 /// Collects both.
@@ -76,11 +87,14 @@ pub enum Notice {
 pub struct Report {
     /// Messages so far.
     pub hellos: Hellos,
+    /// See [`Counts::crowded`].
+    pub crowded: [u64; 2],
     notices: Vec<Notice>,
     /// What was told last of a local and a remote address: whether it is there.
     there: HashMap<([u8; 16], [u8; 16]), bool>,
     no_agent: HashSet<[u8; 16]>,
     refused: HashSet<[u8; 16]>,
+    without_room: HashSet<[u8; 16]>,
     refused_lately: VecDeque<(u64, LinkKey)>,
 }
 
@@ -91,6 +105,7 @@ impl Report {
         if there {
             self.no_agent.remove(&road.remote);
             self.refused.remove(&road.remote);
+            self.without_room.remove(&road.remote);
         }
         if self.there.len() >= REMEMBERED && !self.there.contains_key(&pair) {
             self.there.clear();
@@ -125,6 +140,18 @@ impl Report {
         if remember(&mut self.refused, road.remote) {
             self.tell(Notice::Refused {
                 remote: address(road.remote),
+            });
+        }
+    }
+
+    /// There is no room for a link.
+    pub fn crowded(&mut self, road: &LinkKey, why: Crowded) {
+        let quota = why == Crowded::Quota;
+        self.crowded[usize::from(!quota)] += 1;
+        if remember(&mut self.without_room, road.remote) {
+            self.tell(Notice::Crowded {
+                remote: address(road.remote),
+                quota,
             });
         }
     }

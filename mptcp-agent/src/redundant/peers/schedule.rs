@@ -33,6 +33,13 @@ pub const FEW_LINKS: usize = 64;
 /// Until the next hello if one is not answered: a lossy path is not a dead one.
 pub const KEEP_UNANSWERED: u64 = 250 * MS;
 
+/// How long a link outlives its last subflow, at the end that says hello. The
+/// next connection between the two agents has copies from the start.
+pub const LINGER: u64 = 60_000 * MS;
+
+/// The same at the end that answers: longer, so that it does not go first.
+pub const LINGER_SERVER: u64 = 65_000 * MS;
+
 /// Between hellos to a peer that fell silent, at first,
 const SILENT: u64 = 500 * MS;
 

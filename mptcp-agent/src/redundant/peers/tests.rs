@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bounds;
+mod familiar;
 mod forgery;
 mod keeping;
 mod network;

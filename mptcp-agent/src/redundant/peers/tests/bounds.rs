@@ -2,9 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use mptcp_common::abi::redundant::{MAX_CARRIERS, MAX_LINKS};
+use mptcp_common::abi::redundant::{DEFAULT_PORT, LinkKey, MAX_CARRIERS, MAX_LINKS};
 
 use super::*;
+use crate::redundant::peers::{
+    changes::Changes,
+    links::{Crowded, Links, MAX_OF_ONE},
+    octets,
+};
 
 #[test]
 fn no_more_carriers_than_there_is_room_for() {
@@ -78,12 +83,38 @@ fn no_more_links_than_there_is_room_for() {
         }
     }
     crowd(&mut network, 11..MAX_LINKS + 6, false);
+    network.cut.insert(address("10.0.1.2"));
+    network.run(2600 * MS);
     for host in &network.hosts {
         assert!(host.links.is_empty() && host.carriers.is_empty());
         assert_eq!(host.peers.next_due_ns(), None);
         assert!(host.peers.asking.is_empty());
         assert_eq!(host.peers.links.iter().count(), 0);
     }
+}
+
+/// One client that takes many identities.
+#[test]
+fn one_address_cannot_take_every_link() {
+    let mut links = Links::new(DEFAULT_PORT, 7);
+    let mut changes = Changes::default();
+    let ends = |text: &str| octets(address(text));
+    let mut place = |peer: u64, remote: &str| {
+        let road = LinkKey {
+            local: ends("10.0.1.2"),
+            remote: ends(remote),
+            remote_port: peer as u16,
+            scope: 0,
+        };
+        links.place(peer, (road.remote, road.local), road, 1, &mut changes)
+    };
+    let taken = (1000..2000).filter(|&peer| place(peer, "10.9.0.1").is_ok());
+    assert_eq!(taken.count(), MAX_OF_ONE);
+    assert_eq!(place(3000, "10.9.0.1"), Err(Crowded::Quota));
+    assert!(place(3000, "10.9.0.2").is_ok());
+    let taken = (4000..5000).filter(|&peer| place(peer, &format!("2001:db8::{peer}")).is_ok());
+    assert_eq!(taken.count(), MAX_OF_ONE);
+    assert!(place(6000, "2001:db8:0:1::1").is_ok());
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn a_peer_that_stays_silent_is_asked_less_often() {
     let mut network = pair();
     network.connect(TWO_PATHS);
     network.run(5000 * MS);
-    network.hosts[SERVER].peers.closed(11);
+    // An agent that knows nothing of the connection.
+    network.restart(SERVER, 777);
     network.run(2600 * MS);
     let mut asked = |seconds: u64| {
         let before = network.sent_to(address(CUT)).len();
@@ -54,7 +55,7 @@ fn a_peer_that_stays_silent_is_asked_less_often() {
     };
     assert!((18..=21).contains(&asked(10)));
     assert!((5..=7).contains(&asked(12)));
-    network.hosts[CLIENT].peers.closed(11);
+    network.hosts[CLIENT].peers.closed(11, network.now_ns);
     network.run(MS);
     let said = network.sent_to(address(CUT)).len();
     network.run(20_000 * MS);
@@ -128,8 +129,8 @@ fn a_connection_that_only_the_client_has_does_not_silence_others() {
     network.connect(other);
     network.run(5000 * MS);
     // The client's hellos are of the first: it is the one that goes.
-    network.hosts[SERVER].peers.closed(10);
-    network.hosts[SERVER].peers.closed(11);
+    network.hosts[SERVER].peers.closed(10, network.now_ns);
+    network.hosts[SERVER].peers.closed(11, network.now_ns);
     for host in &mut network.hosts {
         host.notices.clear();
     }

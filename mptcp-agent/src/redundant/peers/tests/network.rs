@@ -10,7 +10,10 @@ use mptcp_common::abi::{
 };
 
 use crate::redundant::{
-    peers::{Change, ConnectionInfo, Datagram, Notice, Peers, Settings, SubflowInfo, octets},
+    peers::{
+        Change, ConnectionInfo, Datagram, Notice, Peers, Settings, SubflowInfo,
+        address as address_of, octets,
+    },
     proof,
 };
 
@@ -53,6 +56,8 @@ pub struct Host {
     pub links: BTreeMap<u32, Link>,
     pub carriers: BTreeMap<u64, Carriers>,
     pub views: BTreeMap<u64, PeerView>,
+    /// New connections that are known: addresses, port, and the link.
+    pub familiar: BTreeMap<(IpAddr, IpAddr, u16), u32>,
     pub notices: Vec<Notice>,
     addresses: HashSet<IpAddr>,
     key: Vec<u8>,
@@ -86,6 +91,14 @@ impl Host {
                 Change::Link(index, link) => set(&mut self.links, index, link),
                 Change::Carriers(connection, all) => set(&mut self.carriers, connection, all),
                 Change::View(cookie, view) => set(&mut self.views, cookie, view),
+                Change::Familiar(key, link) => {
+                    let key = (
+                        address_of(key.local),
+                        address_of(key.remote),
+                        key.remote_port,
+                    );
+                    set(&mut self.familiar, key, link);
+                }
             }
         }
         self.notices.extend(self.peers.notices());
@@ -150,6 +163,7 @@ impl Network {
             links: BTreeMap::new(),
             carriers: BTreeMap::new(),
             views: BTreeMap::new(),
+            familiar: BTreeMap::new(),
             notices: Vec::new(),
             addresses: addresses.iter().map(|text| address(text)).collect(),
             key: key.to_vec(),
@@ -163,6 +177,7 @@ impl Network {
         host.links.clear();
         host.carriers.clear();
         host.views.clear();
+        host.familiar.clear();
     }
 
     /// Opens a connection with all its subflows.
@@ -252,7 +267,10 @@ impl Network {
     /// Closes a subflow at both ends.
     pub fn close(&mut self, connect: Connect<'_>, subflow: u64) {
         for host in [connect.client, connect.server] {
-            self.hosts[host].peers.closed(connect.cookie(subflow));
+            let now_ns = self.now_ns;
+            self.hosts[host]
+                .peers
+                .closed(connect.cookie(subflow), now_ns);
             self.hosts[host].apply();
         }
     }

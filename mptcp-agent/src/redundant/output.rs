@@ -1,0 +1,53 @@
+//! What the policy puts out: entries of the kernel's maps, and lines in the log.
+
+use anyhow::Result;
+
+use super::link_table;
+use super::peers::Notice;
+use super::unwritten::Write;
+use crate::kernel::Kernel;
+
+/// Writes one entry.
+///
+/// # Errors
+/// The map refused it.
+pub fn apply(write: &Write, kernel: &mut Kernel) -> Result<()> {
+    match write {
+        Write::Links(write) => match write {
+            link_table::Write::Link(index, link) => kernel.set_link(*index, link),
+            link_table::Write::Key(key, index) => kernel.set_link_key(key, Some(*index)),
+            link_table::Write::Gone(key) => kernel.set_link_key(key, None),
+            link_table::Write::Peer(peer, links) => kernel.set_peer_links(*peer, *links),
+        },
+        Write::Carriers(connection, carriers) => kernel.set_carriers(*connection, *carriers),
+        Write::View(cookie, view) => kernel.set_peer_view(*cookie, *view),
+        Write::Familiar(key, link) => kernel.set_familiar(key, *link),
+    }
+}
+
+/// Tells of a peer.
+pub fn log(notice: Notice) {
+    match notice {
+        Notice::Proven { remote } => {
+            tracing::info!(%remote, "an agent answers: copies are sent");
+        }
+        Notice::Silent { remote } => {
+            tracing::warn!(%remote, "the agent is silent: no copies to this address");
+        }
+        Notice::NoAgent { remote } => {
+            tracing::warn!("no agent answers at {remote}: single copies");
+        }
+        Notice::Crowded { remote, quota } => {
+            let why = if quota {
+                "its address has too many agents already"
+            } else {
+                "there are too many links"
+            };
+            tracing::warn!(%remote, "no copies with the agent there: {why}");
+        }
+        Notice::Refused { remote } => tracing::warn!(
+            %remote,
+            "the agent's proof is wrong: is --redundant-key the same at both ends?"
+        ),
+    }
+}

@@ -1,0 +1,101 @@
+//! The first requests of a connection, between agents that know each other.
+
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use anyhow::Result;
+use mptcp_lab::traffic::{ANY, Behaviour, Latencies, RequestResponse, Server};
+use mptcp_lab::{Direction, Path};
+
+use crate::redundant_key::KeyFile;
+use crate::redundant_support::{Stage, ask, redundant, wait_for_proven};
+use crate::support::{Watched, require_agent};
+
+/// Connections, one after the other, in each of [`LANES`] lanes.
+const CONNECTIONS: usize = 25;
+const LANES: usize = 4;
+/// Requests of each.
+const REQUESTS: usize = 10;
+/// A request that takes so much longer than the median is late.
+const LATE: Duration = Duration::from_millis(50);
+
+/// What the first requests of many connections took while the first path loses
+/// a fifth of its packets.
+fn first_requests(agents: Option<(&FilePath, &[&str])>) -> Result<Vec<Duration>> {
+    let stage = Stage::new(["p1", "p2"].map(Path::new))?;
+    let [client, server] = &stage.hosts;
+    let agents: Vec<Watched> = match agents {
+        Some((binary, more)) => vec![
+            redundant(client, binary, more)?,
+            redundant(server, binary, more)?,
+        ],
+        None => Vec::new(),
+    };
+    let echo = Server::spawn(server, ANY, Behaviour::Echo)?;
+    // A connection by which the agents get to know each other, and its end.
+    let exchange = ask(client, &echo, &stage.links)?;
+    for agent in &agents {
+        wait_for_proven(agent, 2)?;
+    }
+    exchange.stop()?;
+    stage.links[0].set_loss(Direction::Both, 20.0)?;
+    let address = echo.at(stage.links[0].server_addr);
+    let mut load = RequestResponse::new(200, Duration::from_millis(20), REQUESTS);
+    // A connection whose handshake is lost again and again has failed.
+    load.limit = Duration::from_secs(60);
+    let samples = std::thread::scope(|scope| {
+        let lane = || -> Result<Vec<Duration>> {
+            let mut samples = Vec::new();
+            for _ in 0..CONNECTIONS {
+                samples.extend(load.run_to_end(client, address)?.samples);
+            }
+            Ok(samples)
+        };
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        let mut samples = Vec::new();
+        for lane in lanes {
+            let lane = lane.join();
+            samples.extend(lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok::<_, anyhow::Error>(samples)
+    })?;
+    for agent in agents {
+        agent.stop()?;
+    }
+    Ok(samples)
+}
+
+fn late(samples: Vec<Duration>) -> usize {
+    let latencies = Latencies::new(samples);
+    let limit = latencies.p50() + LATE;
+    latencies.samples.iter().filter(|one| **one > limit).count()
+}
+
+fn agents_that_know_each_other(more: &[&str]) -> Result<()> {
+    let binary = require_agent!();
+    let (with, without) = std::thread::scope(|scope| {
+        let with = scope.spawn(|| first_requests(Some((&binary, more))));
+        let without = scope.spawn(|| first_requests(None));
+        (with.join(), without.join())
+    });
+    let of = |outcome: std::thread::Result<Result<Vec<Duration>>>| {
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    };
+    let (with, without) = (of(with)?, of(without)?);
+    assert_eq!(with.len(), CONNECTIONS * LANES * REQUESTS);
+    let (with, without) = (late(with), late(without));
+    eprintln!("late among the first {REQUESTS}: {with}, default scheduler {without}");
+    assert!(with * 10 <= without, "{with} late, by default {without}");
+    Ok(())
+}
+
+#[test]
+fn first_requests_are_protected_where_the_agents_know_each_other() -> Result<()> {
+    agents_that_know_each_other(&[])
+}
+
+#[test]
+fn and_where_they_share_a_key() -> Result<()> {
+    let key = KeyFile::new("start", b"a key that both ends have", 0o600)?;
+    agents_that_know_each_other(&["--redundant-key", &key.path()])
+}
