@@ -447,7 +447,7 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 184 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 192 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(offset_of!(Connection, seen) == CACHE_LINE);
 const _: () = assert!(offset_of!(Subflow, connection) < CACHE_LINE);

@@ -35,7 +35,7 @@ use crate::host::Namespace;
 /// Maps that outlive the agent: name, bytes of a key and of a value (the ring
 /// buffer has neither). The others hold nothing that the next agent misses:
 /// where copies may go, it has to find out anew.
-const KEPT: [(&str, usize, usize); 14] = [
+const KEPT: [(&str, usize, usize); 15] = [
     ("CONNECTIONS", 8, size_of::<Connection>()),
     ("SUBFLOWS", 8, size_of::<Subflow>()),
     ("CONFIG", 4, size_of::<Config>()),

@@ -31,7 +31,7 @@ const PROGRAMS: [&str; 5] = [
 
 /// The agent's maps, but for the sections of globals, whose names every BPF
 /// object has; they go with the programs.
-const MAPS: [&str; 27] = [
+const MAPS: [&str; 36] = [
     "CONNECTIONS",
     "SUBFLOWS",
     "NEW_CONNECTION",
@@ -58,6 +58,15 @@ const MAPS: [&str; 27] = [
     "TOTALS",
     "RUNS",
     "GONE",
+    "ADDRESSES",
+    "STACKED",
+    "FAMILIAR",
+    "PEER_LINKS",
+    "NEW_CARRIERS",
+    "LISTENERS",
+    "PATIENCE",
+    "LINK_BUDGETS",
+    "LINK_TRAFFIC",
     "EVENTS",
 ];
 
