@@ -100,14 +100,20 @@ impl Change {
     pub fn loses_a_path(self) -> bool {
         matches!(
             self,
-            Self::PathDown | Self::SubflowClosed { .. } | Self::Closed
+            Self::PathDown
+                | Self::SubflowClosed { .. }
+                | Self::Closed
+                | Self::Priority { backup: true }
         )
     }
 
     /// Whether the connection's standby paths may rest now, if the path of this
     /// event carries.
     pub fn gains_a_path(self) -> bool {
-        matches!(self, Self::Joined | Self::PathUp)
+        matches!(
+            self,
+            Self::Joined | Self::PathUp | Self::Priority { backup: false }
+        )
     }
 
     /// Whether it is the ordinary coming and going of connections, which on a busy

@@ -403,6 +403,10 @@ pub struct Subflow {
     pub min_rtt_us: u32,
     /// What it was given and has not sent, bytes.
     pub queued: u32,
+    /// The controller's slot, plus one, among whose backups the subflow counts;
+    /// 0: none. The tracepoint may change it as well, so it is read and written
+    /// as a [`Word`].
+    pub backup_of: u64,
     /// Addresses, ids, flags.
     pub tuple: Tuple,
 }
@@ -489,7 +493,7 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 160 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 168 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
 const _: () = assert!(size_of::<Decision>() == 40);

@@ -37,6 +37,9 @@
 //!   are passed over ([`Controller::may_rest`], [`is_quiet`]).
 //! * Nor is one whose lagging path is given nothing, however the others are
 //!   held back: it asks and waits for an answer, chunk by chunk.
+//! * A path whose subflows are all backups (an endpoint's flag, or MP_PRIO from
+//!   either side) takes no part while the connection has another: the kernel
+//!   gives it nothing, however much it lags.
 //! * A path of weight 0 is held out with a pacing rate of 0, which the kernel's
 //!   scheduler passes over, and which TCP itself does not obey: what is queued
 //!   there still leaves at once.
@@ -64,8 +67,11 @@ use crate::word::Word;
 struct Tally {
     /// Paths with a subflow.
     open: Word,
-    /// The longest of their round trips, microseconds.
+    /// The longest round trip of the paths that take part, microseconds.
     longest_us: Word,
+    /// 1 if one of them has a subflow that is no backup, and makes progress: the
+    /// kernel then gives backups nothing.
+    primary: Word,
     /// 1 if one of them carries, and standby paths may rest.
     weighted: Word,
     /// Paths that take part, ...
@@ -226,7 +232,13 @@ impl Controller {
             slot.counted_bytes += fresh;
             let cap = match slot.role(&self.tally) {
                 // Standby paths are held out one by one: see `limits`.
-                Role::Out | Role::Standby => NO_CAP,
+                Role::Out | Role::Standby => {
+                    // It owes nothing, and is owed nothing, once it takes part.
+                    slot.excess_bytes = 0;
+                    slot.unowed_ns = now_ns;
+                    slot.rested_ns = now_ns;
+                    NO_CAP
+                }
                 Role::Active(weight) => {
                     slot.excess_bytes >>= self.tally.forget.get() & 63;
                     let share = signed(shared, shared.unsigned_abs() * weight / weights);
@@ -278,14 +290,22 @@ impl Controller {
     fn count(&mut self) {
         let tally = &self.tally;
         let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
+        tally.primary.set(0);
         tally.weighted.set(0);
+        // A path that takes no part, be it ever so long, lengthens no queue.
+        tally.longest_us.set(0);
         tally.active.set(0);
         tally.held.set(0);
         for sum in sums {
             sum.set(0);
         }
         for slot in &self.slots {
-            if slot.carries() {
+            if slot.open() && slot.dead.get() == 0 && !slot.is_backup() {
+                tally.primary.set(1);
+            }
+        }
+        for slot in &self.slots {
+            if slot.carries() && (tally.primary.get() == 0 || !slot.is_backup()) {
                 tally.weighted.set(1);
             }
         }
@@ -295,6 +315,8 @@ impl Controller {
                 tally.rate.set(tally.rate.get() + slot.rate);
                 tally.acked.set(tally.acked.get() + slot.fresh_bytes());
                 tally.active.set(tally.active.get() + 1);
+                let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
+                tally.longest_us.set(tally.longest_us.get().max(srtt_us));
                 tally.excess.add(slot.excess_bytes as u64);
                 if slot.is_held() {
                     tally.held.set(1);

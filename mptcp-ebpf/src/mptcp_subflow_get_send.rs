@@ -23,7 +23,7 @@ use crate::{
     emit::subflow_event,
     maps::{SUBFLOWS, add, connection, is_in_charge, path_stats},
     socket::{global, load, load_bit, offset, probe},
-    steer::slot,
+    steer::{count_backup, slot},
 };
 
 const TCP_ESTABLISHED: u8 = 1;
@@ -163,6 +163,8 @@ impl Candidate {
         }
         subflow.tuple.flags = flags;
         if moved & subflow_flag::BACKUP != 0 {
+            count_backup(connection, subflow);
+            subflow.resting = 0;
             subflow_event(event_kind::PRIORITY, 0, cookie, token, subflow);
         }
         if moved & subflow_flag::STALE != 0 {

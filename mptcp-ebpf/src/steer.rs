@@ -5,8 +5,9 @@ use aya_ebpf::{
     helpers::{bpf_getsockopt, bpf_setsockopt},
 };
 use mptcp_common::{
-    abi::{Connection, Subflow, event_kind, mode},
+    abi::{Connection, Subflow, event_kind, mode, subflow_flag},
     controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
+    word::Word,
 };
 
 use crate::{
@@ -72,7 +73,13 @@ fn choose(subflow: &mut Subflow, slot: u16) {
 /// The slot that `subflow` is steered by, if any.
 #[inline(always)]
 pub fn slot<'a>(connection: &'a Connection, subflow: &Subflow) -> Option<&'a Slot> {
-    let index = usize::from(chosen(subflow)).wrapping_sub(1);
+    slot_at(connection, u64::from(chosen(subflow)))
+}
+
+/// The slot of this number, which is its index plus one; none for 0.
+#[inline(always)]
+fn slot_at(connection: &Connection, number: u64) -> Option<&Slot> {
+    let index = (number as usize).wrapping_sub(1);
     // `get` alone would do for rustc; the mask is for the verifier.
     if index < MAX_SLOTS {
         connection.controller.slots.get(index & (MAX_SLOTS - 1))
@@ -100,6 +107,7 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
         // Another CPU may take it first.
         if chosen(subflow) == 0 && free && slot.path.replace(found, wanted) {
             slot.timeouts.set(0);
+            slot.backups.set(0);
             slot.cap.set(u64::from(NO_CAP));
             weigh(slot);
             choose(subflow, index as u16 + 1);
@@ -110,6 +118,32 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
             slot.subflows.add(1);
         }
         None => totals(|totals| add(&mut totals.slots_full, 1)),
+    }
+    count_backup(connection, subflow);
+}
+
+/// Counts the subflow among the backups of its slot if its flags say that it is
+/// one, else no longer. `subflow` must be in a map.
+///
+/// The socket's callbacks and the tracepoint both call this, under different
+/// locks: `backup_of` tells where the subflow is counted, and whoever replaces it
+/// moves the count. If two see different flags, the next callback corrects it.
+#[inline(always)]
+pub fn count_backup(connection: &Connection, subflow: &mut Subflow) {
+    let is_backup = u64::from(subflow.tuple.flags & subflow_flag::BACKUP);
+    // `BACKUP` is 1: no branch, which the verifier would follow.
+    let wanted = u64::from(chosen(subflow)) * is_backup;
+    // SAFETY: a valid reference, of the size and alignment of a `Word`.
+    let word = unsafe { &*(&raw mut subflow.backup_of).cast::<Word>() };
+    let counted = word.get();
+    if counted == wanted || !word.replace(counted, wanted) {
+        return;
+    }
+    if let Some(slot) = slot_at(connection, counted) {
+        slot.backups.sub(1);
+    }
+    if let Some(slot) = slot_at(connection, wanted) {
+        slot.backups.add(1);
     }
 }
 
@@ -130,10 +164,12 @@ pub fn weigh_all(connection: &Connection) {
 /// Gives the slot back. `subflow` must be in a map.
 #[inline(always)]
 pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
-    if let Some(slot) = slot(connection, subflow) {
+    let number = u64::from(chosen(subflow));
+    choose(subflow, 0);
+    count_backup(connection, subflow);
+    if let Some(slot) = slot_at(connection, number) {
         slot.subflows.sub(1);
     }
-    choose(subflow, 0);
 }
 
 /// Runs a step of the controller if one is due, then sets what it wants of

@@ -18,7 +18,7 @@ use crate::{
     },
     path,
     socket::{Socket, offset},
-    steer::{leave_slot, slot, take_slot},
+    steer::{count_backup, leave_slot, slot, take_slot},
 };
 
 /// The callbacks that a subflow's socket is to make.
@@ -78,6 +78,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         srtt_us: socket.srtt_us(),
         min_rtt_us: socket.min_rtt_us(),
         queued: 0,
+        backup_of: 0,
         tuple,
     };
     if SUBFLOWS
@@ -161,6 +162,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     subflow.retransmitted_segments = retransmitted;
     subflow.seen_ns = now_ns;
     (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
+    count_backup(connection, subflow);
     if let Some(slot) = slot(connection, subflow) {
         let (srtt_us, queued) = (u64::from(subflow.srtt_us), u64::from(subflow.queued));
         slot.progress(newly_acked, srtt_us, queued, now_ns);

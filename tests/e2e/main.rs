@@ -1,6 +1,7 @@
 //! End-to-end tests: one binary, a module per behaviour. They need root; one
 //! that cannot run here says why, and fails under `MPTCP_REQUIRE_ALL=1`.
 
+mod backup;
 mod bad_input;
 mod cgroup;
 mod churn;

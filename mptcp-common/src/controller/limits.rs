@@ -22,12 +22,16 @@ impl Limits {
 
 impl Controller {
     /// Whether a path is to rest: its weight is 0, and one that carries is left.
+    /// A path that is no backup rests only for another that is none: while it is
+    /// there the kernel gives backups nothing, even if it is held out itself.
     /// Not a matter for the next step: an idle subflow brings about none, be it
     /// that it was just opened, that weights changed, or that it is all there is.
     #[inline(always)]
     fn rests(&self, slot: &Slot) -> bool {
         let standby = slot.weight.get() == 0 && slot.dead.get() == 0;
-        standby && self.slots.iter().any(Slot::carries)
+        let backup = slot.is_backup();
+        let relieves = |other: &Slot| other.carries() && (backup || !other.is_backup());
+        standby && self.slots.iter().any(relieves)
     }
 
     /// What a subflow of path `slot` is to be given, `queued` bytes of whose
@@ -42,6 +46,10 @@ impl Controller {
             };
         }
         if self.tally.free.get() != 0 || self.tally.open.get() < 2 {
+            return Limits::NONE;
+        }
+        // The kernel gives it nothing as it is.
+        if slot.is_backup() && self.tally.primary.get() != 0 {
             return Limits::NONE;
         }
         let path_cap = slot.cap.get() as u32;

@@ -15,6 +15,9 @@ pub struct Slot {
     pub path: Word,
     /// Open subflows on this path.
     pub subflows: Word,
+    /// How many of them the kernel takes for backups: it gives a backup nothing
+    /// while the connection has an active subflow that is none.
+    pub backups: Word,
     /// Bytes acked, in total.
     pub acked_bytes: Word,
     /// When the last of them were acked.
@@ -43,6 +46,8 @@ pub struct Slot {
     pub excess_bytes: i64,
     /// When the path was last owed nothing, or nobody was held back for it.
     pub(super) unowed_ns: u64,
+    /// When the path was last not meant to carry anything.
+    pub(super) rested_ns: u64,
 }
 
 /// Which paths are weighed against each other in a step.
@@ -50,7 +55,8 @@ pub struct Slot {
 pub(super) enum Role {
     /// No subflow, or no progress: neither counted nor capped.
     Out,
-    /// Weight 0 while another path carries the connection.
+    /// Meant to carry nothing while another path carries the connection: its
+    /// weight is 0, or its subflows are backups.
     Standby,
     /// Takes part with this weight.
     Active(u64),
@@ -66,6 +72,13 @@ impl Slot {
     #[inline(always)]
     pub fn open(&self) -> bool {
         self.path.get() != 0 && self.subflows.get() != 0
+    }
+
+    /// Whether the kernel's scheduler takes all of the path's subflows for
+    /// backups.
+    #[inline(always)]
+    pub(super) fn is_backup(&self) -> bool {
+        self.backups.get() >= self.subflows.get()
     }
 
     /// A subflow of this path had `acked` more bytes acked (maybe none), and
@@ -123,10 +136,12 @@ impl Slot {
 
     /// Whether the path has been given nothing for so long, since `steered_ns` and
     /// up to when anybody was last given something, that nothing will come,
-    /// whether others are held back or not.
+    /// whether others are held back or not. The time in which the path was not
+    /// meant to carry anything does not count.
     #[inline(always)]
     pub(super) fn is_forgotten(&self, given_ns: u64, steered_ns: u64) -> bool {
-        let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(steered_ns));
+        let since_ns = self.progress_ns.get().max(steered_ns).max(self.rested_ns);
+        let quiet_ns = given_ns.saturating_sub(since_ns);
         self.timeouts.get() == 0 && quiet_ns > FORGOTTEN_NS
     }
 
@@ -141,6 +156,8 @@ impl Slot {
     pub(super) fn role(&self, tally: &Tally) -> Role {
         if !self.open() || self.dead.get() != 0 {
             Role::Out
+        } else if self.is_backup() && tally.primary.get() != 0 {
+            Role::Standby
         } else if tally.weighted.get() == 0 {
             Role::Active(1)
         } else if self.weight.get() == 0 {
