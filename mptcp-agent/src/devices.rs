@@ -2,7 +2,7 @@
 //!
 //! Pure: [`crate::links`] reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The devices that there are now, by ifindex.
@@ -17,6 +17,8 @@ pub struct Device {
     pub kind: u16,
     /// Bytes; 0 if the kernel did not say.
     pub mtu: u32,
+    /// Whether it is up and has a carrier: without, nothing leaves by it.
+    pub carrier: bool,
     /// Its addresses, in order.
     pub addresses: Vec<IpAddr>,
 }
@@ -72,6 +74,15 @@ fn is_routed(address: &IpAddr) -> bool {
     }
 }
 
+/// Those by which subflows could leave, by ifindex.
+pub fn usable(present: &Present) -> BTreeSet<u32> {
+    present
+        .iter()
+        .filter(|(_, device)| device.is_path())
+        .map(|(&ifindex, _)| ifindex)
+        .collect()
+}
+
 /// Their names by ifindex.
 pub fn names(present: &Present) -> BTreeMap<u32, String> {
     present
@@ -91,6 +102,7 @@ mod tests {
             name: "x0".to_owned(),
             kind,
             mtu: 1500,
+            carrier: true,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }

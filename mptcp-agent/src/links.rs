@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -66,6 +66,7 @@ async fn list(handle: &Handle) -> Result<Present> {
     {
         let mut device = Device {
             kind: u16::from(link.header.link_layer_type),
+            carrier: (link.header.flags).contains(LinkFlags::Up | LinkFlags::LowerUp),
             ..Device::default()
         };
         for attribute in link.attributes {
@@ -117,6 +118,6 @@ mod tests {
         let devices = watch(&mut tasks).await.unwrap();
         let lo = devices.borrow().get(&1).cloned().unwrap();
         assert_eq!(lo.name, "lo");
-        assert!(lo.mtu > 0 && !lo.is_path(), "{lo:?}");
+        assert!(lo.mtu > 0 && lo.carrier && !lo.is_path(), "{lo:?}");
     }
 }

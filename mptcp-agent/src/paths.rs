@@ -10,14 +10,19 @@
 //! goes and comes back under its name is the same path, whoever lists it, and
 //! the next agent goes on with the indices of the one before
 //! ([`PathTable::resume`]). A selector that is listed no more keeps its index
-//! until another needs it. Only a vanished device that never carried a subflow
-//! gives its index back at once ([`PathTable::make_room`]).
+//! until another needs it. Only a device that never carried a subflow gives its
+//! index back: at once if it has vanished, else to a device that needs it more
+//! ([`PathTable::make_room`]). Devices that carry subflows come first, then those
+//! that could.
 //!
 //! Pure: devices come in as a map from ifindex to name, the kernel side reads
-//! the result. A subflow belongs to its id, else its remote id, else its
-//! longest prefix, else its device.
+//! the result. A subflow belongs to its id, else its remote id, else the longest
+//! prefix of its local address, else that of its remote one, else its device.
 
-use std::collections::BTreeMap;
+mod checks;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use mptcp_common::abi::{LABEL, MAX_PATHS, PathConfig, UNKNOWN_PATH, id_kind, path_kind};
@@ -38,7 +43,7 @@ enum Kind {
     Unknown,
     /// The device that has the label for a name.
     Device,
-    /// What an id or a prefix names.
+    /// What an id or a prefix names, of either end.
     Selector(Selector),
 }
 
@@ -103,6 +108,10 @@ pub struct PathTable {
     /// By index; `None` is free.
     paths: Vec<Option<Path>>,
     devices: Devices,
+    /// Devices that subflows could leave by, by ifindex.
+    usable: BTreeSet<u32>,
+    /// Devices of which a subflow was seen when they had no index.
+    carrying: BTreeSet<u32>,
     unlisted_weight: u16,
     generation: u32,
 }
@@ -134,6 +143,8 @@ impl PathTable {
         let mut table = Self {
             paths,
             devices: Devices::new(),
+            usable: BTreeSet::new(),
+            carrying: BTreeSet::new(),
             unlisted_weight: weights.unlisted,
             generation,
         };
@@ -216,26 +227,60 @@ impl PathTable {
         Ok(recycled)
     }
 
+    /// Takes note of which devices subflows could leave by, by ifindex. Those are
+    /// served first when devices come.
+    pub fn set_usable(&mut self, usable: BTreeSet<u32>) {
+        self.usable = usable;
+    }
+
     /// Takes note of the devices that there are now. Returns whether anything
     /// changed, and then raises the generation.
     pub fn set_devices(&mut self, devices: Devices) -> bool {
         if devices == self.devices {
             return false;
         }
+        self.carrying
+            .retain(|ifindex| devices.contains_key(ifindex));
         self.devices = devices;
         self.assign();
         self.generation = self.generation.wrapping_add(1);
         true
     }
 
-    /// Takes the indices of vanished devices back for which `idle` holds (they
-    /// never carried a subflow, so that no total is lost) and gives them to
-    /// devices that have none. Returns whether anything changed.
+    /// Takes note that a subflow leaves by a device. Returns whether that device
+    /// has no index, and needs one.
+    pub fn note_carrying(&mut self, ifindex: u32) -> bool {
+        let Some(name) = self.devices.get(&ifindex) else {
+            return false;
+        };
+        self.device_index(name).is_none() && self.carrying.insert(ifindex)
+    }
+
+    /// Takes indices back for which `idle` holds (they never carried a subflow,
+    /// so that no total is lost): those of vanished devices, and those of devices
+    /// that need them less than some that have none. Returns whether anything
+    /// changed.
     pub fn make_room(&mut self, idle: impl Fn(u32) -> bool) -> bool {
         let mut changed = false;
+        // By how much their devices need them: a vanished one not at all.
+        let mut takeable: Vec<(u8, u32)> = Vec::new();
         for index in 1..MAX_PATHS as u32 {
-            if !self.is_listed(index) && !self.is_present(index) && idle(index) {
+            if self.is_listed(index) || !idle(index) {
+                continue;
+            }
+            if !self.is_present(index) {
                 changed |= self.paths[index as usize].take().is_some();
+            } else if let Some(name) = self.device(index) {
+                takeable.push((self.need(name), index));
+            }
+        }
+        takeable.sort_unstable();
+        let free = self.paths.iter().filter(|path| path.is_none()).count();
+        let unplaced: Vec<u8> = self.unplaced_by_need().map(|(need, _)| need).collect();
+        for (&need, (held, index)) in unplaced.iter().skip(free).zip(takeable) {
+            if held < need {
+                self.paths[index as usize] = None;
+                changed = true;
             }
         }
         if changed {
@@ -251,14 +296,6 @@ impl PathTable {
             .values()
             .map(String::as_str)
             .filter(|name| self.device_index(name).is_none())
-    }
-
-    /// Listed devices that do not exist now.
-    pub fn missing(&self) -> impl Iterator<Item = &str> {
-        let listed = self.paths.iter().flatten().filter(|path| path.listed);
-        listed
-            .filter_map(Path::device)
-            .filter(|name| !self.exists(name))
     }
 
     /// Raises the generation above `generation`, which the programs have seen,
@@ -290,11 +327,20 @@ impl PathTable {
             })
     }
 
-    /// Listed prefixes with their index.
+    /// Listed prefixes of local addresses with their index.
     pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, u32)> {
         self.selectors()
             .filter_map(|(selector, index)| match selector {
                 Selector::Prefix(net) => Some((*net, index)),
+                _ => None,
+            })
+    }
+
+    /// Listed prefixes of remote addresses with their index.
+    pub fn remote_prefixes(&self) -> impl Iterator<Item = (IpNet, u32)> {
+        self.selectors()
+            .filter_map(|(selector, index)| match selector {
+                Selector::Remote(net) => Some((*net, index)),
                 _ => None,
             })
     }
@@ -304,6 +350,17 @@ impl PathTable {
         self.devices
             .iter()
             .filter_map(|(&ifindex, name)| Some((ifindex, self.device_index(name)?)))
+    }
+
+    /// Whether open subflows may belong to other paths than when the devices had
+    /// the indices `before`. `carries` says of which paths subflows are open.
+    pub fn moved_since(&self, before: &BTreeMap<u32, u32>, carries: impl Fn(u32) -> bool) -> bool {
+        let now: BTreeMap<u32, u32> = self.devices().collect();
+        let moved = |(ifindex, index): (&u32, &u32)| now.get(ifindex) != Some(index);
+        carries(UNKNOWN_PATH)
+            || before
+                .iter()
+                .any(|device| moved(device) && carries(*device.1))
     }
 
     /// The label of a path: its selector, or its device.
@@ -367,9 +424,33 @@ impl PathTable {
         })
     }
 
+    /// How much a device needs an index: because subflows leave by it, or could,
+    /// or not at all.
+    fn need(&self, name: &str) -> u8 {
+        let named = self.devices.iter().find(|(_, device)| *device == name);
+        match named.map(|(ifindex, _)| ifindex) {
+            Some(ifindex) if self.carrying.contains(ifindex) => 2,
+            Some(ifindex) if self.usable.contains(ifindex) => 1,
+            _ => 0,
+        }
+    }
+
+    /// Devices that have no index, those first that need one most.
+    fn unplaced_by_need(&self) -> impl Iterator<Item = (u8, &str)> {
+        let mut unplaced: Vec<_> = self
+            .unplaced()
+            .map(|name| (self.need(name), name))
+            .collect();
+        unplaced.sort_by_key(|(need, _)| Reverse(*need));
+        unplaced.into_iter()
+    }
+
     /// Gives each device that has no index a free one, while there are any.
     fn assign(&mut self) {
-        let unplaced: Vec<String> = self.unplaced().map(str::to_owned).collect();
+        let unplaced: Vec<String> = self
+            .unplaced_by_need()
+            .map(|(_, name)| name.to_owned())
+            .collect();
         let weight = self.unlisted_weight;
         let free = self.paths.iter_mut().filter(|path| path.is_none());
         for (path, label) in free.zip(unplaced) {

@@ -133,6 +133,65 @@ fn devices_beyond_the_last_index_are_unknown_until_there_is_room() {
 }
 
 #[test]
+fn devices_that_subflows_leave_by_are_served_first() {
+    let mut table = table(&[]);
+    let many: Devices = (1..=70).map(|n| (n, format!("veth{n:02}"))).collect();
+    let has_index = |table: &PathTable, ifindex| table.devices().any(|(at, _)| at == ifindex);
+    // Those that came last have addresses.
+    table.set_usable((66..=70).collect());
+    table.set_devices(many);
+    for ifindex in 66..=70 {
+        assert!(has_index(&table, ifindex), "{ifindex}");
+    }
+    assert_eq!(table.unplaced().count(), 70 - (MAX_PATHS - 1));
+
+    // A device without an index gets an address; another one a subflow.
+    let first = table.devices().map(|(at, _)| at).min().unwrap();
+    let left_out: Vec<u32> = (1..=70).filter(|&at| !has_index(&table, at)).collect();
+    table.set_usable((66..=70).chain([left_out[0]]).collect());
+    assert!(table.make_room(|_| true) && has_index(&table, left_out[0]));
+    assert!(
+        !table.make_room(|_| true),
+        "all that could be used have one"
+    );
+    assert!(table.note_carrying(left_out[1]) && !table.note_carrying(left_out[1]));
+    assert!(!table.note_carrying(66) && !table.note_carrying(99));
+    assert!(
+        !table.make_room(|_| false),
+        "all others have carried something"
+    );
+    assert!(table.make_room(|_| true) && has_index(&table, left_out[1]));
+    assert!(!has_index(&table, first));
+}
+
+#[test]
+fn subflows_move_only_with_the_devices_that_carry_them() {
+    let mut table = table(&[]);
+    table.set_devices(devices(&[(2, "eth0"), (3, "eth1")]));
+    let before: BTreeMap<u32, u32> = table.devices().collect();
+    let eth1 = before[&3];
+    let on_eth1 = |path| path == eth1;
+    table.set_devices(devices(&[(2, "eth0"), (3, "eth1"), (4, "veth0")]));
+    assert!(!table.moved_since(&before, on_eth1));
+    assert!(table.moved_since(&before, |path| path == UNKNOWN_PATH));
+    table.set_devices(devices(&[(3, "eth1"), (4, "veth0")]));
+    assert!(!table.moved_since(&before, on_eth1));
+    table.set_devices(devices(&[(3, "wan0"), (4, "veth0")]));
+    assert!(table.moved_since(&before, on_eth1));
+}
+
+#[test]
+fn ids_alone_never_name_a_first_subflow() {
+    assert_eq!(
+        table(&["id:42=4", "id:43=1"]).never_first(),
+        ["id:42", "id:43"]
+    );
+    for weights in [&["id:0=4", "id:1=1"][..], &["id:42=4", "eth0=1"], &[]] {
+        assert!(table(weights).never_first().is_empty(), "{weights:?}");
+    }
+}
+
+#[test]
 fn standby_is_any_weight_of_zero() {
     assert!(!table(&["eth0=1"]).has_standby());
     assert!(table(&["eth0=0"]).has_standby());
@@ -213,7 +272,7 @@ proptest! {
         let mut known: BTreeMap<String, u32> = BTreeMap::new();
         for round in rounds {
             // Names are unique at any one time.
-            let mut names = std::collections::BTreeSet::new();
+            let mut names = BTreeSet::new();
             let devices: Devices = round
                 .into_iter()
                 .filter(|(_, name)| names.insert(*name))
@@ -230,4 +289,52 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn ids_that_nobody_has_show_when_somebody_joins_under_others() {
+    let table = {
+        let mut table = table(&["remote-id:0=3", "remote-id:1=2", "remote:10.2.0.0/16=1"]);
+        table.set_devices(devices(&[(2, "eth0")]));
+        table
+    };
+    let [first, second, third, eth0] = [1, 2, 3, 4];
+    assert_eq!(table.label(eth0), "eth0");
+    let unmatched = |live: &[(u32, u64)], connections| {
+        let live: BTreeMap<u32, u64> = live.iter().copied().collect();
+        table.unmatched(
+            |path| live.get(&path).copied().unwrap_or_default(),
+            connections,
+        )
+    };
+    let nobody: [&str; 0] = [];
+    assert_eq!(unmatched(&[], 0), nobody);
+    // Two clients with one subflow each, one with all three.
+    assert_eq!(unmatched(&[(first, 2)], 2), nobody);
+    assert_eq!(unmatched(&[(first, 3), (second, 1), (third, 1)], 3), nobody);
+    // The ids of the clients' other addresses are new.
+    let both = ["remote-id:1", "remote:10.2.0.0/16"];
+    assert_eq!(unmatched(&[(first, 1), (eth0, 2)], 1), both);
+    assert_eq!(
+        unmatched(&[(first, 1), (eth0, 1), (third, 1)], 1),
+        both[..1]
+    );
+}
+
+#[test]
+fn first_subflows_need_no_weight_of_their_own() {
+    let mut table = table(&["remote-id:1=2"]);
+    table.set_devices(devices(&[(2, "eth0")]));
+    let [named, eth0] = [1, 2];
+    let live = |counts: [u64; 2]| {
+        move |path| match path {
+            path if path == named => counts[0],
+            path if path == eth0 => counts[1],
+            _ => 0,
+        }
+    };
+    // Clients without a second path, and one whose second path is named.
+    assert!(table.unmatched(live([0, 5]), 5).is_empty());
+    assert!(table.unmatched(live([1, 6]), 6).is_empty());
+    assert_eq!(table.unmatched(live([0, 6]), 5), ["remote-id:1"]);
 }

@@ -12,8 +12,8 @@ use ipnet::{IpNet, Ipv4Net};
 const IFNAMSIZ: usize = 16;
 
 /// What the messages offer when a selector makes no sense.
-const FORMS: &str = "a device (eth0), a local address or prefix (10.0.0.0/24, fd00::/64), \
-                     id:N, remote-id:N or default";
+const FORMS: &str = "a device (eth0), a local address or prefix (10.0.0.0/24, fd00::/64), a \
+                     remote one (remote:10.0.0.0/24), id:N, remote-id:N or default";
 
 /// A path, as the user names it. Equal selectors name the same path however
 /// they were spelt: `10.0.0.1` is `10.0.0.1/32` is `::ffff:10.0.0.1`.
@@ -24,6 +24,8 @@ pub enum Selector {
     /// Subflows whose local address is in this network, which has no host
     /// bits set and is never v4-mapped.
     Prefix(IpNet),
+    /// Subflows whose remote address is in this network, written likewise.
+    Remote(IpNet),
     /// Subflows whose local end has this address id (RFC 8684, 3.2).
     LocalId(u8),
     /// Subflows whose remote end has this address id.
@@ -49,11 +51,17 @@ impl FromStr for Selector {
         if let Some(id) = text.strip_prefix("remote-id:") {
             return address_id(text, id).map(Self::RemoteId);
         }
-        if text.contains('/') {
-            return prefix(text).map(Self::Prefix);
+        if let Some(remote) = text.strip_prefix("remote:") {
+            let Some(network) = network(remote) else {
+                return Err(format!(
+                    "`{text}`: after remote: comes an address or a prefix, as in \
+                     remote:10.0.0.0/24"
+                ));
+            };
+            return network.map(Self::Remote);
         }
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Prefix(IpNet::from(address.to_canonical())));
+        if let Some(network) = network(text) {
+            return network.map(Self::Prefix);
         }
         device(text).map(Self::Device)
     }
@@ -64,13 +72,34 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(name) => f.write_str(name),
-            Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
-            Self::Prefix(net) => net.fmt(f),
+            Self::Prefix(net) => fmt_network(net, f),
+            Self::Remote(net) => {
+                f.write_str("remote:")?;
+                fmt_network(net, f)
+            }
             Self::LocalId(id) => write!(f, "id:{id}"),
             Self::RemoteId(id) => write!(f, "remote-id:{id}"),
             Self::Default => f.write_str("default"),
         }
     }
+}
+
+/// Writes a single address without its length.
+fn fmt_network(net: &IpNet, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if net.prefix_len() == net.max_prefix_len() {
+        write!(f, "{}", net.addr())
+    } else {
+        write!(f, "{net}")
+    }
+}
+
+/// Reads an address or a prefix; `None` if `text` is neither, nor meant as one.
+fn network(text: &str) -> Option<Result<IpNet, String>> {
+    if text.contains('/') {
+        return Some(prefix(text));
+    }
+    let address: IpAddr = text.parse().ok()?;
+    Some(Ok(IpNet::from(address.to_canonical())))
 }
 
 fn address_id(text: &str, id: &str) -> Result<u8, String> {
@@ -162,6 +191,10 @@ mod tests {
             ("id:007", "id:7"),
             ("id:255", "id:255"),
             ("remote-id:1", "remote-id:1"),
+            ("remote:10.0.0.0/24", "remote:10.0.0.0/24"),
+            ("remote:10.1.2.3/32", "remote:10.1.2.3"),
+            ("remote:::ffff:10.1.2.3", "remote:10.1.2.3"),
+            ("remote:FD00::/64", "remote:fd00::/64"),
             ("default", "default"),
         ] {
             let selector: Selector = text.parse().unwrap();
@@ -179,6 +212,9 @@ mod tests {
             ("id:-1", "0 to 255"),
             ("id:+1", "0 to 255"),
             ("remote-id:x", "0 to 255"),
+            ("remote:", "comes an address or a prefix"),
+            ("remote:eth0", "comes an address or a prefix"),
+            ("remote:10.0.0.1/24", "the network is 10.0.0.0/24"),
             ("10.0.0.1/24", "the network is 10.0.0.0/24"),
             ("fd00::1/64", "the network is fd00::/64"),
             ("::ffff:10.0.0.1/120", "the network is 10.0.0.0/24"),

@@ -5,11 +5,13 @@
 //! may be read while a program writes it.
 
 mod config;
+mod decision;
 mod image;
 pub mod redundant;
 pub mod runs;
 
 pub use config::{ALIVE_NS, Config, LABEL, PathConfig, id_kind, mode, path_kind};
+pub use decision::{Decision, Seen};
 pub use image::ConnectionImage;
 
 use core::mem::offset_of;
@@ -258,49 +260,6 @@ pub struct Connection {
     pub remote_key: Word,
 }
 
-/// What `mptcp_subflow_get_send` has found so far in the decision at hand;
-/// index 0 for ordinary candidates, 1 for backups. What of it counts only where
-/// there is a path comes first.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// Least linger time of a candidate.
-    pub linger: [u64; 2],
-    /// 1 if its send queue is full.
-    pub full: [u32; 2],
-    /// Its path, plus one; 0: none.
-    pub path: [u32; 2],
-    /// Ordinary candidates that are active.
-    pub active: u32,
-    /// Candidates so far.
-    pub candidates: u32,
-}
-
-impl Decision {
-    /// Another decision begins.
-    #[inline(always)]
-    pub fn begin(&mut self) {
-        (self.path, self.active, self.candidates) = ([0; 2], 0, 0);
-    }
-}
-
-/// What was found out about a candidate when it was last looked up in
-/// `SUBFLOWS`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Address of its `struct mptcp_subflow_context`; 0: none.
-    pub context: u64,
-    /// [`Connection::revision`] at that time, modulo 2^32.
-    pub revision: u32,
-    /// Index in `PATHS`.
-    pub path: u16,
-    /// Its [`subflow_flag`]s `BACKUP` and `STALE`.
-    pub flags: u8,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u8,
-}
-
 /// Bits of [`Subflow::flags`] and [`Event::flags`].
 pub mod subflow_flag {
     /// MP_PRIO or the endpoint says backup.
@@ -315,6 +274,9 @@ pub mod subflow_flag {
     pub const FALLBACK: u8 = 16;
     /// Its address ids are known.
     pub const IDS: u8 = 32;
+    /// Its route locks the congestion control (`congctl lock`): were it held out,
+    /// nothing could bring it back.
+    pub const LOCKED: u8 = 64;
 }
 
 /// An IPv4 address, network byte order, as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
@@ -373,6 +335,9 @@ pub struct Subflow {
     pub quiet_bytes: u64,
     /// Key in `CONNECTIONS`.
     pub connection: u64,
+    /// When it was established, or last had a round trip measured; 0: not since
+    /// the agent knows it.
+    pub heard_ns: u64,
     /// `bytes_sent` already added to the path's total.
     pub sent_bytes: u64,
     /// `bytes_acked`, likewise.
@@ -391,10 +356,16 @@ pub struct Subflow {
     pub slot: u16,
     /// Callback flags that the socket had before this agent's.
     pub prior_cb_flags: u16,
-    /// `SO_MAX_PACING_RATE` in force, bytes per second.
+    /// `SO_MAX_PACING_RATE` that the agent has set, bytes per second;
+    /// `controller::NO_CAP`: none.
     pub cap: u32,
-    /// `TCP_NOTSENT_LOWAT` in force, bytes; 0: the kernel's default.
+    /// `TCP_NOTSENT_LOWAT` that the agent has set, bytes; 0: none.
     pub lowat: u32,
+    /// `SO_MAX_PACING_RATE` that was there before the agent set its own: what
+    /// lifting the cap brings back.
+    pub prior_cap: u32,
+    /// `TCP_NOTSENT_LOWAT`, likewise.
+    pub prior_lowat: u32,
     /// The device that carries it; 0: not known.
     pub ifindex: u32,
     /// Smoothed round trip, microseconds; 0: not known.
@@ -493,11 +464,9 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 168 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 184 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(size_of::<Visit>() == 16);
-const _: () = assert!(size_of::<Decision>() == 40);
-const _: () = assert!(size_of::<Seen>() == 16 && MAX_PATHS <= u16::MAX as usize);
 const _: () = assert!(offset_of!(Connection, seen) == CACHE_LINE);
 const _: () = assert!(offset_of!(Subflow, connection) < CACHE_LINE);
 const _: () = assert!(size_of::<Connection>().is_multiple_of(8));

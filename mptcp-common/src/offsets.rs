@@ -98,6 +98,7 @@ macro_rules! for_each_member {
             SK_DST_CACHE = "sock"."sk_dst_cache" bytes SOCKETS;
             DST_DEV = "dst_entry"."dev" bytes SOCKETS;
             DEV_IFINDEX = "net_device"."ifindex" bytes SOCKETS;
+            ICSK_CA_DST_LOCKED = "inet_connection_sock"."icsk_ca_dst_locked" bits NONE;
             ICSK_ULP_DATA = "inet_connection_sock"."icsk_ulp_data" bytes SOCKETS;
 
             SUBFLOW_NODE = "mptcp_subflow_context"."node" bytes GET_SEND;

@@ -15,6 +15,7 @@ fn link(mbit: f64, rtt_ms: u64, weight: u32) -> Link {
         rtt_ms,
         loss: 0.0,
         weight,
+        backup: false,
     }
 }
 
@@ -177,6 +178,56 @@ fn standby_carries_nothing_until_it_is_needed() {
     simulation.run(3000, Load::Bulk);
     let acked = simulation.run(3000, Load::Bulk);
     assert!(rate(&acked, 3000) > 0.8 * links[1].rate, "{acked:?}");
+}
+
+fn backup(mbit: f64, rtt_ms: u64, weight: u32) -> Link {
+    Link {
+        backup: true,
+        ..link(mbit, rtt_ms, weight)
+    }
+}
+
+#[test]
+fn a_backup_is_left_out_of_the_ratio_until_it_is_all_there_is() {
+    let links = [link(60.0, 5, 4), link(40.0, 5, 1), backup(20.0, 200, 1)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.run(4000, Load::Bulk);
+    let acked = simulation.run(5000, Load::Bulk);
+    assert!(worst(&acked[..2], &links[..2]) < 0.02, "{acked:?}");
+    assert_eq!(acked[2], 0);
+    let reached = rate(&acked, 5000) / bound(&carried(&links[..2], 4000));
+    assert!(reached > 0.75, "{reached:.3} of the bound");
+
+    // It becomes an ordinary path, and a backup again.
+    simulation.link(2).backup = false;
+    simulation.run(6000, Load::Bulk);
+    let acked = simulation.run(5000, Load::Bulk);
+    assert!(worst(&acked, &links) < 0.03, "{:?}", shares(&acked));
+    simulation.link(2).backup = true;
+    simulation.run(4000, Load::Bulk);
+    let acked = simulation.run(5000, Load::Bulk);
+    assert!(worst(&acked[..2], &links[..2]) < 0.02, "{acked:?}");
+
+    simulation.link(0).rate = 0.0;
+    simulation.link(1).rate = 0.0;
+    simulation.run(6000, Load::Bulk);
+    let acked = simulation.run(3000, Load::Bulk);
+    assert!(rate(&acked, 3000) > 0.7 * links[2].rate, "{acked:?}");
+}
+
+/// The kernel uses no backup while a path that is none is there, held out or not.
+#[test]
+fn standby_yields_to_no_backup() {
+    let links = [link(50.0, 5, 0), backup(50.0, 5, 1), backup(50.0, 5, 0)];
+    let mut simulation = Simulation::new(&links, 7);
+    simulation.run(2000, Load::Bulk);
+    let acked = simulation.run(3000, Load::Bulk);
+    assert!(rate(&acked, 3000) > 0.8 * links[0].rate, "{acked:?}");
+    assert!(shares(&acked)[0] > 0.99, "{acked:?}");
+    simulation.link(0).rate = 0.0;
+    simulation.run(6000, Load::Bulk);
+    let acked = simulation.run(3000, Load::Bulk);
+    assert!(shares(&acked)[1] > 0.99, "{acked:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::{
     maps::{SUBFLOWS, SWEEP, connection, rearmed},
     mss,
     socket::{ADOPT, Socket, global, offset},
-    steer::{Options, apply, obey, revive, weigh_all},
+    steer::{Options, apply, lift_unknown, obey, revive, weigh_all},
     subflow::{CALLBACKS, account, find_path, open, register},
 };
 
@@ -98,6 +98,9 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
         sweep::APPLY => set(socket, Options(sk), cookie, now_ns),
         _ => lift(socket, Options(sk), cookie),
     }
+    if what != sweep::ACCOUNT {
+        revive(socket, Options(sk));
+    }
 
     // SAFETY: `seq` is typed; the length is that of `visit`.
     unsafe {
@@ -114,7 +117,7 @@ fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut
         && socket.connection() != 0
         && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, prior | CALLBACKS)
     {
-        visit.adopted = u32::from(open(socket, cookie, prior, now_ns));
+        visit.adopted = u32::from(open(socket, cookie, prior, 0, now_ns));
     } else {
         visit.refused = 1;
     }
@@ -158,31 +161,26 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
             obey(socket, options, connection, subflow, now_ns);
             subflow.resting = 0;
         }
-        revive(socket, options);
     } else {
         // Unseen, but not left with what an agent that died has set.
-        lift(socket, options, cookie);
+        lift_unknown(socket, options);
     }
 }
 
-/// Lifts every limit, and takes back the callbacks.
+/// Lifts every limit that the agent has set, and takes back the callbacks.
 #[inline(always)]
 fn lift(socket: Socket, options: Options, cookie: u64) {
-    let Limits { cap, lowat } = socket.limits();
-    let mut found = Subflow {
-        cap,
-        lowat,
-        ..Subflow::default()
-    };
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
-        let added = CALLBACKS & !u32::from(unsafe { (*entry).prior_cb_flags });
+        let subflow = unsafe { &mut *entry };
+        let added = CALLBACKS & !u32::from(subflow.prior_cb_flags);
         options.try_set(
             SOL_TCP,
             TCP_BPF_SOCK_OPS_CB_FLAGS,
             socket.callbacks() & !added,
         );
+        apply(socket, options, subflow, Limits::NONE);
+    } else {
+        lift_unknown(socket, options);
     }
-    apply(options, &mut found, Limits::NONE);
-    revive(socket, options);
 }

@@ -3,7 +3,7 @@
 //! that fits, rounded up to a power of two) are taken in advance.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -40,6 +40,9 @@ pub static PATHS: Array<PathConfig> = Array::with_max_entries(MAX_PATHS as u32, 
 pub static SELECT_ID: HashMap<u32, u32> = HashMap::with_max_entries(512, 0);
 #[map]
 pub static SELECT_PREFIX: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static SELECT_REMOTE: LpmTrie<[u8; 16], u32> =
     LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub static SELECT_DEVICE: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
@@ -92,6 +95,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// `Connection` is larger than the stack: new ones are copied from here.
 #[map]
 static NEW_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
+
+/// So is `Subflow`, beside all else that opening one takes.
+#[map]
+static NEW_SUBFLOW: Array<Subflow> = Array::with_max_entries(1, 0);
 
 /// The number of the agent that loaded these programs; set by it.
 #[unsafe(no_mangle)]
@@ -206,4 +213,12 @@ pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
     // Another CPU may have been first: what counts is that it is there.
     let _ = CONNECTIONS.insert(key, blank, u64::from(BPF_NOEXIST));
     connection(key)
+}
+
+/// A blank subflow at `cookie`, to be filled in; `None` if the map is full.
+#[inline(always)]
+pub fn new_subflow(cookie: u64) -> Option<*mut Subflow> {
+    let blank = NEW_SUBFLOW.get(0)?;
+    SUBFLOWS.insert(cookie, blank, u64::from(BPF_ANY)).ok()?;
+    SUBFLOWS.get_ptr_mut(cookie)
 }

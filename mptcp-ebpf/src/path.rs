@@ -4,7 +4,7 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use mptcp_common::abi::{Tuple, id_kind, subflow_flag};
 
-use crate::maps::{SELECT_DEVICE, SELECT_ID, SELECT_PREFIX};
+use crate::maps::{SELECT_DEVICE, SELECT_ID, SELECT_PREFIX, SELECT_REMOTE};
 
 const ADDRESS_BITS: u32 = 128;
 
@@ -12,7 +12,7 @@ const ADDRESS_BITS: u32 = 128;
 /// a device that the agent has not registered yet, or that is gone.
 ///
 /// Local id before remote id before the longest prefix of the local address
-/// before the device (`ifindex`, 0 if unknown).
+/// before that of the remote one before the device (`ifindex`, 0 if unknown).
 #[inline(always)]
 pub fn find(tuple: &Tuple, ifindex: u32) -> Option<u32> {
     if tuple.flags & subflow_flag::IDS != 0 {
@@ -24,6 +24,9 @@ pub fn find(tuple: &Tuple, ifindex: u32) -> Option<u32> {
         }
     }
     if let Some(path) = SELECT_PREFIX.get(Key::new(ADDRESS_BITS, tuple.local)) {
+        return Some(*path);
+    }
+    if let Some(path) = SELECT_REMOTE.get(Key::new(ADDRESS_BITS, tuple.remote)) {
         return Some(*path);
     }
     if ifindex == 0 {

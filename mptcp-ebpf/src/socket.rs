@@ -307,15 +307,29 @@ impl Socket {
         }
     }
 
+    /// 1 if the subflow's route locks its congestion control, else 0; 0 where
+    /// that cannot be read.
+    #[inline(always)]
+    pub fn is_locked(self) -> u8 {
+        if !has(&offset::ICSK_CA_DST_LOCKED) {
+            return 0;
+        }
+        let bit = global(&offset::ICSK_CA_DST_LOCKED);
+        // SAFETY: typed, as in `tcp`; without a branch on the flag.
+        let byte: u8 = unsafe { core::ptr::read_volatile(self.tcp.add(bit as usize / 8)) };
+        byte >> (bit % 8) & 1
+    }
+
     /// The callbacks that the socket makes: `BPF_SOCK_OPS_*_CB_FLAG`.
     #[inline(always)]
     pub fn callbacks(self) -> u32 {
         u32::from(self.tcp::<u8>(&offset::TCP_CB_FLAGS))
     }
 
-    /// The limits that are set on the socket. An application cannot have set
-    /// them: MPTCP sockets refuse `SO_MAX_PACING_RATE` and keep
-    /// `TCP_NOTSENT_LOWAT` to themselves. An agent did, maybe one that died.
+    /// The limits that are set on the socket, by whomever: the kernel itself
+    /// gives subflows a `TCP_NOTSENT_LOWAT` since Linux 6.10, an application
+    /// can set that of a connection that fell back to TCP, and another program
+    /// can set both.
     #[inline(always)]
     pub fn limits(self) -> Limits {
         let rate: u64 = self.tcp(&offset::SK_MAX_PACING_RATE);

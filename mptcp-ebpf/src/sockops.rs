@@ -137,7 +137,8 @@ fn established(ctx: &SockOpsContext) {
         return;
     }
     let prior = ctx.cb_flags();
-    if open(socket, cookie(ctx), prior, now_ns()) {
+    let now_ns = now_ns();
+    if open(socket, cookie(ctx), prior, now_ns, now_ns) {
         let _ = ctx.set_cb_flags((prior | CALLBACKS) as i32);
     } else if is_first_in_a_while() {
         warn!(
@@ -155,11 +156,12 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     };
     // SAFETY: a map value, under its socket's lock.
     let subflow = unsafe { &mut *entry };
+    let now_ns = now_ns();
     if ctx.op() == BPF_SOCK_OPS_RTT_CB {
         let rtt_us = rtt_us(ctx);
         path_stats(subflow.path, |stats| observe(stats, rtt_us));
+        subflow.heard_ns = now_ns;
     }
-    let now_ns = now_ns();
     // SAFETY: a field of this program type's context.
     let acked = unsafe { (*ctx.ops).bytes_acked };
     let soon = now_ns - subflow.seen_ns < MIN_INTERVAL_NS;

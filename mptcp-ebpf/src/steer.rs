@@ -233,8 +233,8 @@ pub fn rests(subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
         && is_quiet(fresh, elapsed_ns)
 }
 
-/// Sets what the last step wants of this subflow; lifts what is set if the
-/// policy is another, or the agent is no longer there.
+/// Sets what the last step wants of this subflow; lifts what the agent has set if
+/// the policy is another, or the agent is no longer there.
 #[inline(always)]
 pub fn obey(
     socket: Socket,
@@ -243,13 +243,17 @@ pub fn obey(
     subflow: &mut Subflow,
     now_ns: u64,
 ) {
-    let limits = match slot(connection, subflow) {
+    let mut limits = match slot(connection, subflow) {
         Some(slot) if config().at(now_ns).is_weighted() => connection
             .controller
             .limits(slot, u64::from(socket.queued())),
         _ => Limits::NONE,
     };
-    apply(options, subflow, limits);
+    if limits.cap == HELD_OUT && subflow.tuple.flags & subflow_flag::LOCKED != 0 {
+        // See `revive`, which could not bring it back.
+        limits = Limits::NONE;
+    }
+    apply(socket, options, subflow, limits);
 }
 
 /// One step of the controller, and the events that it gives rise to.
@@ -273,19 +277,101 @@ fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mod
     }
 }
 
-/// Sets what differs from what is set. A cap that moved by less than a
-/// hundredth is left: each call costs.
+/// Sets what differs from what the agent has set, and brings back what was there
+/// before where it wants nothing. A cap that moved by less than a hundredth is
+/// left: each call costs.
 #[inline(always)]
-pub fn apply(options: Options, subflow: &mut Subflow, limits: Limits) {
-    if has_moved(subflow.cap, limits.cap, NO_CAP)
-        && options.set(SOL_SOCKET, SO_MAX_PACING_RATE, limits.cap)
-    {
-        subflow.cap = limits.cap;
+pub fn apply(socket: Socket, options: Options, subflow: &mut Subflow, limits: Limits) {
+    let ours = Limits {
+        cap: subflow.cap,
+        lowat: subflow.lowat,
+    };
+    if ours == Limits::NONE && limits == Limits::NONE {
+        return;
     }
-    if has_moved(subflow.lowat, limits.lowat, 0)
-        && options.set(SOL_TCP, TCP_NOTSENT_LOWAT, limits.lowat)
-    {
-        subflow.lowat = limits.lowat;
+    let prior = Limits {
+        cap: subflow.prior_cap,
+        lowat: subflow.prior_lowat,
+    };
+    let (ours, prior) = set(socket, options, ours, prior, limits);
+    (subflow.cap, subflow.lowat) = (ours.cap, ours.lowat);
+    (subflow.prior_cap, subflow.prior_lowat) = (prior.cap, prior.lowat);
+}
+
+/// Lifts what an agent has set on a socket that no map knows, as far as it can be
+/// told from what others set.
+#[inline(always)]
+pub fn lift_unknown(socket: Socket, options: Options) {
+    let (ours, prior) = socket.limits().split();
+    if ours != Limits::NONE {
+        set(socket, options, ours, prior, Limits::NONE);
+    }
+}
+
+/// Moves both options of a socket from `ours` to `wanted`; `prior` is what was
+/// there before the agent's. Returns both as they are then.
+#[inline(always)]
+fn set(
+    socket: Socket,
+    options: Options,
+    ours: Limits,
+    prior: Limits,
+    wanted: Limits,
+) -> (Limits, Limits) {
+    let found = socket.limits();
+    let cap = Setting {
+        set: ours.cap,
+        prior: prior.cap,
+        none: NO_CAP,
+    };
+    let call = |rate| options.set(SOL_SOCKET, SO_MAX_PACING_RATE, rate);
+    let cap = cap.follow(found.cap, wanted.cap, call);
+    let lowat = Setting {
+        set: ours.lowat,
+        prior: prior.lowat,
+        none: 0,
+    };
+    let call = |bytes| options.set(SOL_TCP, TCP_NOTSENT_LOWAT, bytes);
+    let lowat = lowat.follow(found.lowat, wanted.lowat, call);
+    let limits = |cap, lowat| Limits { cap, lowat };
+    (limits(cap.set, lowat.set), limits(cap.prior, lowat.prior))
+}
+
+/// An option of a socket that the agent may have set.
+#[derive(Clone, Copy)]
+struct Setting {
+    /// What the agent has set.
+    set: u32,
+    /// What was there before that.
+    prior: u32,
+    /// The value of `set` that means nothing.
+    none: u32,
+}
+
+impl Setting {
+    /// Moves the option to `wanted` with the call `set`. `found` is its value
+    /// now: if it is not what the agent has set, somebody else has set it since,
+    /// and it is theirs to keep. Their limit holds beside the agent's.
+    #[inline(always)]
+    fn follow(mut self, found: u32, wanted: u32, set: impl Fn(u32) -> bool) -> Self {
+        if self.set == self.none || self.set != found {
+            (self.set, self.prior) = (self.none, found);
+        }
+        if wanted == self.none {
+            if self.set != self.none && set(self.prior) {
+                self.set = self.none;
+            }
+            return self;
+        }
+        // A `TCP_NOTSENT_LOWAT` of 0 is no limit; a rate is never 0, unless it
+        // is the agent's own.
+        let allowed = if self.prior == 0 { wanted } else { self.prior };
+        let wanted = wanted.min(allowed);
+        let moved = self.set == self.none || has_moved(self.set, wanted);
+        if moved && set(wanted) {
+            self.set = wanted;
+        }
+        self
     }
 }
 
@@ -334,8 +420,8 @@ pub fn revive(socket: Socket, options: Options) {
     }
 }
 
-/// Whether an option has to be set again; `none` is its value when lifted.
+/// Whether an option has moved far enough to be set again.
 #[inline(always)]
-fn has_moved(set: u32, wanted: u32, none: u32) -> bool {
-    (set == none) != (wanted == none) || set.abs_diff(wanted) > set / 128
+fn has_moved(set: u32, wanted: u32) -> bool {
+    set.abs_diff(wanted) > set / 128
 }

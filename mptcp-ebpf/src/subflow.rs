@@ -14,7 +14,7 @@ use crate::{
     emit::subflow_event,
     maps::{
         ARRIVALS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection,
-        connection_or_new, path_stats, totals,
+        connection_or_new, new_subflow, path_stats, totals,
     },
     path,
     socket::{Socket, offset},
@@ -28,9 +28,10 @@ pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
     | BPF_SOCK_OPS_RTT_CB_FLAG;
 
 /// Registers an established subflow. `prior_cb_flags` are the callbacks that
-/// its socket had before. `false` if a map is full: it stays unseen.
+/// its socket had before, `heard_ns` is when something last came over it, 0 if
+/// that is not known. `false` if a map is full: it stays unseen.
 #[inline(always)]
-pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bool {
+pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now_ns: u64) -> bool {
     let key = socket.connection();
     let mut tuple = socket.tuple();
     let Some(known) = connection_or_new(key) else {
@@ -45,6 +46,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         tuple.flags |= subflow_flag::JOIN;
     }
     tuple.flags |= socket.is_server() * subflow_flag::SERVER;
+    tuple.flags |= socket.is_locked() * subflow_flag::LOCKED;
     let fallback = first && socket.is_fallback();
     if fallback {
         tuple.flags |= subflow_flag::FALLBACK;
@@ -53,20 +55,30 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
     let config = config();
     let ifindex = socket.ifindex();
     let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
-    let limits = socket.limits();
-    let subflow = Subflow {
+    let (limits, prior) = socket.limits().split();
+    let counted = Counted::at_opening(socket, heard_ns != 0);
+    let Some(entry) = new_subflow(cookie) else {
+        totals(|totals| add(&mut totals.subflows_full, 1));
+        if connection.subflows.sub(1) == 1 {
+            let _ = CONNECTIONS.remove(key);
+        }
+        return false;
+    };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    *subflow = Subflow {
         path,
         generation: config.generation,
         resting: 0,
         cwnd: socket.cwnd(),
         seen_ns: now_ns,
         quiet_ns: now_ns,
-        quiet_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
+        quiet_bytes: counted.acked,
         connection: key,
-        // A socket that is older than the agent counts from now on.
-        sent_bytes: socket.tcp(&offset::TCP_BYTES_SENT),
-        acked_bytes: socket.tcp(&offset::TCP_BYTES_ACKED),
-        received_bytes: socket.tcp(&offset::TCP_BYTES_RECEIVED),
+        heard_ns,
+        sent_bytes: counted.sent,
+        acked_bytes: counted.acked,
+        received_bytes: counted.received,
         backlog_ns: 0,
         copies: 0,
         retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
@@ -74,6 +86,8 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         prior_cb_flags: prior_cb_flags as u16,
         cap: limits.cap,
         lowat: limits.lowat,
+        prior_cap: prior.cap,
+        prior_lowat: prior.lowat,
         ifindex,
         srtt_us: socket.srtt_us(),
         min_rtt_us: socket.min_rtt_us(),
@@ -81,22 +95,11 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
         backup_of: 0,
         tuple,
     };
-    if SUBFLOWS
-        .insert(cookie, subflow, u64::from(BPF_ANY))
-        .is_err()
-    {
-        totals(|totals| add(&mut totals.subflows_full, 1));
-        if connection.subflows.sub(1) == 1 {
-            let _ = CONNECTIONS.remove(key);
-        }
-        return false;
-    }
-    if !fallback && let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
-        // SAFETY: a map value, under its socket's lock.
-        take_slot(connection, unsafe { &mut *entry });
+    if !fallback {
+        take_slot(connection, subflow);
     }
     connection.revision.add(1);
-    register(&subflow.tuple, cookie);
+    register(&tuple, cookie);
 
     let joined = tuple.flags & subflow_flag::JOIN != 0;
     let kind = if joined {
@@ -125,11 +128,42 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, now_ns: u64) -> bo
     } else {
         event_kind::OPENED
     };
-    subflow_event(event, 0, cookie, token, &subflow);
+    subflow_event(event, 0, cookie, token, subflow);
     if fallback {
-        subflow_event(event_kind::FALLBACK, 0, cookie, token, &subflow);
+        subflow_event(event_kind::FALLBACK, 0, cookie, token, subflow);
     }
     true
+}
+
+/// What of a socket's own counts is not the agent's to count.
+#[derive(Clone, Copy)]
+struct Counted {
+    sent: u64,
+    acked: u64,
+    received: u64,
+}
+
+impl Counted {
+    /// A socket that is older than the agent counts from now on. One that is
+    /// `new` may have sent data with its SYN (TCP Fast Open), and that counts; the
+    /// kernel counts the SYN itself as a byte that was acknowledged.
+    #[inline(always)]
+    fn at_opening(socket: Socket, new: bool) -> Self {
+        let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
+        if new {
+            Self {
+                sent: 0,
+                acked: acked.min(1),
+                received: 0,
+            }
+        } else {
+            Self {
+                sent: socket.tcp(&offset::TCP_BYTES_SENT),
+                acked,
+                received: socket.tcp(&offset::TCP_BYTES_RECEIVED),
+            }
+        }
+    }
 }
 
 /// Adds what the socket did since it was last looked at to its path and to its

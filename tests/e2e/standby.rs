@@ -126,3 +126,44 @@ fn standby_rests_on_an_idle_connection_that_is_older_than_the_agent() -> Result<
     exchange.finish()?;
     Ok(())
 }
+
+/// Where the route of a standby path locks its congestion control, nothing brings
+/// a subflow back that was held out: so it is not held out, and the agent says so.
+#[test]
+fn a_standby_path_with_a_locked_congestion_control_is_not_held_out() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let first = &net.links[0];
+    net.client.run(&format!(
+        "ip route replace default via {} dev {} table {} congctl lock reno",
+        first.server_addr,
+        first.name,
+        first.table()
+    ))?;
+    let agent = Watched::start(&net.client, &binary, &weighted(&["p1=0", "p2=1"]))?;
+    let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+    let load = RequestResponse::new(200, Duration::from_millis(20), 10_000);
+    let exchange = load.start(&net.client, server.at(net.server_addr()))?;
+    exchange.wait_for_subflows(2, SOON)?;
+    exchange.wait_for_responses(50, SOON)?;
+    wait::try_until("a warning", SOON, || {
+        let log = agent.log().map_err(|error| format!("{error:#}"))?;
+        let said = |line: &serde_json::Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["level"] == "WARN" && message.contains("congctl lock")
+        };
+        let count = log.iter().filter(|line| said(line)).count();
+        if count == 1 {
+            Ok(())
+        } else {
+            Err(format!("{count} of them"))
+        }
+    })?;
+    // The other subflow ends, most likely while it has nothing that would be sent
+    // again on this one.
+    net.client.delete_endpoint(1)?;
+    let before = exchange.responses();
+    exchange.wait_for_responses(before + 100, SETTLE)?;
+    agent.stop()
+}

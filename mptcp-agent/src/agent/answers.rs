@@ -6,7 +6,9 @@ use anyhow::Result;
 use mptcp_common::abi::sweep;
 
 use super::Agent;
+use super::warnings::unmatched;
 use crate::cli::{COMMIT, VERSION};
+use crate::clock::monotonic_ns;
 use crate::control::schema::{self, Connection, ErrorCode, Refusal, Status};
 use crate::control::{Call, view};
 use crate::http::Request;
@@ -78,6 +80,7 @@ impl Agent {
         // So that the totals are exact, also for sockets that are idle.
         self.sweep(sweep::ACCOUNT);
         let stats = self.kernel.path_stats()?;
+        let totals = self.kernel.totals()?;
         let shares = self.recent.shares();
         let runs = self.kernel.runs()?;
         let stats_of = self.kernel.program_stats(&runs);
@@ -98,7 +101,8 @@ impl Agent {
             weighted: matches!(self.policy, Policy::Weighted(..)),
             outlived: self.kernel.outlived().is_ok(),
             sees_all_cgroups: self.cgroup.is_root(),
-            totals: self.kernel.totals()?,
+            unmatched_selectors: unmatched(&self.table, &stats, &totals).len(),
+            totals,
             paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
             redundant: copies.transpose()?,
             kernel_events: mib::read()?,
@@ -163,6 +167,7 @@ impl Agent {
             connections,
             self.kernel.subflows()?,
             weighted,
+            monotonic_ns(),
         ))
     }
 }

@@ -18,20 +18,23 @@
 //! | `change.rs` | its two phases, and what each failure leaves |
 //! | `answers.rs` | what HTTP and the control socket ask |
 //! | `tell.rs` | events, in the log and to clients |
+//! | `warnings.rs` | weights that do not do what was meant, each told once |
 
 mod answers;
 mod change;
 mod start;
 mod switch;
 mod tell;
+mod warnings;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
-use mptcp_common::abi::{Event, PathStats, sweep};
+use mptcp_common::abi::{Event, PathStats, UNKNOWN_PATH, sweep};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, sleep_until};
@@ -52,6 +55,7 @@ use crate::recent::Recent;
 use crate::redundant::{self, Received};
 use crate::signals::{Hangup, Signals};
 use switch::Revert;
+use warnings::Warnings;
 
 /// Runs until a signal or another agent ends it.
 ///
@@ -114,8 +118,8 @@ struct Agent {
     unpublished: bool,
     /// A failing sweep is told once, not twenty times a second.
     sweep_failed: bool,
-    /// So is a lack of indices.
-    crowded: bool,
+    /// So is what follows from the weights.
+    warnings: Warnings,
 }
 
 impl Agent {
@@ -203,6 +207,11 @@ impl Agent {
     fn on_event(&mut self, event: &Event) {
         let change = Change::from(event);
         self.tell(event, change);
+        self.warn_if_locked(event, change);
+        if event.path == UNKNOWN_PATH && self.table.note_carrying(event.ifindex) {
+            let before = self.table.devices().collect();
+            self.on_paths(&before, false);
+        }
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }
@@ -222,23 +231,31 @@ impl Agent {
 
     fn on_links(&mut self) {
         let present = self.links.borrow_and_update().clone();
-        if self.table.set_devices(devices::names(&present)) {
-            self.on_paths();
-        }
+        let before = self.table.devices().collect();
+        self.table.set_usable(devices::usable(&present));
+        let renamed = self.table.set_devices(devices::names(&present));
+        self.on_paths(&before, renamed);
         if let Some(service) = &mut self.redundant {
             service.follow(present, &self.table, &mut self.kernel);
         }
     }
 
-    /// Devices came, went or were renamed.
-    fn on_paths(&mut self) {
+    /// Devices may have come, gone or been `renamed`, or may need an index now;
+    /// `before` is which they had.
+    fn on_paths(&mut self, before: &BTreeMap<u32, u32>, renamed: bool) {
+        let mut changed = renamed;
+        let stats = self.kernel.path_stats();
         if self.table.unplaced().next().is_some()
-            && let Ok(stats) = self.kernel.path_stats()
+            && let Ok(stats) = &stats
         {
-            self.table
+            changed |= self
+                .table
                 .make_room(|index| stats.get(index as usize) == Some(&PathStats::default()));
         }
         self.warn_if_crowded();
+        if !changed {
+            return;
+        }
         tracing::debug!(
             generation = self.table.generation(),
             "network devices changed"
@@ -246,7 +263,13 @@ impl Agent {
         match self.kernel.publish(&self.table, self.policy.mode(), &[]) {
             Ok(()) => {
                 self.unpublished = false;
-                self.sweep(sweep::APPLY);
+                // All others find their paths again at their next callback, and
+                // nothing else has changed for them.
+                let stats = stats.unwrap_or_default();
+                let carries = |path| !is_unused(&stats, path);
+                if self.table.moved_since(before, carries) {
+                    self.pace.request(Instant::now());
+                }
             }
             Err(error) => {
                 // The next sample tries again.
@@ -256,37 +279,24 @@ impl Agent {
         }
     }
 
-    fn warn_if_missing(&self) {
-        for name in self.table.missing() {
-            tracing::warn!(
-                "--weight {name}: there is no device {name} now; the weight holds once it appears"
-            );
-        }
-    }
-
-    fn warn_if_crowded(&mut self) {
-        let unplaced = self.table.unplaced().count();
-        if unplaced > 0 && !self.crowded {
-            self.crowded = true;
-            tracing::warn!(
-                unplaced,
-                "more devices than paths that can be told apart: the rest share path `unknown`"
-            );
-        }
-    }
-
     fn sample(&mut self) {
         self.kernel.flush_log();
         self.follow_cgroup();
         if self.unpublished {
             self.publish_again();
         }
-        match self.kernel.totals() {
+        let totals = self.kernel.totals();
+        match &totals {
             Ok(totals) => self.on_lost(totals.events_lost),
             Err(error) => tracing::debug!("no totals: {error:#}"),
         }
         match self.kernel.path_stats() {
-            Ok(stats) => self.recent.push(monotonic_ns(), stats),
+            Ok(stats) => {
+                if let Ok(totals) = totals {
+                    self.warn_if_unmatched(&stats, &totals);
+                }
+                self.recent.push(monotonic_ns(), stats);
+            }
             Err(error) => tracing::debug!("no sample: {error:#}"),
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::warnings::Warnings;
 use super::{Agent, is_unused};
 use crate::cli::RunArgs;
 use crate::control::access::Access;
@@ -47,6 +48,7 @@ impl Agent {
             number: redundant::random_nonzero()?,
         })?;
         let (mut table, recycled) = resume(&kernel, policy)?;
+        table.set_usable(devices::usable(&present));
         table.set_devices(devices::names(&present));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
@@ -108,7 +110,7 @@ impl Agent {
             revert: None,
             unpublished: false,
             sweep_failed: false,
-            crowded: false,
+            warnings: Warnings::default(),
         };
         agent.settle(args);
         Ok(agent)

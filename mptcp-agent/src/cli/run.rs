@@ -26,7 +26,9 @@ Examples:
     mptcp-agent run --policy weighted --weighted-mode spill \\
         --weight 192.0.2.0/24=9 --weight 2001:db8::/32=1
 
-  A server with one address, by the ids of its clients' addresses:
+  A server with one address, by its clients' addresses, or by their ids:
+    mptcp-agent run --policy weighted \\
+        --weight remote:192.0.2.0/24=1 --weight remote:198.51.100.0/24=9
     mptcp-agent run --policy weighted --weight remote-id:0=1 --weight remote-id:1=9
 
   Every segment on two paths, at both ends (a lost path is not noticed):

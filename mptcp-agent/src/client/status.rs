@@ -123,13 +123,40 @@ fn paths(terminal: Terminal, paths: &[Path]) -> String {
     table::render(terminal, &COLUMNS, &rows)
 }
 
-fn path(path: &Path) -> Vec<Cell> {
+/// A path of which nothing was heard for so long may be alive or not.
+const KNOWN_SECONDS: f64 = 10.0;
+
+/// Since when it is not known whether a path is alive, as words; `None` if it is
+/// known.
+fn unknown_since(path: &Path) -> Option<String> {
+    let heard = path.heard_seconds.is_some_and(|ago| ago <= KNOWN_SECONDS);
+    let carries = path.acked_bytes_per_second > 0.0 || path.received_bytes_per_second > 0.0;
+    // Under the redundant policy the peers' proof tells, whatever is carried.
+    if heard || carries || path.copies.is_some() {
+        return None;
+    }
+    Some(match path.heard_seconds {
+        Some(ago) => format!("unknown for {}", format::duration(ago)),
+        None => "unknown".to_owned(),
+    })
+}
+
+fn state(path: &Path) -> (Style, String) {
     let (style, state) = if !path.present {
         (Style::Bad, "absent")
+    } else if path.carrier == Some(false) {
+        (Style::Bad, "no carrier")
     } else if path.subflows == 0 {
         (Style::Plain, "idle")
     } else if path.alive == 0 {
         (Style::Bad, "down")
+    } else if let Some(unknown) = unknown_since(path) {
+        let standby = if path.weight == Some(0) {
+            "standby, "
+        } else {
+            ""
+        };
+        return (Style::Notable, format!("{standby}{unknown}"));
     } else if path.weight == Some(0) {
         (Style::Notable, "standby")
     } else if path.alive < path.subflows {
@@ -137,6 +164,11 @@ fn path(path: &Path) -> Vec<Cell> {
     } else {
         (Style::Good, "alive")
     };
+    (style, state.to_owned())
+}
+
+fn path(path: &Path) -> Vec<Cell> {
+    let (style, state) = state(path);
     let subflows = match path.alive == path.subflows {
         true => path.subflows.to_string(),
         false => format!("{} of {}", path.alive, path.subflows),

@@ -254,9 +254,20 @@ pub struct Path {
     pub addresses: Vec<String>,
     /// Open subflows.
     pub subflows: u64,
-    /// Of those, how many make progress or have nothing to send. Judged under
-    /// the weighted policy only; else as `subflows`, less the stale ones.
+    /// Of those, how many make progress or have nothing to send. Whether they
+    /// make progress is judged under the weighted policy only. One that is
+    /// stale, or whose device has no carrier, never counts.
     pub alive: u64,
+    /// Whether its device is up and has a carrier; none for a path that is no
+    /// device, or whose device is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<bool>,
+    /// Seconds since a round trip was last measured on one of its subflows:
+    /// since then it is not known whether the path carries anything, unless
+    /// something is received. None if no subflow is open, or none of them had
+    /// one since the agent knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_seconds: Option<f64>,
     /// Its weight; only under the weighted policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
@@ -381,8 +392,17 @@ pub struct Subflow {
     pub backup: bool,
     /// The kernel found it unable to carry data.
     pub stale: bool,
-    /// Whether its path makes progress, as the weighted policy judges.
+    /// Its route locks the congestion control, so that no weight of 0 holds it
+    /// out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub congestion_locked: bool,
+    /// Whether its path makes progress, as the weighted policy judges, and its
+    /// device has a carrier.
     pub alive: bool,
+    /// Seconds since a round trip was last measured on it; none if there was
+    /// none since the agent knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_seconds: Option<f64>,
     /// Smoothed round trip; none while not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub srtt_seconds: Option<f64>,
@@ -406,10 +426,11 @@ pub struct Subflow {
     /// 1; none before there is anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// `SO_MAX_PACING_RATE`; none if there is no cap. 0: held out (standby).
+    /// `SO_MAX_PACING_RATE`; none if the agent has set none. 0: held out
+    /// (standby).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap_bytes_per_second: Option<u32>,
-    /// `TCP_NOTSENT_LOWAT`; none if it is the kernel's default.
+    /// `TCP_NOTSENT_LOWAT`; none if the agent has set none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_limit_bytes: Option<u32>,
     /// Copies of its segments that were sent over other paths.

@@ -24,20 +24,24 @@ pub struct Open {
     subflows: Vec<(u64, abi::Subflow)>,
     /// Whether the controller judges which paths make progress.
     weighted: bool,
+    /// When the maps were read (`bpf_ktime_get_ns`).
+    now_ns: u64,
 }
 
 impl Open {
-    /// From the two maps.
+    /// From the two maps, read at `now_ns`.
     pub fn new(
         connections: Vec<(u64, ConnectionImage)>,
         mut subflows: Vec<(u64, abi::Subflow)>,
         weighted: bool,
+        now_ns: u64,
     ) -> Self {
         subflows.sort_unstable_by_key(|(cookie, subflow)| (subflow.connection, *cookie));
         Self {
             connections: connections.into_iter().collect(),
             subflows,
             weighted,
+            now_ns,
         }
     }
 
@@ -97,7 +101,9 @@ impl Open {
             joined: flag(subflow_flag::JOIN),
             backup: flag(subflow_flag::BACKUP),
             stale: flag(subflow_flag::STALE),
-            alive: self.is_alive(subflow),
+            congestion_locked: flag(subflow_flag::LOCKED),
+            alive: self.is_alive(subflow, present),
+            heard_seconds: self.heard_seconds(subflow),
             srtt_seconds: seconds(subflow.srtt_us),
             min_rtt_seconds: seconds(subflow.min_rtt_us),
             cwnd_segments: (subflow.cwnd != 0).then_some(subflow.cwnd),
@@ -113,15 +119,23 @@ impl Open {
         }
     }
 
+    /// Seconds since a round trip was last measured on a subflow.
+    fn heard_seconds(&self, subflow: &abi::Subflow) -> Option<f64> {
+        let ago = || Duration::from_nanos(self.now_ns.saturating_sub(subflow.heard_ns));
+        (subflow.heard_ns != 0).then(|| ago().as_secs_f64())
+    }
+
     /// Whether a subflow can carry data, as far as it is known.
-    fn is_alive(&self, subflow: &abi::Subflow) -> bool {
+    fn is_alive(&self, subflow: &abi::Subflow, present: &Present) -> bool {
+        let device = present.get(&subflow.ifindex);
+        let connected = device.is_none_or(|device| device.carrier);
         let dead = usize::from(subflow.slot)
             .checked_sub(1)
             .is_some_and(|slot| {
                 let known = self.connections.get(&subflow.connection);
                 self.weighted && known.is_some_and(|known| known.is_dead(slot))
             });
-        !dead && subflow.tuple.flags & subflow_flag::STALE == 0
+        connected && !dead && subflow.tuple.flags & subflow_flag::STALE == 0
     }
 }
 
@@ -159,10 +173,15 @@ impl Paths<'_> {
         Path {
             addresses: self.addresses(device.as_deref(), on_path()),
             present: self.table.is_present(row.index),
-            device,
             listed: row.listed,
             subflows: row.stats.live,
-            alive: on_path().filter(|one| open.is_alive(one)).count() as u64,
+            alive: on_path()
+                .filter(|one| open.is_alive(one, self.present))
+                .count() as u64,
+            carrier: self.carrier(device.as_deref()),
+            heard_seconds: on_path()
+                .filter_map(|one| open.heard_seconds(one))
+                .min_by(f64::total_cmp),
             weight: self.weighted.then_some(row.weight),
             share: row.share,
             rtt_seconds: rates.rtt_seconds,
@@ -171,8 +190,17 @@ impl Paths<'_> {
             received_bytes_per_second: rates.received,
             retransmitted_segments: row.stats.retransmitted_segments,
             copies: self.copies.and_then(|copies| copies_of(copies, &row.label)),
+            device,
             path: row.label,
         }
+    }
+
+    fn carrier(&self, name: Option<&str>) -> Option<bool> {
+        let device = self
+            .present
+            .values()
+            .find(|one| Some(one.name.as_str()) == name);
+        device.map(|device| device.carrier)
     }
 
     fn addresses<'a>(

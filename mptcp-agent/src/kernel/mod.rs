@@ -196,6 +196,10 @@ impl Kernel {
                 .prefixes()
                 .map(|(net, path)| (prefix_key(net), path))
                 .collect(),
+            remote_prefixes: table
+                .remote_prefixes()
+                .map(|(net, path)| (prefix_key(net), path))
+                .collect(),
             totals: totals.map(|(&path, held)| (path, zero(held))).collect(),
             // These programs alone act from now on.
             head: Head {
@@ -221,12 +225,14 @@ impl Kernel {
             let map: HashMap<_, u32, u32> = HashMap::try_from(self.map_ref(map)?)?;
             Ok(map.iter().collect::<Result<_, _>>()?)
         };
-        let prefixes: LpmTrie<_, [u8; 16], u32> =
-            LpmTrie::try_from(self.map_ref("SELECT_PREFIX")?)?;
-        let prefixes = prefixes.iter().map(|entry| {
-            let (key, path) = entry?;
-            Ok(((key.prefix_len(), key.data()), path))
-        });
+        let prefixes = |map: &str| -> Result<BTreeMap<PrefixKey, u32>> {
+            let map: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(self.map_ref(map)?)?;
+            let entries = map.iter().map(|entry| {
+                let (key, path) = entry?;
+                Ok(((key.prefix_len(), key.data()), path))
+            });
+            Ok(entries.collect::<Result<_, MapError>>()?)
+        };
         let stats: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
         let copies: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
         let totals = recycled.iter().map(|path| {
@@ -238,7 +244,8 @@ impl Kernel {
             paths: self.paths()?,
             ids: entries("SELECT_ID")?,
             devices: entries("SELECT_DEVICE")?,
-            prefixes: prefixes.collect::<Result<_, MapError>>()?,
+            prefixes: prefixes("SELECT_PREFIX")?,
+            remote_prefixes: prefixes("SELECT_REMOTE")?,
             totals: totals?,
             head: Head {
                 mode: self.config.mode,
@@ -352,15 +359,11 @@ impl PolicyMaps for Kernel {
             Write::Device(key, path) => {
                 put(HashMap::try_from(self.map("SELECT_DEVICE")?)?, key, *path)
             }
-            Write::Prefix((bits, address), path) => {
-                let mut map: LpmTrie<_, [u8; 16], u32> =
-                    LpmTrie::try_from(self.map("SELECT_PREFIX")?)?;
-                let key = lpm_trie::Key::new(*bits, *address);
-                match path {
-                    Some(path) => map.insert(&key, path, 0)?,
-                    None => map.remove(&key)?,
-                }
-                Ok(())
+            Write::Prefix(key, path) => {
+                put_prefix(LpmTrie::try_from(self.map("SELECT_PREFIX")?)?, *key, *path)
+            }
+            Write::Remote(key, path) => {
+                put_prefix(LpmTrie::try_from(self.map("SELECT_REMOTE")?)?, *key, *path)
             }
             Write::PathStats(path, stats) => {
                 let stats = PerCpuValues::try_from(stats.clone())?;
@@ -378,6 +381,20 @@ impl PolicyMaps for Kernel {
             }),
         }
     }
+}
+
+/// Puts an entry into a trie of prefixes, or removes it.
+fn put_prefix(
+    mut map: LpmTrie<&mut MapData, [u8; 16], u32>,
+    (bits, address): PrefixKey,
+    path: Option<u32>,
+) -> Result<()> {
+    let key = lpm_trie::Key::new(bits, address);
+    match path {
+        Some(path) => map.insert(&key, path, 0)?,
+        None => map.remove(&key)?,
+    }
+    Ok(())
 }
 
 /// IPv4 as `::ffff:a.b.c.d`, as the programs look addresses up.

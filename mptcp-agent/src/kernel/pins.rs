@@ -45,13 +45,14 @@ const MAPS: &str = "maps";
 /// Maps that outlive the agent: name, bytes of a key and of a value (the ring
 /// buffer has neither). The others hold nothing that the next agent misses:
 /// where copies may go, it has to find out anew.
-const KEPT: [(&str, usize, usize); 13] = [
+const KEPT: [(&str, usize, usize); 14] = [
     ("CONNECTIONS", 8, size_of::<Connection>()),
     ("SUBFLOWS", 8, size_of::<Subflow>()),
     ("CONFIG", 4, size_of::<Config>()),
     ("PATHS", 4, size_of::<PathConfig>()),
     ("SELECT_ID", 4, 4),
     ("SELECT_PREFIX", 20, 4),
+    ("SELECT_REMOTE", 20, 4),
     ("SELECT_DEVICE", 4, 4),
     ("REDUNDANT", 4, size_of::<Redundant>()),
     ("COOKIE_OF", size_of::<PeerView>(), 8),

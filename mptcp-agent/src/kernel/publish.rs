@@ -17,7 +17,8 @@ use std::fmt;
 use anyhow::Result;
 use mptcp_common::abi::{PathConfig, PathStats, redundant::CopyStats};
 
-/// Bits and address of a prefix, as map `SELECT_PREFIX` has them.
+/// Bits and address of a prefix, as maps `SELECT_PREFIX` and `SELECT_REMOTE` have
+/// them.
 pub type PrefixKey = (u32, [u8; 16]);
 
 /// What the maps hold of a policy.
@@ -31,6 +32,8 @@ pub struct Published {
     pub devices: BTreeMap<u32, u32>,
     /// `SELECT_PREFIX`.
     pub prefixes: BTreeMap<PrefixKey, u32>,
+    /// `SELECT_REMOTE`.
+    pub remote_prefixes: BTreeMap<PrefixKey, u32>,
     /// `PATH_STATS` and `COPY_STATS`, by CPU, of each index that goes to
     /// another path.
     pub totals: BTreeMap<u32, (Vec<PathStats>, Vec<CopyStats>)>,
@@ -60,6 +63,8 @@ pub enum Write {
     Device(u32, Option<u32>),
     /// An entry of `SELECT_PREFIX`.
     Prefix(PrefixKey, Option<u32>),
+    /// An entry of `SELECT_REMOTE`.
+    Remote(PrefixKey, Option<u32>),
     /// An entry of `PATH_STATS`.
     PathStats(u32, Vec<PathStats>),
     /// An entry of `COPY_STATS`.
@@ -169,6 +174,12 @@ fn changes(before: &Published, wanted: &Published) -> Vec<Write> {
     writes.extend(entries(&before.ids, &wanted.ids, Write::Id));
     writes.extend(entries(&before.devices, &wanted.devices, Write::Device));
     writes.extend(entries(&before.prefixes, &wanted.prefixes, Write::Prefix));
+    let remote = entries(
+        &before.remote_prefixes,
+        &wanted.remote_prefixes,
+        Write::Remote,
+    );
+    writes.extend(remote);
     writes.push(Write::Head(wanted.head));
     writes
 }
@@ -201,6 +212,7 @@ fn inverse(write: &Write, before: &Published) -> Write {
         Write::Id(key, _) => Write::Id(key, before.ids.get(&key).copied()),
         Write::Device(key, _) => Write::Device(key, before.devices.get(&key).copied()),
         Write::Prefix(key, _) => Write::Prefix(key, before.prefixes.get(&key).copied()),
+        Write::Remote(key, _) => Write::Remote(key, before.remote_prefixes.get(&key).copied()),
         Write::PathStats(path, _) => {
             let totals = before.totals.get(&path).cloned().unwrap_or_default();
             Write::PathStats(path, totals.0)
@@ -245,6 +257,7 @@ mod tests {
                 Write::Id(key, value) => put(&mut held.ids, key, value),
                 Write::Device(key, value) => put(&mut held.devices, key, value),
                 Write::Prefix(key, value) => put(&mut held.prefixes, key, value),
+                Write::Remote(key, value) => put(&mut held.remote_prefixes, key, value),
                 Write::PathStats(path, stats) => held.totals.get_mut(&path).unwrap().0 = stats,
                 Write::CopyStats(path, stats) => held.totals.get_mut(&path).unwrap().1 = stats,
                 Write::Head(head) => held.head = head,
@@ -276,6 +289,7 @@ mod tests {
             ids: [(1, 1), (2, 2)].into(),
             devices: [(7, 3), (8, 4)].into(),
             prefixes: [(prefix(1), 1), (prefix(2), 2)].into(),
+            remote_prefixes: [(prefix(4), 1), (prefix(5), 2)].into(),
             totals: [(2, stats(1_000))].into(),
             head: Head {
                 mode: 1,
@@ -288,6 +302,7 @@ mod tests {
             ids: [(2, 3), (3, 1)].into(),
             devices: [(8, 1), (9, 2)].into(),
             prefixes: [(prefix(2), 3), (prefix(3), 1)].into(),
+            remote_prefixes: [(prefix(5), 3), (prefix(6), 1)].into(),
             totals: [(2, stats(0))].into(),
             head: Head {
                 mode: 2,
@@ -312,8 +327,8 @@ mod tests {
         let mut maps = maps(&before, 0..0);
         commit(&mut maps, &before, &wanted).unwrap();
         assert_eq!(maps.held, wanted);
-        // Two totals, two paths, three entries in each of three maps, CONFIG.
-        assert_eq!(maps.writes, 14);
+        // Two totals, two paths, three entries in each of four maps, CONFIG.
+        assert_eq!(maps.writes, 17);
     }
 
     #[test]
@@ -347,8 +362,8 @@ mod tests {
         let mut maps = maps(&before, number..number + 2);
         let error = commit(&mut maps, &before, &wanted).unwrap_err();
         assert!(matches!(error, PublishError::Mixed { .. }), "{error}");
-        assert_eq!(maps.held.prefixes.len(), 1);
-        maps.held.prefixes = before.prefixes.clone();
+        assert_eq!(maps.held.remote_prefixes.len(), 1);
+        maps.held.remote_prefixes = before.remote_prefixes.clone();
         maps.held.head.generation = before.head.generation;
         assert_eq!(maps.held, before);
     }

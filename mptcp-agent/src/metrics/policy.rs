@@ -14,6 +14,13 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         );
     if snapshot.weighted {
         weights(snapshot, families);
+        families
+            .gauge(
+                "mptcp_policy_unmatched_selectors",
+                "Ids and prefixes with a weight that no subflow has, while subflows that joined \
+                 have none with a weight.",
+            )
+            .add_count(&[], snapshot.unmatched_selectors as u64);
     }
     let mut share = families.gauge(
         "mptcp_path_share_ratio",

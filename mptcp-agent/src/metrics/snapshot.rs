@@ -20,6 +20,9 @@ pub struct Snapshot {
     pub outlived: bool,
     /// Whether sockets of every cgroup are seen.
     pub sees_all_cgroups: bool,
+    /// Listed ids and prefixes that no subflow has, beside unlisted ones that
+    /// joined.
+    pub unmatched_selectors: usize,
     /// Host-wide totals.
     pub totals: Totals,
     /// The paths that are worth a series.

@@ -55,6 +55,7 @@ fn full() -> Snapshot {
         weighted: true,
         outlived: true,
         sees_all_cgroups: true,
+        unmatched_selectors: 2,
         totals: Totals {
             opened: [5, 6],
             connections: 7,
@@ -116,6 +117,7 @@ fn names_and_values() {
         "mptcp_scheduler_blocked_total{path=\"eth0\"} 0",
         "mptcp_scheduler_candidates_total{path=\"eth0\",state=\"standby\"} 9",
         "mptcp_policy_info{policy=\"weighted\",backend=\"pacing\"} 1",
+        "mptcp_policy_unmatched_selectors 2",
         "mptcp_kernel_events_total{event=\"blackhole\"} 3",
         "mptcp_agent_program_attached{program=\"sockops\"} 1",
         "mptcp_agent_program_attached{program=\"iter_tcp\"} 0",

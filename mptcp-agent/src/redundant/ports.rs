@@ -185,6 +185,7 @@ mod tests {
             name: name.to_owned(),
             kind,
             mtu: 1400,
+            carrier: true,
             addresses: vec![address.parse().unwrap()],
         };
         let present = Present::from([

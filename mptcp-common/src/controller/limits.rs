@@ -6,18 +6,37 @@ use super::{Controller, Slot};
 /// What one subflow is to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `SO_MAX_PACING_RATE`, bytes per second.
+    /// `SO_MAX_PACING_RATE`, bytes per second; [`NO_CAP`]: none.
     pub cap: u32,
-    /// `TCP_NOTSENT_LOWAT`, bytes; 0: the kernel's default.
+    /// `TCP_NOTSENT_LOWAT`, bytes; 0: none.
     pub lowat: u32,
 }
 
 impl Limits {
-    /// A socket as the kernel made it.
+    /// Nothing of the agent's: the socket has what it had before.
     pub const NONE: Self = Self {
         cap: NO_CAP,
         lowat: 0,
     };
+
+    /// Splits what a socket has, of which nothing is known, into what an agent
+    /// has set and what was there before. An agent that was killed leaves its
+    /// limits, and where its programs could not outlive it no record of them:
+    /// they are told by [`LOWAT_MARK`], and by a rate of 0, which nobody else
+    /// sets.
+    #[inline(always)]
+    #[must_use]
+    pub fn split(self) -> (Self, Self) {
+        let marked = self.lowat & !LOWAT_MASK == LOWAT_MARK;
+        let (mut ours, mut prior) = (Self::NONE, self);
+        if marked || self.cap == HELD_OUT {
+            (ours.cap, prior.cap) = (self.cap, NO_CAP);
+        }
+        if marked {
+            (ours.lowat, prior.lowat) = (self.lowat, NO_LOWAT);
+        }
+        (ours, prior)
+    }
 }
 
 impl Controller {
@@ -88,5 +107,30 @@ fn lowat(slot: &Slot, path_cap: u32, longest_us: u64) -> u64 {
             (known.min(cap), queue.clamp(MIN_LOWAT, BASE_LOWAT))
         }
     };
-    (base + rate / 1000 * gap_us / 1000 * 3 / 2).min(MAX_LOWAT)
+    let lowat = (base + rate / 1000 * gap_us / 1000 * 3 / 2).min(MAX_LOWAT);
+    lowat & u64::from(LOWAT_MASK) | u64::from(LOWAT_MARK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_has_left_is_told_from_what_others_set() {
+        let limits = |cap, lowat| Limits { cap, lowat };
+        // Sockets as the kernel makes them, before and since Linux 6.10.
+        for lowat in [0, NO_LOWAT] {
+            let stock = limits(NO_CAP, lowat);
+            assert_eq!(stock.split(), (Limits::NONE, stock));
+        }
+        let others = limits(5_000_000, 16_384);
+        assert_eq!(others.split(), (Limits::NONE, others));
+
+        let free = limits(NO_CAP, NO_LOWAT);
+        let left = limits(64_000, lowat(&Slot::default(), 64_000, 0) as u32);
+        assert_eq!(left.split(), (left, free));
+        let held_out = limits(HELD_OUT, 0);
+        let (ours, prior) = held_out.split();
+        assert_eq!((ours.cap, prior), (HELD_OUT, limits(NO_CAP, 0)));
+    }
 }

@@ -44,6 +44,16 @@ pub const MIN_LOWAT: u64 = 8_192;
 /// Longest send queue, in bytes.
 pub const MAX_LOWAT: u64 = 4_000_000;
 
+/// `TCP_NOTSENT_LOWAT` that limits nothing.
+pub const NO_LOWAT: u32 = u32::MAX;
+
+/// The lowest byte of each send queue's length that an agent sets: the next one
+/// tells it by that from what others set.
+pub(super) const LOWAT_MARK: u32 = 0xa7;
+
+/// What is left of a send queue's length beside [`LOWAT_MARK`].
+pub(super) const LOWAT_MASK: u32 = !0xff;
+
 /// What the scheduler hands out at once, in bytes: a page fragment
 /// (`SKB_FRAG_PAGE_ORDER`). TCP sends it in one piece and paces what follows.
 pub const CHUNK: u64 = 32_768;

@@ -31,6 +31,8 @@ pub struct Link {
     pub rtt_ms: u64,
     pub loss: f64,
     pub weight: u32,
+    /// The kernel takes its subflow for a backup.
+    pub backup: bool,
 }
 
 /// Offered load.
@@ -142,6 +144,7 @@ impl Simulation {
                 let slot = &controller.slots[index];
                 slot.path.set(index as u64 + 1);
                 slot.subflows.set(1);
+                slot.backups.set(u64::from(link.backup));
                 slot.cap.set(u64::from(NO_CAP));
                 Path {
                     link: link.clone(),
@@ -270,8 +273,11 @@ impl Simulation {
                 return;
             }
             let mut best: Option<(f64, usize)> = None;
+            let active = |path: &Path| path.backoff < STALE_TIMEOUTS;
+            let ordinary = |path: &Path| active(path) && !path.link.backup;
+            let no_backups = self.paths.iter().any(ordinary);
             for (index, path) in self.paths.iter_mut().enumerate() {
-                if path.backoff >= STALE_TIMEOUTS {
+                if !active(path) || (no_backups && path.link.backup) {
                     continue;
                 }
                 if path.average_pace == 0.0 {
@@ -479,6 +485,7 @@ impl Simulation {
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
             for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
                 slot.weight.set(u64::from(path.link.weight));
+                slot.backups.set(u64::from(path.link.backup));
             }
             self.controller.send_buffer.set(self.send_buffer());
             self.controller.step(now_ns, elapsed_ns, self.spill);

@@ -132,6 +132,40 @@ pub fn congestion(socket: &Socket) -> Result<String> {
     Ok(String::from_utf8(name)?)
 }
 
+/// `TCP_NOTSENT_LOWAT`, which the kernel keeps at the MPTCP socket unless the
+/// connection has fallen back to TCP.
+pub fn notsent_lowat(socket: &Socket) -> Result<u32> {
+    let mut bytes = 0;
+    get(
+        socket,
+        libc::IPPROTO_TCP,
+        libc::TCP_NOTSENT_LOWAT,
+        &mut bytes,
+    )
+    .context("TCP_NOTSENT_LOWAT")?;
+    Ok(bytes)
+}
+
+/// Sets what [`notsent_lowat`] gets.
+pub fn set_notsent_lowat(socket: &Socket, bytes: u32) -> Result<()> {
+    // SAFETY: `bytes` is an integer of that size.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    ensure!(
+        status == 0,
+        "TCP_NOTSENT_LOWAT: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
+}
+
 fn mptcp_subflows(socket: &Socket) -> Result<Vec<SubflowInfo>> {
     let mut subflows = [SubflowRaw::default(); MAX_SUBFLOWS];
     let mut tcp = [TcpInfo::default(); MAX_SUBFLOWS];

@@ -8,13 +8,18 @@ mod foreign;
 mod freeze;
 mod info;
 mod layout;
+mod pacer;
 mod recovery;
 mod remains;
 
 pub use counters::{DeviceCounters, Netstat};
 pub use foreign::Foreign;
 pub use freeze::freeze;
-pub use info::{MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, subflows};
+pub use info::{
+    MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, notsent_lowat, set_notsent_lowat,
+    subflows,
+};
+pub use pacer::Pacer;
 pub use recovery::Recovery;
 pub use remains::BpfObjects;
 

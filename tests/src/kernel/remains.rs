@@ -31,14 +31,16 @@ const PROGRAMS: [&str; 5] = [
 
 /// The agent's maps, but for the sections of globals, whose names every BPF
 /// object has; they go with the programs.
-const MAPS: [&str; 24] = [
+const MAPS: [&str; 26] = [
     "CONNECTIONS",
     "SUBFLOWS",
     "NEW_CONNECTION",
+    "NEW_SUBFLOW",
     "CONFIG",
     "PATHS",
     "SELECT_ID",
     "SELECT_PREFIX",
+    "SELECT_REMOTE",
     "SELECT_DEVICE",
     "SWEEP",
     "REDUNDANT",

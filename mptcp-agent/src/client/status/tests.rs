@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -119,4 +119,31 @@ fn what_needs_attention_is_told() {
     let shown = text(colours, &status);
     assert!(shown.contains("\x1b[31mnot attached\x1b[0m"), "{shown}");
     assert!(shown.contains("\x1b[31mabsent\x1b[0m"), "{shown}");
+}
+
+#[test]
+fn a_path_of_which_nothing_is_heard_is_not_called_alive() {
+    let said = |weight: u16, changes: Value| {
+        let mut path = json!({
+            "path": "wwan0", "listed": true, "present": true, "device": "wwan0",
+            "addresses": [], "subflows": 1, "alive": 1, "carrier": true, "weight": weight,
+            "heard_seconds": 2.0, "sent_bytes_per_second": 0.0,
+            "acked_bytes_per_second": 0.0, "received_bytes_per_second": 0.0,
+            "retransmitted_segments": 0,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            path[key] = value.clone();
+        }
+        state(&serde_json::from_value(path).unwrap()).1
+    };
+    assert_eq!(said(1, json!({})), "alive");
+    assert_eq!(said(0, json!({})), "standby");
+    let quiet = json!({"heard_seconds": 95.0});
+    assert_eq!(said(0, quiet.clone()), "standby, unknown for 1m 35s");
+    assert_eq!(said(1, quiet), "unknown for 1m 35s");
+    assert_eq!(said(0, json!({"heard_seconds": null})), "standby, unknown");
+    let receives = json!({"heard_seconds": 95.0, "received_bytes_per_second": 1.0});
+    assert_eq!(said(1, receives), "alive");
+    assert_eq!(said(0, json!({"carrier": false, "alive": 0})), "no carrier");
+    assert_eq!(said(0, json!({"alive": 0})), "down");
 }

@@ -1,0 +1,142 @@
+//! Weights that do not do what was meant. Each is told once.
+//!
+//! The ids of a host's addresses change when its endpoints are deleted and added
+//! again, and then the weights that the other end keys by them are lost. What is
+//! seen of that here is subflows that joined without a listed path, beside a
+//! listed id or prefix that has none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mptcp_common::abi::{Event, PathStats, Totals, subflow_flag};
+
+use super::Agent;
+use crate::events::Change;
+use crate::paths::PathTable;
+
+/// What has been told, and what may have to be.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    unmatched: Unmatched,
+    /// Standby paths of which a subflow could not be held out.
+    locked: BTreeSet<String>,
+    /// Whether there was a lack of indices.
+    crowded: bool,
+}
+
+/// Samples in a row after which it is no matter of subflows that are just being
+/// opened.
+const PATIENCE: u32 = 5;
+
+/// For how many samples in a row each label has been unmatched.
+#[derive(Debug, Default)]
+struct Unmatched(BTreeMap<String, u32>);
+
+impl Unmatched {
+    /// Takes note of the labels that are unmatched now, and returns those of
+    /// which the user should hear: once, until they have been matched again.
+    fn note(&mut self, labels: &[&str]) -> Vec<String> {
+        self.0.retain(|label, _| labels.contains(&label.as_str()));
+        let mut lasting = Vec::new();
+        for &label in labels {
+            let samples = self.0.entry(label.to_owned()).or_default();
+            *samples = samples.saturating_add(1);
+            if *samples == PATIENCE {
+                lasting.push(label.to_owned());
+            }
+        }
+        lasting
+    }
+}
+
+impl Agent {
+    /// Warns of weights that hold for nothing yet, or never for a first subflow.
+    pub(super) fn warn_if_missing(&self) {
+        for name in self.table.missing() {
+            tracing::warn!(
+                "--weight {name}: there is no device {name} now; the weight holds once it appears"
+            );
+        }
+        for label in self.table.never_first() {
+            tracing::info!(
+                "--weight {label}: a connection's first subflow has id 0 at both ends, whatever \
+                 endpoint its address belongs to, and no --weight names it: id:0, its address or \
+                 its device would"
+            );
+        }
+    }
+
+    /// Warns once of devices that have no index.
+    pub(super) fn warn_if_crowded(&mut self) {
+        let unplaced = self.table.unplaced().count();
+        if unplaced > 0 && !self.warnings.crowded {
+            self.warnings.crowded = true;
+            tracing::warn!(
+                unplaced,
+                "more devices than paths that can be told apart: the rest share path `unknown`"
+            );
+        }
+    }
+
+    /// Warns once of each standby path whose subflows cannot be held out.
+    pub(super) fn warn_if_locked(&mut self, event: &Event, change: Change) {
+        let opened = matches!(change, Change::Opened | Change::Joined);
+        let locked = event.tuple.flags & subflow_flag::LOCKED != 0;
+        if !opened || !locked || self.table.weight(event.path) != 0 {
+            return;
+        }
+        let label = self.table.label(event.path).to_owned();
+        if self.warnings.locked.insert(label.clone()) {
+            tracing::warn!(
+                "--weight {label}=0: the route of its subflows locks the congestion control \
+                 (congctl lock), so that one that was held out could not be brought back: they \
+                 are not held out, and carry like any other"
+            );
+        }
+    }
+
+    /// Takes a sample, and warns once of each label that stays unmatched.
+    pub(super) fn warn_if_unmatched(&mut self, stats: &[PathStats], totals: &Totals) {
+        let labels = unmatched(&self.table, stats, totals);
+        for label in self.warnings.unmatched.note(&labels) {
+            tracing::warn!(
+                "--weight {label}: no open subflow has it, and subflows that joined belong to no \
+                 --weight; the ids or addresses of an end may have changed (`mptcp-agent \
+                 connections` shows them)"
+            );
+        }
+    }
+}
+
+/// See [`PathTable::unmatched`].
+pub(super) fn unmatched<'a>(
+    table: &'a PathTable,
+    stats: &[PathStats],
+    totals: &Totals,
+) -> Vec<&'a str> {
+    let live = |path: u32| stats.get(path as usize).map_or(0, |stats| stats.live);
+    table.unmatched(live, totals.connections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_hears_once_of_what_lasts() {
+        let mut unmatched = Unmatched::default();
+        let told = |unmatched: &mut Unmatched, labels: &[&str]| unmatched.note(labels);
+        for _ in 1..PATIENCE {
+            assert!(told(&mut unmatched, &["id:1", "id:2"]).is_empty());
+        }
+        // One of them is matched just in time.
+        assert_eq!(told(&mut unmatched, &["id:1"]), ["id:1"]);
+        for _ in 0..2 * PATIENCE {
+            assert!(told(&mut unmatched, &["id:1"]).is_empty());
+        }
+        assert!(told(&mut unmatched, &[]).is_empty());
+        for _ in 1..PATIENCE {
+            assert!(told(&mut unmatched, &["id:1"]).is_empty());
+        }
+        assert_eq!(told(&mut unmatched, &["id:1"]), ["id:1"]);
+    }
+}

@@ -1,0 +1,56 @@
+//! What of the weights names nothing, as far as the table can tell.
+
+use mptcp_common::abi::MAX_PATHS;
+
+use super::{Kind, Path, PathTable};
+use crate::selector::Selector;
+
+impl PathTable {
+    /// Listed devices that do not exist now.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let listed = self.paths.iter().flatten().filter(|path| path.listed);
+        listed
+            .filter_map(Path::device)
+            .filter(|name| !self.exists(name))
+    }
+
+    /// Listed ids and prefixes that no open subflow has, while subflows that
+    /// joined have none that is listed: most likely the other end's ids or
+    /// addresses have changed. `live` is how many subflows of a path are open,
+    /// `connections` how many connections.
+    pub fn unmatched(&self, live: impl Fn(u32) -> u64, connections: u64) -> Vec<&str> {
+        let is_first =
+            |selector: &Selector| matches!(selector, Selector::LocalId(0) | Selector::RemoteId(0));
+        // Of each connection's subflows the first has id 0, and did not join.
+        let firsts: u64 = self
+            .selectors()
+            .filter(|(selector, _)| is_first(selector))
+            .map(|(_, index)| live(index))
+            .sum();
+        let unlisted: u64 = (0..MAX_PATHS as u32)
+            .filter(|&index| !self.is_listed(index))
+            .map(&live)
+            .sum();
+        if unlisted <= connections.saturating_sub(firsts) {
+            return Vec::new();
+        }
+        self.selectors()
+            .filter(|&(selector, index)| !is_first(selector) && live(index) == 0)
+            .map(|(_, index)| self.label(index))
+            .collect()
+    }
+
+    /// Listed address ids, if they are all that is listed and none is 0: a
+    /// connection's first subflow belongs to none of them.
+    pub fn never_first(&self) -> Vec<&str> {
+        let listed = self.paths.iter().flatten().filter(|path| path.listed);
+        let is_id = |path: &Path| match &path.kind {
+            Kind::Selector(Selector::LocalId(id) | Selector::RemoteId(id)) => *id != 0,
+            _ => false,
+        };
+        let labels: Option<Vec<&str>> = listed
+            .map(|path| is_id(path).then_some(path.label.as_str()))
+            .collect();
+        labels.unwrap_or_default()
+    }
+}

@@ -1,0 +1,158 @@
+//! A sockops program of somebody else.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+
+use crate::Host;
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
+const BPF_CGROUP_SOCK_OPS: u32 = 3;
+const BPF_FUNC_SETSOCKOPT: i32 = 49;
+const BPF_FUNC_GET_NETNS_COOKIE: i32 = 122;
+const SO_NETNS_COOKIE: i32 = 71;
+
+/// A sockops program that gives each TCP socket of one host a pacing rate when it
+/// is established, as others may do; gone when it is dropped.
+#[derive(Debug)]
+pub struct Pacer {
+    _link: OwnedFd,
+}
+
+impl Pacer {
+    /// Attaches it to the root of the cgroup hierarchy; in other network
+    /// namespaces than that of `host` it does nothing.
+    pub fn attach(host: &Host, rate_bytes_per_sec: u32) -> Result<Self> {
+        let program = load(&program(netns_cookie(host)?, rate_bytes_per_sec))?;
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let mut mounts = mounts.lines().map(|line| line.split(' '));
+        let root = mounts.find_map(|mut fields| {
+            let path = fields.nth(1)?;
+            (fields.next()? == "cgroup2").then_some(path)
+        });
+        let cgroup = File::open(root.context("no cgroup2 mount")?)?;
+        let attr = LinkCreate {
+            program: program.as_raw_fd(),
+            target: cgroup.as_raw_fd(),
+            kind: BPF_CGROUP_SOCK_OPS,
+            flags: 0,
+        };
+        let link = bpf(BPF_LINK_CREATE, &attr).context("attach a sockops program")?;
+        Ok(Self { _link: link })
+    }
+}
+
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    /// Destination in the lower half, source in the upper one.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+fn program(cookie: u64, rate: u32) -> Vec<Instruction> {
+    let op = |code, to: u8, from: u8, offset, immediate| Instruction {
+        code,
+        registers: to | from << 4,
+        offset,
+        immediate,
+    };
+    let (low, high) = (cookie as u32 as i32, (cookie >> 32) as u32 as i32);
+    vec![
+        op(0xbf, 6, 1, 0, 0),                         // r6 = ctx
+        op(0x61, 2, 1, 0, 0),                         // r2 = ctx->op
+        op(0x15, 2, 0, 1, 4),                         // ACTIVE_ESTABLISHED: go on
+        op(0x55, 2, 0, 12, 5),                        // not PASSIVE_ESTABLISHED: end
+        op(0x85, 0, 0, 0, BPF_FUNC_GET_NETNS_COOKIE), //
+        op(0x18, 1, 0, 0, low),                       // r1 = the host's cookie
+        op(0x00, 0, 0, 0, high),                      //
+        op(0x5d, 0, 1, 8, 0),                         // another namespace: end
+        op(0x62, 10, 0, -4, rate as i32),             // the rate, on the stack
+        op(0xbf, 1, 6, 0, 0),                         // r1 = ctx
+        op(0xb7, 2, 0, 0, libc::SOL_SOCKET),          // r2 = level
+        op(0xb7, 3, 0, 0, libc::SO_MAX_PACING_RATE),  // r3 = option
+        op(0xbf, 4, 10, 0, 0),                        // r4 = &rate
+        op(0x07, 4, 0, 0, -4),                        //
+        op(0xb7, 5, 0, 0, 4),                         // r5 = its size
+        op(0x85, 0, 0, 0, BPF_FUNC_SETSOCKOPT),       //
+        op(0xb7, 0, 0, 0, 1),                         // return 1
+        op(0x95, 0, 0, 0, 0),
+    ]
+}
+
+/// Of `union bpf_attr`, what loading takes.
+#[repr(C)]
+struct ProgLoad {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// Of `union bpf_attr`, what attaching takes.
+#[repr(C)]
+struct LinkCreate {
+    program: i32,
+    target: i32,
+    kind: u32,
+    flags: u32,
+}
+
+fn load(code: &[Instruction]) -> Result<OwnedFd> {
+    let attr = ProgLoad {
+        kind: BPF_PROG_TYPE_SOCK_OPS,
+        instructions: code.len() as u32,
+        code: code.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    bpf(BPF_PROG_LOAD, &attr).context("load a sockops program")
+}
+
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is a prefix of `union bpf_attr` for this command; what it
+    // points to lives as long as the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both commands return a file descriptor, which is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn netns_cookie(host: &Host) -> Result<u64> {
+    host.in_ns(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        let (mut cookie, mut size) = (0_u64, size_of::<u64>() as libc::socklen_t);
+        // SAFETY: `cookie` is `size` writable bytes.
+        let status = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut size,
+            )
+        };
+        if status != 0 {
+            return Err(io::Error::last_os_error()).context("SO_NETNS_COOKIE");
+        }
+        Ok(cookie)
+    })
+}
