@@ -37,8 +37,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// A mount namespace of its own. Named network namespaces (/run/netns) are
-    /// out of sight in it; all other file systems are those of the caller.
+    /// A mount namespace of its own. The mounts that hold named network
+    /// namespaces are not in it; all other file systems are those of the caller.
     #[must_use]
     pub fn mounts(mut self) -> Self {
         self.mounts = true;
