@@ -10,7 +10,7 @@ use crate::SETTLE;
 use crate::support::{Watched, require_agent, scrape_until, two_paths, upload, weighted};
 
 /// Every name that the agent promises.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 31] = [
     "mptcp_connections",
     "mptcp_connections_opened_total",
     "mptcp_connections_closed_total",
@@ -30,6 +30,7 @@ const NAMES: [&str; 30] = [
     "mptcp_scheduler_decisions_total",
     "mptcp_scheduler_candidates_total",
     "mptcp_policy_info",
+    "mptcp_policy_unmatched_selectors",
     "mptcp_kernel_events_total",
     "mptcp_agent_build_info",
     "mptcp_agent_program_attached",

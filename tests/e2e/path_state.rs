@@ -1,6 +1,9 @@
 //! What `status` says of a path that carries nothing is what is known of it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
 use mptcp_lab::{Agent, Direction, Lab, wait};
 use serde_json::Value;
 
@@ -65,8 +68,12 @@ fn a_standby_path_that_is_cut_is_unknown_and_says_since_when() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["p2=0"]))?;
-    let (_sink, transfer) = upload(&net, 2)?;
-    transfer.wait_for_progress(1_000_000, SOON)?;
+    // Requests that need no second path: nothing is sent again on it, either.
+    let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+    let load = RequestResponse::new(200, Duration::from_millis(20), 10_000);
+    let exchange = load.start(&net.client, server.at(net.server_addr()))?;
+    exchange.wait_for_subflows(2, SOON)?;
+    exchange.wait_for_responses(50, SOON)?;
     net.links[1].blackhole(Direction::Both, true)?;
     wait_for_line(&agent, "p2", "standby, unknown for 1")?;
     let heard = |path| row(&agent, path).map(|row| row["heard_seconds"].as_f64());
@@ -76,6 +83,6 @@ fn a_standby_path_that_is_cut_is_unknown_and_says_since_when() -> Result<()> {
         "{first:?} {second:?}"
     );
     wait_for_line(&agent, "p1", "alive")?;
-    transfer.stop()?;
+    exchange.stop()?;
     agent.stop()
 }
