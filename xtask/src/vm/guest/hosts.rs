@@ -1,5 +1,5 @@
-//! Two hosts of the lab in the guest, over devices that only some kernels have:
-//! VLAN, VRF, netem, IPsec.
+//! Two hosts of the lab in the guest, over devices that not every kernel has:
+//! VLAN, VRF, netem.
 
 use std::path::Path as FilePath;
 use std::time::Duration;
