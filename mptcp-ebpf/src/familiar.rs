@@ -22,7 +22,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use mptcp_common::{
     abi::{
-        redundant::{Carrier, LinkKey, MAX_CARRIERS},
+        redundant::{Carrier, Carriers, LinkKey, MAX_CARRIERS},
         subflow_flag,
     },
     packet::Source as _,
@@ -114,8 +114,10 @@ fn believe(connection: u64, cookie: u64, own: u32) -> bool {
         link: own,
         translated: 0,
     };
+    // The value goes in by reference: a copy of it would not fit the stack.
+    let carriers: &Carriers = carriers;
     // User space may have been first: what counts is that it is there.
-    let _ = CARRIERS.insert(connection, &*carriers, u64::from(BPF_NOEXIST));
+    let _ = CARRIERS.insert(connection, carriers, u64::from(BPF_NOEXIST));
     true
 }
 
