@@ -7,7 +7,8 @@
 //! | `subflow.rs` | a subflow's life: open, account, close |
 //! | `path.rs` | which path carries a subflow |
 //! | `steer.rs` | runs the controller, sets and lifts socket options |
-//! | `skb.rs`, `wrap.rs`, `receiver.rs` | what those do to a packet, and whom it is for |
+//! | `skb.rs`, `wrap.rs`, `unwrap.rs`, `receiver.rs` | what those do to a packet, and whom it is for |
+//! | `familiar.rs` | new connections with a peer that is proven already |
 //! | `mss.rs` | room for wrapping in the segments of new connections |
 //! | `socket.rs` | typed reads of the kernel's structures |
 //! | `maps.rs`, `emit.rs` | maps and the ring buffer |
@@ -29,6 +30,7 @@ mod socket;
 mod sockops;
 mod steer;
 mod subflow;
+mod unwrap;
 mod wrap;
 
 /// `abi::ABI_SYMBOL`: the agent loads no object without it.

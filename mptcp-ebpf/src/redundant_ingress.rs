@@ -20,14 +20,8 @@
 //! chain, say), so only the socket's own word counts: see `arrival`.
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
-        BPF_F_INGRESS, BPF_NOEXIST, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
-    },
-    helpers::{
-        bpf_ktime_get_ns, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_head,
-        bpf_skb_change_type,
-    },
+    bindings::{BPF_F_INGRESS, BPF_NOEXIST},
+    helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_type},
     macros::classifier,
     programs::TcContext,
 };
@@ -40,24 +34,20 @@ use mptcp_common::{
 use crate::{
     familiar,
     maps::{
-        ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, DEVICES, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE,
-        SUBFLOWS, add, copy_stats, redundant, traffic,
+        ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE, SUBFLOWS,
+        add, copy_stats, redundant, traffic,
     },
     receiver::Receiver,
     skb::{DROP, PASS, Skb},
+    unwrap::{UNWRAPPED, enter, strip},
     wrap::HEADERS,
 };
-
-/// Where an Ethernet header has its type.
-const ETHER_TYPE: u32 = 12;
 
 /// `PACKET_HOST`: sent to this host.
 const PACKET_HOST: u32 = 0;
 
-/// Mark: unwrapped on the device of the path in the next word.
-const UNWRAPPED: u32 = 1;
-
-/// Mark: waits. For how many rounds is in the last word of either.
+/// Mark: waits. For how many rounds is in the last word of this mark and of
+/// [`UNWRAPPED`].
 const WAITING: u32 = 2;
 
 #[classifier]
@@ -363,36 +353,6 @@ fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
     }
 }
 
-/// Lets an unwrapped packet, whose IP header is that long, come in by another
-/// device.
-#[inline(always)]
-fn enter(skb: Skb, device: &Device, ifindex: u32, header: u32, path: u32) -> Result<i32, u8> {
-    // SAFETY: a value that user space replaces as a whole.
-    let target = unsafe { DEVICES.get(ifindex) }.ok_or(refused::KERNEL)?;
-    if device.header == 0 && target.header != 0 {
-        // It wants a link-layer header, of which only the type is looked at.
-        // SAFETY: the helper takes this program type's context.
-        if unsafe { bpf_skb_change_head(skb.0, target.header, 0) } != 0
-            || !skb.store(ETHER_TYPE, &ether_type(header))
-        {
-            return Err(refused::KERNEL);
-        }
-    }
-    skb.mark([UNWRAPPED, path, 0]);
-    // SAFETY: the helper has no preconditions.
-    Ok(unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) } as i32)
-}
-
-/// The Ethernet type of an IP packet whose header is that long.
-#[inline(always)]
-fn ether_type(header: u32) -> [u8; 2] {
-    if header == 20 {
-        [0x08, 0x00]
-    } else {
-        [0x86, 0xdd]
-    }
-}
-
 /// Index in `LINKS` of the link that a datagram comes over; 0: of none, or its
 /// peer has fallen silent. Not inlined: its key has the stack to itself.
 #[inline(never)]
@@ -434,31 +394,6 @@ fn is_own(skb: Skb, at: u32, header: u32) -> bool {
     packet::addresses(&skb, at, header, &mut source, &mut destination)
         // SAFETY: the value is not looked at.
         && unsafe { ADDRESSES.get(&destination) }.is_some()
-}
-
-/// Takes the outer headers off; `outer` and `inner` are lengths of IP headers.
-#[inline(always)]
-fn strip(skb: Skb, device: &Device, outer: u32, inner: u32) -> Result<i32, u8> {
-    const UDP: u32 = 8;
-    let mut flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
-    if outer != inner {
-        // Since Linux 6.3.
-        flags |= u64::from(if inner == 20 {
-            BPF_F_ADJ_ROOM_DECAP_L3_IPV4
-        } else {
-            BPF_F_ADJ_ROOM_DECAP_L3_IPV6
-        });
-    }
-    let overhead = -((outer + UDP) as i32);
-    // SAFETY: the helper takes this program type's context.
-    let error = unsafe { bpf_skb_adjust_room(skb.0, overhead, BPF_ADJ_ROOM_MAC, flags) };
-    if error != 0 {
-        return Err(refused::KERNEL);
-    }
-    if outer != inner && device.header != 0 && !skb.store(ETHER_TYPE, &ether_type(inner)) {
-        return Err(refused::KERNEL);
-    }
-    Ok(PASS)
 }
 
 /// Cookie of the subflow that a segment is for; 0: of none that is known. Not
