@@ -371,6 +371,11 @@ pub struct Subflow {
     pub prior_cap: u32,
     /// `TCP_NOTSENT_LOWAT`, likewise.
     pub prior_lowat: u32,
+    /// The cap that the policy wanted last, as in `cap`: kept here for the
+    /// verifier, which follows each value that it could have in a register.
+    pub wanted_cap: u32,
+    /// The queue limit that the policy wanted last, as in `lowat`.
+    pub wanted_lowat: u32,
     /// The device that carries it; 0: not known.
     pub ifindex: u32,
     /// Smoothed round trip, microseconds; 0: not known.
@@ -447,7 +452,7 @@ const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 192 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 200 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
 const _: () = assert!(offset_of!(Connection, seen) == CACHE_LINE);
 const _: () = assert!(offset_of!(Subflow, connection) < CACHE_LINE);

@@ -149,7 +149,7 @@ fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut
         && socket.connection() != 0
         && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, prior | CALLBACKS)
     {
-        visit.adopted = u32::from(open(socket, cookie, prior, 0, now_ns));
+        visit.adopted = u32::from(open(socket, cookie, prior, false, now_ns));
     } else {
         visit.refused = 1;
     }

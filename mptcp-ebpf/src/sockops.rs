@@ -142,7 +142,7 @@ fn established(ctx: &SockOpsContext) {
     }
     let prior = ctx.cb_flags();
     let now_ns = now_ns();
-    if open(socket, cookie(ctx), prior, now_ns, now_ns) {
+    if open(socket, cookie(ctx), prior, true, now_ns) {
         let _ = ctx.set_cb_flags((prior | CALLBACKS) as i32);
     } else if is_first_in_a_while() {
         warn!(

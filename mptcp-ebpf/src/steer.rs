@@ -279,23 +279,54 @@ fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mod
 
 /// Sets what differs from what the agent has set, and brings back what was there
 /// before where it wants nothing. A cap that moved by less than a hundredth is
-/// left: each call costs.
+/// left: each call costs. `subflow` must be in a map.
 #[inline(always)]
 pub fn apply(socket: Socket, options: Options, subflow: &mut Subflow, limits: Limits) {
-    let ours = Limits {
-        cap: subflow.cap,
-        lowat: subflow.lowat,
-    };
-    if ours == Limits::NONE && limits == Limits::NONE {
+    // Through memory, and one option after the other: the verifier would
+    // otherwise follow each choice of the first through all of the second.
+    want(subflow, limits);
+    let free = subflow.cap == NO_CAP && subflow.lowat == 0;
+    if free && wanted_cap(subflow) == NO_CAP && wanted_lowat(subflow) == 0 {
         return;
     }
-    let prior = Limits {
-        cap: subflow.prior_cap,
-        lowat: subflow.prior_lowat,
-    };
-    let (ours, prior) = set(socket, options, ours, prior, limits);
-    (subflow.cap, subflow.lowat) = (ours.cap, ours.lowat);
-    (subflow.prior_cap, subflow.prior_lowat) = (prior.cap, prior.lowat);
+    let found = socket.limits();
+    Setting {
+        set: &raw mut subflow.cap,
+        prior: &raw mut subflow.prior_cap,
+        none: NO_CAP,
+    }
+    .follow(found.cap, wanted_cap(subflow), |rate| {
+        options.set(SOL_SOCKET, SO_MAX_PACING_RATE, rate)
+    });
+    Setting {
+        set: &raw mut subflow.lowat,
+        prior: &raw mut subflow.prior_lowat,
+        none: 0,
+    }
+    .follow(found.lowat, wanted_lowat(subflow), |bytes| {
+        options.set(SOL_TCP, TCP_NOTSENT_LOWAT, bytes)
+    });
+}
+
+#[inline(always)]
+fn want(subflow: &mut Subflow, limits: Limits) {
+    // SAFETY: references.
+    unsafe {
+        (&raw mut subflow.wanted_cap).write_volatile(limits.cap);
+        (&raw mut subflow.wanted_lowat).write_volatile(limits.lowat);
+    }
+}
+
+#[inline(always)]
+fn wanted_cap(subflow: &Subflow) -> u32 {
+    // SAFETY: a reference.
+    unsafe { (&raw const subflow.wanted_cap).read_volatile() }
+}
+
+#[inline(always)]
+fn wanted_lowat(subflow: &Subflow) -> u32 {
+    // SAFETY: a reference.
+    unsafe { (&raw const subflow.wanted_lowat).read_volatile() }
 }
 
 /// Lifts what an agent has set on a socket that no map knows, as far as it can be
@@ -303,75 +334,57 @@ pub fn apply(socket: Socket, options: Options, subflow: &mut Subflow, limits: Li
 #[inline(always)]
 pub fn lift_unknown(socket: Socket, options: Options) {
     let (ours, prior) = socket.limits().split();
-    if ours != Limits::NONE {
-        set(socket, options, ours, prior, Limits::NONE);
+    if ours.cap != NO_CAP {
+        options.set(SOL_SOCKET, SO_MAX_PACING_RATE, prior.cap);
+    }
+    if ours.lowat != 0 {
+        options.set(SOL_TCP, TCP_NOTSENT_LOWAT, prior.lowat);
     }
 }
 
-/// Moves both options of a socket from `ours` to `wanted`; `prior` is what was
-/// there before the agent's. Returns both as they are then.
-#[inline(always)]
-fn set(
-    socket: Socket,
-    options: Options,
-    ours: Limits,
-    prior: Limits,
-    wanted: Limits,
-) -> (Limits, Limits) {
-    let found = socket.limits();
-    let cap = Setting {
-        set: ours.cap,
-        prior: prior.cap,
-        none: NO_CAP,
-    };
-    let call = |rate| options.set(SOL_SOCKET, SO_MAX_PACING_RATE, rate);
-    let cap = cap.follow(found.cap, wanted.cap, call);
-    let lowat = Setting {
-        set: ours.lowat,
-        prior: prior.lowat,
-        none: 0,
-    };
-    let call = |bytes| options.set(SOL_TCP, TCP_NOTSENT_LOWAT, bytes);
-    let lowat = lowat.follow(found.lowat, wanted.lowat, call);
-    let limits = |cap, lowat| Limits { cap, lowat };
-    (limits(cap.set, lowat.set), limits(cap.prior, lowat.prior))
-}
-
-/// An option of a socket that the agent may have set.
-#[derive(Clone, Copy)]
+/// An option of a socket that the agent may have set, by the fields of its
+/// subflow in the map.
 struct Setting {
     /// What the agent has set.
-    set: u32,
+    set: *mut u32,
     /// What was there before that.
-    prior: u32,
+    prior: *mut u32,
     /// The value of `set` that means nothing.
     none: u32,
 }
 
 impl Setting {
-    /// Moves the option to `wanted` with the call `set`. `found` is its value
-    /// now: if it is not what the agent has set, somebody else has set it since,
-    /// and it is theirs to keep. Their limit holds beside the agent's.
+    /// Moves the option to `wanted` with `call`. `found` is its value now: if it
+    /// is not what the agent has set, somebody else has set it since, and it is
+    /// theirs to keep. Their limit holds beside the agent's.
     #[inline(always)]
-    fn follow(mut self, found: u32, wanted: u32, set: impl Fn(u32) -> bool) -> Self {
-        if self.set == self.none || self.set != found {
-            (self.set, self.prior) = (self.none, found);
-        }
-        if wanted == self.none {
-            if self.set != self.none && set(self.prior) {
-                self.set = self.none;
+    fn follow(self, found: u32, wanted: u32, call: impl Fn(u32) -> bool) {
+        let Self { set, prior, none } = self;
+        // SAFETY: fields of a map value, under its socket's lock.
+        unsafe {
+            let ours = set.read_volatile();
+            if ours == none || ours != found {
+                set.write_volatile(none);
+                prior.write_volatile(found);
             }
-            return self;
+            let (ours, theirs) = (set.read_volatile(), prior.read_volatile());
+            if wanted == none {
+                if ours != none && call(theirs) {
+                    set.write_volatile(none);
+                }
+                return;
+            }
+            // A `TCP_NOTSENT_LOWAT` of 0 is no limit; a rate is never 0, unless
+            // it is the agent's own.
+            let least = if theirs == 0 || wanted < theirs {
+                wanted
+            } else {
+                theirs
+            };
+            if (ours == none || has_moved(ours, least)) && call(least) {
+                set.write_volatile(least);
+            }
         }
-        // A `TCP_NOTSENT_LOWAT` of 0 is no limit; a rate is never 0, unless it
-        // is the agent's own.
-        let allowed = if self.prior == 0 { wanted } else { self.prior };
-        let wanted = wanted.min(allowed);
-        let moved = self.set == self.none || has_moved(self.set, wanted);
-        if moved && set(wanted) {
-            self.set = wanted;
-        }
-        self
     }
 }
 

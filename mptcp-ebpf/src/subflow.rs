@@ -8,6 +8,7 @@ use mptcp_common::abi::{
     Connection, Subflow, Tuple, UNKNOWN_PATH, close_reason, event_kind, redundant::PeerView, side,
     subflow_flag, subflow_kind,
 };
+use mptcp_common::controller::NO_CAP;
 use mptcp_common::spare;
 
 use crate::{
@@ -28,10 +29,10 @@ pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
     | BPF_SOCK_OPS_RTT_CB_FLAG;
 
 /// Registers an established subflow. `prior_cb_flags` are the callbacks that
-/// its socket had before, `heard_ns` is when something last came over it, 0 if
-/// that is not known. `false` if a map is full: it stays unseen.
+/// its socket had before; it is `new` if it is established just now, and not older
+/// than the agent. `false` if a map is full: it stays unseen.
 #[inline(always)]
-pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now_ns: u64) -> bool {
+pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns: u64) -> bool {
     let key = socket.connection();
     let mut tuple = socket.tuple();
     let Some(known) = connection_or_new(key) else {
@@ -55,8 +56,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now
     let config = config();
     let ifindex = socket.ifindex();
     let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
-    let (limits, prior) = socket.limits().split();
-    let counted = Counted::at_opening(socket, heard_ns != 0);
+    let counted = Counted::at_opening(socket, new);
     let Some(entry) = new_subflow(cookie) else {
         totals(|totals| add(&mut totals.subflows_full, 1));
         if connection.subflows.sub(1) == 1 {
@@ -75,7 +75,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now
         quiet_ns: now_ns,
         quiet_bytes: counted.acked,
         connection: key,
-        heard_ns,
+        heard_ns: if new { now_ns } else { 0 },
         sent_bytes: counted.sent,
         acked_bytes: counted.acked,
         received_bytes: counted.received,
@@ -85,10 +85,12 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now
         retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
         slot: 0,
         prior_cb_flags: prior_cb_flags as u16,
-        cap: limits.cap,
-        lowat: limits.lowat,
-        prior_cap: prior.cap,
-        prior_lowat: prior.lowat,
+        cap: NO_CAP,
+        lowat: 0,
+        prior_cap: NO_CAP,
+        prior_lowat: 0,
+        wanted_cap: NO_CAP,
+        wanted_lowat: 0,
         ifindex,
         srtt_us: socket.srtt_us(),
         min_rtt_us: socket.min_rtt_us(),
@@ -96,6 +98,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now
         backup_of: 0,
         tuple,
     };
+    find_limits(socket, subflow);
     if !fallback {
         take_slot(connection, subflow);
     }
@@ -134,6 +137,14 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, heard_ns: u64, now
         subflow_event(event_kind::FALLBACK, 0, cookie, token, subflow);
     }
     true
+}
+
+/// Tells what an agent has set on a socket from what others have.
+#[inline(always)]
+fn find_limits(socket: Socket, subflow: &mut Subflow) {
+    let (ours, prior) = socket.limits().split();
+    (subflow.cap, subflow.lowat) = (ours.cap, ours.lowat);
+    (subflow.prior_cap, subflow.prior_lowat) = (prior.cap, prior.lowat);
 }
 
 /// What of a socket's own counts is not the agent's to count.

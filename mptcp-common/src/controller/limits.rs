@@ -48,8 +48,8 @@ impl Controller {
     #[inline(always)]
     fn rests(&self, slot: &Slot) -> bool {
         let standby = slot.weight.get() == 0 && slot.dead.get() == 0;
-        let backup = slot.is_backup();
-        let relieves = |other: &Slot| other.carries() && (backup || !other.is_backup());
+        let ordinary = slot.ordinary();
+        let relieves = |other: &Slot| other.carries() && other.ordinary() >= ordinary;
         standby && self.slots.iter().any(relieves)
     }
 
