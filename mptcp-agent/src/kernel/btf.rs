@@ -1,5 +1,6 @@
 //! Offsets of kernel members, from the running kernel's BTF.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -11,6 +12,8 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What the running kernel's structures look like.
 pub struct Layout {
     btf: Btf,
+    /// The file, which holds all names.
+    bytes: Vec<u8>,
 }
 
 impl Layout {
@@ -19,9 +22,17 @@ impl Layout {
     /// # Errors
     /// The file is missing or is not BTF.
     pub fn read(path: &Path) -> Result<Self> {
-        let btf = Btf::from_file(path)
-            .with_context(|| format!("cannot read the kernel's types from {}", path.display()))?;
-        Ok(Self { btf })
+        let failed = || format!("cannot read the kernel's types from {}", path.display());
+        let bytes = fs::read(path).with_context(failed)?;
+        let btf = Btf::from_bytes(&bytes).with_context(failed)?;
+        Ok(Self { btf, bytes })
+    }
+
+    /// Whether the kernel's types name this constant, or anything else so.
+    pub fn has_name(&self, name: &str) -> bool {
+        let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+        let mut windows = self.bytes.windows(wanted.len());
+        windows.any(|window| window == wanted)
     }
 
     /// Offset in bits of `member` (a path of names) in `structure`; `None` if
@@ -92,5 +103,7 @@ mod tests {
         assert_eq!(layout.offset_bits("sock", "__sk_common"), Some(0));
         assert_eq!(layout.offset_bits("list_head", "nonsense"), None);
         assert_eq!(layout.offset_bits("no_such_structure", "next"), None);
+        assert!(layout.has_name("TCP_ESTABLISHED"));
+        assert!(!layout.has_name("TCP_NONSENSE"));
     }
 }

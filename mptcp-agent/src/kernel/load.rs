@@ -205,8 +205,10 @@ fn load_with(
 
     let probe_read = u32::from(probe_read);
     // Older sockets do not tell the programs where they belong, so that only an
-    // agent at the root may adopt them.
-    let adopt = u32::from(is_cgroup_root(&options.cgroup));
+    // agent at the root may adopt them. A kernel without the option that it takes
+    // would refuse each; its verifier (Linux 6.1) does not get through the code.
+    let can_adopt = layout.has_name("TCP_BPF_SOCK_OPS_CB_FLAGS");
+    let adopt = u32::from(can_adopt && is_cgroup_root(&options.cgroup));
     let subflows = options
         .max_connections
         .saturating_mul(SUBFLOWS_PER_CONNECTION);
