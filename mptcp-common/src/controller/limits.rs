@@ -108,7 +108,10 @@ fn lowat(slot: &Slot, path_cap: u32, longest_us: u64) -> u64 {
         }
     };
     let lowat = (base + rate / 1000 * gap_us / 1000 * 3 / 2).min(MAX_LOWAT);
-    lowat & u64::from(LOWAT_MASK) | u64::from(LOWAT_MARK)
+    // The mark never lengthens a queue: two bursts fill the base, and one byte
+    // more would let a third one in.
+    let mark = u64::from(LOWAT_MARK);
+    lowat.saturating_sub(mark) & u64::from(LOWAT_MASK) | mark
 }
 
 #[cfg(test)]
@@ -125,6 +128,10 @@ mod tests {
         }
         let others = limits(5_000_000, 16_384);
         assert_eq!(others.split(), (Limits::NONE, others));
+
+        // The mark does not let another burst into the queue.
+        let base = lowat(&Slot::default(), NO_CAP, 0);
+        assert!((BASE_LOWAT - 256..=BASE_LOWAT).contains(&base), "{base}");
 
         let free = limits(NO_CAP, NO_LOWAT);
         let left = limits(64_000, lowat(&Slot::default(), 64_000, 0) as u32);
