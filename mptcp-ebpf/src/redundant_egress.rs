@@ -25,7 +25,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use mptcp_common::{
-    abi::redundant::{Carrier, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent},
+    abi::redundant::{Carrier, Link, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent},
     packet::{self, flag},
     spare,
 };
@@ -43,7 +43,8 @@ use crate::{
 /// The cost of carriers that will not do.
 const NEVER: u32 = u32::MAX;
 
-/// What a carrier costs more if its copies leave by the original's device.
+/// What a carrier costs more for each device that its copies share with the
+/// original: this host's, and the peer's.
 const SHARED_DEVICE: u32 = MAX_COST;
 
 #[classifier]
@@ -71,6 +72,8 @@ struct Original {
     now_ns: u64,
     /// The device that it leaves by.
     ifindex: u32,
+    /// The peer's device that it comes in by, by the peer's number; 0: not known.
+    peer_ifindex: u32,
     /// Its subflow has hardly anything under way: see [`spare::is_thin`].
     thin: bool,
 }
@@ -113,6 +116,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         skip(path, not_sent::NO_TIMESTAMPS);
         return None;
     }
+    let (own, translated) = own(&carriers.carriers, cookie);
     let original = Original {
         cookie,
         length,
@@ -125,9 +129,9 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         now_ns: unsafe { bpf_ktime_get_ns() },
         // SAFETY: a field of the context.
         ifindex: unsafe { (*skb.0).ifindex },
+        peer_ifindex: LINKS.get(own).map_or(0, |link| link.peer_ifindex),
         thin: spare::is_thin(outstanding(skb)),
     };
-    let (own, translated) = own(&carriers.carriers, cookie);
 
     // Finds what each carrier would cost, then takes the cheapest, one after the
     // other.
@@ -235,8 +239,16 @@ fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
         skip(link.path, not_sent::BUSY);
         return NEVER;
     }
-    let shared = u32::from(link.ifindex == original.ifindex) * SHARED_DEVICE;
-    shared + (link.cost & (MAX_COST - 1))
+    shared_devices(link, original) * SHARED_DEVICE + (link.cost & (MAX_COST - 1))
+}
+
+/// How many devices a copy over this link would share with its original: this
+/// host's, and the peer's.
+#[inline(always)]
+fn shared_devices(link: &Link, original: &Original) -> u32 {
+    let here = u32::from(link.ifindex == original.ifindex);
+    let known = u32::from(link.peer_ifindex != 0);
+    here + known * u32::from(link.peer_ifindex == original.peer_ifindex)
 }
 
 /// Clones the original for a carrier's link; whether that could be done. If not,
@@ -285,7 +297,7 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         skip(link.path, not_sent::KERNEL);
         return false;
     }
-    if link.ifindex == original.ifindex {
+    if shared_devices(link, original) != 0 {
         copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
     }
     if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {

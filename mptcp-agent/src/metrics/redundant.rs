@@ -68,7 +68,7 @@ const TOTALS: [Total; 7] = [
     ),
     (
         "mptcp_redundant_copies_shared_device_total",
-        "Copies for the path that left by the device of their original, for want of another.",
+        "Copies for the path that shared a device with their original, at either end.",
         |stats| stats.shared_device,
     ),
     (

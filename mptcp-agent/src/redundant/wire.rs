@@ -15,8 +15,9 @@
 //!                sender had over this link: that message's clock, the sender's
 //!                clock at its arrival, and how many datagrams (copies and
 //!                messages) had arrived by then; 0 0 0: none
-//! 101  tag       HMAC of all before it
-//! 117
+//! 101  device    the sender's, a number of its own; 0: not known
+//! 105  tag       HMAC of all before it
+//! 121
 //! ```
 //!
 //! Numbers are big endian. The kind is the direction, too: only the client's
@@ -34,7 +35,7 @@ use mptcp_common::abi::redundant::HELLO_NIBBLE;
 pub const VERSION: u8 = HELLO_NIBBLE << 4 | 2;
 
 /// Length of what the tag covers, bytes.
-pub const BODY: usize = 101;
+pub const BODY: usize = 105;
 
 /// Length of the tag, bytes: HMAC-SHA256, its first half.
 pub const TAG: usize = 16;
@@ -130,6 +131,9 @@ pub struct Message {
     pub ends: Ends,
     /// Of the link that it goes over.
     pub timing: Timing,
+    /// The device that the sender has on the link: links that share one share
+    /// its fate. 0: not known.
+    pub device: u32,
 }
 
 impl Message {
@@ -154,6 +158,7 @@ impl Message {
         body.extend(timing.heard_us.to_be_bytes());
         body.extend(timing.heard_at_us.to_be_bytes());
         body.extend(timing.arrived.to_be_bytes());
+        body.extend(self.device.to_be_bytes());
         body
     }
 }
@@ -209,6 +214,7 @@ pub fn decode(datagram: &[u8]) -> Option<Received<'_>> {
             heard_at_us: u64::from_be_bytes(rest.take()?),
             arrived: u64::from_be_bytes(rest.take()?),
         },
+        device: u32::from_be_bytes(rest.take()?),
     };
     rest.0.is_empty().then_some(Received { message, body, tag })
 }
@@ -260,6 +266,7 @@ mod tests {
                 heard_at_us: 0x5354_5556_5758_595a,
                 arrived: 0x5b5c_5d5e_5f60_6162,
             },
+            device: 0x6364_6566,
         }
     }
 
@@ -270,7 +277,7 @@ mod tests {
         assert_eq!(bytes[..2], [0xa2, 1]);
         // The fields count up from 1, but for the byte that says "ids known".
         let ids = [1, 0x41, 0x42];
-        let counted: Vec<u8> = (1..=0x40).chain(ids).chain(0x43..=0x62).collect();
+        let counted: Vec<u8> = (1..=0x40).chain(ids).chain(0x43..=0x66).collect();
         assert_eq!(bytes[2..BODY], counted);
         assert_eq!(bytes[BODY..], [0xee; TAG]);
     }
@@ -322,9 +329,10 @@ mod tests {
                 heard_at_us,
                 arrived,
             });
-        let message = (kind, numbers, ends, timing);
-        message.prop_map(
-            |(kind, (sender, token, nonce, echo), ends, timing)| Message {
+        let message = (kind, numbers, ends, timing, any::<u32>());
+        message.prop_map(|(kind, numbers, ends, timing, device)| {
+            let (sender, token, nonce, echo) = numbers;
+            Message {
                 kind,
                 sender,
                 token,
@@ -332,8 +340,9 @@ mod tests {
                 echo,
                 ends,
                 timing,
-            },
-        )
+                device,
+            }
+        })
     }
 
     proptest! {

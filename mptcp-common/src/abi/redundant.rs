@@ -131,6 +131,11 @@ pub struct Link {
     pub cost: u32,
     /// Bytes per second that copies may take without a budget, on the wire.
     pub rate: u32,
+    /// The peer's device at the other end, by the peer's own number; 0: not
+    /// known.
+    pub peer_ifindex: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
 }
 
 /// Totals of the datagrams of one link, in array `LINK_TRAFFIC`. An index that
@@ -296,8 +301,8 @@ pub struct CopyStats {
     pub not_sent: [u64; not_sent::COUNT],
     /// Datagrams that were refused, by [`refused`].
     pub refused: [u64; refused::COUNT],
-    /// Copies for this path that left by the device of their original, for want
-    /// of another device.
+    /// Copies for this path that shared a device with their original, at this end
+    /// or at the peer's, for want of another.
     pub shared_device: u64,
 }
 
@@ -399,7 +404,7 @@ pub mod refused {
 const _: () = assert!(size_of::<Redundant>() == 24);
 const _: () = assert!(size_of::<Device>() == 16);
 const _: () = assert!(size_of::<Stacked>() == 8);
-const _: () = assert!(size_of::<Link>() == 72);
+const _: () = assert!(size_of::<Link>() == 80);
 const _: () = assert!(size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<LinkKey>() == 36);
 const _: () = assert!(size_of::<PeerLinks>() == 4 * MAX_CARRIERS);

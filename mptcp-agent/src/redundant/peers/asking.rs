@@ -113,6 +113,7 @@ impl Peers {
             echo,
             ends,
             timing,
+            device: ifindex,
         };
         let datagram = self.datagram(connection, &message, &road, ifindex);
         self.report.hellos.sent += 1;

@@ -122,6 +122,11 @@ impl Peers {
             Timing::default()
         };
         let subflow = self.connections.subflow(cookie)?;
+        let device = if subflow.ifindex == 0 {
+            origin.ifindex
+        } else {
+            subflow.ifindex
+        };
         let connection = self.connections.get(subflow.connection)?;
         let answer = Message {
             kind: if settled { Kind::Settled } else { Kind::Answer },
@@ -131,6 +136,7 @@ impl Peers {
             echo: message.nonce.get(),
             ends: subflow.ends(),
             timing,
+            device: if settled { device } else { 0 },
         };
         let ifindex = origin.answer_by(subflow.ifindex);
         let datagram = self.datagram(connection, &answer, &road, ifindex);
@@ -220,8 +226,7 @@ impl Peers {
             }
         }
         let traffic = (self.traffic)(link);
-        self.links
-            .measure(link, &message.timing, &traffic, origin.now_ns);
+        self.links.measure(link, message, &traffic, origin.now_ns);
         self.links.heard(
             link,
             ifindex,

@@ -12,7 +12,7 @@ use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS, Traffic};
 
 use super::{address, changes::Changes, quality::Quality, report::Report, schedule};
 use crate::redundant::gate::prefix;
-use crate::redundant::wire::Timing;
+use crate::redundant::wire::Message;
 
 /// The addresses of a link's ends, as the client of the connection has them.
 pub type Pair = ([u8; 16], [u8; 16]);
@@ -50,6 +50,8 @@ pub struct Link {
     /// Another peer is at the other end of its road now: the kernel does not
     /// have it any more.
     pub replaced: bool,
+    /// The peer's device, by the peer's own number; 0: not known.
+    peer_ifindex: u32,
     /// What it is like for copies.
     pub quality: Quality,
     pair: Pair,
@@ -154,6 +156,7 @@ impl Link {
             local_port,
             cost: self.quality.cost(),
             rate: self.quality.rate(),
+            peer_ifindex: self.peer_ifindex,
             ..redundant::Link::default()
         }
     }
@@ -291,9 +294,10 @@ impl Links {
 
     /// Takes in what a message of a link's peer, valid and fresh, says of the
     /// link; `traffic` is what the kernel has counted of it here.
-    pub fn measure(&mut self, index: u32, timing: &Timing, traffic: &Traffic, now_ns: u64) {
+    pub fn measure(&mut self, index: u32, message: &Message, traffic: &Traffic, now_ns: u64) {
         if let Some(link) = self.slots.get_mut(&index) {
-            link.quality.hear(timing, traffic, now_ns);
+            link.peer_ifindex = message.device;
+            link.quality.hear(&message.timing, traffic, now_ns);
         }
     }
 
@@ -436,6 +440,7 @@ impl Links {
                 // So that the first message is news.
                 silent_since_ns: Some(now_ns),
                 replaced: false,
+                peer_ifindex: 0,
                 quality: Quality::new(self.epoch_us),
                 pair,
                 familiar: HashSet::new(),

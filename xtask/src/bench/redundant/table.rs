@@ -10,7 +10,7 @@ use crate::bench::table::verdict;
 /// How much the 99.9th percentile may grow under loss.
 const LOSS_RATIO_MAX: f64 = 2.0;
 /// One late request in so many is let pass where copies could be missing.
-const FIELD_LATE: usize = 1_000;
+const FIELD_LATE: usize = 500;
 /// The least goodput of a stream through a cut, as a part of its rate.
 const STREAM_MIN: f64 = 0.99;
 /// The least goodput of bulk, as a part of the better path's alone.
