@@ -64,13 +64,20 @@ fn add_device(host: &Host, mtu: u32) -> Result<()> {
 enum End {
     AnotherPolicy,
     Signal,
+    TakeOver,
     KillAndCleanup,
 }
 
 #[test]
 fn listeners_get_back_what_they_had() -> Result<()> {
+    const OWN: [u32; 7] = [NONE, 1200, 1450, NONE, 1440, 1200, 1000];
     let binary = require_agent!();
-    for end in [End::AnotherPolicy, End::Signal, End::KillAndCleanup] {
+    for end in [
+        End::AnotherPolicy,
+        End::Signal,
+        End::TakeOver,
+        End::KillAndCleanup,
+    ] {
         let lab = Lab::new()?;
         let host = lab.two_hosts([Path::new("p1")])?.server;
         let mut sockets = vec![
@@ -93,13 +100,17 @@ fn listeners_get_back_what_they_had() -> Result<()> {
         match end {
             End::AnotherPolicy => drop(agent.tell(&["policy", "set", "default"])?),
             End::Signal => agent.stop()?,
+            End::TakeOver => {
+                let next = agent.take_over(&["--policy", "default"])?;
+                wait_for_sizes(&sockets, "their own sizes under the next agent", &OWN)?;
+                next.stop()?;
+            }
             End::KillAndCleanup => {
                 agent.kill()?;
                 tell(&host, &binary, &["cleanup"])?;
             }
         }
-        let own = [NONE, 1200, 1450, NONE, 1440, 1200, 1000];
-        wait_for_sizes(&sockets, &format!("their own sizes after {end:?}"), &own)?;
+        wait_for_sizes(&sockets, &format!("their own sizes after {end:?}"), &OWN)?;
     }
     Ok(())
 }
