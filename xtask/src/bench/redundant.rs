@@ -2,6 +2,7 @@
 //! felt of it.
 
 mod field;
+mod opening;
 mod plan;
 mod requests;
 mod side;
@@ -36,17 +37,18 @@ impl Args {
     /// Measures what is asked for with the agent of this file.
     pub fn run(&self, agent: PathBuf) -> Result<()> {
         let rows = Rows::new(self.quick, &self.choice.only);
-        // The stream that is left alone is a row too.
-        let wire = self
-            .choice
-            .only
-            .split_whitespace()
-            .all(|word| word == "wire");
-        let count = rows.count() + usize::from(wire);
+        // The first requests of connections, and the stream that is left alone,
+        // are rows too.
+        let chosen = |name: &str| {
+            let mut words = self.choice.only.split_whitespace();
+            words.all(|word| name.contains(word))
+        };
+        let (opening, wire) = (chosen(opening::NAME), chosen("wire"));
+        let count = rows.count() + usize::from(opening) + usize::from(wire);
         self.choice.ensure_any(count)?;
         try_out(&agent)?;
         if self.choice.only.is_empty() {
-            let minutes = if self.quick { 3 } else { 11 };
+            let minutes = if self.quick { 3 } else { 12 };
             eprintln!("{count} rows, about {minutes} min");
         } else {
             eprintln!("{count} rows");
@@ -59,6 +61,11 @@ impl Args {
         bench.blackouts(&rows);
         bench.losses(&rows);
         bench.fields(&rows);
+        if opening {
+            let (agent, default) = opening::openings(&bench.agent, &bench.times);
+            let outcome = agent.and_then(|agent| Ok(table::opening(&agent, &default?)));
+            bench.done.tell(opening::NAME, outcome);
+        }
         bench.streams(&rows);
         bench.bulks(&rows);
         if wire {

@@ -11,6 +11,9 @@ use crate::bench::table::verdict;
 const LOSS_RATIO_MAX: f64 = 2.0;
 /// One late request in so many is let pass where copies could be missing.
 const FIELD_LATE: usize = 500;
+/// Late requests among the first of a connection, as a part of the default
+/// scheduler's.
+const OPENING_LATE: f64 = 0.1;
 /// The least goodput of a stream through a cut, as a part of its rate.
 const STREAM_MIN: f64 = 0.99;
 /// The least goodput of bulk, as a part of the better path's alone.
@@ -138,6 +141,33 @@ pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
         verdict(ok),
     );
     let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
+    Outcome {
+        line,
+        ok: Some(ok),
+        json,
+    }
+}
+
+/// The first requests of connections.
+pub fn opening(agent: &Felt, default: &Felt) -> Outcome {
+    let part = |felt: &Felt| felt.late() as f64 / felt.latencies.samples.len() as f64;
+    let ratio = part(agent) / part(default);
+    let ok = ratio <= OPENING_LATE;
+    let line = format!(
+        "\nopening: the first ten requests of connections between agents that know each other, 20 % \
+         loss on the first path\n(target: at most {OPENING_LATE} times the part that is late under \
+         the default scheduler)\n\
+         {} of {} late; {} of {} under the default scheduler; {ratio:.2} times  {}",
+        agent.late(),
+        agent.latencies.samples.len(),
+        default.late(),
+        default.latencies.samples.len(),
+        verdict(ok),
+    );
+    let json = json!({
+        "row": "opening", "agent": agent.json(), "default": default.json(), "late_ratio": ratio,
+        "ok": ok
+    });
     Outcome {
         line,
         ok: Some(ok),

@@ -1,0 +1,78 @@
+//! The first ten requests of many connections, while the first path loses a
+//! fifth of its packets. The agents know each other from a connection before.
+//!
+//! Both pairs of hosts run at the same time, as in the other tables of requests.
+
+use std::path::Path as FilePath;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use mptcp_lab::Direction;
+use mptcp_lab::traffic::{ANY, Behaviour, Latencies, RequestResponse, Server};
+
+use super::plan::{Length, Times};
+use super::requests::{Felt, Running};
+use super::side::{Care, Side};
+use crate::bench::rows::together;
+
+/// The row's name.
+pub const NAME: &str = "opening 0.2ms p1 20 %";
+
+/// Requests of each connection, bytes of each, and the time between them.
+const REQUESTS: usize = 10;
+const SIZE: usize = 200;
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Connections that are open at a time. Each is followed by another.
+const LANES: usize = 4;
+/// How many packets the first path loses, both ways, percent.
+const LOSS: f64 = 20.0;
+/// A handshake may be lost again and again.
+const LIMIT: Duration = Duration::from_secs(60);
+/// After so many lost SYNs the kernel falls back to TCP, which has no second
+/// path to be protected by. Older kernels never do, and lack the setting.
+const FALLBACK: (&str, &str) = ("net.mptcp.syn_retrans_before_tcp_fallback", "20");
+
+/// Under the agents, and under the default scheduler.
+pub fn openings(agent: &FilePath, times: &Times) -> (Result<Felt>, Result<Felt>) {
+    let sides = vec![Care::Agents(agent, &[]), Care::Default];
+    let mut felt = together(sides, |care| opening(care, times)).into_iter();
+    let mut next = || felt.next().unwrap_or_else(|| Err(anyhow!("no result")));
+    (next(), next())
+}
+
+fn opening(care: Care, times: &Times) -> Result<Felt> {
+    // One connection, by which the agents get to know each other.
+    let acquainted = Running::start(&Length::Near.paths(None), care, SIZE, 1)?;
+    let client = acquainted.side.net.client.clone();
+    if client.sysctl_get(FALLBACK.0).is_ok() {
+        client.sysctl(FALLBACK.0, FALLBACK.1)?;
+    }
+    let mut samples = Vec::new();
+    let mut felt = acquainted.feel(|side| {
+        side.net.links[0].set_loss(Direction::Both, LOSS)?;
+        samples = connections(side, times.loss)?;
+        side.net.links[0].set_loss(Direction::Both, 0.0)
+    })?;
+    felt.latencies = Latencies::new(samples);
+    Ok(felt)
+}
+
+/// Opens one connection after another, in each of [`LANES`] lanes, for so long.
+fn connections(side: &Side, time: Duration) -> Result<Vec<Duration>> {
+    let net = &side.net;
+    let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+    let address = echo.at(net.server_addr());
+    let mut load = RequestResponse::new(SIZE, INTERVAL, REQUESTS);
+    load.limit = LIMIT;
+    let end = Instant::now() + time;
+    let lane = |()| -> Result<Vec<Duration>> {
+        let mut samples = Vec::new();
+        while Instant::now() < end {
+            let one = load.run_to_end(&net.client, address);
+            samples.extend(one.context("a connection has failed")?.samples);
+        }
+        Ok(samples)
+    };
+    let lanes = together(vec![(); LANES], lane).into_iter();
+    Ok(lanes.collect::<Result<Vec<_>>>()?.concat())
+}
