@@ -58,6 +58,9 @@ impl Namespace {
                 // Ended, or about to.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                // A host may hide its init even from root. Init shares its network
+                // namespace with the kernel's threads, which are seen.
+                Err(_) if process.file_name() == "1" => {}
                 Err(_) => live.complete = false,
             }
             // Many processes share few mount namespaces.
@@ -82,13 +85,15 @@ pub struct Live {
     pub complete: bool,
 }
 
-/// Whether /proc shows the processes of all PID namespaces. The inode of the
-/// initial one is fixed (`PROC_PID_INIT_INO`).
+/// Whether /proc shows the processes of all PID namespaces: this process is in
+/// the initial one, whose inode is fixed (`PROC_PID_INIT_INO`), and /proc numbers
+/// it as its own namespace does.
 fn is_initial_pid_namespace() -> bool {
     const INITIAL: &str = "pid:[4026531836]";
-    // Of the first process rather than of this one: /proc may show other
-    // processes than those of the own namespace.
-    fs::read_link("/proc/1/ns/pid").is_ok_and(|target| target.as_os_str() == INITIAL)
+    let reads = |link: &str, wanted: &str| {
+        fs::read_link(link).is_ok_and(|target| target.as_os_str() == wanted)
+    };
+    reads("/proc/self/ns/pid", INITIAL) && reads("/proc/self", &std::process::id().to_string())
 }
 
 impl fmt::Display for Namespace {
