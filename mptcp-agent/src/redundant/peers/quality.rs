@@ -50,7 +50,7 @@ const MOST_RATE: u64 = u32::MAX as u64;
 const WEIGHT: f64 = 100.0;
 /// ... and forgotten by half in this time, nanoseconds: a link that copies
 /// avoid is tried again.
-const HALF_LIFE: f64 = 10e9;
+const HALF_LIFE: f64 = 60e9;
 /// A link counts as lossless until so many datagrams say otherwise.
 const PRIOR: f64 = 5.0;
 /// Copies that a message may overtake. With more of them the peer's count is
@@ -420,8 +420,8 @@ mod tests {
         assert_eq!(Pair::class(&pair.here), 2);
         assert_eq!(Pair::class(&pair.there), 0);
         assert!(pair.here.rate() >= FIRST_RATE as u32);
-        // A minute without copies: it is worth another try.
-        for _ in 0..120 {
+        // Two minutes without copies: it is worth another try.
+        for _ in 0..240 {
             pair.round(500, 0, 0);
         }
         assert_eq!(Pair::class(&pair.here), 0);
