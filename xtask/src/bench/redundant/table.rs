@@ -10,7 +10,7 @@ use crate::bench::table::verdict;
 /// How much the 99.9th percentile may grow under loss.
 const LOSS_RATIO_MAX: f64 = 2.0;
 /// One late request in so many is let pass where copies could be missing.
-const FIELD_LATE: usize = 500;
+const FIELD_LATE: usize = 1_000;
 /// Late requests among the first of a connection, as a part of the default
 /// scheduler's.
 const OPENING_LATE: f64 = 0.1;
