@@ -118,6 +118,10 @@ impl OverParent {
         let lab = Lab::new()?;
         let net = lab.two_hosts([Path::new("p1")])?;
         let (client, server) = (net.client, net.server);
+        // Both devices are on one link. Each answers ARP for its own address only,
+        // or the server may reach one by the other's link-layer address.
+        client.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
+        client.sysctl("net.ipv4.conf.all.arp_announce", "2")?;
         for line in [
             "ip link add m1 link p1 type macvlan mode bridge",
             "ip link set m1 addrgenmode none",
