@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::agent::tell;
 use mptcp_lab::kernel::detach_pinned_link;
+use mptcp_lab::traffic::Transfer;
 use mptcp_lab::{Agent, Container, Host, Lab, Process, require, wait};
 use nix::sys::signal::Signal;
 
@@ -293,10 +294,20 @@ fn a_name_that_a_user_has_taken_keeps_no_agent_out() -> Result<()> {
 
     let agent = agent.take_over(&weighted(&["p1=1", "p2=3"]))?;
     wait_for_cap(&transfer)?;
+    cleanup_after_a_kill(agent, &net.client, &binary, transfer)
+}
+
+/// Kills the agent, and sees that `cleanup` leaves neither a limit nor a pin.
+fn cleanup_after_a_kill(
+    agent: Agent,
+    host: &Host,
+    binary: &Path,
+    transfer: Transfer,
+) -> Result<()> {
     agent.kill()?;
-    tell(&net.client, &binary, &["cleanup"])?;
+    tell(host, binary, &["cleanup"])?;
     assert!(!capped(&transfer.subflows()?));
-    assert!(net.client.pins()?.is_empty());
+    assert!(host.pins()?.is_empty());
     transfer.stop()?;
     Ok(())
 }
@@ -314,12 +325,7 @@ fn a_lock_that_a_user_holds_keeps_no_agent_from_its_socket() -> Result<()> {
     let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;
     agent.tell(&["status"])?;
     wait_for_cap(&transfer)?;
-    agent.kill()?;
-    tell(&net.client, &binary, &["cleanup"])?;
-    assert!(!capped(&transfer.subflows()?));
-    assert!(net.client.pins()?.is_empty());
-    transfer.stop()?;
-    Ok(())
+    cleanup_after_a_kill(agent, &net.client, &binary, transfer)
 }
 
 #[test]

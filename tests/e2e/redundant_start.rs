@@ -4,11 +4,11 @@ use std::path::Path as FilePath;
 use std::time::Duration;
 
 use anyhow::Result;
-use mptcp_lab::traffic::{ANY, Behaviour, Latencies, RequestResponse, Server};
+use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
 use mptcp_lab::{Direction, Path};
 
 use crate::redundant_key::KeyFile;
-use crate::redundant_support::{Stage, ask, redundant, wait_for_proven};
+use crate::redundant_support::{Stage, ask, late, redundant, wait_for_proven};
 use crate::support::{Watched, require_agent};
 
 /// Connections, one after the other, in each of [`LANES`] lanes.
@@ -16,8 +16,6 @@ const CONNECTIONS: usize = 25;
 const LANES: usize = 4;
 /// Requests of each.
 const REQUESTS: usize = 10;
-/// A request that takes so much longer than the median is late.
-const LATE: Duration = Duration::from_millis(50);
 
 /// What the first requests of many connections took while the first path loses
 /// a fifth of its packets.
@@ -72,12 +70,6 @@ fn first_requests(agents: Option<(&FilePath, &[&str])>) -> Result<Vec<Duration>>
     Ok(samples)
 }
 
-fn late(samples: Vec<Duration>) -> usize {
-    let latencies = Latencies::new(samples);
-    let limit = latencies.p50() + LATE;
-    latencies.samples.iter().filter(|one| **one > limit).count()
-}
-
 fn agents_that_know_each_other(more: &[&str]) -> Result<()> {
     let binary = require_agent!();
     let (with, without) = std::thread::scope(|scope| {
@@ -90,7 +82,7 @@ fn agents_that_know_each_other(more: &[&str]) -> Result<()> {
     };
     let (with, without) = (of(with)?, of(without)?);
     assert_eq!(with.len(), CONNECTIONS * LANES * REQUESTS);
-    let (with, without) = (late(with), late(without));
+    let (with, without) = (late(&with), late(&without));
     eprintln!("late among the first {REQUESTS}: {with}, default scheduler {without}");
     // The aim is a tenth, and chance moves it by some hundredths. Without this
     // protection it is a third.

@@ -5,8 +5,8 @@
 //!   commit    cannot refuse        Failed       says which policy is in force
 //! ```
 //!
-//! What is here is the part of `commit` that writes to the kernel side, behind
-//! [`Door`], so that a test can let any step fail.
+//! This module holds the part of `commit` that writes to the kernel side. It
+//! writes through [`Door`], so that a test can let any step fail.
 
 use anyhow::Result;
 
@@ -19,10 +19,10 @@ use crate::policy::Policy;
 #[derive(Debug)]
 pub struct Refused(pub anyhow::Error);
 
-/// What became of a change that had begun.
+/// Says how a change that had begun has failed.
 #[derive(Debug)]
 pub enum Failed {
-    /// What had been written was taken back: the policy before is in force.
+    /// The agent took back what it had written: the policy before is in force.
     TakenBack(anyhow::Error),
     /// The new policy is in force, but something that belongs to it failed.
     Incomplete(anyhow::Error),
@@ -62,7 +62,7 @@ impl Failed {
     }
 }
 
-/// What a change of policy does to the kernel side.
+/// Lists the steps by which a change of policy reaches the kernel side.
 pub trait Door {
     /// As [`Kernel::publish`].
     fn publish(
@@ -105,7 +105,7 @@ impl Door for Kernel {
     }
 }
 
-/// What becomes of the tc programs.
+/// Says whether a change of policy starts, keeps or ends the tc programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programs {
     /// They are not there, or end.
@@ -118,7 +118,7 @@ pub enum Programs {
     Restart,
 }
 
-/// What the programs are to obey.
+/// Holds all that the programs obey under the new policy.
 #[derive(Debug)]
 pub struct Wanted {
     /// The paths and their weights.
@@ -127,7 +127,7 @@ pub struct Wanted {
     pub mode: u32,
     /// Indices that go to other paths.
     pub recycled: Vec<u32>,
-    /// What becomes of the tc programs.
+    /// Whether the tc programs start, stay or end.
     pub programs: Programs,
 }
 

@@ -90,7 +90,7 @@ enum End {
 struct Agent {
     kernel: Kernel,
     policy: Policy,
-    /// What the policy's key file held.
+    /// The content of the policy's key file.
     key: redundant::Key,
     table: PathTable,
     events: Events,

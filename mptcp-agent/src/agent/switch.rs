@@ -149,7 +149,7 @@ impl Agent {
             Err(Failure::Failed(failed)) => failed.refusal(&self.policy).message,
             Err(Failure::Refused(Refused(error))) => format!("{error:#}"),
         };
-        // What it lacks (a port) may come back.
+        // The policy lacks something, a port say, which may come back.
         const AGAIN: Duration = Duration::from_secs(10);
         tracing::error!(
             policy = %provided.policy,

@@ -13,7 +13,7 @@ use super::Agent;
 use crate::events::Change;
 use crate::paths::PathTable;
 
-/// What has been told, and what may have to be.
+/// Remembers which warnings the user has had, so that each is given once.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     unmatched: Unmatched,
