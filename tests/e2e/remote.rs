@@ -74,10 +74,12 @@ fn addresses_of_clients_outlast_their_ids() -> Result<()> {
     })?;
     let label = format!("remote:{second}");
     let labels = [("path", label.as_str())];
-    // A subflow of the transfer before may still be closing.
-    scrape_until(&agent, "one subflow of that address", |metrics| {
-        metrics.value("mptcp_subflows", &labels) == Some(1.0)
-    })?;
+    // The transfer before counts too for as long as it closes. That can take a
+    // minute: its client closed with a full receive buffer, and the server's kernel
+    // goes on probing the window that never opens.
+    let metrics = agent.scrape()?;
+    assert!(metrics.value("mptcp_subflows", &labels) >= Some(1.0));
+    assert_eq!(metrics.value(UNMATCHED, &[]), Some(0.0));
     transfer.stop()?;
     agent.stop()
 }
