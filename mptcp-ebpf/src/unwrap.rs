@@ -24,6 +24,12 @@ use crate::{
 /// Where an Ethernet header has its type.
 const ETHER_TYPE: u32 = 12;
 
+/// Destination address of a frame that enters by another device. With the address
+/// of the device that received it, the kernel would hand the frame back to that
+/// device if it is a macvlan of this one (`macvlan_handle_frame`), and the socket,
+/// which is bound to this one, would not be found: TCP would answer with a reset.
+const NOBODY: [u8; 6] = [0; 6];
+
 /// Mark: unwrapped on the device of the path in the next word.
 pub const UNWRAPPED: u32 = 1;
 
@@ -59,13 +65,15 @@ pub fn enter(skb: Skb, device: &Device, ifindex: u32, header: u32, path: u32) ->
     // SAFETY: a value that user space replaces as a whole.
     let target = unsafe { DEVICES.get(ifindex) }.ok_or(refused::KERNEL)?;
     if device.header == 0 && target.header != 0 {
-        // It wants a link-layer header, of which only the type is looked at.
+        // The target wants a link-layer header. Its addresses are zeros.
         // SAFETY: the helper takes this program type's context.
         if unsafe { bpf_skb_change_head(skb.0, target.header, 0) } != 0
             || !skb.store(ETHER_TYPE, &ether_type(header))
         {
             return Err(refused::KERNEL);
         }
+    } else if target.header != 0 && !skb.store(0, &NOBODY) {
+        return Err(refused::KERNEL);
     }
     skb.mark([UNWRAPPED, path, 0]);
     // SAFETY: the helper has no preconditions.

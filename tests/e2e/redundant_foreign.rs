@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use mptcp_lab::metrics::Metrics;
 use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
 use mptcp_lab::{Host, Lab, Path, Routed, wait};
 
@@ -113,8 +114,16 @@ struct OverParent {
     _lab: Lab,
 }
 
+/// Which of the two subflows carries the requests.
+#[derive(PartialEq)]
+enum Carries {
+    Macvlan,
+    /// The macvlan's endpoint becomes a `backup`.
+    Parent,
+}
+
 impl OverParent {
-    fn new(binary: &std::path::Path) -> Result<Self> {
+    fn new(binary: &std::path::Path, carries: Carries) -> Result<Self> {
         let lab = Lab::new()?;
         let net = lab.two_hosts([Path::new("p1")])?;
         let (client, server) = (net.client, net.server);
@@ -133,6 +142,9 @@ impl OverParent {
             client.run(line)?;
         }
         server.run("ip addr add 10.77.200.2/24 dev p1")?;
+        if carries == Carries::Parent {
+            client.endpoint("10.77.200.1".parse()?, "m1", "subflow id 9")?;
+        }
         client.endpoint(net.links[0].client_addr, "p1", "subflow")?;
         let agents = [
             redundant(&client, binary, &[])?,
@@ -142,6 +154,9 @@ impl OverParent {
         let exchange = ask(&client, "10.77.200.2".parse()?, &echo)?;
         for agent in &agents {
             wait_for_proven(agent, 2)?;
+        }
+        if carries == Carries::Parent {
+            client.change_endpoint(9, "backup")?;
         }
         Ok(Self {
             agents,
@@ -156,7 +171,7 @@ impl OverParent {
 #[test]
 fn a_macvlan_and_its_parent_copy_a_segment_once() -> Result<()> {
     let binary = require_agent!();
-    let scene = OverParent::new(&binary)?;
+    let scene = OverParent::new(&binary, Carries::Macvlan)?;
     let [client, server] = &scene.agents;
     scrape_until(client, "copies", |metrics| arrived(metrics) > 20.0)?;
     // The server has one device, so that it copies each segment once.
@@ -178,6 +193,35 @@ fn a_macvlan_and_its_parent_copy_a_segment_once() -> Result<()> {
     let latencies = scene.exchange.stop().context("the requests")?;
     let (p50, p99) = (latencies.p50(), latencies.p99());
     println!("p50 {p50:?}, p99 {p99:?}, {ours} and {theirs} copies");
+    client.stop()?;
+    server.stop()
+}
+
+/// The socket of the parent's subflow is bound to the parent, so that a copy which
+/// the macvlan received has to go there.
+#[test]
+fn a_copy_over_a_macvlan_finds_the_socket_of_the_parent() -> Result<()> {
+    let binary = require_agent!();
+    let scene = OverParent::new(&binary, Carries::Parent)?;
+    let [client, server] = &scene.agents;
+    let on_parent = |metrics: &Metrics| {
+        metrics.value("mptcp_path_received_bytes_total", &[("path", "p1")])
+    };
+    let started = on_parent(&client.scrape()?);
+    scrape_until(client, "requests over the parent", |metrics| {
+        on_parent(metrics) > started
+    })?;
+    let before = sent(&server.scrape()?);
+    let goal = scene.exchange.responses() + 200;
+    scene.exchange.wait_for_responses(goal, SETTLE)?;
+    let copies = sent(&server.scrape()?) - before;
+    assert!(copies >= 190.0, "{copies} copies for 200 responses");
+    assert_eq!(scene.exchange.subflows()?.len(), 2, "a copy ended one");
+    let metrics = server.scrape()?;
+    let closed = metrics.sum("mptcp_subflows_closed_total", &[]);
+    assert_eq!(closed, 0.0, "a copy ended a subflow");
+    let [client, server] = scene.agents;
+    scene.exchange.stop()?;
     client.stop()?;
     server.stop()
 }
