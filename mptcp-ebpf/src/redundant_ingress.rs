@@ -302,12 +302,18 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
     }
     if arriving.unwrapped {
-        // It was sent to another device's link-layer address.
-        // SAFETY: the helper takes this program type's context.
-        unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+        to_this_host(skb);
     }
     count(arriving, verdict);
     action
+}
+
+/// Lets the stack take an unwrapped packet, whose frame is not addressed to the
+/// device that it entered by.
+#[inline(always)]
+fn to_this_host(skb: Skb) {
+    // SAFETY: the helper takes this program type's context.
+    unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
 }
 
 /// Lets the copy of a segment that opens a connection have its way: this end has
@@ -321,11 +327,19 @@ fn open(
     header: u32,
     segment: &Segment,
 ) -> Result<i32, u8> {
-    if arriving.outer == 0 || segment.flags & flag::RST != 0 {
+    if arriving.outer == 0 && !arriving.unwrapped || segment.flags & flag::RST != 0 {
         return Err(refused::FOREIGN);
     }
+    if !Receiver::is_opening(skb, arriving.at, header, segment) {
+        return Err(refused::FOREIGN);
+    }
+    if arriving.unwrapped {
+        // It was judged and counted on the device that received it.
+        to_this_host(skb);
+        return Ok(PASS);
+    }
     let own = own_link(skb, arriving, header);
-    if own == 0 || !Receiver::is_opening(skb, arriving.at, header, segment) {
+    if own == 0 {
         return Err(refused::FOREIGN);
     }
     strip(skb, device, arriving.outer, header)?;

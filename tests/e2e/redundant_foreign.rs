@@ -204,9 +204,8 @@ fn a_copy_over_a_macvlan_finds_the_socket_of_the_parent() -> Result<()> {
     let binary = require_agent!();
     let scene = OverParent::new(&binary, Carries::Parent)?;
     let [client, server] = &scene.agents;
-    let on_parent = |metrics: &Metrics| {
-        metrics.value("mptcp_path_received_bytes_total", &[("path", "p1")])
-    };
+    let on_parent =
+        |metrics: &Metrics| metrics.value("mptcp_path_received_bytes_total", &[("path", "p1")]);
     let started = on_parent(&client.scrape()?);
     scrape_until(client, "requests over the parent", |metrics| {
         on_parent(metrics) > started
