@@ -3,15 +3,8 @@
 //! it is read the same.
 #![no_main]
 
-// Replies, and what only the server calls.
-#[allow(dead_code)]
-#[path = "../../mptcp-agent/src/control/line.rs"]
-mod line;
-#[allow(dead_code)]
-#[path = "../../mptcp-agent/src/control/schema.rs"]
-mod schema;
-
 use libfuzzer_sys::fuzz_target;
+use mptcp_api::line;
 
 fuzz_target!(|data: &[u8]| {
     match line::decode(data) {

@@ -2,15 +2,13 @@
 //! accepts, the encoder would write the same.
 #![no_main]
 
-#[path = "../../mptcp-agent/src/redundant/wire.rs"]
-mod wire;
-
 use libfuzzer_sys::fuzz_target;
+use mptcp_api::hello;
 
 fuzz_target!(|data: &[u8]| {
-    if let Some(received) = wire::decode(data) {
-        assert_eq!(received.body.len(), wire::BODY);
-        assert_eq!(data.len(), wire::LENGTH);
+    if let Some(received) = hello::decode(data) {
+        assert_eq!(received.body.len(), hello::BODY);
+        assert_eq!(data.len(), hello::LENGTH);
         assert_eq!([&received.message.body(), &received.tag[..]].concat(), data);
     }
 });

@@ -13,15 +13,7 @@ pub use client::{ClientJob, SortKey, Verb};
 pub use run::RunArgs;
 
 use crate::policy::{Policy, PolicyName, RedundantArgs, Weight, WeightedMode};
-
-/// The version of the crate.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The commit that this was built from, or `unknown`.
-pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+use crate::version::{COMMIT, VERSION};
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
 

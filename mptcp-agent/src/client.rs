@@ -18,9 +18,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use mptcp_api::line;
+use mptcp_api::schema::{ErrorCode, Refusal, Reply, Request, one_line};
+
 use crate::cli::{ClientJob, Verb};
-use crate::control::line;
-use crate::control::schema::{ErrorCode, Refusal, Reply, Request, one_line};
 use connection::Connection;
 use terminal::Terminal;
 

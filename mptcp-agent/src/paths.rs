@@ -465,5 +465,4 @@ impl PathTable {
 }
 
 #[cfg(test)]
-#[path = "paths_tests.rs"]
 mod tests;

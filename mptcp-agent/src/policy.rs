@@ -2,6 +2,8 @@
 //!
 //! Pure: the arguments go in, a [`Policy`] or one clear line comes out.
 
+mod key;
+mod provided;
 mod redundant;
 
 use std::fmt;
@@ -10,6 +12,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use mptcp_common::abi::{MAX_PATHS, mode};
 
+pub use key::Key;
+pub use provided::{Provided, provide};
 pub use redundant::{Redundant, RedundantArgs};
 
 use crate::selector::Selector;

@@ -262,7 +262,7 @@ pub struct Connection {
     pub remote_key: Word,
 }
 
-/// Bits of [`Subflow::flags`] and [`Event::flags`].
+/// Bits of `Subflow::flags` and `Event::flags`.
 pub mod subflow_flag {
     /// MP_PRIO or the endpoint says backup.
     pub const BACKUP: u8 = 1;

@@ -3,18 +3,18 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use mptcp_api::schema::{self, Connection, ErrorCode, Refusal, Status};
 use mptcp_common::abi::sweep;
 
 use super::Agent;
 use super::warnings::unmatched;
-use crate::cli::{COMMIT, VERSION};
 use crate::clock::monotonic_ns;
-use crate::control::schema::{self, Connection, ErrorCode, Refusal, Status};
 use crate::control::{Call, view};
 use crate::http::Request;
 use crate::metrics::{self, PathRow, ProgramRow, Snapshot};
 use crate::mib;
 use crate::policy::Policy;
+use crate::version::{COMMIT, VERSION};
 
 impl Agent {
     /// Answers `first` and whoever waits behind it, with one scrape.

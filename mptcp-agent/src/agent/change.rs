@@ -9,8 +9,8 @@
 //! writes through [`Door`], so that a test can let any step fail.
 
 use anyhow::Result;
+use mptcp_api::schema::{ErrorCode, Refusal};
 
-use crate::control::schema::{ErrorCode, Refusal};
 use crate::kernel::{Kernel, PublishError};
 use crate::paths::PathTable;
 use crate::policy::Policy;

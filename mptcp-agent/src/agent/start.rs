@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::claim::Host;
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
 use crate::cli::RunArgs;
 use crate::control::access::Access;
-use crate::host::Host;
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::pace::Pace;
 use crate::paths::PathTable;

@@ -14,16 +14,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use mptcp_api::schema::{PolicyView, Refusal, Then};
 use mptcp_common::abi::sweep;
 use tokio::sync::mpsc;
 
 use super::change::{self, Failed, Programs, Refused, Wanted};
+use super::claim;
 use super::{Agent, is_unused};
-use crate::control::schema::{PolicyView, Refusal, Then};
 use crate::control::settings;
-use crate::host::{self, Provided};
-use crate::policy::Redundant;
-use crate::redundant::{Claim, Key, Received, Service};
+use crate::policy::{Key, Provided, Redundant};
+use crate::redundant::{Claim, Received, Service};
 
 /// The policy that comes back by itself.
 #[derive(Debug)]
@@ -223,7 +223,7 @@ impl Agent {
             .transpose()?;
         let sockets = match sockets {
             Some(sockets) => sockets,
-            None => host::bind(settings)?,
+            None => claim::bind(settings)?,
         };
         let claim = Claim {
             sockets,

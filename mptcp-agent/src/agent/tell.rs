@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mptcp_api::schema::{Event, Reply, Side};
 use mptcp_common::abi;
 use tracing::{Level, enabled, field};
 
 use super::Agent;
 use crate::clock::monotonic_ns;
-use crate::control::schema::{Event, Reply, Side};
 use crate::control::view;
 use crate::events::Change;
 

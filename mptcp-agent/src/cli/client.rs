@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use mptcp_api::schema::PolicySettings;
 
 use super::WeightedArgs;
-use crate::control::schema::PolicySettings;
-use crate::control::{place, settings};
+use crate::control::settings;
+use crate::host::socket_path;
 use crate::policy::{PolicyName, RedundantArgs};
 
 /// A macro, since `concat!` takes literals only.
@@ -116,11 +117,11 @@ struct Target {
 impl Target {
     fn job(self, command: &'static [&'static str], verb: Verb) -> Checked {
         let Self { control, json } = self;
-        if let Some(path) = control.as_ref().filter(|path| !place::fits(path)) {
+        if let Some(path) = control.as_ref().filter(|path| !socket_path::fits(path)) {
             let why = format!(
                 "--control {} is too long: a socket's path has at most {} bytes",
                 path.display(),
-                place::LONGEST
+                socket_path::LONGEST
             );
             return Err((command, why));
         }

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mptcp_api::line::{self, LONGEST_REPLY};
+use mptcp_api::schema::{Reply, Request};
+
 use super::{Failure, Fault};
-use crate::control::line::{self, LONGEST_REPLY};
-use crate::control::place;
-use crate::control::schema::{Reply, Request};
+use crate::host::socket_path;
 
 /// How long a line may take, to be written or to be read.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,14 +29,14 @@ pub struct Connection {
 impl Connection {
     /// Connects to the agent at that path, or to that of this namespace.
     pub fn open(control: Option<&Path>) -> Result<Self, Failure> {
-        let path = control.map_or_else(place::default_path, Path::to_owned);
+        let path = control.map_or_else(socket_path::default_path, Path::to_owned);
         Self::with_patience(path, PATIENCE)
     }
 
     pub(super) fn with_patience(path: PathBuf, patience: Duration) -> Result<Self, Failure> {
         let start = Instant::now();
         let stream = loop {
-            match place::connect(&path) {
+            match socket_path::connect(&path) {
                 Ok(stream) => break stream,
                 Err(error)
                     if error.kind() == ErrorKind::WouldBlock

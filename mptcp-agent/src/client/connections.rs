@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 
+use mptcp_api::schema::{Connection, Connections, Reply, Request, Subflow};
+
 use super::connection::Connection as Agent;
 use super::table::{self, Cell, Column, known, left, right};
 use super::terminal::{Style, Terminal};
 use super::{Failure, Fault, Output, format};
 use crate::cli::SortKey;
-use crate::control::schema::{Connection, Connections, Reply, Request, Subflow};
 
 /// As many as an agent can track: `--max-connections`.
 const MOST: usize = 1_048_576;

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mptcp_api::schema::{Event, Lost, Reply, Request, one_line};
+
 use super::connection::Connection;
 use super::terminal::{Style, Terminal};
 use super::{Failure, Fault, Output};
-use crate::control::schema::{Event, Lost, Reply, Request, one_line};
 
 /// Whether a signal has asked for the end.
 static STOPPED: AtomicBool = AtomicBool::new(false);

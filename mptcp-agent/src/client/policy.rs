@@ -1,8 +1,9 @@
 //! `policy show` and `policy set`.
 
+use mptcp_api::schema::{PolicySettings, PolicyView, Reply, Request, one_line};
+
 use super::connection::Connection;
 use super::{Failure, Output, format};
-use crate::control::schema::{PolicySettings, PolicyView, Reply, Request, one_line};
 
 /// Shows the policy in force.
 pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {

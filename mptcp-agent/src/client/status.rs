@@ -1,10 +1,11 @@
 //! `status`: the agent, its policy, its hooks and the paths.
 
+use mptcp_api::schema::{Hook, Path, Reply, Request, Status, one_line};
+
 use super::connection::Connection;
 use super::table::{self, Cell, Column, known, left, right};
 use super::terminal::{Style, Terminal};
 use super::{Failure, Output, format, policy};
-use crate::control::schema::{Hook, Path, Reply, Request, Status, one_line};
 
 /// Asks and shows.
 pub fn run(agent: &mut Connection, output: Output) -> Result<(), Failure> {

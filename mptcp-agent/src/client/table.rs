@@ -3,8 +3,9 @@
 //! What does not fit is left out column by column, the least important first,
 //! and said so beneath. If even the rest is too wide, its lines are cut.
 
+use mptcp_api::schema::one_line;
+
 use super::terminal::{Style, Terminal};
-use crate::control::schema::one_line;
 
 /// Between columns.
 const GAP: &str = "  ";

@@ -7,8 +7,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mptcp_api::schema::{Event, Lost};
+
 use super::*;
-use crate::control::schema::{Event, Lost};
 use server::{Scripted, Step};
 
 const SHORT: Duration = Duration::from_millis(200);

@@ -12,6 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use mptcp_api::line;
+use mptcp_api::schema::{Connections, ErrorCode, Lost, Refusal, Reply, Request};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -20,10 +22,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer, Rights};
-use super::schema::{Connections, ErrorCode, Lost, Refusal, Reply, Request};
-use super::{Call, EventSender, line, settings};
-use crate::host::{self, Provided};
-use crate::policy::Policy;
+use super::{Call, EventSender, settings};
+use crate::policy::{self, Policy, Provided};
 use lines::{Line, Lines};
 
 /// Connections in a part of the answer to `connections`.
@@ -140,7 +140,7 @@ impl Server {
     /// Gets what `policy` needs of the host.
     async fn provide(&self, policy: Policy) -> Result<Provided, Refusal> {
         let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
-        let provided = aside(|| host::provide(policy)).map_err(|error| {
+        let provided = aside(|| policy::provide(policy)).map_err(|error| {
             Refusal::new(
                 ErrorCode::Failed,
                 &format!("cannot start a thread: {error}"),

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use mptcp_api::schema::PolicySettings;
 use mptcp_common::abi::redundant::MAX_COPIES;
 
-use super::schema::PolicySettings;
 use crate::policy::{
     MAX_SELECTORS, Policy, PolicyName, Redundant, RedundantArgs, UNLISTED_WEIGHT, WeightedMode,
 };

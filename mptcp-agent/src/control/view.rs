@@ -5,10 +5,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
+use mptcp_api::schema::{Connection, Event, Hook, Path, PathCopies, Peers, Side, Subflow};
 use mptcp_common::abi::{self, ConnectionImage, PathStats, subflow_flag};
 use mptcp_common::controller::NO_CAP;
 
-use super::schema::{Connection, Event, Hook, Path, PathCopies, Peers, Side, Subflow};
 use crate::devices::Present;
 use crate::events::{Change, KINDS, endpoints, token};
 use crate::kernel::Attachment;

@@ -17,7 +17,7 @@ use nix::unistd::Group;
 use rustix::fs::{Access, access};
 
 use super::lock::{Lock, NoLock};
-use crate::control::place;
+use super::socket_path;
 
 /// Whose members may use the socket, where there is such a group.
 const GROUP: &str = "mptcp";
@@ -65,7 +65,7 @@ impl Claim {
                 check(path)?;
                 Self::at(path).map(Taken::Socket)
             }
-            None => Self::by_default(&place::default_path()),
+            None => Self::by_default(&socket_path::default_path()),
         }
     }
 
@@ -146,7 +146,7 @@ pub fn check(path: &Path) -> Result<()> {
     ensure!(
         path.is_absolute(),
         "--control {shown} is relative: expected an absolute path, such as {}",
-        place::MAIN
+        socket_path::MAIN
     );
     ensure!(
         !path.is_dir() && path.file_name().is_some(),
@@ -154,9 +154,9 @@ pub fn check(path: &Path) -> Result<()> {
          {shown}/control.sock"
     );
     ensure!(
-        place::fits(path),
+        socket_path::fits(path),
         "--control {shown} is too long: a socket's path has at most {} bytes",
-        place::LONGEST
+        socket_path::LONGEST
     );
     // The closest ancestor that exists must be a directory that takes entries.
     if let Some(ancestor) = path.ancestors().skip(1).find(|ancestor| ancestor.exists()) {
@@ -219,7 +219,7 @@ fn clear(path: &Path) -> Result<()> {
             "{shown} is there and is no socket: remove it, or choose another path with --control"
         ),
     }
-    match place::connect(path) {
+    match socket_path::connect(path) {
         // A full queue has an owner too.
         Ok(_) => bail!(Answered(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::WouldBlock => bail!(Answered(path.to_owned())),
@@ -237,7 +237,11 @@ fn clear(path: &Path) -> Result<()> {
 /// # Errors
 /// The directory cannot be read, or one cannot be removed.
 pub fn remove_dead() -> Result<Vec<PathBuf>> {
-    remove_dead_in(Path::new(place::MAIN).parent().unwrap_or(Path::new("/")))
+    remove_dead_in(
+        Path::new(socket_path::MAIN)
+            .parent()
+            .unwrap_or(Path::new("/")),
+    )
 }
 
 fn remove_dead_in(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -252,7 +256,7 @@ fn remove_dead_in(directory: &Path) -> Result<Vec<PathBuf>> {
         let path = entry.path();
         let socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
         let refused = || {
-            let found = place::connect(&path).err().map(|error| error.kind());
+            let found = socket_path::connect(&path).err().map(|error| error.kind());
             found == Some(ErrorKind::ConnectionRefused)
         };
         if socket && path.extension().is_some_and(|end| end == "sock") && refused() {

@@ -8,8 +8,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{Mode, OFlags, open};
 
-use crate::redundant::Key;
-
 /// Bytes that a key may have.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
 
@@ -28,7 +26,7 @@ const OPEN: OFlags = OFlags::RDONLY
 ///
 /// # Errors
 /// One line that says what is wrong with the file.
-pub fn read(path: &Path) -> Result<Key> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let cannot = || format!("cannot read --redundant-key {shown}");
     let mut file = File::from(open(path, OPEN, Mode::empty()).with_context(cannot)?);
@@ -66,7 +64,7 @@ pub fn read(path: &Path) -> Result<Key> {
         "--redundant-key {shown} has more than {} bytes",
         LENGTH.end()
     );
-    Ok(Key::new(key))
+    Ok(key)
 }
 
 #[cfg(test)]
@@ -88,7 +86,7 @@ mod tests {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let key = read(&path).map_err(|error| format!("{error:#}"))?;
-        Ok(key.bytes().to_vec())
+        Ok(key)
     }
 
     /// A file with a good key.
@@ -109,7 +107,7 @@ mod tests {
         std::thread::spawn(move || {
             for _ in 0..TRIES {
                 match read(&reader) {
-                    Ok(key) => assert_eq!(key.bytes(), [b'k'; 16]),
+                    Ok(key) => assert_eq!(key, [b'k'; 16]),
                     Err(error) => assert!(error.to_string().contains("no regular file")),
                 }
             }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::kernel::VMLINUX;
+/// BTF of the running kernel.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// `net.mptcp.enabled` of the reader's network namespace.
 const ENABLED: &str = "/proc/sys/net/mptcp/enabled";

@@ -22,8 +22,7 @@ use rustix::process::geteuid;
 use super::control;
 use super::lock::{Lock, NoLock};
 use super::namespace::Namespace;
-use crate::control::place;
-use crate::kernel;
+use super::socket_path;
 
 /// Abstract names are per network namespace and vanish with their socket,
 /// however the process ends.
@@ -46,16 +45,23 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims the namespace of this thread.
+    /// Claims the namespace of this thread. `is_beating` says whether an agent's
+    /// heartbeat goes on in a namespace.
     ///
     /// # Errors
     /// Another agent has it.
-    pub fn take() -> Result<Self> {
-        let directory = Path::new(place::MAIN).parent().unwrap_or(Path::new("/"));
-        Self::take_with(NAME, directory)
+    pub fn take(is_beating: impl Fn(Namespace) -> bool) -> Result<Self> {
+        let directory = Path::new(socket_path::MAIN)
+            .parent()
+            .unwrap_or(Path::new("/"));
+        Self::take_with(NAME, directory, is_beating)
     }
 
-    fn take_with(name: &str, directory: &Path) -> Result<Self> {
+    fn take_with(
+        name: &str,
+        directory: &Path,
+        is_beating: impl Fn(Namespace) -> bool,
+    ) -> Result<Self> {
         let cookie = own_cookie().context("cannot tell this network namespace's cookie")?;
         let held = match take_name(name)? {
             Name::Taken(listener) => Ok(listener),
@@ -85,7 +91,7 @@ impl Claim {
             Err(error) => return Err(error).context("cannot claim this network namespace"),
         };
         let is_certain = held.is_ok() && earlier.is_some();
-        if !is_certain && kernel::is_beating(Namespace::own(cookie)?) {
+        if !is_certain && is_beating(Namespace::own(cookie)?) {
             bail!(
                 "another mptcp-agent runs in this network namespace (its heartbeat goes on): stop \
                  it first"
@@ -213,15 +219,20 @@ mod tests {
 
     use super::*;
 
+    /// No agent is pinned here.
+    fn nobody(_: Namespace) -> bool {
+        false
+    }
+
     #[test]
     fn the_second_claim_fails_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("mptcp-agent-test-{}", std::process::id());
-        let first = Claim::take_with(&name, dir.path()).unwrap();
+        let first = Claim::take_with(&name, dir.path(), nobody).unwrap();
         assert_ne!(first.cookie(), 0);
         assert_eq!(own_cookie().unwrap(), first.cookie());
         let refused = |name: &str, dir: &Path| {
-            let error = Claim::take_with(name, dir).unwrap_err().to_string();
+            let error = Claim::take_with(name, dir, nobody).unwrap_err().to_string();
             assert!(error.contains("another mptcp-agent runs"), "{error}");
         };
         refused(&name, dir.path());
@@ -230,15 +241,15 @@ mod tests {
         refused(&name, elsewhere.path());
         refused(&format!("{name}-other"), dir.path());
         drop(first);
-        Claim::take_with(&name, dir.path()).unwrap();
+        Claim::take_with(&name, dir.path(), nobody).unwrap();
     }
 
     #[test]
     fn where_no_lock_file_can_be_made_the_name_does() {
         let name = format!("mptcp-agent-test-none-{}", std::process::id());
         let file = tempfile::NamedTempFile::new().unwrap();
-        let first = Claim::take_with(&name, file.path()).unwrap();
-        Claim::take_with(&name, file.path()).unwrap_err();
+        let first = Claim::take_with(&name, file.path(), nobody).unwrap();
+        Claim::take_with(&name, file.path(), nobody).unwrap_err();
         drop(first);
     }
 
@@ -257,8 +268,8 @@ mod tests {
         let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
         rustix::net::bind(&stream, &address).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let claim = Claim::take_with(&name, dir.path()).unwrap();
-        Claim::take_with(&name, dir.path()).unwrap_err();
+        let claim = Claim::take_with(&name, dir.path(), nobody).unwrap();
+        Claim::take_with(&name, dir.path(), nobody).unwrap_err();
         drop(claim);
     }
 }

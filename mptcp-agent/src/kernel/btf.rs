@@ -6,9 +6,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use btf_rs::{Btf, BtfType, Struct, Type};
 
-/// BTF of the running kernel.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
 /// What the running kernel's structures look like.
 pub struct Layout {
     btf: Btf,
@@ -90,6 +87,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::VMLINUX;
 
     #[test]
     fn the_running_kernel_has_the_members_every_kernel_has() {

@@ -21,16 +21,10 @@ use mptcp_common::{
 };
 
 use super::{
-    Attachment, Kernel, Link, Restored,
-    btf::{Layout, VMLINUX},
-    gone::Gone,
-    life,
-    members::Members,
-    others,
-    pins::Pins,
-    program, tc,
+    Attachment, Kernel, Link, Restored, btf::Layout, gone::Gone, life, members::Members, others,
+    pins::Pins, program, tc,
 };
-use crate::host::{Namespace, is_cgroup_root};
+use crate::host::{Namespace, VMLINUX, is_cgroup_root};
 
 /// The eBPF side, built by `cargo xtask build`; empty if it was not.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));

@@ -1,8 +1,8 @@
 //! The agent's own health.
 
 use super::{Families, Snapshot};
-use crate::cli::{COMMIT, VERSION};
 use crate::events::KINDS;
+use crate::version::{COMMIT, VERSION};
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     let totals = &snapshot.totals;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
+use mptcp_api::hello;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::gate::Gate;
 use super::socket::{self, Received};
-use super::wire;
 use crate::clock::monotonic_ns;
 
 /// Datagrams that were dropped where they were read: totals.
@@ -40,7 +40,7 @@ pub async fn listen(
                 continue;
             }
         };
-        if !wire::may_be_a_message(&received.payload) {
+        if !hello::may_be_a_message(&received.payload) {
             dropped.malformed.fetch_add(1, Ordering::Relaxed);
             continue;
         }

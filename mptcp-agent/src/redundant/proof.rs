@@ -6,9 +6,8 @@
 //! key, as he could join the connection.
 
 use hmac::{Hmac, KeyInit as _, Mac};
+use mptcp_api::hello::TAG;
 use sha2::{Digest as _, Sha256};
-
-use super::wire::TAG;
 
 /// A connection's keys (RFC 8684, 3.1), as the kernel has them: host order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -344,7 +344,7 @@ pub mod outcome {
 pub mod not_sent {
     /// The segment is not a thin connection's, and the path's own subflow has
     /// more to send than the path takes ([`crate::spare`]), or copies have taken
-    /// what the link has to spare ([`Link::rate`]).
+    /// what the link has to spare ([`super::Link::rate`]).
     pub const BUSY: u8 = 0;
     /// The path's `--redundant-budget` is used up.
     pub const BUDGET: u8 = 1;

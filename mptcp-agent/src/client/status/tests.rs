@@ -105,7 +105,7 @@ fn what_needs_attention_is_told() {
     let mut status = status();
     status.agent.outlived = false;
     status.agent.not_outlived_because = Some("no bpffs".to_owned());
-    status.peers = Some(crate::control::schema::Peers {
+    status.peers = Some(mptcp_api::schema::Peers {
         proven: 2,
         ..Default::default()
     });

@@ -1,9 +1,8 @@
 //! Reads lines of a bounded length.
 
+use mptcp_api::line::LONGEST_REQUEST;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::OwnedReadHalf;
-
-use crate::control::line::LONGEST_REQUEST;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mptcp_api::hello::{Kind, Message, Timing};
 use mptcp_common::abi::redundant::LinkKey;
 
 use super::{
@@ -9,10 +10,7 @@ use super::{
     nonces::Exchange,
     schedule::{NO_AGENT_TRIES, ask_again},
 };
-use crate::redundant::{
-    proof,
-    wire::{Kind, Message, Timing},
-};
+use crate::redundant::proof;
 
 impl Peers {
     /// Hellos to send now. To be called when [`Peers::next_due_ns`] says so.

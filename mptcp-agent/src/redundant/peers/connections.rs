@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use mptcp_api::hello::{Ends, Ids};
 use mptcp_common::abi::{
     Tuple,
     redundant::{Carriers, LinkKey, PeerView},
@@ -10,10 +11,7 @@ use mptcp_common::abi::{
 };
 
 use super::{ConnectionInfo, SubflowInfo, nonces::Exchange};
-use crate::redundant::{
-    proof::{self, Keys},
-    wire::{Ends, Ids},
-};
+use crate::redundant::proof::{self, Keys};
 
 /// One connection.
 #[derive(Debug)]

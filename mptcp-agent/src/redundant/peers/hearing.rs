@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mptcp_api::hello::{self, Kind, Message, Timing};
 use mptcp_common::abi::redundant::LinkKey;
 
 use super::{
@@ -9,10 +10,7 @@ use super::{
     links::{Crowded, Pair},
     octets, schedule,
 };
-use crate::redundant::{
-    proof,
-    wire::{self, Kind, Message, Timing},
-};
+use crate::redundant::proof;
 
 /// Where a datagram came from.
 #[derive(Clone, Copy)]
@@ -48,7 +46,7 @@ impl Peers {
         ifindex: u32,
         now_ns: u64,
     ) -> Option<Datagram> {
-        let Some(received) = wire::decode(payload) else {
+        let Some(received) = hello::decode(payload) else {
             self.report.hellos.malformed += 1;
             return None;
         };

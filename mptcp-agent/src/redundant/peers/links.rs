@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
+use mptcp_api::hello::Message;
 use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS, Traffic};
 
 use super::{address, changes::Changes, quality::Quality, report::Report, schedule};
 use crate::redundant::gate::prefix;
-use crate::redundant::wire::Message;
 
 /// The addresses of a link's ends, as the client of the connection has them.
 pub type Pair = ([u8; 16], [u8; 16]);

@@ -21,9 +21,8 @@
 
 use std::collections::VecDeque;
 
+use mptcp_api::hello::Timing;
 use mptcp_common::abi::redundant::{MAX_COST, Traffic};
-
-use crate::redundant::wire::Timing;
 
 const US: u64 = 1_000;
 const SECOND: u64 = 1_000_000_000;

@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
+use mptcp_api::line::decode_reply;
+use mptcp_api::schema::{Connection, Event, PolicyView, Side};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::super::*;
-use crate::control::schema::{Connection, Event, PolicyView, Side};
-use crate::control::{self, line::decode_reply};
+use crate::control;
 
 /// Patience that a test can wait for.
 pub const SHORT: Duration = Duration::from_millis(100);

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use mptcp_api::hello;
 use proptest::prelude::*;
 
 use super::network::Packet;
 use super::*;
-use crate::redundant::wire;
 
 /// An attacker's address.
 const ELSEWHERE: &str = "198.51.100.9:8684";
@@ -120,7 +120,7 @@ fn a_flipped_bit_is_noticed() {
         network.run(time * MS);
         let before = states(&network);
         let (_, packet) = network.log[network.log.len() - 1].clone();
-        for bit in 0..wire::LENGTH * 8 {
+        for bit in 0..hello::LENGTH * 8 {
             let mut flipped = packet.clone();
             flipped.payload[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(network.deliver(&flipped), (0, false), "bit {bit}");
@@ -128,7 +128,7 @@ fn a_flipped_bit_is_noticed() {
         assert_eq!(states(&network), before);
         let hellos = network.hosts[host].peers.counts(network.now_ns).hellos;
         let noticed = hellos.refused + hellos.malformed + hellos.unknown;
-        assert_eq!(noticed, wire::LENGTH as u64 * 8);
+        assert_eq!(noticed, hello::LENGTH as u64 * 8);
     }
 }
 
@@ -180,10 +180,10 @@ fn an_answer_is_never_longer_than_its_question() {
     assert!(
         packets
             .iter()
-            .all(|packet| packet.payload.len() == wire::LENGTH)
+            .all(|packet| packet.payload.len() == hello::LENGTH)
     );
     assert_eq!(network.log.len(), packets.len());
-    const { assert!(wire::LENGTH < 200) };
+    const { assert!(hello::LENGTH < 200) };
 }
 
 proptest! {
@@ -202,7 +202,7 @@ proptest! {
         }).unwrap().clone();
         for mut payload in datagrams {
             if length_matches {
-                payload.resize(wire::LENGTH, 0);
+                payload.resize(hello::LENGTH, 0);
                 // As far as the token, it looks right.
                 payload[..14].copy_from_slice(&model.payload[..14]);
             }

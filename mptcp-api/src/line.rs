@@ -1,12 +1,9 @@
 //! Between a line of bytes and what it says, for both ends.
-//!
-//! Pure, and names no other module than the schema, so that the fuzz target
-//! can take both as they are.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::schema::{ErrorCode, Refusal, Reply, ReplyLine, Request, RequestLine, VERSION};
+use crate::schema::{ErrorCode, Refusal, Reply, ReplyLine, Request, RequestLine, VERSION};
 
 /// Bytes of a request line, its newline not counted.
 pub const LONGEST_REQUEST: usize = 64 * 1024;

@@ -4,7 +4,7 @@
 //!   agent (events, devices, datagrams, timers)
 //!     v
 //!   service --> roster       which subflows there are, keys that are awaited
-//!     |    \--> peers        the protocol: who runs an agent too (proof, wire)
+//!     |    \--> peers        the protocol: who runs an agent too (proof)
 //!     |    \--> ports        devices: MTU, rp_filter, segment sizes (mss)
 //!     v         link_table   what LINKS and LINK_OF are to hold
 //!     v         unwritten    writes to the kernel's maps that are tried again
@@ -31,14 +31,13 @@ mod roster;
 mod service;
 mod socket;
 mod unwritten;
-mod wire;
-
-use std::fmt;
 
 use anyhow::{Context as _, Result};
 
 pub use service::Service;
 pub use socket::{Received, Sockets};
+
+use crate::policy::Key;
 
 /// What the host gave for the policy.
 #[derive(Debug)]
@@ -47,29 +46,6 @@ pub struct Claim {
     pub sockets: Sockets,
     /// The secret that the peers' agents have too.
     pub key: Key,
-}
-
-/// The secret in the file that `--redundant-key` names; empty without one.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Key(Vec<u8>);
-
-impl Key {
-    /// Wraps the secret.
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
-    /// The secret itself.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// Shows the length only, so that no log can show the secret.
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({} bytes)", self.0.len())
-    }
 }
 
 /// A random number that is not 0, which nobody else can foresee.

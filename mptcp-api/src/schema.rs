@@ -5,8 +5,7 @@
 //! or changes its meaning, raises it. `--json` prints these same types, so
 //! that there is one schema to learn.
 //!
-//! Pure: types and their JSON. Names no other module, so that the fuzz target
-//! can take it as it is.
+//! Types and their JSON only.
 
 use std::path::PathBuf;
 
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the protocol and of what `--json` prints.
 pub const VERSION: u32 = 1;
 
-/// A line to the agent; `line::decode` reads it.
+/// A line to the agent; [`crate::line::decode`] reads it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestLine {
     /// [`VERSION`] of the sender.

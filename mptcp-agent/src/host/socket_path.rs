@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::host;
+use super::netns;
 
 /// The agent of the first process's network namespace.
 pub const MAIN: &str = "/run/mptcp-agent/control.sock";
@@ -25,7 +25,7 @@ pub fn default_path() -> PathBuf {
     // that one is.
     let first = identity("1").or_else(|| identity("2"));
     let same = identity("self").zip(first).map(|(own, first)| own == first);
-    let own = || host::netns_cookie().ok().map(own_path);
+    let own = || netns::own_cookie().ok().map(own_path);
     choose(same, own, Path::exists)
 }
 

@@ -39,7 +39,6 @@ use mptcp_common::abi::{
     self, Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats, runs::Runs,
 };
 
-pub use btf::VMLINUX;
 pub use events::Events;
 pub use life::GRACE;
 pub use load::LoadOptions;

@@ -1,9 +1,9 @@
 //! The schema as other programs know it. A change of these strings is a
-//! change of the protocol: see [`VERSION`] for when to raise it.
+//! change of the protocol: see `VERSION` for when to raise it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::line;
-use super::schema::*;
+use mptcp_api::line;
+use mptcp_api::schema::{ErrorCode, VERSION};
 
 /// Each reply with every field that it can have.
 const REPLIES: [&str; 7] = [

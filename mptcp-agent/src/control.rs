@@ -15,9 +15,6 @@
 //! does not read is dropped, and counted.
 
 pub mod access;
-pub mod line;
-pub mod place;
-pub mod schema;
 pub mod server;
 pub mod settings;
 pub mod view;
@@ -25,10 +22,10 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mptcp_api::schema::{Connection, PolicyView, Refusal, Reply, Status};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::host::Provided;
-use schema::{Connection, PolicyView, Refusal, Reply, Status};
+use crate::policy::Provided;
 
 /// Calls that may wait for the agent's loop.
 const QUEUE: usize = 32;
@@ -71,6 +68,3 @@ pub fn channel() -> (mpsc::Sender<Call>, mpsc::Receiver<Call>) {
 pub fn events() -> EventSender {
     broadcast::channel(EVENT_QUEUE).0
 }
-
-#[cfg(test)]
-mod schema_tests;

@@ -23,9 +23,6 @@
 //! Numbers are big endian. The kind is the direction, too: only the client's
 //! side of a connection says hello, only the server's side answers, so a
 //! datagram sent back to where it came from means nothing there.
-//!
-//! Needs `std` and `mptcp-common` only: the fuzz target includes this
-//! file as it is.
 
 use std::num::NonZeroU64;
 

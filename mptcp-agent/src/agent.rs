@@ -22,6 +22,7 @@
 
 mod answers;
 mod change;
+mod claim;
 mod start;
 mod switch;
 mod tell;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
+use mptcp_api::schema::{Lost, Reply};
 use mptcp_common::abi::{Event, PathStats, UNKNOWN_PATH, sweep};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -41,19 +43,19 @@ use tokio::time::{Interval, sleep_until};
 
 use crate::cli::RunArgs;
 use crate::clock::monotonic_ns;
-use crate::control::schema::{Lost, Reply};
 use crate::control::{Call, EventSender};
 use crate::devices::{self, Present};
 use crate::events::Change;
-use crate::host::{Cgroup, Host};
+use crate::host::Cgroup;
 use crate::http::Request;
 use crate::kernel::{Events, Kernel, Sweep};
 use crate::pace::Pace;
 use crate::paths::PathTable;
-use crate::policy::Policy;
+use crate::policy::{Key, Policy};
 use crate::recent::Recent;
 use crate::redundant::{self, Received};
 use crate::signals::{Hangup, Signals};
+use claim::Host;
 use switch::Revert;
 use warnings::Warnings;
 
@@ -91,7 +93,7 @@ struct Agent {
     kernel: Kernel,
     policy: Policy,
     /// The content of the policy's key file.
-    key: redundant::Key,
+    key: Key,
     table: PathTable,
     events: Events,
     links: watch::Receiver<Present>,

@@ -1,0 +1,41 @@
+//! What the host must offer, checked before anything is attached; and what is
+//! taken hold of there. Nothing that is taken outlives the process.
+
+mod cgroup;
+mod control;
+mod key;
+mod lock;
+mod mptcp;
+mod namespace;
+mod netns;
+mod privileges;
+pub mod socket_path;
+mod standby;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+pub use cgroup::{Cgroup, is_root as is_cgroup_root};
+pub use control::{Claim as SocketClaim, Taken as SocketTaken, check as check_socket_path};
+pub use key::read as read_key;
+pub use mptcp::{VMLINUX, check as check_mptcp};
+pub use namespace::Namespace;
+pub use netns::Claim as NamespaceClaim;
+pub use standby::check as check_standby;
+
+/// Removes the control sockets of agents that were killed, and says which.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove_dead_sockets() -> Result<Vec<PathBuf>> {
+    control::remove_dead()
+}
+
+/// Whether this process may load and attach.
+///
+/// # Errors
+/// Names what is missing.
+pub fn privileges() -> Result<()> {
+    privileges::check()
+}

@@ -1,0 +1,32 @@
+//! A policy with what it needs of the host.
+
+use anyhow::Result;
+
+use super::{Key, Policy};
+use crate::host;
+
+/// A policy, and what it needs of the host that can take long to get.
+#[derive(Clone, Debug)]
+pub struct Provided {
+    /// The policy.
+    pub policy: Policy,
+    /// The content of its key file, as it was when the policy was asked for.
+    pub key: Key,
+}
+
+/// Gets what `policy` needs. Waits for file systems, and for the kernel to load
+/// a module, so the agent's loop never calls it.
+///
+/// # Errors
+/// The host has no BBR for a standby path, or the key cannot be read: one line.
+pub fn provide(policy: Policy) -> Result<Provided> {
+    let key = policy
+        .redundant()
+        .and_then(|settings| settings.key.as_deref());
+    let key = key.map(host::read_key).transpose()?;
+    let key = key.map(Key::new).unwrap_or_default();
+    if policy.weights().has_standby() {
+        host::check_standby()?;
+    }
+    Ok(Provided { policy, key })
+}
