@@ -64,11 +64,13 @@ pub fn agent(machine: &Machine, workspace: &Workspace, steps: &mut Steps) -> Res
         agent: workspace.target.join("release/mptcp-agent"),
         object,
     };
-    command::run(
-        built
-            .cargo(workspace)
-            .args(["build", "--release", "-p", "mptcp-agent"]),
-    )?;
+    command::run(built.cargo(workspace).args([
+        "build",
+        "--locked",
+        "--release",
+        "-p",
+        "mptcp-agent",
+    ]))?;
     steps.done(describe(&built.agent).context(
         "cargo has built the agent elsewhere: is `build.target` set in a cargo configuration?",
     )?);
@@ -124,7 +126,7 @@ fn ebpf_object(workspace: &Workspace, toolchain: &Toolchain, linker: &Linker) ->
     ];
     let mut build = toolchain.cargo(workspace);
     build
-        .args(["build", "--release", "-p", "mptcp-ebpf"])
+        .args(["build", "--locked", "--release", "-p", "mptcp-ebpf"])
         .args(["-Z", "build-std=core", "--target", EBPF_TARGET])
         .arg("--target-dir")
         .arg(ebpf_target_dir(workspace))

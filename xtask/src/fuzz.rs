@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{
+use xtask::{
     command::{self, Steps},
     machine::{Machine, Need},
     workspace::Workspace,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{command, machine::Need, toolchain::version_key};
+use crate::{command, machine::Need, version::version_key};
 
 /// The LLVM that bpf-linker is built with where it has to be built, from
 /// Debian's packages.

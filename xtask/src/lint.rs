@@ -1,8 +1,10 @@
-//! `cargo xtask lint`: the format, and clippy for both sides.
+//! `cargo xtask lint`: the format, the rooms, clippy for both sides, and the
+//! documentation.
 
 use anyhow::Result;
 
-use crate::{
+use crate::rooms;
+use xtask::{
     build::{EBPF_TARGET, ebpf_target_dir},
     command::{self, Steps},
     machine::Machine,
@@ -13,18 +15,41 @@ use crate::{
 /// The verb.
 pub fn run(machine: &Machine) -> Result<()> {
     let workspace = Workspace::find()?;
-    let mut steps = Steps::new(3);
+    let mut steps = Steps::new(5);
 
     steps.next("format");
     command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+
+    steps.next("rooms");
+    rooms::check(&workspace.sources)?;
 
     steps.next("clippy: user space");
     // Release: its build scripts and macros then serve the build as well.
     command::run(
         workspace
             .cargo()
-            .args(["clippy", "--release", "--workspace", "--all-targets"])
+            .args([
+                "clippy",
+                "--locked",
+                "--release",
+                "--workspace",
+                "--all-targets",
+            ])
             .args(["--exclude", "mptcp-ebpf", "--", "-D", "warnings"]),
+    )?;
+    steps.done("ok");
+
+    steps.next("documentation");
+    command::run(
+        workspace
+            .cargo()
+            .args(["doc", "--locked", "--release", "--workspace", "--no-deps"])
+            .args(["--document-private-items", "--exclude", "mptcp-ebpf"])
+            // Private items are documented too, so that links to them work.
+            .env(
+                "RUSTDOCFLAGS",
+                "-D warnings -A rustdoc::private_intra_doc_links",
+            ),
     )?;
     steps.done("ok");
 
@@ -33,7 +58,7 @@ pub fn run(machine: &Machine) -> Result<()> {
     command::run(
         toolchain
             .cargo_clippy(&workspace)
-            .args(["clippy", "--release", "-p", "mptcp-ebpf"])
+            .args(["clippy", "--locked", "--release", "-p", "mptcp-ebpf"])
             .args(["-Z", "build-std=core", "--target", EBPF_TARGET])
             .arg("--target-dir")
             .arg(ebpf_target_dir(&workspace))

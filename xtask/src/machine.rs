@@ -34,6 +34,11 @@ impl Machine {
         Self { may_install }
     }
 
+    /// The flag by which another program of the workspace gets the same leave.
+    pub fn flag(&self) -> Option<&'static str> {
+        (!self.may_install).then_some("--no-install")
+    }
+
     /// Whether this process may do what the end-to-end tests do.
     pub fn is_root() -> bool {
         rustix::process::geteuid().is_root()

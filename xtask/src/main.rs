@@ -1,26 +1,19 @@
 //! The project's tasks: `cargo xtask <verb>`.
 //!
-//! Each verb is one file. What several verbs share is one file a subject:
-//! the eBPF toolchain, its linker, this machine's packages, the workspace.
+//! Each verb is one file. Demo, benchmarks and virtual machines are programs of
+//! their own: see `hand_over`.
 
-mod bench;
-mod build;
-mod command;
-mod demo;
 mod fuzz;
-mod linker;
+mod hand_over;
 mod lint;
-mod machine;
+mod rooms;
 mod test;
-mod toolchain;
-mod tools;
-mod vm;
-mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use machine::Machine;
+use xtask::build;
+use xtask::machine::Machine;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, tests and measures mptcp-agent")]
@@ -40,40 +33,31 @@ enum Verb {
     /// Build, then run the unit tests and (as root) the end-to-end tests
     Test(test::Args),
     /// Show live what the agent does, beside the default scheduler
-    Demo(demo::Args),
+    #[command(disable_help_flag = true)]
+    Demo(hand_over::Args),
     /// Measure the agent beside the default scheduler on the same links
-    Bench(bench::Args),
+    #[command(disable_help_flag = true)]
+    Bench(hand_over::Args),
     /// Feed the parsers of what comes from outside with noise, for a while
     Fuzz(fuzz::Args),
     /// Boot other kernels in virtual machines and check the agent there
-    Vm(vm::Args),
-    /// What such a machine runs
-    #[command(hide = true, name = vm::guest::VERB)]
-    VmGuest,
-    /// Check the format and run clippy, in user space and for the eBPF target
+    #[command(disable_help_flag = true)]
+    Vm(hand_over::Args),
+    /// Check the format, the rooms and the documentation, and run clippy, in user
+    /// space and for the eBPF target
     Lint,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let machine = Machine::new(!cli.no_install);
-    let result = match cli.verb {
+    xtask::report(match cli.verb {
         Verb::Build => build::run(&machine),
         Verb::Test(args) => test::run(&machine, &args),
-        Verb::Demo(args) => demo::run(&machine, &args),
-        Verb::Bench(args) => bench::run(&machine, &args),
+        Verb::Demo(args) => hand_over::to("mptcp-bench", "demo", &machine, &args),
+        Verb::Bench(args) => hand_over::to("mptcp-bench", "bench", &machine, &args),
         Verb::Fuzz(args) => fuzz::run(&machine, &args),
-        Verb::Vm(args) => vm::run(&machine, &args),
-        Verb::VmGuest => vm::guest::run(),
+        Verb::Vm(args) => hand_over::to("mptcp-vm", "vm", &machine, &args),
         Verb::Lint => lint::run(&machine),
-    };
-    // By hand: under RUST_BACKTRACE anyhow would bury the advice in frames.
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("caused by: {cause}");
-    }
-    ExitCode::FAILURE
+    })
 }

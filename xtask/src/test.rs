@@ -4,7 +4,7 @@ use std::{env, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::{
+use xtask::{
     build,
     command::{self, Steps},
     machine::Machine,
@@ -39,7 +39,13 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     steps.next("unit tests");
     let mut unit = built.cargo(&workspace);
     unit.env("PATH", tools::path(&workspace)?)
-        .args(["test", "--release", "--no-fail-fast", "--workspace"])
+        .args([
+            "test",
+            "--locked",
+            "--release",
+            "--no-fail-fast",
+            "--workspace",
+        ])
         .args(["--exclude", "mptcp-ebpf", "--exclude", "mptcp-tests"])
         .arg("--")
         .args(&args.filter);
@@ -75,7 +81,8 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 /// time.
 fn end_to_end_tests<'a>(cargo: &'a mut Command, args: &Args) -> &'a mut Command {
     cargo
-        .args(["test", "--release", "--no-fail-fast", "-p", "mptcp-tests"])
+        .args(["test", "--locked", "--release", "--no-fail-fast"])
+        .args(["-p", "mptcp-tests"])
         .args(["--", "--test-threads=1"])
         .args(&args.filter)
 }

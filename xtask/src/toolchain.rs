@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{command, linker, machine::Need, workspace::Workspace};
+use crate::{command, linker, machine::Need, version::version_key, workspace::Workspace};
 
 const DEBIAN: &str = "/usr";
 const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
@@ -185,12 +185,6 @@ fn parse_version(text: &str) -> Option<(String, u32)> {
     Some((field("release: ")?.to_owned(), llvm))
 }
 
-/// (major, minor) of `1.97.0-nightly`.
-pub fn version_key(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split(['.', '-']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,12 +195,5 @@ mod tests {
                     release: 1.97.0-nightly\nLLVM version: 22.1.4";
         assert_eq!(parse_version(text), Some(("1.97.0-nightly".into(), 22)));
         assert_eq!(parse_version("rustc 1.0"), None);
-    }
-
-    #[test]
-    fn orders_versions_by_number() {
-        assert!(version_key("1.100.0") > version_key("1.97.0-nightly"));
-        assert_eq!(version_key("0.13.0"), Some((0, 13)));
-        assert_eq!(version_key("x"), None);
     }
 }

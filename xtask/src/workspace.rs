@@ -19,6 +19,8 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Where cargo builds.
     pub target: PathBuf,
+    /// The root file of each library, program and test of the workspace.
+    pub sources: Vec<PathBuf>,
 }
 
 impl Workspace {
@@ -45,6 +47,7 @@ impl Workspace {
         Ok(Self {
             root: path("workspace_root")?,
             target: path("target_directory")?,
+            sources: sources(&metadata),
         })
     }
 
@@ -102,6 +105,16 @@ impl Workspace {
             _ => command.env_remove(NAME),
         };
     }
+}
+
+fn sources(metadata: &serde_json::Value) -> Vec<PathBuf> {
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    list(&metadata["packages"])
+        .iter()
+        .flat_map(|package| list(&package["targets"]))
+        .filter(|target| target["kind"][0] != "custom-build")
+        .filter_map(|target| target["src_path"].as_str().map(PathBuf::from))
+        .collect()
 }
 
 fn outer_cargo() -> OsString {

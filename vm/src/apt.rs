@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command;
+use xtask::command;
 
 /// What packages are signed with.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::apt::{Apt, Source, unpack};
+use crate::apt::{Apt, Source, unpack};
 
 /// QEMU's name.
 const QEMU: &str = "qemu-system-x86_64";

@@ -1,38 +1,19 @@
-//! `cargo xtask vm`: the agent on other kernels, in virtual machines.
-//!
-//! ```text
-//!   programs    QEMU, kmod, ip: this machine's, or from Debian, unpacked
-//!   archive     newest kernel of a series, from Debian, unpacked
-//!   initramfs   agent + xtask + ip and their libraries   --> qemu: boots it
-//!   guest       this same xtask as /init: traffic, agent, checks
-//!   report      what guest tells host, line by line, over the console
-//! ```
-//!
-//! Nothing is installed, and nothing takes root. The processor is emulated, so
-//! that this runs wherever programs run: expect half a minute for each kernel,
-//! more if the verifier has much to do.
-
-mod apt;
-mod archive;
-pub mod guest;
-mod initramfs;
-mod programs;
-mod qemu;
-mod report;
+//! The verb: builds the agent, finds the kernels, boots each, and shows the reports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::agent;
+use xtask::build;
+use xtask::command::Steps;
+use xtask::machine::{Machine, Need};
+use xtask::workspace::Workspace;
 
-use crate::build;
-use crate::command::Steps;
-use crate::machine::{Machine, Need};
-use crate::workspace::Workspace;
-use archive::{Archive, Kernel};
-use programs::Programs;
-use report::Report;
+use crate::archive::{self, Archive, Kernel};
+use crate::programs::Programs;
+use crate::report::{self, Report};
+use crate::{apt, initramfs, qemu};
 
 /// The kernels that Debian's stable releases have, and its newest.
 const KERNELS: [&str; 3] = ["6.1", "6.12", archive::NEWEST];

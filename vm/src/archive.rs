@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::apt::{self, Apt, Source};
-use crate::command;
+use crate::apt::{self, Apt, Source};
+use xtask::command;
 
 /// The series that stands for the newest of all.
 pub const NEWEST: &str = "backports";

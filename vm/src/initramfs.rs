@@ -1,4 +1,4 @@
-//! The guest's root: the agent, this xtask as /init, `ip`, and the libraries
+//! The guest's root: the agent, this program as /init, `ip`, and the libraries
 //! that they are linked with.
 
 use std::collections::BTreeSet;
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use cpio::newc::{self, ModeFileType};
 
-use super::archive::Kernel;
-use super::guest;
-use super::programs::Programs;
+use crate::archive::Kernel;
+use crate::guest;
+use crate::programs::Programs;
 
 /// Modules that Debian's kernels load when they are asked for.
 const MODULES: [&str; 11] = [
@@ -32,10 +32,10 @@ const MODULES: [&str; 11] = [
 
 /// Writes it.
 pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Result<()> {
-    let xtask = std::env::current_exe().context("which program is this?")?;
+    let guest = std::env::current_exe().context("which program is this?")?;
     let kmod = from.program("kmod")?;
     let programs = [
-        (xtask, guest::INIT),
+        (guest, guest::INIT),
         (agent.to_owned(), guest::AGENT),
         (from.program("ip")?, guest::IP),
         (from.program("tc")?, guest::TC),

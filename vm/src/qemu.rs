@@ -11,9 +11,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use mptcp_lab::cleanup::Cleanup;
 
-use super::archive::Kernel;
-use super::guest;
-use super::report::Report;
+use crate::archive::Kernel;
+use crate::guest;
+use crate::report::Report;
 
 /// Boots a kernel with the command `qemu` and waits until the guest is done.
 /// The console is copied into the report's file on its way.

@@ -17,13 +17,13 @@ use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::{Agent, agent, cleanup};
 use serde_json::{Value, json};
 
-use crate::{build, command::Steps, machine::Machine, tools, workspace::Workspace};
 use cost::Cost;
 use measure::{Rig, SETTLE, WINDOW};
 use plan::{Mode, Row, ThinRow};
 use progress::Progress;
 use rows::Choice;
 use table::Outcome;
+use xtask::{build, command::Steps, machine::Machine, tools, workspace::Workspace};
 
 /// How long it takes to build a lab and to start and stop an agent.
 const OVERHEAD: Duration = Duration::from_secs(2);

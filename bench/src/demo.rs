@@ -8,7 +8,9 @@ mod weighted;
 use anyhow::{Result, ensure};
 use mptcp_lab::cleanup;
 
-use crate::{bench, machine::Machine};
+use xtask::machine::Machine;
+
+use crate::bench;
 
 /// What comes after the verb.
 #[derive(clap::Args)]

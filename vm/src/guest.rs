@@ -1,4 +1,4 @@
-//! Inside the virtual machine: this xtask is its first process, and when that
+//! Inside the virtual machine: this program is its first process, and when that
 //! ends, so does the machine.
 
 mod agent;
@@ -19,12 +19,12 @@ use rustix::fs::OFlags;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 
-use super::report;
+use crate::report;
 
 /// The verb that only a guest uses.
 pub const VERB: &str = "vm-guest";
 /// Where the initramfs has this program.
-pub const INIT: &str = "/bin/xtask";
+pub const INIT: &str = "/bin/mptcp-vm";
 /// Where it has the agent.
 pub const AGENT: &str = "/bin/mptcp-agent";
 /// Where it has iproute2's programs.

@@ -1,0 +1,60 @@
+//! `cargo xtask vm`: the agent on other kernels, in virtual machines.
+//!
+//! ```text
+//!   programs    QEMU, kmod, ip: this machine's, or from Debian, unpacked
+//!   archive     newest kernel of a series, from Debian, unpacked
+//!   initramfs   agent + this program + ip, and their libraries  --> qemu: boots it
+//!   guest       this same program as /init: traffic, agent, checks
+//!   report      what the guest tells the host, line by line, over the console
+//! ```
+//!
+//! Nothing is installed, and nothing takes root. The processor is emulated, so
+//! that this runs wherever programs run: expect half a minute for each kernel,
+//! more if the verifier has much to do.
+
+mod apt;
+mod archive;
+mod guest;
+mod initramfs;
+mod programs;
+mod qemu;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::machine::Machine;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Checks mptcp-agent on other kernels"
+)]
+struct Cli {
+    /// Install nothing: where something is missing, print the commands that
+    /// would install it and fail
+    #[arg(long, global = true)]
+    no_install: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Boot other kernels in virtual machines and check the agent there
+    Vm(run::Args),
+    /// What such a machine runs
+    #[command(hide = true, name = guest::VERB)]
+    Guest,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let machine = Machine::new(!cli.no_install);
+    xtask::report(match cli.verb {
+        Verb::Vm(args) => run::run(&machine, &args),
+        Verb::Guest => guest::run(),
+    })
+}
