@@ -32,6 +32,8 @@ mod redundant;
 mod report;
 mod selector;
 mod signals;
+#[cfg(test)]
+mod skip;
 mod version;
 
 use std::process::ExitCode;

@@ -29,7 +29,7 @@ fn a_device_is_renamed_and_changes_its_address_under_load() -> Result<()> {
     net.client.run("ip link set p2 down")?;
     net.client.run("ip link set p2 name lte up")?;
     let renamed = scrape_until(&agent, "lte by its name", |metrics| {
-        !carries(metrics, "p2") || carries(metrics, "lte")
+        !carries(metrics, "p2") && carries(metrics, "lte")
     })?;
     assert_eq!(renamed.value("mptcp_connections", &[]), Some(1.0));
     transfer.wait_for_progress(1_000_000, SOON)?;

@@ -88,11 +88,12 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::host::VMLINUX;
+    use crate::skip::skip;
 
     #[test]
     fn the_running_kernel_has_the_members_every_kernel_has() {
         if !Path::new(VMLINUX).exists() {
-            eprintln!("skipped: {VMLINUX} is not there (a kernel without CONFIG_DEBUG_INFO_BTF)");
+            skip(&format!("{VMLINUX} is not there: the kernel lacks CONFIG_DEBUG_INFO_BTF"));
             return;
         }
         let layout = Layout::read(Path::new(VMLINUX)).expect("BTF");

@@ -9,6 +9,7 @@ use mptcp_common::abi::{MAX_PATHS, PathStats, Totals};
 use super::*;
 use crate::paths::{Devices, PathTable};
 use crate::policy::Weights;
+use crate::skip::skip;
 
 fn table(weights: &[&str], devices: &[(u32, &str)]) -> PathTable {
     let given: Vec<_> = weights.iter().map(|text| text.parse().unwrap()).collect();
@@ -164,11 +165,9 @@ fn promtool_finds_nothing_to_say() {
     {
         Ok(promtool) => promtool,
         Err(error) => {
-            assert!(
-                std::env::var_os("MPTCP_REQUIRE_ALL").is_none(),
-                "promtool (Debian package prometheus): {error}"
-            );
-            eprintln!("SKIPPED: no promtool here (Debian package prometheus): {error}");
+            skip(&format!(
+                "there is no promtool (Debian package prometheus): {error}"
+            ));
             return;
         }
     };

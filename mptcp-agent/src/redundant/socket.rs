@@ -254,6 +254,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::skip::skip;
 
     /// A port that is free in both families just now.
     fn bound() -> (u16, Sockets) {
@@ -275,7 +276,7 @@ mod tests {
             (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
         ] {
             let Some(socket) = sockets.sockets.iter().find(|one| one.is_for(from)) else {
-                eprintln!("SKIPPED: no IPv6 here");
+                skip("there is no IPv6 here");
                 continue;
             };
             let sent = Datagram {
@@ -286,7 +287,7 @@ mod tests {
             };
             if let Err(error) = socket.send(&sent) {
                 assert!(from.is_ipv6(), "{error}");
-                eprintln!("SKIPPED: lo has no IPv6 here: {error}");
+                skip(&format!("lo has no IPv6 here: {error}"));
                 continue;
             }
             let fd = UdpSocket::from(socket.try_clone().unwrap());
