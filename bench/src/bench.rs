@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the agent's targets, measured on real links.
+//! `cargo xtask bench`: measures the agent's targets on real links.
 
 mod cost;
 mod measure;
@@ -73,21 +73,21 @@ struct Weighted {
     choice: Choice,
 }
 
-/// How rows are measured.
+/// The settings and the results of measuring rows.
 struct Bench {
     agent: PathBuf,
-    /// Of a transfer under the agent.
+    /// The number of windows of a transfer under the agent.
     windows: u32,
-    /// The one of a transfer under the default scheduler.
+    /// The length of the only window of a transfer under the default scheduler.
     default_window: Duration,
-    /// Fewer and shorter rounds of requests.
+    /// Whether to run fewer and shorter rounds of requests.
     quick: bool,
     progress: Progress,
     cost: Cost,
     tally: Tally,
 }
 
-/// What has come of the rows.
+/// The results of the rows so far.
 #[derive(Default)]
 struct Tally {
     ok: usize,
@@ -96,7 +96,7 @@ struct Tally {
     json: Vec<Value>,
 }
 
-/// The verb.
+/// Runs `cargo xtask bench`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     ensure!(
         Machine::is_root(),
@@ -111,7 +111,8 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     }
 }
 
-/// The agent's binary, and what the lab needs.
+/// Prepares the machine for the lab and returns the agent's binary, building it
+/// if needed.
 pub fn prepare(machine: &Machine) -> Result<PathBuf> {
     let workspace = Workspace::find()?;
     let agent = match agent::binary() {
@@ -122,7 +123,7 @@ pub fn prepare(machine: &Machine) -> Result<PathBuf> {
     Ok(agent)
 }
 
-/// What fails here would fail in every row.
+/// Tries the lab and the agent once: a failure here would repeat in every row.
 fn try_out(agent: &Path) -> Result<()> {
     let rig = Rig::new(&plan::near())?;
     let args = agent::weighted_args(&[("p1", 1)]);
@@ -217,7 +218,7 @@ impl Bench {
         if row.mode == Mode::Spill {
             args.extend(["--weighted-mode", "spill"].map(str::to_owned));
         }
-        // For the lines of cost.
+        // The lines with the cost need this.
         args.push("--measure-programs".to_owned());
         let agent = Agent::start(&rig.net.client, &self.agent, &args)?;
         let measured = rig.transfer(row, self.windows, WINDOW)?;

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: what the agent does, live, beside what the default
-//! scheduler does on the same links with the same load.
+//! `cargo xtask demo`: shows live what the agent does, beside the default
+//! scheduler on the same links with the same load.
 
 mod redundant;
 mod screen;
@@ -31,7 +31,7 @@ enum Policy {
     Redundant,
 }
 
-/// The verb.
+/// Runs `cargo xtask demo`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     ensure!(
         Machine::is_root(),
@@ -43,7 +43,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         Policy::Weighted => weighted::run(&binary, args.seconds.unwrap_or(weighted::SECONDS)),
         Policy::Redundant => redundant::run(&binary, args.seconds.unwrap_or(redundant::SECONDS)),
     };
-    // After Ctrl-C all that runs is ended under our feet: not worth a message.
+    // After Ctrl-C everything is being ended, so an error means nothing.
     cleanup::rest_if_interrupted();
     result
 }

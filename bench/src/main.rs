@@ -1,5 +1,5 @@
-//! `cargo xtask demo` and `cargo xtask bench`: what the agent does, shown and
-//! measured beside the default scheduler, on the same links.
+//! `cargo xtask demo` and `cargo xtask bench`: show and measure the effect of
+//! the agent, compared with the default scheduler on the same links.
 
 mod bench;
 mod demo;

@@ -1,6 +1,6 @@
-//! The decoder of the control socket's requests: no bytes make it panic, a
-//! refusal is one short line, and what it accepts, the encoder writes so that
-//! it is read the same.
+//! Fuzzes the decoder of the control socket's requests. No bytes may make it
+//! panic; a refusal must be one short line; and a request that it accepts must
+//! be the same after encoding and decoding it again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! The decoder of hellos and answers: no bytes make it panic, and what it
-//! accepts, the encoder would write the same.
+//! Fuzzes the decoder of hellos and answers. No bytes may make it panic, and the
+//! encoder must write a message that it accepts as the same bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

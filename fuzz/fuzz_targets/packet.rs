@@ -1,5 +1,5 @@
-//! The packet parser of the tc programs: no bytes make it panic, and what it
-//! accepts lies within them.
+//! Fuzzes the packet parser of the tc programs. No bytes may make it panic, and
+//! headers and payload that it accepts must lie within the bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,24 +1,25 @@
 //! The agent's life: start, one loop, stop.
 //!
-//! One task owns the kernel side, so nothing is locked and scrapes, sweeps and
-//! updates never overlap. It may block for the milliseconds that a sweep
-//! takes: HTTP, netlink and the control socket run on a thread of their own.
-//! Twice a second it tells the programs that it is alive; so if it hangs, they
-//! lift what it set.
+//! One task owns the kernel side, so no locks are needed, and scrapes, sweeps
+//! and updates never overlap. The task may block for the milliseconds that a
+//! sweep takes, because HTTP, netlink and the control socket run on a thread of
+//! their own. Twice a second it tells the programs that the agent is alive. If
+//! it hangs, they hear nothing more and lift the limits that it set.
 //!
-//! However the loop ends (a signal, an error, a panic of any task), the kernel
-//! side is shut down, or dropped, which lifts what was set; only one that hands
-//! over leaves it to the next agent.
+//! However the loop ends (by a signal, an error or a panic of any task), the
+//! kernel side is shut down or dropped, and either lifts the limits. Only an
+//! agent that hands over leaves them to the next agent.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `start.rs` | what comes before the loop |
-//! | `mod.rs` | the loop, and its end |
-//! | `switch.rs` | another policy, while it runs |
-//! | `change.rs` | its two phases, and what each failure leaves |
-//! | `answers.rs` | what HTTP and the control socket ask |
-//! | `tell.rs` | events, in the log and to clients |
-//! | `warnings.rs` | weights that do not do what was meant, each told once |
+//! | `claim.rs` | takes what the agent holds of the host |
+//! | `start.rs` | the steps before the loop |
+//! | this file | the loop, and its end |
+//! | `switch.rs` | changes the policy while the agent runs |
+//! | `change.rs` | the two phases of a change, and what each failure leaves |
+//! | `answers.rs` | answers HTTP and the control socket |
+//! | `tell.rs` | reports events in the log and to clients |
+//! | `warnings.rs` | warns of weights that do not do what was meant |
 
 mod answers;
 mod change;
@@ -72,7 +73,8 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Before anything is attached: from here on signals wait for the loop.
+        // This comes before anything is attached, so that signals wait for the
+        // loop from here on.
         let mut signals = Signals::new(hangup)?;
         let mut agent = Agent::start(args, policy, &mut host).await?;
         let outcome = agent.serve(&mut signals).await;
@@ -82,9 +84,10 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
 
 /// How the loop ended.
 enum End {
-    /// By the signal of this name: in good order.
+    /// The signal of this name ended it in good order.
     Signal(&'static str),
-    /// Another agent takes over; who asked is told once all is ready for it.
+    /// Another agent takes over. The sender tells it once everything is ready
+    /// for it.
     HandOver(oneshot::Sender<()>),
 }
 
@@ -99,13 +102,14 @@ struct Agent {
     links: watch::Receiver<Present>,
     cgroup: Cgroup,
     redundant: Option<redundant::Service>,
-    /// What arrives on the redundant policy's port; closed without it.
+    /// Datagrams from the redundant policy's UDP port; closed under other
+    /// policies.
     datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
     calls: mpsc::Receiver<Call>,
-    /// Another agent wants to take over.
+    /// Set once another agent asks to take over.
     hand_over: Option<oneshot::Sender<()>>,
-    /// To the clients that want events.
+    /// Sends events to the clients that asked for them.
     told: EventSender,
     events_lost: u64,
     tasks: JoinSet<Result<()>>,
@@ -116,16 +120,17 @@ struct Agent {
     recent: Recent,
     pace: Pace,
     revert: Option<Revert>,
-    /// The kernel side does not have the policy in force, or not in full.
+    /// Whether the kernel side lacks the policy in force, or parts of it.
     unpublished: bool,
-    /// A failing sweep is told once, not twenty times a second.
+    /// Whether the last sweep failed, so that a failure is logged once and not
+    /// twenty times a second.
     sweep_failed: bool,
-    /// So is what follows from the weights.
+    /// Warnings about the weights, each of which is given once.
     warnings: Warnings,
 }
 
 impl Agent {
-    /// Runs until it is told to end, or until it cannot go on.
+    /// Runs until a signal or another agent ends it, or until it cannot go on.
     async fn serve(&mut self, signals: &mut Signals) -> Result<End> {
         loop {
             if let Some(successor) = self.hand_over.take() {
@@ -164,7 +169,8 @@ impl Agent {
                     self.sweep(sweep::APPLY);
                 }
                 Some(ended) = self.tasks.join_next() => {
-                    // A policy that has ended takes its tasks along.
+                    // The tasks of a policy that has ended are cancelled, which
+                    // is no failure.
                     if !matches!(&ended, Err(error) if error.is_cancelled()) {
                         return Err(failure(ended));
                     }
@@ -180,17 +186,18 @@ impl Agent {
             .map_or_else(|| anyhow!("a task ended"), failure)
     }
 
-    /// Lifts what was set, unless it is the next agent's now. An error of the
-    /// loop outweighs one of this.
+    /// Lifts the limits, unless they are the next agent's now. If both the loop
+    /// and the lifting have failed, returns the error of the loop.
     fn finish(self, outcome: Result<End>) -> Result<()> {
         let Self {
             kernel, redundant, ..
         } = self;
-        // Its port is the next agent's.
+        // Free the UDP port for the next agent.
         drop(redundant);
         if let Ok(End::HandOver(successor)) = outcome {
             kernel.leave().context("cannot hand over")?;
-            // Who does not wait any more finds everything in place all the same.
+            // The next agent may have stopped waiting; everything is in place
+            // for it all the same.
             let _ = successor.send(());
             tracing::info!("handed over: connections, limits and totals are the next agent's");
             return Ok(());
@@ -223,8 +230,8 @@ impl Agent {
         }
     }
 
-    /// Asks for a sweep on behalf of idle subflows on standby paths, which have
-    /// no callback that would let them carry, or rest.
+    /// Requests a sweep if there are standby paths. Their idle subflows have no
+    /// callback of their own that would let them carry data, or rest again.
     fn look_after_standby(&mut self) {
         if self.table.has_standby() {
             self.pace.request(Instant::now());
@@ -242,8 +249,9 @@ impl Agent {
         }
     }
 
-    /// Devices may have come, gone or been `renamed`, or may need an index now;
-    /// `before` is which they had.
+    /// Publishes the table after devices may have come, gone or been `renamed`,
+    /// or may need an index now. `before` holds the ifindex and index of each
+    /// device that had one before.
     fn on_paths(&mut self, before: &BTreeMap<u32, u32>, renamed: bool) {
         let mut changed = renamed;
         let stats = self.kernel.path_stats();
@@ -265,8 +273,8 @@ impl Agent {
         match self.kernel.publish(&self.table, self.policy.mode(), &[]) {
             Ok(()) => {
                 self.unpublished = false;
-                // All others find their paths again at their next callback, and
-                // nothing else has changed for them.
+                // All others look their path up again at their next callback,
+                // and nothing else has changed for them.
                 let stats = stats.unwrap_or_default();
                 let carries = |path| !is_unused(&stats, path);
                 if self.table.moved_since(before, carries) {
@@ -306,8 +314,8 @@ impl Agent {
         }
     }
 
-    /// What was attached to a cgroup goes with it; there may be another one in
-    /// its place.
+    /// Checks whether the cgroup was removed, which detaches the programs that
+    /// were attached to it, and whether another one has taken its place.
     fn follow_cgroup(&mut self) {
         let Some(found) = self.cgroup.changed() else {
             return;
@@ -336,7 +344,7 @@ impl Agent {
                 lost,
                 "events were lost: they came faster than they were read"
             );
-            // Without a receiver: nobody misses it.
+            // The send fails only if no client listens, so ignore the error.
             let _ = self.told.send(Arc::new(Reply::Lost(Lost {
                 in_ring: lost,
                 to_client: 0,
@@ -348,7 +356,8 @@ impl Agent {
     fn sweep(&mut self, what: u32) -> Option<Sweep> {
         let start = Instant::now();
         let result = self.kernel.sweep(what);
-        // What only accounts does not stand in for one that applies.
+        // A sweep that only accounts does not replace one that applies the
+        // policy.
         if what == sweep::APPLY {
             self.pace.done(start, Instant::now());
         }
@@ -362,7 +371,8 @@ impl Agent {
                 } = done;
                 tracing::debug!(what, visited, adopted, refused, took = ?start.elapsed(), "swept");
                 if adopted > 0 {
-                    // Who was visited before the others was alone.
+                    // Subflows visited early saw no siblings yet, so sweep
+                    // again.
                     self.look_after_standby();
                 }
                 Some(done)
@@ -378,12 +388,12 @@ impl Agent {
     }
 }
 
-/// Whether no subflow of a path is open.
+/// Returns whether no subflow of a path is open.
 fn is_unused(stats: &[PathStats], path: u32) -> bool {
     stats.get(path as usize).is_none_or(|stats| stats.live == 0)
 }
 
-/// Why a task ended that should not have.
+/// Returns the error of a task that should not have ended.
 fn failure(ended: Result<Result<()>, JoinError>) -> anyhow::Error {
     match ended {
         Ok(Err(error)) => error,
@@ -392,7 +402,7 @@ fn failure(ended: Result<Result<()>, JoinError>) -> anyhow::Error {
     }
 }
 
-/// Waits for the time, for ever if there is none.
+/// Waits until `due`, or for ever if it is `None`.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,

@@ -1,8 +1,8 @@
-//! `mptcp-agent cleanup`: removes what an agent left that was killed, and says
-//! what.
+//! `mptcp-agent cleanup`: removes what a killed agent has left, and says what
+//! that was.
 //!
 //! It takes over as the next agent would, with the default policy, and ends in
-//! good order at once: so every limit is lifted, on idle connections too.
+//! good order at once. That lifts every limit, on idle connections too.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -19,15 +19,15 @@ use crate::redundant;
 /// Cleans up this network namespace.
 ///
 /// # Errors
-/// An agent runs in it; privileges are missing; or something could not be done,
-/// in which case all the rest was.
+/// An agent runs in it, or privileges are missing; or a step has failed, in
+/// which case all the others were taken.
 pub fn run(cgroup: Option<&Path>) -> Result<()> {
     host::privileges()?;
     let claim = NamespaceClaim::take(kernel::is_beating)?;
     let namespace = Namespace::own(claim.cookie())?;
     let remains = Remains::find(namespace);
     let found = remains.as_ref().map(Remains::content);
-    // First of all, since connections suffer from nothing else.
+    // This comes first, because connections suffer from nothing else.
     if let Some(remains) = &remains {
         remains.end_policy();
     }
@@ -35,8 +35,8 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
     if lifted.is_err()
         && let Some(remains) = Remains::find(namespace)
     {
-        // Connections that send lift their limits themselves, as long as the
-        // programs are attached.
+        // Connections that send data lift their limits themselves, as long as
+        // the programs are attached.
         std::thread::sleep(kernel::GRACE);
         remains.remove();
     }
@@ -58,7 +58,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
 /// open.
 fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
     let cgroup = Cgroup::open(cgroup)?;
-    // Maps that are made now live for a moment only.
+    // Maps that are made now live only for a moment, so they may be small.
     let held = Remains::find(namespace).and_then(|remains| remains.capacity("CONNECTIONS"));
     let mut kernel = Kernel::load(&LoadOptions {
         max_connections: held.unwrap_or(1),
@@ -107,7 +107,7 @@ fn words(found: &Content, filters: usize, sockets: &[PathBuf], swept: Swept) -> 
     }
 }
 
-/// stdout may be a closed pipe: that is no reason to fail.
+/// Prints to stdout, which may be a closed pipe. That is no reason to fail.
 fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -1,9 +1,9 @@
-//! The commands that talk to a running agent: one request, what comes back,
-//! and an exit code.
+//! The commands that talk to a running agent. Each one sends a request, prints
+//! the answer, and ends with an exit code.
 //!
-//! A file per verb. None of them waits for ever for an agent that hangs, or
-//! for something else that sits at its socket; what comes from there is
-//! printed without control characters.
+//! There is a file for each verb. No command waits for ever if the agent hangs,
+//! or if something else has its socket; but `events` waits for the next event.
+//! Text from the socket is printed without control characters.
 
 mod connection;
 mod connections;
@@ -25,18 +25,18 @@ use crate::cli::{ClientJob, Verb};
 use connection::Connection;
 use terminal::Terminal;
 
-/// Why a command failed, as its exit code; 2 is wrong arguments, clap's own.
+/// The exit code of a failed command. Clap uses 2 for wrong arguments, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// The agent refused or failed, or does not answer.
+    /// The agent refused the request or failed, or does not answer.
     Failed = 1,
-    /// The arguments make no sense together.
+    /// The arguments do not make a valid request.
     Usage = 2,
-    /// There is no agent.
+    /// No agent is running.
     NoAgent = 3,
-    /// No permission.
+    /// The user has no permission.
     Denied = 4,
-    /// The other end speaks something else.
+    /// The other end speaks another protocol, or another version of it.
     Foreign = 5,
 }
 
@@ -45,7 +45,8 @@ enum Fault {
 struct Failure {
     fault: Fault,
     message: String,
-    /// stdout was closed: the reader has had enough, and there is nothing to say.
+    /// Whether to print no error: stdout was closed because its reader needs no
+    /// more.
     quiet: bool,
 }
 
@@ -58,11 +59,11 @@ impl Failure {
         }
     }
 
-    /// What the agent has refused.
+    /// Makes a failure of the agent's refusal.
     fn refused(refusal: &Refusal) -> Self {
         let fault = match refusal.code {
             ErrorCode::Forbidden => Fault::Denied,
-            // It does not know what this version asks, or the other way round.
+            // The agent and this client are of different versions.
             ErrorCode::Malformed | ErrorCode::Version => Fault::Foreign,
             ErrorCode::TooLong | ErrorCode::Busy | ErrorCode::Refused | ErrorCode::Failed => {
                 Fault::Failed
@@ -71,13 +72,13 @@ impl Failure {
         Self::new(fault, format!("the agent refuses: {}", refusal.message))
     }
 
-    /// What is no answer to what was asked.
+    /// The reply does not answer the request.
     fn unexpected() -> Self {
         let why = "the agent answers something else than was asked";
         Self::new(Fault::Foreign, why)
     }
 
-    /// stdout cannot be written.
+    /// Writing to stdout failed.
     fn output(error: &io::Error) -> Self {
         Self {
             quiet: error.kind() == ErrorKind::BrokenPipe,
@@ -86,7 +87,7 @@ impl Failure {
     }
 }
 
-/// Does it, and says in one line on stderr why it failed.
+/// Runs a command. If it fails, prints one line on stderr that says why.
 pub fn run(job: &ClientJob) -> ExitCode {
     match perform(job) {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,10 +118,10 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
 }
 
 /// Asks the agent of this namespace, if there is one, to end and to leave
-/// everything in place. Whether there was one.
+/// everything in place. Returns whether there was one.
 ///
 /// # Errors
-/// There is one, and it does not.
+/// There is an agent, but it did not do so.
 pub fn hand_over(control: Option<&Path>) -> anyhow::Result<bool> {
     let exchange = || {
         let mut agent = Connection::open(control)?;
@@ -128,7 +129,7 @@ pub fn hand_over(control: Option<&Path>) -> anyhow::Result<bool> {
         agent.answer_or_end()
     };
     match exchange() {
-        // It may have ended before the answer was out.
+        // The agent may have ended before its answer was sent.
         Ok(Some(Reply::HandedOver) | None) => Ok(true),
         Ok(Some(_)) => Err(anyhow::anyhow!(Failure::unexpected().message)),
         Err(failure) if failure.fault == Fault::NoAgent => Ok(false),
@@ -144,7 +145,7 @@ struct Output {
 }
 
 impl Output {
-    /// Writes the reply as it is, or what `text` makes of it.
+    /// Writes the reply as JSON, or as the text that `text` makes of it.
     fn write(self, reply: &Reply, text: impl FnOnce(Terminal) -> String) -> Result<(), Failure> {
         if self.json {
             let line = line::reply(reply).map_err(|error| Failure::output(&error.into()))?;

@@ -1,18 +1,19 @@
-//! The clock of the programs.
+//! The clock that the eBPF programs read.
 
 use std::sync::LazyLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds by which this process sees CLOCK_MONOTONIC ahead of the programs:
-/// not 0 in a time namespace of its own (`unshare --time`, time_namespaces(7)).
+/// Nanoseconds by which this process sees CLOCK_MONOTONIC ahead of the
+/// programs. It is not 0 in a time namespace of its own (`unshare --time`,
+/// time_namespaces(7)).
 static AHEAD_NS: LazyLock<i128> = LazyLock::new(|| {
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
     ahead_ns(&offsets.unwrap_or_default())
 });
 
-/// CLOCK_MONOTONIC, nanoseconds: what `bpf_ktime_get_ns` says. It does not jump
-/// when the host's time is set.
+/// Returns CLOCK_MONOTONIC in nanoseconds, as `bpf_ktime_get_ns` does. It does
+/// not jump when the host's time is set.
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
@@ -21,7 +22,8 @@ pub fn monotonic_ns() -> u64 {
     u64::try_from(own - *AHEAD_NS).unwrap_or(0)
 }
 
-/// The offset of CLOCK_MONOTONIC in /proc/self/timens_offsets.
+/// Returns the offset of CLOCK_MONOTONIC in /proc/self/timens_offsets, in
+/// nanoseconds.
 fn ahead_ns(offsets: &str) -> i128 {
     let line = offsets
         .lines()

@@ -1,18 +1,18 @@
-//! The control socket: how a running agent is asked, and told.
+//! The control socket: through it, clients query and control a running agent.
 //!
 //! ```text
 //!   mptcp-agent policy|status|connections|events      (client/)
 //!        |  a line of JSON (schema)
 //!        v
-//!   server   who may (access), how many, how long a line, how slow
+//!   server   checks access, limits the clients and the length of their lines
 //!        |  a Call, with a channel for its answer
 //!        v
 //!   the agent's loop, which owns the kernel side
 //! ```
 //!
 //! The server runs on the runtime's other thread, so that a slow or hostile
-//! client holds nothing up: what it asks waits in a short queue, and what it
-//! does not read is dropped, and counted.
+//! client cannot hold up the agent's loop. Calls wait in a short queue, and
+//! events that a client does not read in time are dropped, and counted.
 
 pub mod access;
 pub mod server;
@@ -27,44 +27,44 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::policy::Provided;
 
-/// Calls that may wait for the agent's loop.
+/// Number of calls that may wait for the agent's loop.
 const QUEUE: usize = 32;
 
-/// Events that a client may lag behind before it loses some.
+/// Number of events that a client may lag behind before it loses some.
 const EVENT_QUEUE: usize = 4096;
 
-/// What a client asks of the agent's loop. The answer is dropped if nobody
+/// A client's request to the agent's loop. The answer is dropped if nobody
 /// waits for it any more.
 #[derive(Debug)]
 pub enum Call {
-    /// The policy in force.
+    /// Return the policy in force.
     PolicyShow(oneshot::Sender<PolicyView>),
-    /// Another policy.
+    /// Change the policy.
     PolicySet {
-        /// The new one, with what it needs of the host.
+        /// The new policy, with the resources of the host that it needs.
         provided: Provided,
-        /// After which the one before comes back.
+        /// The time after which the previous policy comes back; `None`: never.
         lasting: Option<Duration>,
-        /// The policy in force then, or why it is still the old one.
+        /// Gets the policy in force then, or why it is still the old one.
         reply: oneshot::Sender<Result<PolicyView, Refusal>>,
     },
-    /// How the agent is.
+    /// Return the state of the agent.
     Status(oneshot::Sender<Result<Status, Refusal>>),
-    /// Every connection.
+    /// Return every connection.
     Connections(oneshot::Sender<Result<Vec<Connection>, Refusal>>),
-    /// End, and leave everything in place.
+    /// End the agent, and leave everything in place for its successor.
     HandOver(oneshot::Sender<()>),
 }
 
 /// Events on their way to clients: [`Reply::Event`] and [`Reply::Lost`].
 pub type EventSender = broadcast::Sender<Arc<Reply>>;
 
-/// The channel from the server to the agent's loop.
+/// Creates the channel from the server to the agent's loop.
 pub fn channel() -> (mpsc::Sender<Call>, mpsc::Receiver<Call>) {
     mpsc::channel(QUEUE)
 }
 
-/// The channel from the agent's loop to the clients that want events.
+/// Creates the channel from the agent's loop to the clients that want events.
 pub fn events() -> EventSender {
     broadcast::channel(EVENT_QUEUE).0
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The devices that there are now, by ifindex.
+/// The present devices, by ifindex.
 pub type Present = BTreeMap<u32, Device>;
 
 /// One device.
@@ -17,7 +17,7 @@ pub struct Device {
     pub kind: u16,
     /// Bytes; 0 if the kernel did not say.
     pub mtu: u32,
-    /// Whether it is up and has a carrier: without, nothing leaves by it.
+    /// Whether it is up and has a carrier. Without these, nothing leaves by it.
     pub carrier: bool,
     /// Its addresses, in order.
     pub addresses: Vec<IpAddr>,
@@ -32,7 +32,7 @@ pub struct Device {
 mod kind {
     /// Ethernet and all that looks like it (veth, bridge, bond, VLAN, Wi-Fi).
     pub const ETHER: u16 = 1;
-    /// PPP: its header is added after tc, and removed before.
+    /// PPP. Its header is added after tc has seen a packet, and removed before.
     pub const PPP: u16 = 512;
     /// WWAN modems without a link layer.
     pub const RAWIP: u16 = 519;
@@ -46,14 +46,14 @@ mod kind {
 const ETHERNET: u32 = 14;
 
 impl Device {
-    /// Whether subflows can run over it: it is not lo and has an address that
-    /// is good beyond its own link.
+    /// Returns whether subflows can run over it: it is not lo, and has an
+    /// address that is valid beyond its own link.
     pub fn is_path(&self) -> bool {
         self.kind != kind::LOOPBACK && self.addresses.iter().any(is_routed)
     }
 
-    /// Length of its link-layer header where tc sees packets, bytes; `None` if
-    /// the programs do not know such devices.
+    /// Returns the length in bytes of its link-layer header as tc sees packets;
+    /// `None` if the programs do not know such devices.
     pub fn header(&self) -> Option<u32> {
         match self.kind {
             kind::ETHER => Some(ETHERNET),
@@ -62,7 +62,7 @@ impl Device {
         }
     }
 
-    /// Whether packets over it may need an outer IPv6 header.
+    /// Returns whether packets over it may need an outer IPv6 header.
     pub fn has_ipv6(&self) -> bool {
         self.addresses
             .iter()
@@ -73,13 +73,13 @@ impl Device {
 fn is_routed(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_loopback(),
-        // A port of a bridge has a link-local address too, and no traffic of
+        // A bridge port has a link-local address too, but carries no traffic of
         // this host.
         IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
     }
 }
 
-/// Those by which subflows could leave, by ifindex.
+/// Returns the ifindex of each device that subflows could leave by.
 pub fn usable(present: &Present) -> BTreeSet<u32> {
     present
         .iter()
@@ -88,7 +88,7 @@ pub fn usable(present: &Present) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Their names by ifindex.
+/// Returns the devices' names by ifindex.
 pub fn names(present: &Present) -> BTreeMap<u32, String> {
     present
         .iter()
@@ -96,16 +96,17 @@ pub fn names(present: &Present) -> BTreeMap<u32, String> {
         .collect()
 }
 
-/// Pairs of devices of which the first runs over the second, directly or over
-/// others in between.
+/// Returns the pairs of devices of which the first runs over the second,
+/// directly or over others in between.
 pub fn stacked(present: &Present) -> BTreeSet<(u32, u32)> {
     let mut pairs = BTreeSet::new();
     for (&ifindex, device) in present {
         pairs.extend(device.lower.map(|lower| (ifindex, lower)));
         pairs.extend(device.master.map(|master| (master, ifindex)));
     }
-    // Each round adds what one more device in between connects. A veth pair is
-    // a circle, so that pairs and not rounds are what comes to an end.
+    // Each round adds the pairs that one more device in between connects. The
+    // ends of a veth pair run over each other, so the chain has no end; but
+    // there are only so many pairs, so the loop has one.
     loop {
         let longer: Vec<(u32, u32)> = pairs
             .iter()

@@ -1,10 +1,10 @@
-//! What the kernel side tells, typed.
+//! The events of the kernel side, typed.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use mptcp_common::abi::{self, close_reason, event_kind, subflow_flag};
 
-/// What happened.
+/// The change that an event reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A connection's first subflow is established.
@@ -13,12 +13,12 @@ pub enum Change {
     Joined,
     /// A subflow became a backup, or ceased to be one.
     Priority {
-        /// What it is now.
+        /// Its state now.
         backup: bool,
     },
     /// The kernel found a subflow unable to carry data, or able again.
     Stale {
-        /// What it is now.
+        /// Its state now.
         stale: bool,
     },
     /// A subflow closed.
@@ -32,14 +32,14 @@ pub enum Change {
     Fallback,
     /// The controller leaves a path out.
     PathDown,
-    /// The controller takes a path in again.
+    /// The controller uses the path again.
     PathUp,
     /// An event of a kind that this agent does not know.
     Unknown(u8),
 }
 
-/// The kinds of events, as in `mptcp_agent_events_total{event}`, in the order of
-/// [`event_kind`]; the last is none of them.
+/// The kinds of events, as in `mptcp_agent_events_total{event}`, in the order
+/// of [`event_kind`]. The last one stands for any other kind.
 pub const KINDS: [&str; event_kind::COUNT + 1] = [
     "opened",
     "joined",
@@ -80,7 +80,7 @@ impl From<&abi::Event> for Change {
 }
 
 impl Change {
-    /// Index in [`KINDS`].
+    /// Returns the index in [`KINDS`].
     pub fn kind(self) -> usize {
         match self {
             Self::Opened => 0,
@@ -96,7 +96,7 @@ impl Change {
         }
     }
 
-    /// Whether another path of the connection may be needed now.
+    /// Returns whether another path of the connection may be needed now.
     pub fn loses_a_path(self) -> bool {
         matches!(
             self,
@@ -107,8 +107,8 @@ impl Change {
         )
     }
 
-    /// Whether the connection's standby paths may rest now, if the path of this
-    /// event carries.
+    /// Returns whether the connection's standby paths may rest now, provided
+    /// that the path of this event carries data.
     pub fn gains_a_path(self) -> bool {
         matches!(
             self,
@@ -116,8 +116,8 @@ impl Change {
         )
     }
 
-    /// Whether it is the ordinary coming and going of connections, which on a busy
-    /// host is thousands a second.
+    /// Returns whether this is the ordinary coming and going of connections, of
+    /// which a busy host sees thousands a second.
     pub fn is_routine(self) -> bool {
         match self {
             Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,
@@ -128,7 +128,7 @@ impl Change {
         }
     }
 
-    /// What happened, for people.
+    /// Describes what happened, for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Opened => "connection opened",
@@ -146,12 +146,13 @@ impl Change {
     }
 }
 
-/// A token as `ip mptcp monitor` prints it; none while it is not known.
+/// Returns a token as `ip mptcp monitor` prints it; `None` while it is not
+/// known.
 pub fn token(token: u32) -> Option<String> {
     (token != 0).then(|| format!("{token:08x}"))
 }
 
-/// Local and remote address and port.
+/// Returns the local and the remote address and port.
 pub fn endpoints(tuple: &abi::Tuple) -> (SocketAddr, SocketAddr) {
     let address = |bytes: [u8; 16]| IpAddr::from(Ipv6Addr::from(bytes)).to_canonical();
     (

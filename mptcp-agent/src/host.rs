@@ -1,5 +1,5 @@
-//! What the host must offer, checked before anything is attached; and what is
-//! taken hold of there. Nothing that is taken outlives the process.
+//! Checks what the host must offer, before anything is attached, and takes what
+//! the agent holds there. Nothing that is taken outlives the process.
 
 mod cgroup;
 mod control;
@@ -24,7 +24,8 @@ pub use namespace::Namespace;
 pub use netns::Claim as NamespaceClaim;
 pub use standby::check as check_standby;
 
-/// Removes the control sockets of agents that were killed, and says which.
+/// Removes the control sockets of agents that were killed, and returns their
+/// paths.
 ///
 /// # Errors
 /// One cannot be removed.
@@ -32,7 +33,7 @@ pub fn remove_dead_sockets() -> Result<Vec<PathBuf>> {
     control::remove_dead()
 }
 
-/// Whether this process may load and attach.
+/// Checks that this process may load and attach eBPF programs.
 ///
 /// # Errors
 /// Names what is missing.

@@ -1,7 +1,7 @@
-//! `/metrics`, `/healthz` and `/`.
+//! Serves `/metrics`, `/healthz` and `/` over HTTP.
 //!
-//! Nothing here touches the kernel: a request goes to the agent's loop, which
-//! answers all that wait at once with one scrape.
+//! Nothing here touches the kernel. Requests go to the agent's loop, which
+//! answers all that are waiting with the result of one scrape.
 
 mod listener;
 
@@ -15,31 +15,31 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{mpsc, oneshot};
 
-/// Requests that may wait for the agent's loop.
+/// Number of requests that may wait for the agent's loop.
 const QUEUE: usize = listener::MAX_CONNECTIONS;
 
-/// How long one waits before it is told 503.
+/// How long a request waits before it is answered with 503.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const INDEX: &str = "<!doctype html>\n<title>mptcp-agent</title>\n<h1>mptcp-agent</h1>\n\
     <p><a href=\"/metrics\">/metrics</a>: for Prometheus\n\
     <p><a href=\"/healthz\">/healthz</a>: whether the agent answers\n";
 
-/// What HTTP asks of the agent's loop; the answer is dropped if none waits.
+/// A request to the agent's loop. The answer is dropped if nobody waits for it.
 #[derive(Debug)]
 pub enum Request {
-    /// The metrics in the text format, or why there are none.
+    /// Return the metrics in the text format, or why there are none.
     Metrics(oneshot::Sender<Result<String, String>>),
-    /// A sign of life.
+    /// Return a sign of life.
     Health(oneshot::Sender<()>),
 }
 
-/// The channel from [`serve`] to the agent's loop.
+/// Creates the channel from [`serve`] to the agent's loop.
 pub fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
     mpsc::channel(QUEUE)
 }
 
-/// Serves `listener`, which must be non-blocking, for ever.
+/// Serves `listener` for ever. It must be non-blocking.
 ///
 /// # Errors
 /// The listener fails.
@@ -62,7 +62,7 @@ fn router(agent: mpsc::Sender<Request>) -> Router {
         .with_state(agent)
 }
 
-/// A connection lives for one request: [`listener`] bounds its time.
+/// Ends a connection after one request, since [`listener`] limits its lifetime.
 async fn close(mut response: Response) -> Response {
     response
         .headers_mut()

@@ -1,4 +1,4 @@
-//! The one door to the kernel side: programs, maps, and what they say.
+//! The only access to the kernel side: its programs, its maps and its events.
 //!
 //! A policy goes in through [`Kernel::publish`]; totals and events come out.
 //! Dropping a [`Kernel`] lifts every limit that it set, unless it is left to a
@@ -77,20 +77,21 @@ mod program {
 pub struct Attachment {
     /// One of the names in `program`.
     pub program: &'static str,
-    /// What it is for: what the agent goes without if it is not in place.
+    /// The purpose of the program, which is what the agent goes without if it
+    /// is not in place.
     pub purpose: &'static str,
-    /// Why it is not in place.
+    /// The reason why it is not in place, if it is not.
     pub error: Option<String>,
 }
 
-/// What a program has cost.
+/// The cost of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramStats {
     /// As in [`Attachment::program`].
     pub program: &'static str,
-    /// How often it ran; it counts that itself.
+    /// How often it ran, as counted by the program itself.
     pub runs: u64,
-    /// How long, in all, if the kernel measures that.
+    /// Its run time in all, if the kernel measures that.
     pub run_time: Option<Duration>,
 }
 
@@ -100,24 +101,24 @@ pub struct Kernel {
     attachments: Vec<Attachment>,
     /// The devices that have the tc programs; `None` under another policy.
     tc: Option<tc::Tc>,
-    /// Why this kernel cannot have them.
+    /// The reason why this kernel cannot have the tc programs, if it cannot.
     no_tc: Option<String>,
     /// Whether maps may still hold what an earlier redundant policy found out
     /// about peers.
     peers_left: bool,
-    /// Entries that may have no socket any more.
+    /// Entries whose socket may be gone.
     gone: gone::Gone,
-    /// Who the programs act for.
+    /// The id of this agent. The programs act for it.
     owner: u32,
     /// Map `CONFIG`.
     told: Array<MapData, Config>,
-    /// What it holds.
+    /// The content of map `CONFIG`.
     config: Config,
-    /// What outlives this process.
+    /// The pins, which outlive this process.
     pins: Option<Pins>,
-    /// Why nothing, or not all, does.
+    /// The reason why nothing, or not everything, outlives this process.
     not_outlived: Option<String>,
-    /// The maps that are pinned, to pin them again.
+    /// Handles of the pinned maps, to pin them again if a pin is removed.
     kept_maps: Vec<(&'static str, MapData)>,
     /// The attached programs. They are held here as well as by pins.
     links: Vec<Link>,
@@ -125,11 +126,11 @@ pub struct Kernel {
     restored: Restored,
     /// Whether an earlier agent's maps and totals go on.
     adopted: bool,
-    /// What the programs say, rarely.
+    /// Reads the log messages of the programs, which are rare.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Whether nothing that was set is left.
+    /// Whether nothing is left for `drop` to lift.
     lifted: bool,
-    /// While it is open the kernel measures programs' run time.
+    /// The kernel measures the programs' run time while this is open.
     stats: Option<OwnedFd>,
 }
 
@@ -137,18 +138,19 @@ impl Kernel {
     /// Loads and attaches what this kernel allows.
     ///
     /// # Errors
-    /// The object is missing or unfit, or the sockops program, without which
-    /// nothing is seen, is refused.
+    /// The object is missing or unfit, or the kernel refuses the sockops
+    /// program, without which the agent sees nothing.
     pub fn load(options: &LoadOptions<'_>) -> Result<Self> {
         load::load(options)
     }
 
-    /// Every hook, in place or not.
+    /// Returns every hook, in place or not.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
     }
 
-    /// What the programs have counted of themselves, summed over the CPUs.
+    /// Returns what the programs have counted of themselves, summed over the
+    /// CPUs.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -157,11 +159,11 @@ impl Kernel {
         Ok(map.get(&0, 0)?.iter().fold(Runs::default(), Runs::plus))
     }
 
-    /// What each program has cost.
+    /// Returns the cost of each program.
     pub fn program_stats(&self, runs: &Runs) -> Vec<ProgramStats> {
         let run_time = |symbol| {
             self.stats.as_ref()?;
-            // What was not loaded has no info.
+            // A program that was not loaded has no info.
             Some(self.ebpf.program(symbol)?.info().ok()?.run_time())
         };
         let hooks = load::PROGRAMS.iter();
@@ -178,9 +180,9 @@ impl Kernel {
         stats.collect()
     }
 
-    /// Makes `table` and `mode` (one of `abi::mode`) what the programs obey
-    /// from their next callback on, and sets the totals of the paths in
-    /// `recycled` to zero, whose indices go to other paths.
+    /// Makes the programs obey `table` and `mode` (one of `abi::mode`) from
+    /// their next callback on. Sets the totals of the indices in `recycled` to
+    /// zero, because these indices go to other paths.
     ///
     /// # Errors
     /// A map refused an entry; the error tells what is in force then.
@@ -212,7 +214,7 @@ impl Kernel {
                 .map(|(net, path)| (prefix_key(net), path))
                 .collect(),
             totals: totals.map(|(&path, held)| (path, zero(held))).collect(),
-            // These programs alone act from now on.
+            // From now on only this agent's programs act.
             head: Head {
                 mode,
                 generation: table.generation(),
@@ -229,7 +231,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// What the maps hold of a policy, with the totals of the paths in
+    /// Reads what the maps hold of a policy, with the totals of the indices in
     /// `recycled`.
     fn published(&self, recycled: &[u32]) -> Result<Published> {
         let entries = |map: &str| -> Result<BTreeMap<u32, u32>> {
@@ -266,8 +268,8 @@ impl Kernel {
         })
     }
 
-    /// The paths as they were last published, maybe by an earlier agent; the
-    /// index is the path's.
+    /// Returns the paths as they were last published, maybe by an earlier
+    /// agent. A path's position is its index.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -276,13 +278,14 @@ impl Kernel {
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
-    /// The generation that was published last, maybe by an earlier agent: the
-    /// next one must be another.
+    /// Returns the generation that was published last, maybe by an earlier
+    /// agent. The next one must differ from it.
     pub fn generation(&self) -> u32 {
         self.config.generation
     }
 
-    /// Totals of every path, summed over the CPUs; the index is the path's.
+    /// Returns the totals of every path, summed over the CPUs. A path's
+    /// position is its index.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -296,7 +299,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Host-wide totals, summed over the CPUs.
+    /// Returns the host-wide totals, summed over the CPUs.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -306,12 +309,13 @@ impl Kernel {
     }
 
     /// Visits every TCP socket of this network namespace, to do `what` (one of
-    /// `abi::sweep`). Blocks, for about a microsecond a socket.
+    /// `abi::sweep`). Blocks for about a microsecond per socket.
     ///
     /// # Errors
     /// The iterator is not in place or cannot be read.
     pub fn sweep(&mut self, what: u32) -> Result<Sweep> {
-        // A pass may take long, and obeys only an agent that is alive.
+        // A pass may take long, and its program obeys only an agent that is
+        // alive.
         self.beat()?;
         Array::try_from(self.map("SWEEP")?)?.set(0, what, 0)?;
         let before = self.lowered_listeners()?;
@@ -339,8 +343,8 @@ impl Kernel {
         sweep::run(program)
     }
 
-    /// Removes entries whose socket is gone without a callback. `sockets` are
-    /// the cookies that the last pass has found.
+    /// Removes entries whose socket has gone without a callback. `sockets`
+    /// holds the cookies that the last pass has found.
     fn reclaim(&mut self, sockets: &HashSet<u64>) -> Result<()> {
         let (entries, now_ns) = (self.totals()?.subflows, monotonic_ns());
         if !self.gone.is_due(entries, sockets.len(), now_ns) {
@@ -352,14 +356,14 @@ impl Kernel {
             self.beat()?;
             Array::try_from(self.map("GONE")?)?.set(0, cookie, 0)?;
             let done = self.pass();
-            // A later pass must not find it.
+            // Reset the cookie, so that a later pass does not find it.
             Array::try_from(self.map("GONE")?)?.set(0, 0_u64, 0)?;
             done?;
         }
         Ok(())
     }
 
-    /// The events; can be taken once.
+    /// Takes the events. This is possible only once.
     ///
     /// # Errors
     /// They were taken before.
@@ -391,8 +395,8 @@ impl Kernel {
     }
 }
 
-/// Removes filters that an agent which was killed has left on devices (where
-/// the kernel has no tcx, before Linux 6.6). Returns how many.
+/// Removes the filters that a killed agent has left on devices, which happens
+/// where the kernel has no tcx (before Linux 6.6). Returns how many there were.
 pub fn remove_stale_filters() -> usize {
     tc::remove_leftovers()
 }
@@ -445,7 +449,8 @@ fn put_prefix(
     Ok(())
 }
 
-/// IPv4 as `::ffff:a.b.c.d`, as the programs look addresses up.
+/// Returns the key of a prefix. IPv4 becomes `::ffff:a.b.c.d`, because the
+/// programs look addresses up in this form.
 fn prefix_key(net: IpNet) -> PrefixKey {
     let (bits, address) = match net {
         IpNet::V4(net) => (

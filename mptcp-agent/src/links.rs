@@ -1,9 +1,10 @@
-//! The network namespace's devices, as they come, go and change their names,
-//! addresses and MTUs.
+//! Watches the network namespace's devices, as they come, go and change their
+//! names, addresses and MTUs.
 //!
-//! A notice says only that something changed; what there is now is always read
-//! anew. So nothing depends on a notice's content (a bridge, for one, sends
-//! RTM_DELLINK for a port that it gives up) or on none being lost.
+//! A notice is used only as a sign that something has changed; the present
+//! state is always read anew. So nothing depends on a notice's content (a
+//! bridge, for one, sends RTM_DELLINK for a port that it gives up), or on every
+//! notice arriving.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ const GROUPS: [MulticastGroup; 3] = [
     MulticastGroup::Ipv6Ifaddr,
 ];
 
-/// Notices come in bursts (a new device sends several).
+/// How long to wait after a notice, because they come in bursts (a new device
+/// sends several).
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Reads the devices and keeps the result up to date in a task of `tasks`,
@@ -38,7 +40,8 @@ pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<Pr
         connection.await;
         bail!("the netlink connection that lists network devices ended")
     });
-    // Subscribed before it is read: no change falls between.
+    // The notices were subscribed to before this read, so no change falls in
+    // between.
     let (sender, receiver) = watch::channel(list(&handle).await?);
     tasks.spawn(async move {
         while notices.next().await.is_some() {
@@ -75,7 +78,7 @@ async fn list(handle: &Handle) -> Result<Present> {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::Mtu(mtu) => device.mtu = mtu,
                 LinkAttribute::Link(lower) => device.lower = Some(lower),
-                // The lower device is in that other network namespace.
+                // The lower device is in another network namespace.
                 LinkAttribute::LinkNetNsId(_) => elsewhere = true,
                 LinkAttribute::Controller(master) => device.master = Some(master),
                 _ => {}
@@ -95,7 +98,7 @@ async fn list(handle: &Handle) -> Result<Present> {
         let Some(device) = devices.get_mut(&address.header.index) else {
             continue;
         };
-        // Of a point-to-point link, `Address` is the other end.
+        // On a point-to-point device, `Address` is the other end.
         let (mut own, mut other) = (None, None);
         for attribute in address.attributes {
             match attribute {

@@ -1,4 +1,4 @@
-//! Where the agent's words go: the log to stderr, in text or JSON.
+//! The agent's log, which goes to stderr in text or JSON.
 
 use std::io::IsTerminal as _;
 
@@ -6,14 +6,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 
-/// What is logged if `RUST_LOG` is not set.
+/// The level that is logged if `RUST_LOG` is not set.
 const DEFAULT: &str = "info";
 
-/// At debug, aya tells of every relocation: hundreds of lines at each start.
+/// Keeps aya at info. At debug it logs every relocation: hundreds of lines at
+/// each start.
 const QUIET: &str = "aya=info,aya_obj=info";
 
-/// Starts logging. `RUST_LOG` chooses what; one that makes no sense is told
-/// and ignored.
+/// Starts logging. `RUST_LOG` selects what is logged. A value that makes no
+/// sense is reported and ignored.
 pub fn init(format: LogFormat) {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let chosen = EnvFilter::try_new(directives(&given));
@@ -23,7 +24,7 @@ pub fn init(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
-        // Else a closed stderr turns a log line into a panic.
+        // Without this, a closed stderr turns a log line into a panic.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
@@ -41,7 +42,7 @@ pub fn init(format: LogFormat) {
 fn directives(given: &str) -> String {
     match given.trim() {
         "" => DEFAULT.to_owned(),
-        // Who names aya wants to read it.
+        // A user who names aya wants to read its log.
         given if given.contains("aya") => given.to_owned(),
         given if given.contains("debug") || given.contains("trace") => format!("{given},{QUIET}"),
         given => given.to_owned(),

@@ -1,8 +1,8 @@
-//! What Prometheus gets.
+//! The metrics for Prometheus.
 //!
-//! A [`Snapshot`] goes in, the text format comes out; each concern describes
-//! its own families. Pure: no IO, so every name and value is tested without a
-//! kernel.
+//! Renders a [`Snapshot`] in the text format; each submodule describes its own
+//! families. Pure: it does no IO, so every name and value can be tested without
+//! a kernel.
 
 mod agent;
 mod connections;
@@ -19,10 +19,11 @@ pub use snapshot::{PathRow, ProgramRow, Snapshot};
 
 use families::Families;
 
-/// The snapshot in the text format.
+/// Renders the snapshot in the text format.
 ///
 /// # Errors
-/// Only on a programming error: the encoder refuses what Prometheus would.
+/// Only after a programming error: the encoder refuses what Prometheus would
+/// refuse.
 pub fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     let mut families = Families::default();
     connections::describe(snapshot, &mut families);

@@ -1,29 +1,30 @@
-//! The kernel's own counters of Multipath TCP: a choice of line `MPTcpExt` of
-//! /proc/net/netstat (net/mptcp/mib.c).
+//! The kernel's own counters of Multipath TCP: a selection from line `MPTcpExt`
+//! of /proc/net/netstat (net/mptcp/mib.c).
 //!
-//! Chosen: what went wrong, and what to hold it against. A counter that the
-//! running kernel lacks is left out, never reported as 0.
+//! The selection shows what went wrong, and what to compare that with. A
+//! counter that the running kernel lacks is left out, and never reported as 0.
 
 use anyhow::{Context as _, Result};
 
-/// Of this network namespace, that is, of the thread that reads it.
+/// Holds the counters of the network namespace of the thread that reads it.
 const NETSTAT: &str = "/proc/thread-self/net/netstat";
 
-/// Kernel name and our name of each counter. Ours are part of the agent's
+/// The kernel's name and our name of each counter. Ours are part of the agent's
 /// interface: they stay, whatever a kernel calls the counter.
 const CHOSEN: [(&str, &str); 56] = [
-    // Handshakes asked for, seen from either end.
+    // Handshakes requested, counted at either end.
     ("MPCapableSYNTX", "capable_syn_tx"),
     ("MPCapableSYNRX", "capable_syn_rx"),
     // The server: the third ACK came without MP_CAPABLE.
     ("MPCapableFallbackACK", "capable_fallback_ack"),
     // The client: the peer answered without MP_CAPABLE.
     ("MPCapableFallbackSYNACK", "capable_fallback_synack"),
-    // The first data came without what MPTCP needs of it.
+    // The first data came without the MPTCP option that it needs.
     ("MPCapableDataFallback", "capable_data_fallback"),
     // SYNs with MP_CAPABLE got lost until one without was tried.
     ("MPCapableSYNTXDrop", "capable_syn_tx_drop"),
-    // MP_CAPABLE was left out: this destination is thought a blackhole.
+    // MP_CAPABLE was left out, because this destination is taken for a
+    // blackhole.
     ("MPCapableSYNTXDisabled", "capable_syn_tx_disabled"),
     // A connection came in on an endpoint that takes joins only.
     ("MPCapableEndpAttempt", "capable_endpoint_attempt"),
@@ -31,17 +32,17 @@ const CHOSEN: [(&str, &str); 56] = [
     ("MPFallbackTokenInit", "token_fallback"),
     // TCP MD5 leaves no room for MPTCP.
     ("MD5SigFallback", "md5sig_fallback"),
-    // Data came without, or with a bad, mapping on the only subflow.
+    // Data came on the only subflow without a mapping, or with a bad one.
     ("DssFallback", "dss_fallback"),
     // Both ends connected to each other.
     ("SimultConnectFallback", "simultaneous_connect_fallback"),
-    // It was too late to fall back: the subflow was reset.
+    // It was too late to fall back, so the subflow was reset.
     ("FallbackFailed", "fallback_failed"),
     // SYNs with MP_CAPABLE go unanswered: a middlebox eats them.
     ("Blackhole", "blackhole"),
     // Data was sent again on another subflow.
     ("MPTCPRetrans", "retransmission"),
-    // Joins asked for and come through, then why others did not.
+    // Joins requested and completed, then the reasons why others failed.
     ("MPJoinSynTx", "join_syn_tx"),
     ("MPJoinSynRx", "join_syn_rx"),
     ("MPJoinSynAckRx", "join_synack_rx"),
@@ -57,7 +58,8 @@ const CHOSEN: [(&str, &str); 56] = [
     ("MPJoinSynTxCreatSkErr", "join_syn_tx_socket_error"),
     ("MPJoinSynTxBindErr", "join_syn_tx_bind_error"),
     ("MPJoinSynTxConnectErr", "join_syn_tx_connect_error"),
-    // Joins to a port of its own, and to one that was not announced.
+    // Joins to a port other than the connection's, and to one that was not
+    // announced.
     ("MPJoinPortSynRx", "join_port_syn_rx"),
     ("MismatchPortSynRx", "join_port_mismatch_syn_rx"),
     ("MismatchPortAckRx", "join_port_mismatch_ack_rx"),
@@ -67,7 +69,7 @@ const CHOSEN: [(&str, &str); 56] = [
     ("DSSCorruptionFallback", "dss_corruption_fallback"),
     ("DSSCorruptionReset", "dss_corruption_reset"),
     ("DataCsumErr", "data_checksum_error"),
-    // The last word before plain TCP (RFC 8684, 3.7).
+    // The last signals before plain TCP (RFC 8684, 3.7).
     ("InfiniteMapTx", "infinite_map_tx"),
     ("InfiniteMapRx", "infinite_map_rx"),
     ("MPFailTx", "fail_tx"),
@@ -82,7 +84,7 @@ const CHOSEN: [(&str, &str); 56] = [
     ("RmAddrDrop", "rm_addr_rx_drop"),
     ("RmAddrTxDrop", "rm_addr_tx_drop"),
     ("RmSubflow", "rm_subflow"),
-    // Backup or not.
+    // Changes between backup and not backup.
     ("MPPrioTx", "prio_tx"),
     ("MPPrioRx", "prio_rx"),
     // The whole connection, or a subflow, was cut off.
@@ -90,14 +92,15 @@ const CHOSEN: [(&str, &str); 56] = [
     ("MPFastcloseRx", "fastclose_rx"),
     ("MPRstTx", "rst_tx"),
     ("MPRstRx", "rst_rx"),
-    // A subflow carries nothing while another does; it does again.
+    // A subflow carries nothing while another does; it carries data again.
     ("SubflowStale", "subflow_stale"),
     ("SubflowRecover", "subflow_recover"),
     // Received data was thrown away for want of memory.
     ("RcvPruned", "receive_pruned"),
 ];
 
-/// What the kernel counted, by our names, since the namespace exists.
+/// Returns what the kernel has counted, by our names, since the namespace
+/// exists.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -107,7 +110,7 @@ pub fn read() -> Result<Vec<(&'static str, u64)>> {
     Ok(parse(&text))
 }
 
-/// Two lines make one table: the names, then the values.
+/// Reads the table, which is two lines: the names, then the values.
 fn parse(netstat: &str) -> Vec<(&'static str, u64)> {
     let mut lines = netstat
         .lines()

@@ -1,8 +1,9 @@
-//! When the sockets are swept again after something happened.
+//! Decides when the sockets are swept again after something has happened.
 //!
-//! A standby path is held out and reopened by its own sockets' callbacks, and an
-//! idle socket has none: so a sweep follows whenever another path may have come
-//! or gone. It visits every socket of the host, hence the limits.
+//! A standby path is held out and reopened by the callbacks of its own sockets.
+//! An idle socket has no callbacks, so a sweep follows whenever another path
+//! may have come or gone. A sweep visits every socket of the network namespace,
+//! so there are limits to how often it runs.
 //!
 //! Pure: the time is an argument.
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Least time from one sweep to the next.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Sweeps take at most one part in this many of the time.
+/// Sweeps take at most one `DUTY`th of the time.
 const DUTY: u32 = 10;
 
 /// Lets many requests share one sweep.
@@ -28,12 +29,12 @@ impl Pace {
         self.due.get_or_insert(earliest);
     }
 
-    /// When the next sweep is due, if one was asked for.
+    /// Returns when the next sweep is due, if one was requested.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// A sweep ran, from `start` to `end`, for whatever reason.
+    /// Takes note that a sweep ran from `start` to `end`, for whatever reason.
     pub fn done(&mut self, start: Instant, end: Instant) {
         self.due = None;
         self.not_before = Some(start + INTERVAL.max((end - start) * DUTY));

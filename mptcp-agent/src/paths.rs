@@ -1,4 +1,4 @@
-//! Which path has which index, weight and label.
+//! The table of paths: the index, weight and label of each.
 //!
 //! ```text
 //!   index 0            a device that is not known yet, or for which no index is left
@@ -6,18 +6,20 @@
 //!   further indices    devices that are not listed, as they appear
 //! ```
 //!
-//! A path keeps its index, because its totals are kept under it: a device that
-//! goes and comes back under its name is the same path, whoever lists it, and
-//! the next agent goes on with the indices of the one before
-//! ([`PathTable::resume`]). A selector that is listed no more keeps its index
-//! until another needs it. Only a device that never carried a subflow gives its
-//! index back: at once if it has vanished, else to a device that needs it more
-//! ([`PathTable::make_room`]). Devices that carry subflows come first, then those
-//! that could.
+//! A path keeps its index, because its totals are kept under it. A device that
+//! goes and comes back under its name is the same path, whether or not a weight
+//! lists it, and the next agent goes on with the indices of the previous one
+//! ([`PathTable::resume`]). A newly listed path may take the index of a
+//! selector that is no longer listed, or of a device that is gone, once no
+//! subflow of it is open ([`PathTable::set_weights`]). Otherwise a device gives
+//! its index back only if it never carried a subflow: at once if it has
+//! vanished, else to a device that needs it more ([`PathTable::make_room`]).
+//! Devices that carry subflows come first, then those that could.
 //!
-//! Pure: devices come in as a map from ifindex to name, the kernel side reads
-//! the result. A subflow belongs to its id, else its remote id, else the longest
-//! prefix of its local address, else that of its remote one, else its device.
+//! Pure: devices come in as a map from ifindex to name, and the kernel side
+//! reads the result. A subflow belongs to the path that lists its id, else to
+//! that of its remote id, of the longest prefix of its local address, of the
+//! longest prefix of its remote address, and at last to that of its device.
 
 mod checks;
 
@@ -33,17 +35,17 @@ use crate::selector::Selector;
 /// The label of [`UNKNOWN_PATH`].
 const UNKNOWN_LABEL: &str = "unknown";
 
-/// The devices of the network namespace: name by ifindex.
+/// The devices of the network namespace: their names by ifindex.
 pub type Devices = BTreeMap<u32, String>;
 
-/// What a path is.
+/// The kind of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     /// [`UNKNOWN_PATH`].
     Unknown,
-    /// The device that has the label for a name.
+    /// The device whose name is the label.
     Device,
-    /// What an id or a prefix names, of either end.
+    /// The subflows that an id or a prefix of either end selects.
     Selector(Selector),
 }
 
@@ -70,7 +72,8 @@ impl Path {
         }
     }
 
-    /// What an earlier agent published of it; `None` if the index is free.
+    /// Reads a path that an earlier agent published; `None` if the index is
+    /// free.
     fn published(config: &PathConfig) -> Option<Self> {
         let label: Vec<u8> = config.label.into_iter().take_while(|&b| b != 0).collect();
         let label = String::from_utf8(label).ok()?;
@@ -110,22 +113,22 @@ pub struct PathTable {
     devices: Devices,
     /// Devices that subflows could leave by, by ifindex.
     usable: BTreeSet<u32>,
-    /// Devices of which a subflow was seen when they had no index.
+    /// Devices, by ifindex, that carried a subflow while they had no index.
     carrying: BTreeSet<u32>,
     unlisted_weight: u16,
     generation: u32,
 }
 
 impl PathTable {
-    /// The listed paths; there are no devices yet.
+    /// Returns a table of the listed paths, without any device yet.
     pub fn new(weights: &Weights) -> Self {
         Self::resume(&[], 0, weights, |_| true).0
     }
 
-    /// The listed paths, on the indices that an earlier agent had published
-    /// under `generation`. `unused` says of which no subflow is open. Returns
-    /// also the indices that went to other paths: their totals are to be
-    /// forgotten.
+    /// Returns a table of the listed paths, on the indices that an earlier
+    /// agent had published under `generation`. `unused` says whether no subflow
+    /// of a path is open. Also returns the indices that went to other paths;
+    /// the caller must forget their totals.
     pub fn resume(
         published: &[PathConfig],
         generation: u32,
@@ -148,19 +151,20 @@ impl PathTable {
             unlisted_weight: weights.unlisted,
             generation,
         };
-        // There are as many indices as a policy may list paths, and all are to
-        // be had but for those in use.
+        // A policy cannot list more paths than there are indices, and every
+        // index that is not in use can be had.
         let recycled = table.set_weights(weights, unused).unwrap_or_default();
         (table, recycled)
     }
 
-    /// Lists other paths. A path that was known keeps its index; one that is
-    /// new takes a free one, else that of a path that is listed no more, or of
-    /// a device that is gone, and of which no subflow is open (`unused`). Those
-    /// are returned: their totals are to be forgotten.
+    /// Replaces the listed paths. A path that was known keeps its index. A new
+    /// one takes a free index, else that of a path without open subflows
+    /// (`unused`) that is no longer listed, or whose device is gone. Returns
+    /// the indices that changed hands in this way; the caller must forget their
+    /// totals.
     ///
     /// # Errors
-    /// There are not that many indices; nothing has changed.
+    /// There are not enough indices. Nothing has changed then.
     pub fn set_weights(
         &mut self,
         weights: &Weights,
@@ -189,7 +193,8 @@ impl PathTable {
             }
             places.push(place);
         }
-        // Only now is it clear which are not listed.
+        // Only now that all known paths are marked is it clear which are not
+        // listed.
         for (listed, _) in weights
             .listed
             .iter()
@@ -227,14 +232,14 @@ impl PathTable {
         Ok(recycled)
     }
 
-    /// Takes note of which devices subflows could leave by, by ifindex. Those are
-    /// served first when devices come.
+    /// Takes note of which devices subflows could leave by, by ifindex. These
+    /// are the first to get an index when devices come.
     pub fn set_usable(&mut self, usable: BTreeSet<u32>) {
         self.usable = usable;
     }
 
-    /// Takes note of the devices that there are now. Returns whether anything
-    /// changed, and then raises the generation.
+    /// Takes note of the present devices. If anything has changed, raises the
+    /// generation and returns true.
     pub fn set_devices(&mut self, devices: Devices) -> bool {
         if devices == self.devices {
             return false;
@@ -247,8 +252,8 @@ impl PathTable {
         true
     }
 
-    /// Takes note that a subflow leaves by a device. Returns whether that device
-    /// has no index, and needs one.
+    /// Takes note that a subflow leaves by a device. Returns true the first
+    /// time that this happens to a device that has no index.
     pub fn note_carrying(&mut self, ifindex: u32) -> bool {
         let Some(name) = self.devices.get(&ifindex) else {
             return false;
@@ -256,13 +261,15 @@ impl PathTable {
         self.device_index(name).is_none() && self.carrying.insert(ifindex)
     }
 
-    /// Takes indices back for which `idle` holds (they never carried a subflow,
-    /// so that no total is lost): those of vanished devices, and those of devices
-    /// that need them less than some that have none. Returns whether anything
+    /// Takes indices back from devices that have vanished, from selectors that
+    /// are no longer listed, and from devices that need them less than some
+    /// that have none. Takes only those for which `idle` holds: they never
+    /// carried a subflow, so no total is lost. Returns whether anything
     /// changed.
     pub fn make_room(&mut self, idle: impl Fn(u32) -> bool) -> bool {
         let mut changed = false;
-        // By how much their devices need them: a vanished one not at all.
+        // The indices of present devices that could be taken, each after the
+        // need of its device.
         let mut takeable: Vec<(u8, u32)> = Vec::new();
         for index in 1..MAX_PATHS as u32 {
             if self.is_listed(index) || !idle(index) {
@@ -290,7 +297,8 @@ impl PathTable {
         changed
     }
 
-    /// Devices that have no index: they are counted as [`UNKNOWN_PATH`].
+    /// Returns the devices that have no index. They are counted as
+    /// [`UNKNOWN_PATH`].
     pub fn unplaced(&self) -> impl Iterator<Item = &str> {
         self.devices
             .values()
@@ -304,12 +312,12 @@ impl PathTable {
         self.generation = generation.wrapping_add(1);
     }
 
-    /// Raised by one whenever anything below changed.
+    /// Returns the generation, which is raised whenever anything below changes.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Weight and use of each index; [`MAX_PATHS`] long.
+    /// Returns the weight, kind and label of each index: [`MAX_PATHS`] entries.
     pub fn config(&self) -> Vec<PathConfig> {
         self.paths
             .iter()
@@ -317,7 +325,8 @@ impl PathTable {
             .collect()
     }
 
-    /// Listed address ids, as keys of map `SELECT_ID`, with their index.
+    /// Returns the listed address ids, as keys of map `SELECT_ID`, with their
+    /// index.
     pub fn ids(&self) -> impl Iterator<Item = (u32, u32)> {
         self.selectors()
             .filter_map(|(selector, index)| match selector {
@@ -327,7 +336,7 @@ impl PathTable {
             })
     }
 
-    /// Listed prefixes of local addresses with their index.
+    /// Returns the listed prefixes of local addresses with their index.
     pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, u32)> {
         self.selectors()
             .filter_map(|(selector, index)| match selector {
@@ -336,7 +345,7 @@ impl PathTable {
             })
     }
 
-    /// Listed prefixes of remote addresses with their index.
+    /// Returns the listed prefixes of remote addresses with their index.
     pub fn remote_prefixes(&self) -> impl Iterator<Item = (IpNet, u32)> {
         self.selectors()
             .filter_map(|(selector, index)| match selector {
@@ -345,15 +354,16 @@ impl PathTable {
             })
     }
 
-    /// The ifindex of every device that has an index, with that index.
+    /// Returns the ifindex of every device that has an index, with that index.
     pub fn devices(&self) -> impl Iterator<Item = (u32, u32)> {
         self.devices
             .iter()
             .filter_map(|(&ifindex, name)| Some((ifindex, self.device_index(name)?)))
     }
 
-    /// Whether open subflows may belong to other paths than when the devices had
-    /// the indices `before`. `carries` says of which paths subflows are open.
+    /// Returns whether open subflows may belong to other paths than when the
+    /// devices had the indices `before`. `carries` says whether a path has open
+    /// subflows.
     pub fn moved_since(&self, before: &BTreeMap<u32, u32>, carries: impl Fn(u32) -> bool) -> bool {
         let now: BTreeMap<u32, u32> = self.devices().collect();
         let moved = |(ifindex, index): (&u32, &u32)| now.get(ifindex) != Some(index);
@@ -363,24 +373,24 @@ impl PathTable {
                 .any(|device| moved(device) && carries(*device.1))
     }
 
-    /// The label of a path: its selector, or its device.
+    /// Returns the label of a path: its selector, or its device.
     pub fn label(&self, index: u32) -> &str {
         self.path(index).map_or(UNKNOWN_LABEL, |path| &path.label)
     }
 
-    /// The weight of a path.
+    /// Returns the weight of a path.
     pub fn weight(&self, index: u32) -> u16 {
         self.path(index)
             .map_or(self.unlisted_weight, |path| path.weight)
     }
 
-    /// Whether the user named this path.
+    /// Returns whether the user named this path.
     pub fn is_listed(&self, index: u32) -> bool {
         self.path(index).is_some_and(|path| path.listed)
     }
 
-    /// Whether the path can be used now: for a device, that it exists; else,
-    /// that it is listed.
+    /// Returns whether the path can be used now: a device has to exist, a
+    /// selector has to be listed.
     pub fn is_present(&self, index: u32) -> bool {
         self.path(index).is_some_and(|path| match path.kind {
             Kind::Unknown => true,
@@ -389,12 +399,13 @@ impl PathTable {
         })
     }
 
-    /// The name of the device that the path is, if it is one.
+    /// Returns the device's name, if the path is a device.
     pub fn device(&self, index: u32) -> Option<&str> {
         self.path(index).and_then(Path::device)
     }
 
-    /// Whether a subflow may be held out until the others are gone.
+    /// Returns whether a path has weight 0, so that its subflows may be held
+    /// out until the others are gone.
     pub fn has_standby(&self) -> bool {
         self.paths.iter().flatten().any(|path| path.weight == 0)
     }
@@ -424,8 +435,8 @@ impl PathTable {
         })
     }
 
-    /// How much a device needs an index: because subflows leave by it, or could,
-    /// or not at all.
+    /// Returns how much a device needs an index: 2 if subflows leave by it, 1
+    /// if they could, else 0.
     fn need(&self, name: &str) -> u8 {
         let named = self.devices.iter().find(|(_, device)| *device == name);
         match named.map(|(ifindex, _)| ifindex) {
@@ -435,7 +446,7 @@ impl PathTable {
         }
     }
 
-    /// Devices that have no index, those first that need one most.
+    /// Returns the devices that have no index, those first that need one most.
     fn unplaced_by_need(&self) -> impl Iterator<Item = (u8, &str)> {
         let mut unplaced: Vec<_> = self
             .unplaced()

@@ -1,4 +1,4 @@
-//! What the user asks for, checked as a whole.
+//! The policy that the user asks for, checked as a whole.
 //!
 //! Pure: the arguments go in, a [`Policy`] or one clear line comes out.
 
@@ -18,10 +18,11 @@ pub use redundant::{Redundant, RedundantArgs};
 
 use crate::selector::Selector;
 
-/// Paths that selectors can name; the index of the unknown path is taken.
+/// How many paths selectors can name. The index of the unknown path is not for
+/// them.
 pub const MAX_SELECTORS: usize = MAX_PATHS - 1;
 
-/// What a path weighs of which the user said nothing.
+/// The weight of a path that the user did not mention.
 pub const UNLISTED_WEIGHT: u16 = 1;
 
 /// `--policy`.
@@ -47,7 +48,7 @@ pub enum WeightedMode {
 /// One `--weight SELECTOR=N`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight {
-    /// Which path.
+    /// The path.
     pub selector: Selector,
     /// 0 (standby) to 65535.
     pub weight: u16,
@@ -73,17 +74,18 @@ impl FromStr for Weight {
     }
 }
 
-/// Which path weighs how much.
+/// The weights of all paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights {
     /// In the user's order; no two name the same path, none is `default`.
     pub listed: Vec<Weight>,
-    /// What every other path weighs.
+    /// The weight of every other path.
     pub unlisted: u16,
 }
 
 impl Weights {
-    /// Whether a path is to carry nothing while another can.
+    /// Returns whether a path has weight 0, so that it carries nothing while
+    /// another can.
     pub fn has_standby(&self) -> bool {
         self.unlisted == 0 || self.listed.iter().any(|listed| listed.weight == 0)
     }
@@ -134,7 +136,7 @@ impl Weights {
     }
 }
 
-/// What the agent is to do.
+/// The policy: what the agent does with connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Observe only.
@@ -149,7 +151,8 @@ impl Policy {
     /// Checks the arguments against each other.
     ///
     /// # Errors
-    /// Arguments that the policy has no use for, or wrong weights.
+    /// An argument was given that the policy has no use for, or weights are
+    /// wrong.
     pub fn new(
         name: PolicyName,
         mode: Option<WeightedMode>,
@@ -177,7 +180,7 @@ impl Policy {
         }
     }
 
-    /// The policy's name, as in `--policy` and in metrics.
+    /// Returns the policy's name, as in `--policy` and in metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -186,7 +189,7 @@ impl Policy {
         }
     }
 
-    /// What the policy acts with, as in metrics.
+    /// Returns what the policy acts with, as named in metrics.
     pub fn backend(&self) -> &'static str {
         match self {
             Self::Default => "none",
@@ -195,7 +198,7 @@ impl Policy {
         }
     }
 
-    /// One of [`mode`].
+    /// Returns one of [`mode`].
     pub fn mode(&self) -> u32 {
         match self {
             Self::Default => mode::DEFAULT,
@@ -205,7 +208,7 @@ impl Policy {
         }
     }
 
-    /// The weights; all equal where the policy has none.
+    /// Returns the weights, which are all equal if the policy has none.
     pub fn weights(&self) -> Weights {
         match self {
             Self::Default | Self::Redundant(_) => Weights::EQUAL,
@@ -213,7 +216,7 @@ impl Policy {
         }
     }
 
-    /// The settings of the redundant policy, if that is it.
+    /// Returns the settings of the redundant policy, if this is that policy.
     pub fn redundant(&self) -> Option<&Redundant> {
         match self {
             Self::Redundant(settings) => Some(settings),

@@ -1,5 +1,5 @@
-//! What each path did lately: its share of the traffic, its rates, its round
-//! trip.
+//! Recent figures of each path: its share of the traffic, its rates, and its
+//! round-trip time.
 //!
 //! Pure: samples come in, one a second, with their time.
 
@@ -22,7 +22,7 @@ struct Sample {
     paths: Vec<PathStats>,
 }
 
-/// What a path did, per second.
+/// The rates of a path, in bytes per second, and its round-trip time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Payload sent, retransmissions included.
@@ -31,7 +31,7 @@ pub struct Rates {
     pub acked: f64,
     /// Payload received.
     pub received: f64,
-    /// Mean of the round trips, seconds; none without samples.
+    /// Mean of the round-trip times, in seconds; `None` without samples.
     pub rtt_seconds: Option<f64>,
 }
 
@@ -45,7 +45,8 @@ impl Recent {
         self.samples.push_back(Sample { at_ns, paths });
     }
 
-    /// A path's totals start anew: its index went to another.
+    /// Resets a path's totals in all samples, because its index went to another
+    /// path.
     pub fn forget(&mut self, path: u32) {
         for sample in &mut self.samples {
             if let Some(stats) = sample.paths.get_mut(path as usize) {
@@ -54,7 +55,8 @@ impl Recent {
         }
     }
 
-    /// The share of each path, by index, 0 to 1; `None` without traffic.
+    /// Returns the share of each path, by index, from 0 to 1; `None` without
+    /// traffic.
     pub fn shares(&self) -> Option<Vec<f64>> {
         let (first, last) = self.samples.front().zip(self.samples.back())?;
         let fresh: Vec<u64> = last
@@ -72,7 +74,8 @@ impl Recent {
         })
     }
 
-    /// What a path did; nothing before there are two samples.
+    /// Returns what a path did; the rates are zero before there are two
+    /// samples.
     pub fn rates(&self, path: u32) -> Rates {
         let both = self.samples.front().zip(self.samples.back());
         let totals = both.and_then(|(first, last)| {

@@ -3,17 +3,18 @@
 //! ```text
 //!   agent (events, devices, datagrams, timers)
 //!     v
-//!   service --> roster       which subflows there are, keys that are awaited
-//!     |    \--> peers        the protocol: who runs an agent too (proof)
+//!   service --> roster       open subflows, connections that wait for keys
+//!     |    \--> peers        the protocol: which hosts run an agent (proof)
 //!     |    \--> ports        devices: MTU, rp_filter, segment sizes (mss)
-//!     v         link_table   what LINKS and LINK_OF are to hold
-//!     v         unwritten    writes to the kernel's maps that are tried again
+//!     v         link_table   the wanted content of LINKS and LINK_OF
+//!     v         unwritten    failed writes to the kernel's maps, to be retried
 //!   kernel (maps, tc programs)            socket: hellos out and in
 //!                                         listener, gate: which of them are let in
 //! ```
 //!
-//! The programs copy, wrap, unwrap and drop by themselves. This side tells them
-//! where to: a link, once its peer is proven, until it expires. So if this side
+//! The programs copy, wrap, unwrap and drop packets by themselves. The agent
+//! only gives them the links that copies may use. A link is entered once its
+//! peer is proven, and it expires unless the agent renews it. So if the agent
 //! hangs or dies, copies stop within seconds.
 //!
 //! `roster`, `peers`, `link_table`, `unwritten`, `gate`, `mss` are pure;
@@ -39,19 +40,19 @@ pub use socket::{Received, Sockets};
 
 use crate::policy::Key;
 
-/// What the host gave for the policy.
+/// The resources of the host that the policy needs.
 #[derive(Debug)]
 pub struct Claim {
-    /// Bound to `--redundant-port`.
+    /// The sockets, bound to `--redundant-port`.
     pub sockets: Sockets,
-    /// The secret that the peers' agents have too.
+    /// The secret that this agent and its peers share.
     pub key: Key,
 }
 
-/// A random number that is not 0, which nobody else can foresee.
+/// Returns a random number that is not 0 and that nobody can predict.
 ///
 /// # Errors
-/// The kernel gives none.
+/// The kernel has no random numbers to give.
 pub fn random_nonzero() -> Result<u64> {
     loop {
         let mut bytes = [0; 8];

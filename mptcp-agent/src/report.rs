@@ -1,4 +1,4 @@
-//! What the agent says at its start: the attach table and the ready line.
+//! The agent's output at its start: the attach table and the ready line.
 //!
 //! People (and shells that wait for the line) read them on stdout; under
 //! `--log-format json` they are log lines.
@@ -10,7 +10,7 @@ use crate::cli::LogFormat;
 use crate::kernel::Attachment;
 use crate::policy::Policy;
 
-/// Says which hook is attached, and why one is not.
+/// Says which hooks are attached, and why others are not.
 pub fn attachments(format: LogFormat, attachments: &[Attachment]) {
     if format == LogFormat::Text {
         print(&table(attachments));
@@ -44,8 +44,8 @@ pub fn ready(format: LogFormat, policy: &Policy, listen: SocketAddr) {
     }
 }
 
-/// Says why the agent ends with an error: one line, what was tried and why it
-/// failed.
+/// Says in one line why the agent ends with an error: what was tried, and why
+/// it failed.
 pub fn failure(format: LogFormat, error: &anyhow::Error) {
     match format {
         // Writing may fail too, and then there is nobody to tell.
@@ -56,7 +56,7 @@ pub fn failure(format: LogFormat, error: &anyhow::Error) {
     }
 }
 
-/// stdout may be a closed pipe: that is no reason to stop.
+/// Prints to stdout, which may be a closed pipe. That is no reason to stop.
 fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout

@@ -1,6 +1,6 @@
 //! How a user names a path: the left side of `--weight SELECTOR=N`.
 //!
-//! Pure: whether a device or an address exists is not asked here.
+//! Pure: nothing here asks whether a device or an address exists.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,12 +11,13 @@ use ipnet::{IpNet, Ipv4Net};
 /// `IFNAMSIZ`: a device's name, with its terminating zero, fits in this.
 const IFNAMSIZ: usize = 16;
 
-/// What the messages offer when a selector makes no sense.
+/// The forms that error messages offer for a selector that makes no sense.
 const FORMS: &str = "a device (eth0), a local address or prefix (10.0.0.0/24, fd00::/64), a \
                      remote one (remote:10.0.0.0/24), id:N, remote-id:N or default";
 
-/// A path, as the user names it. Equal selectors name the same path however
-/// they were spelt: `10.0.0.1` is `10.0.0.1/32` is `::ffff:10.0.0.1`.
+/// A path, as the user names it. Selectors that name the same path are equal,
+/// however they were spelt: `10.0.0.1`, `10.0.0.1/32` and `::ffff:10.0.0.1` are
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Selector {
     /// Subflows that leave by the device that has this name now.
@@ -68,7 +69,7 @@ impl FromStr for Selector {
 }
 
 impl fmt::Display for Selector {
-    /// The canonical spelling, which is also the path's label.
+    /// Writes the canonical spelling, which is also the path's label.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(name) => f.write_str(name),
@@ -126,7 +127,8 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     Ok(network)
 }
 
-/// `::ffff:10.0.0.0/104` is `10.0.0.0/8`: the socket's family does not matter.
+/// Turns `::ffff:10.0.0.0/104` into `10.0.0.0/8`, because the socket's family
+/// does not matter.
 fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let v4: Option<Ipv4Addr> = v6.addr().to_ipv4_mapped();

@@ -7,7 +7,7 @@ use std::ptr;
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What becomes of SIGHUP.
+/// How the agent treats SIGHUP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hangup {
     /// The agent was started with SIGHUP ignored, as `nohup` does. It stays
@@ -88,7 +88,7 @@ impl Signals {
     }
 }
 
-/// Waits for the signal; for ever if it is not handled.
+/// Waits for the signal, or for ever if it is not handled.
 async fn received(signal: Option<&mut Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),

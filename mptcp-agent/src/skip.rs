@@ -1,4 +1,4 @@
-//! Unit tests that this machine cannot run.
+//! Skips unit tests that this machine cannot run.
 
 /// Says why a test is skipped.
 ///

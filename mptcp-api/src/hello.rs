@@ -1,4 +1,4 @@
-//! Hello and answer, byte by byte.
+//! The layout of hellos and answers.
 //!
 //! ```text
 //!   0  version   nibble of a hello (no IP version), protocol version 2
@@ -6,23 +6,23 @@
 //!   2  sender    agent id, not 0
 //!  10  token     of the receiver's end of the connection (RFC 8684, 3.2)
 //!  14  nonce     not 0
-//!  22  echo      a nonce of the receiver's; 0: none
+//!  22  echo      a nonce that the receiver sent; 0: none
 //!  30  local     the subflow as the sender has it: addresses (IPv4 mapped),
 //!  46  remote
 //!  62  ports     local, remote
 //!  66  ids       1 if the two address ids that follow are known, else 0 0 0
-//!  69  timing    the sender's clock (us), then of the last message that the
-//!                sender had over this link: that message's clock, the sender's
-//!                clock at its arrival, and how many datagrams (copies and
-//!                messages) had arrived by then; 0 0 0: none
-//! 101  device    the sender's, a number of its own; 0: not known
-//! 105  tag       HMAC of all before it
+//!  69  timing    the sender's clock (us), then about the last message that the
+//!                sender received over this link: that message's clock, the
+//!                sender's clock at its arrival, and the number of datagrams
+//!                (copies and messages) that had arrived by then; 0 0 0: none
+//! 101  device    the sender's device, in the sender's numbers; 0: not known
+//! 105  tag       HMAC of all bytes before it
 //! 121
 //! ```
 //!
-//! Numbers are big endian. The kind is the direction, too: only the client's
-//! side of a connection says hello, only the server's side answers, so a
-//! datagram sent back to where it came from means nothing there.
+//! Numbers are big endian. The kind also tells the direction: only the client's
+//! side of a connection sends hellos, and only the server's side answers. So a
+//! datagram that is reflected to its sender is invalid there.
 
 use std::num::NonZeroU64;
 
@@ -31,24 +31,25 @@ use mptcp_common::abi::redundant::HELLO_NIBBLE;
 /// First byte of every message: its nibble and the protocol's version, 2.
 pub const VERSION: u8 = HELLO_NIBBLE << 4 | 2;
 
-/// Length of what the tag covers, bytes.
+/// Length of the part that the tag covers, bytes.
 pub const BODY: usize = 105;
 
-/// Length of the tag, bytes: HMAC-SHA256, its first half.
+/// Length of the tag, bytes: the first half of an HMAC-SHA256.
 pub const TAG: usize = 16;
 
-/// Length of a message, bytes. All have the same: an answer is never longer
-/// than its question.
+/// Length of a message, bytes. All messages are equally long, so an answer is
+/// never longer than its hello.
 pub const LENGTH: usize = BODY + TAG;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// From the connection's client.
+    /// Sent by the connection's client.
     Hello,
-    /// From its server, which has yet to see its nonce come back.
+    /// Sent by its server while the client is not proven: the server waits for
+    /// its nonce to come back.
     Answer,
-    /// From its server, to which the client is proven.
+    /// Sent by its server once the client is proven.
     Settled,
 }
 
@@ -74,9 +75,9 @@ impl Kind {
 /// Address ids of a subflow's ends (RFC 8684, 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {
-    /// Of the sender's end.
+    /// The id of the sender's end.
     pub local: u8,
-    /// Of the receiver's end.
+    /// The id of the receiver's end.
     pub remote: u8,
 }
 
@@ -85,56 +86,56 @@ pub struct Ids {
 pub struct Ends {
     /// The sender's address; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
-    /// The receiver's, likewise.
+    /// The receiver's address, likewise.
     pub remote: [u8; 16],
     /// The sender's port.
     pub local_port: u16,
-    /// The receiver's.
+    /// The receiver's port.
     pub remote_port: u16,
-    /// Where the sender's kernel lets them be read.
+    /// The address ids, if the sender's kernel lets the agent read them.
     pub ids: Option<Ids>,
 }
 
-/// What messages over a link say of its time and of its losses. Clocks are the
-/// sender's own, in microseconds, and start anywhere.
+/// Data about the delays and losses of a link. Each sender uses its own clock,
+/// in microseconds, which starts at any value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// The sender's clock.
+    /// The sender's clock when it sent this message.
     pub sent_us: u64,
-    /// `sent_us` of the last message that the sender had from the receiver; 0:
+    /// `sent_us` of the last message that the sender got from the receiver; 0:
     /// none yet.
     pub heard_us: u64,
     /// The sender's clock when that message arrived.
     pub heard_at_us: u64,
-    /// Datagrams that had arrived at the sender by then, that message included:
-    /// copies and messages.
+    /// Number of datagrams (copies and messages) that had arrived at the sender
+    /// by then, that message included.
     pub arrived: u64,
 }
 
 /// A message without its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The sender's agent id.
     pub sender: NonZeroU64,
     /// Token of the receiver's end of the connection.
     pub token: u32,
-    /// For the receiver to send back.
+    /// A new nonce, which the receiver sends back.
     pub nonce: NonZeroU64,
-    /// A nonce of the receiver's; 0: none.
+    /// A nonce that the receiver sent; 0: none.
     pub echo: u64,
     /// The subflow that it is about.
     pub ends: Ends,
-    /// Of the link that it goes over.
+    /// Delays and losses of the link that it goes over.
     pub timing: Timing,
-    /// The device that the sender has on the link: links that share one share
-    /// its fate. 0: not known.
+    /// The sender's device on this link; 0: not known. Links that share a
+    /// device fail together.
     pub device: u32,
 }
 
 impl Message {
-    /// The [`BODY`] bytes that come before the tag.
+    /// Returns the [`BODY`] bytes that come before the tag.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let ends = &self.ends;
@@ -160,26 +161,26 @@ impl Message {
     }
 }
 
-/// A message as it came, its tag not checked.
+/// A message as received. Its tag is not checked yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// What it says.
+    /// The decoded message.
     pub message: Message,
-    /// What the tag covers.
+    /// The bytes that the tag covers.
     pub body: &'a [u8],
     /// The tag.
     pub tag: &'a [u8; TAG],
 }
 
-/// Whether a datagram has the first byte and the length of a message: what has
-/// not is not worth a closer look.
+/// Returns whether a datagram has the first byte and the length of a message.
+/// This is a cheap check before [`decode`].
 #[must_use]
 pub fn may_be_a_message(datagram: &[u8]) -> bool {
     datagram.len() == LENGTH && datagram.first() == Some(&VERSION)
 }
 
-/// Reads a datagram. `None` unless it is, to the bit, what [`Message::body`]
-/// makes of a message, and a tag.
+/// Decodes a datagram. Returns `None` unless it is exactly what
+/// [`Message::body`] makes of a message, followed by a tag.
 #[must_use]
 pub fn decode(datagram: &[u8]) -> Option<Received<'_>> {
     let (body, tag) = datagram.split_last_chunk::<TAG>()?;
@@ -272,7 +273,8 @@ mod tests {
         let bytes = datagram(&example(), [0xee; TAG]);
         assert_eq!(bytes.len(), LENGTH);
         assert_eq!(bytes[..2], [0xa2, 1]);
-        // The fields count up from 1, but for the byte that says "ids known".
+        // The bytes of the fields count up from 1, except for the byte that
+        // says "ids known".
         let ids = [1, 0x41, 0x42];
         let counted: Vec<u8> = (1..=0x40).chain(ids).chain(0x43..=0x66).collect();
         assert_eq!(bytes[2..BODY], counted);

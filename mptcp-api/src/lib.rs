@@ -1,16 +1,17 @@
-//! What the agent says to others, and they to it: types, and how they are written
-//! down.
+//! The messages between the agent and other programs: their types, and how they
+//! are encoded.
 //!
 //! ```text
 //!   schema   requests, replies, events and settings, on the control socket and
 //!            under `--json`
-//!   line     between one of these and its line of JSON
+//!   line     encodes and decodes those as lines of JSON
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
 //! ```
 //!
-//! Pure: it opens nothing, reads no clock, and knows nothing of flags, of the
-//! runtime or of eBPF. So clients, tests and fuzz targets use it as it is.
+//! Pure: it opens nothing, reads no clock, and knows nothing of command-line
+//! flags, of the runtime or of eBPF. So clients, tests and fuzz targets can use
+//! it as it is.
 
 pub mod hello;
 pub mod line;

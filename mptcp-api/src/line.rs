@@ -1,21 +1,21 @@
-//! Between a line of bytes and what it says, for both ends.
+//! Encodes and decodes lines of the control protocol, for both ends.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::schema::{ErrorCode, Refusal, Reply, ReplyLine, Request, RequestLine, VERSION};
 
-/// Bytes of a request line, its newline not counted.
+/// Largest length of a request line, bytes, without its newline.
 pub const LONGEST_REQUEST: usize = 64 * 1024;
 
-/// Bytes of a reply line.
+/// Largest length of a reply line, bytes.
 pub const LONGEST_REPLY: usize = 16 * 1024 * 1024;
 
-/// Reads a request. The version comes first: what another one asks need not
-/// make sense here.
+/// Decodes a request. The version is checked first, since a request of another
+/// version need not make sense here.
 ///
 /// # Errors
-/// What to answer instead.
+/// The refusal to answer with.
 pub fn decode(line: &[u8]) -> Result<Request, Refusal> {
     if line.len() > LONGEST_REQUEST {
         return Err(too_long());
@@ -43,13 +43,13 @@ pub fn decode(line: &[u8]) -> Result<Request, Refusal> {
         .map_err(|error| malformed(&format!("cannot make sense of the request: {error}")))
 }
 
-/// What the server says of a line that it does not read to its end.
+/// Returns the refusal of a line that is too long to be read to its end.
 pub fn too_long() -> Refusal {
     let why = format!("the request is too long: a line has at most {LONGEST_REQUEST} bytes");
     Refusal::new(ErrorCode::TooLong, &why)
 }
 
-/// A request's line, with its newline.
+/// Encodes a request as a line, with its newline.
 ///
 /// # Errors
 /// A path in it is not UTF-8, which JSON requires.
@@ -60,7 +60,7 @@ pub fn request(request: &Request) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-/// A [`ReplyLine`] that borrows.
+/// A [`ReplyLine`] that borrows its reply.
 #[derive(Serialize)]
 struct ReplyView<'a> {
     version: u32,
@@ -68,7 +68,7 @@ struct ReplyView<'a> {
     reply: &'a Reply,
 }
 
-/// A reply's line, with its newline.
+/// Encodes a reply as a line, with its newline.
 ///
 /// # Errors
 /// A path in it is not UTF-8, which JSON requires.
@@ -85,10 +85,10 @@ fn with_newline(line: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a reply.
+/// Decodes a reply.
 ///
 /// # Errors
-/// In what way the other end does not speak this protocol.
+/// A description of how the line differs from this protocol.
 pub fn decode_reply(line: &[u8]) -> Result<Reply, String> {
     #[derive(serde::Deserialize)]
     struct Head {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     proptest! {
-        // As the fuzz target has it.
+        // The fuzz target checks the same.
         #[test]
         fn whatever_comes_is_read_or_refused_in_a_line(
             bytes in prop_oneof![

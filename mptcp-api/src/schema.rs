@@ -1,11 +1,11 @@
-//! What goes over the control socket: one JSON object a line, in both
-//! directions. docs/control-protocol.md describes it for other programs.
+//! The messages on the control socket: one JSON object per line, in both
+//! directions. docs/control-protocol.md describes them for other programs.
 //!
-//! Versioned: a field may be added under the same [`VERSION`]; one that goes,
-//! or changes its meaning, raises it. `--json` prints these same types, so
-//! that there is one schema to learn.
+//! The schema is versioned: a new field does not change [`VERSION`], but a
+//! field that is removed or changes its meaning raises it. `--json` prints the
+//! same types, so that there is only one schema to learn.
 //!
-//! Types and their JSON only.
+//! This module contains only types and their JSON.
 
 use std::path::PathBuf;
 
@@ -19,35 +19,36 @@ pub const VERSION: u32 = 1;
 pub struct RequestLine {
     /// [`VERSION`] of the sender.
     pub version: u32,
-    /// What is asked.
+    /// The request itself.
     #[serde(flatten)]
     pub request: Request,
 }
 
-/// What can be asked; `request` names it. Unknown fields are refused: a
-/// misspelt `for_seconds` must not be for ever.
+/// A request; field `request` names its kind. Unknown fields are refused, since
+/// a policy with a misspelt `for_seconds` would stay for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// The policy in force: [`Reply::Policy`].
+    /// Asks for the policy in force: [`Reply::Policy`].
     PolicyShow,
-    /// Another policy: [`Reply::Policy`], once it is in force.
+    /// Changes the policy: [`Reply::Policy`], once the new one is in force.
     PolicySet {
-        /// The new one.
+        /// The new policy.
         policy: PolicySettings,
-        /// Seconds after which the one before comes back by itself, 1 or more.
+        /// Seconds after which the previous policy comes back by itself, 1 or
+        /// more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_seconds: Option<u64>,
     },
-    /// How the agent and its paths are: [`Reply::Status`].
+    /// Asks for the state of the agent and its paths: [`Reply::Status`].
     Status,
-    /// Every connection: [`Reply::Connections`], once or more.
+    /// Asks for every connection: [`Reply::Connections`], once or more.
     Connections,
-    /// From now on, every event: [`Reply::Event`] and [`Reply::Lost`], until
-    /// either side closes.
+    /// Asks for every event from now on: [`Reply::Event`] and [`Reply::Lost`],
+    /// until either side closes.
     Events,
-    /// The agent is to end and leave everything in place for its successor:
-    /// [`Reply::HandedOver`], just before it ends.
+    /// Asks the agent to end and to leave everything in place for its
+    /// successor: [`Reply::HandedOver`], just before it ends.
     HandOver,
 }
 
@@ -56,45 +57,46 @@ pub enum Request {
 pub struct ReplyLine {
     /// [`VERSION`] of the agent.
     pub version: u32,
-    /// What it says.
+    /// The reply itself.
     #[serde(flatten)]
     pub reply: Reply,
 }
 
-/// What can be answered; `reply` names it.
+/// A reply; field `reply` names its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     /// The policy in force.
     Policy(PolicyView),
-    /// How the agent is.
+    /// The state of the agent and its paths.
     Status(Box<Status>),
-    /// Some connections; the last part says so.
+    /// Some of the connections; the last part says that it is the last.
     Connections(Connections),
-    /// Something happened.
+    /// An event.
     Event(Event),
     /// Events were lost.
     Lost(Lost),
     /// The agent ends now.
     HandedOver,
-    /// It is not done, and nothing has changed.
+    /// The request was not carried out, and nothing has changed.
     Error(Refusal),
 }
 
-/// Why something is not done.
+/// The reason why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// For programs.
+    /// The reason, for programs.
     pub code: ErrorCode,
-    /// For people: one line.
+    /// The reason, for people, in one line.
     pub message: String,
 }
 
 impl Refusal {
-    /// Bytes of a message, about: it may quote what was sent.
+    /// Approximate limit for a message, bytes, since it may quote the request.
     const LONGEST: usize = 400;
 
-    /// Makes one line of `message`, whatever it quotes.
+    /// Creates a refusal. Makes one short line of `message`, whatever it
+    /// quotes.
     pub fn new(code: ErrorCode, message: &str) -> Self {
         let mut message = one_line(message);
         if message.len() > Self::LONGEST {
@@ -105,8 +107,8 @@ impl Refusal {
     }
 }
 
-/// The text without line breaks and other control characters, which would
-/// reach a terminal.
+/// Replaces line breaks and other control characters, which must not reach a
+/// terminal.
 pub fn one_line(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
@@ -115,23 +117,24 @@ pub fn one_line(text: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
-    /// Not a JSON object with a version and a known request.
+    /// The line is not a JSON object with a version and a known request.
     Malformed,
-    /// A longer line than the agent reads.
+    /// The line is longer than the agent reads.
     TooLong,
-    /// A request of another protocol version.
+    /// The request is of another protocol version.
     Version,
-    /// The peer is neither root, nor the agent's user, nor of the socket's group.
+    /// The client is neither root, nor the agent's user, nor in the socket's
+    /// group. Or it is in the group, but the request needs one of the others.
     Forbidden,
-    /// As many clients as the agent serves.
+    /// The agent serves as many clients as it can already.
     Busy,
-    /// What was asked makes no sense, or cannot be had on this host.
+    /// The request makes no sense, or is not possible on this host.
     Refused,
-    /// The agent could not find out.
+    /// The agent failed, or did not answer in time.
     Failed,
 }
 
-/// A policy, in the words of the command line.
+/// A policy, with the names and values of the command line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySettings {
@@ -149,7 +152,7 @@ pub struct PolicySettings {
     /// `--redundant-port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redundant_port: Option<u16>,
-    /// `--redundant-key`: a file on the agent's host, absolute.
+    /// `--redundant-key`: the absolute path of a file on the agent's host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redundant_key: Option<PathBuf>,
     /// `--redundant-budget`, such as `40mbit`.
@@ -160,16 +163,16 @@ pub struct PolicySettings {
 /// The policy in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyView {
-    /// What it is.
+    /// The policy's settings.
     pub policy: PolicySettings,
-    /// What it acts with: `none`, `pacing` or `copies`.
+    /// The backend that it acts with: `none`, `pacing` or `copies`.
     pub backend: String,
     /// The policy that comes back by itself, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<Then>,
 }
 
-/// What `--for` has in store.
+/// The policy that follows when the time of `--for` is over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Then {
     /// The policy that comes back.
@@ -187,10 +190,11 @@ pub struct Status {
     pub policy: PolicyView,
     /// Every hook, attached or not.
     pub hooks: Vec<Hook>,
-    /// The paths that were named, or have ever been used and are still there.
+    /// The paths that the user named, and those that have ever been used and
+    /// still exist.
     pub paths: Vec<Path>,
-    /// Under the redundant policy: pairs of addresses, by what is known of the
-    /// agent at the other end.
+    /// Under the redundant policy: the number of pairs of addresses, by the
+    /// state of the agent at the other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Peers>,
     /// Connections that are open.
@@ -214,11 +218,11 @@ pub struct Agent {
     pub pid: u32,
     /// Seconds since it was started.
     pub uptime_seconds: f64,
-    /// Where it serves metrics.
+    /// The address and port where it serves metrics.
     pub listen: String,
-    /// Whether the programs outlive it, to lift what it has set.
+    /// Whether the programs outlive it, to lift its limits if it is killed.
     pub outlived: bool,
-    /// Why they do not.
+    /// Why they do not outlive it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_outlived_because: Option<String>,
 }
@@ -228,11 +232,11 @@ pub struct Agent {
 pub struct Hook {
     /// The program's name.
     pub program: String,
-    /// What it is for.
+    /// The purpose of the hook.
     pub purpose: String,
-    /// Whether it is in place.
+    /// Whether the program is attached.
     pub attached: bool,
-    /// Why it is not.
+    /// Why it is not attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -244,27 +248,27 @@ pub struct Path {
     pub path: String,
     /// Whether a `--weight` names it.
     pub listed: bool,
-    /// Whether its device is there; a path that is no device's always is.
+    /// Whether its device exists; always true for a path that is no device.
     pub present: bool,
-    /// The device that it is; none for a path that is named otherwise.
+    /// The device, if the path is one; none for a path that is named otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Local addresses: its device's, else those of its open subflows.
+    /// Local addresses: those of its device, else those of its open subflows.
     pub addresses: Vec<String>,
-    /// Open subflows.
+    /// Number of open subflows.
     pub subflows: u64,
-    /// Of those, how many make progress or have nothing to send. Whether they
-    /// make progress is judged under the weighted policy only. One that is
-    /// stale, or whose device has no carrier, never counts.
+    /// Number of those that make progress or have nothing to send. Progress is
+    /// checked only under the weighted policy. A subflow that is stale, or
+    /// whose device has no carrier, never counts.
     pub alive: u64,
     /// Whether its device is up and has a carrier; none for a path that is no
-    /// device, or whose device is not there.
+    /// device, or whose device does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<bool>,
-    /// Seconds since a round trip was last measured on one of its subflows:
-    /// since then it is not known whether the path carries anything, unless
-    /// something is received. None if no subflow is open, or none of them had
-    /// one since the agent knows it.
+    /// Seconds since a round trip was last measured on one of its subflows.
+    /// Since then, it is unknown whether the path carries anything, unless
+    /// something was received. None if no subflow is open, or if none has had a
+    /// round trip measured since the agent knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_seconds: Option<f64>,
     /// Its weight; only under the weighted policy.
@@ -284,41 +288,41 @@ pub struct Path {
     pub received_bytes_per_second: f64,
     /// Segments retransmitted, in total.
     pub retransmitted_segments: u64,
-    /// Under the redundant policy.
+    /// Copies, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<PathCopies>,
 }
 
-/// Copies of one path, in total.
+/// Totals of the copies of one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathCopies {
-    /// Sent.
+    /// Copies sent.
     pub sent: u64,
-    /// Not sent, for whatever reason.
+    /// Copies not sent, for any reason.
     pub dropped: u64,
-    /// Came before their original.
+    /// Copies that arrived before their original.
     pub received_first: u64,
-    /// Came after it.
+    /// Copies that arrived after their original.
     pub received_duplicate: u64,
 }
 
-/// Pairs of addresses: as in `mptcp_redundant_peers`.
+/// Numbers of pairs of addresses by state, as in `mptcp_redundant_peers`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peers {
-    /// An agent answers.
+    /// Pairs where an agent answers.
     pub proven: u64,
-    /// One did.
+    /// Pairs where an agent has answered, but no longer does.
     pub silent: u64,
-    /// None has yet.
+    /// Pairs where no agent has answered yet.
     pub asking: u64,
-    /// One whose proof is wrong.
+    /// Pairs where an agent's proof is wrong.
     pub refused: u64,
 }
 
 /// Part of the answer to `connections`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
-    /// In no order.
+    /// The connections, in no particular order.
     pub connections: Vec<Connection>,
     /// Whether this is the last part.
     pub last: bool,
@@ -331,32 +335,32 @@ pub struct Connection {
     /// while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Who opened it.
+    /// The end that this host is: the client opened the connection.
     pub side: Side,
-    /// The peer has no MPTCP: plain TCP.
+    /// Whether it fell back to plain TCP, since the other end has no MPTCP.
     pub fallback: bool,
-    /// Whether the weighted policy holds it back now; it leaves thin
+    /// Whether the weighted policy limits it now. The policy leaves thin
     /// connections, and those with one path, alone.
     pub steered: bool,
-    /// Under the redundant policy: whether its peer is proven.
+    /// Whether its peer is proven, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_proven: Option<bool>,
     /// Its open subflows.
     pub subflows: Vec<Subflow>,
 }
 
-/// Who opened a connection.
+/// The end of a connection that this host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
-    /// This host.
+    /// This host opened it.
     Client,
-    /// The other.
+    /// The other host opened it.
     Server,
 }
 
 impl Side {
-    /// As in the JSON.
+    /// Returns the name that the JSON has.
     pub fn name(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -365,10 +369,10 @@ impl Side {
     }
 }
 
-/// A subflow. Bytes are payload, since it was established.
+/// A subflow. Bytes are payload bytes since it was established.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subflow {
-    /// Its socket's cookie, as `ss -e` prints it in hexadecimal.
+    /// Its socket's cookie; `ss -e` prints the same in hexadecimal.
     pub cookie: u64,
     /// The label of its path.
     pub path: String,
@@ -385,48 +389,47 @@ pub struct Subflow {
     /// Address id of the remote end; none while not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_id: Option<u8>,
-    /// Whether it joined (MP_JOIN); else it is the connection's first.
+    /// Whether it joined (MP_JOIN); else it is the connection's first subflow.
     pub joined: bool,
-    /// MP_PRIO or its endpoint says backup.
+    /// Whether it is a backup, by MP_PRIO or by its endpoint.
     pub backup: bool,
-    /// The kernel found it unable to carry data.
+    /// Whether the kernel found it unable to carry data.
     pub stale: bool,
-    /// Its route locks the congestion control, so that no weight of 0 holds it
-    /// out.
+    /// Whether its route locks the congestion control, so that a weight of 0
+    /// cannot keep it on standby.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub congestion_locked: bool,
-    /// Whether its path makes progress, as the weighted policy judges, and its
-    /// device has a carrier.
+    /// Whether it is not stale, its device has a carrier, and the weighted
+    /// policy (if it is in force) sees its path make progress.
     pub alive: bool,
-    /// Seconds since a round trip was last measured on it; none if there was
-    /// none since the agent knows it.
+    /// Seconds since a round trip was last measured on it; none if none was
+    /// measured since the agent knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_seconds: Option<f64>,
-    /// Smoothed round trip; none while not known.
+    /// Smoothed round-trip time; none while not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub srtt_seconds: Option<f64>,
-    /// Least round trip of late; none while not known.
+    /// Least recent round-trip time; none while not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rtt_seconds: Option<f64>,
-    /// Congestion window, segments; none where the kernel does not tell.
+    /// Congestion window, segments; none if the kernel does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwnd_segments: Option<u32>,
-    /// Sent, retransmissions included.
+    /// Bytes sent, retransmissions included.
     pub sent_bytes: u64,
-    /// Sent and acknowledged.
+    /// Bytes sent and acknowledged.
     pub acked_bytes: u64,
-    /// Received.
+    /// Bytes received.
     pub received_bytes: u64,
     /// Segments retransmitted.
     pub retransmitted_segments: u32,
-    /// Given to it and not sent yet.
+    /// Bytes given to it and not sent yet.
     pub queued_bytes: u32,
-    /// Its part of what the connection's open subflows had acknowledged, 0 to
-    /// 1; none before there is anything.
+    /// Its part of the acknowledged bytes of the connection's open subflows, 0
+    /// to 1; none while there are no such bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// `SO_MAX_PACING_RATE`; none if the agent has set none. 0: held out
-    /// (standby).
+    /// `SO_MAX_PACING_RATE`; none if the agent has set none; 0 on standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap_bytes_per_second: Option<u32>,
     /// `TCP_NOTSENT_LOWAT`; none if the agent has set none.
@@ -436,12 +439,12 @@ pub struct Subflow {
     pub copies_sent: u64,
 }
 
-/// Something that happened. Which fields there are depends on the event.
+/// An event. Its kind decides which fields it has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When: RFC 3339, UTC, to the microsecond.
+    /// The time at which it happened: RFC 3339, UTC, in microseconds.
     pub time: String,
-    /// What: as in `mptcp_agent_events_total{event}`.
+    /// Its kind, as in `mptcp_agent_events_total{event}`.
     pub event: String,
     /// The label of the path.
     pub path: String,
@@ -451,7 +454,7 @@ pub struct Event {
     /// Local address and port of the subflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<String>,
-    /// Remote address and port.
+    /// Remote address and port of the subflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
     /// Address id of the local end.
@@ -460,16 +463,16 @@ pub struct Event {
     /// Address id of the remote end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_id: Option<u8>,
-    /// Who opened the connection.
+    /// The end of the connection that this host is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
-    /// `subflow_closed`: why.
+    /// `subflow_closed`: the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// `priority`: what the subflow is now.
+    /// `priority`: whether the subflow is a backup now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<bool>,
-    /// `stale`: what the subflow is now.
+    /// `stale`: whether the subflow is stale now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
     /// `subflow_closed`: payload sent, retransmissions included.
@@ -486,11 +489,11 @@ pub struct Event {
     pub cookie: Option<u64>,
 }
 
-/// Events that did not get through, since the last line that said so.
+/// Number of events that were lost since the last such line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// In the kernel: they found the ring buffer full.
+    /// Lost in the kernel, where the ring buffer was full.
     pub in_ring: u64,
-    /// In the agent: this client read too slowly.
+    /// Lost in the agent, since this client read too slowly.
     pub to_client: u64,
 }

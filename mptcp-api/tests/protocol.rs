@@ -1,11 +1,11 @@
-//! The schema as other programs know it. A change of these strings is a
-//! change of the protocol: see `VERSION` for when to raise it.
+//! The schema as other programs know it. If one of these strings must change,
+//! the protocol changes: see module `schema` for when to raise `VERSION`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use mptcp_api::line;
 use mptcp_api::schema::{ErrorCode, VERSION};
 
-/// Each reply with every field that it can have.
+/// Each kind of reply, with all fields that it can have.
 const REPLIES: [&str; 7] = [
     concat!(
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
@@ -51,7 +51,7 @@ const REPLIES: [&str; 7] = [
     r#"{"version":1,"reply":"error","code":"too-long","message":"no"}"#,
 ];
 
-/// Each request with every field that it can have.
+/// Each kind of request, with all fields that it can have.
 const REQUESTS: [&str; 6] = [
     r#"{"version":1,"request":"policy-show"}"#,
     concat!(

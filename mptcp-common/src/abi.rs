@@ -1,8 +1,8 @@
 //! The layout of everything that crosses between kernel and user space.
 //!
 //! Every type is `repr(C)`, has no implicit padding (the assertions at the end
-//! hold sizes and alignments) and is valid for every bit pattern: a kernel map
-//! may be read while a program writes it.
+//! check sizes and alignments) and is valid for every bit pattern, because user
+//! space may read a kernel map while a program writes it.
 
 mod config;
 mod decision;
@@ -23,19 +23,20 @@ use crate::{
     word::Word,
 };
 
-/// Bytes of a cache line, on most CPUs. In a hash map without preallocation a
-/// value whose key has eight bytes begins with one (`struct htab_elem`).
+/// Bytes of a cache line on most CPUs. In a hash map without preallocation a
+/// value whose key has eight bytes begins at a cache line (`struct htab_elem`).
 const CACHE_LINE: usize = 64;
 
 /// Version of this layout.
 pub const ABI_VERSION: u32 = 6;
 
-/// A global of the eBPF object whose name carries [`ABI_VERSION`]: an object
-/// that was built with another layout does not have it, and is not loaded.
+/// A global of the eBPF object whose name carries [`ABI_VERSION`]. An object
+/// that was built with another layout does not have it, so the agent refuses to
+/// load that object.
 pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_6";
 
-/// Paths that one agent can tell apart: selectors and unlisted devices.
-/// Index [`UNKNOWN_PATH`] is taken.
+/// Paths that one agent can tell apart: selectors and unlisted devices. Index
+/// [`UNKNOWN_PATH`] is reserved.
 pub const MAX_PATHS: usize = 64;
 
 /// The path of a subflow whose device the agent has not registered yet.
@@ -88,7 +89,7 @@ pub struct PathStats {
 }
 
 impl PathStats {
-    /// The sum, modulo 2^64.
+    /// Returns the sum, modulo 2^64.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         let sum = |a: &mut u64, b: &u64| *a = a.wrapping_add(*b);
@@ -135,7 +136,7 @@ pub mod subflow_kind {
 /// Why a subflow closed: indices of [`PathStats::closed`], from the socket's
 /// error and the state that it left.
 pub mod close_reason {
-    /// Both ends said FIN.
+    /// Both ends sent a FIN.
     pub const FIN: u8 = 0;
     /// The peer sent a reset (`ECONNRESET`, `EPIPE`).
     pub const RESET: u8 = 1;
@@ -153,18 +154,18 @@ pub mod close_reason {
     pub const NAMES: [&str; COUNT] = ["fin", "reset", "timeout", "unreachable", "aborted", "error"];
 }
 
-/// What a scheduling decision made of a candidate: indices of
-/// [`PathStats::candidates`], judged as `mptcp_subflow_get_send` judges.
+/// How a scheduling decision judged a candidate, by the rules of
+/// `mptcp_subflow_get_send`: indices of [`PathStats::candidates`].
 pub mod candidate {
-    /// Taken into the choice.
+    /// Takes part in the choice.
     pub const ELIGIBLE: u8 = 0;
-    /// A backup: only chosen where there is no other.
+    /// A backup: chosen only where there is no other candidate.
     pub const BACKUP: u8 = 1;
-    /// Found unable to carry data (`subflow->stale`).
+    /// The kernel found it unable to carry data (`subflow->stale`).
     pub const STALE: u8 = 2;
     /// Not established, or closing.
     pub const INACTIVE: u8 = 3;
-    /// Held out by this agent (a pacing rate of 0): standby.
+    /// Standby: this agent holds it out (a pacing rate of 0).
     pub const STANDBY: u8 = 4;
     /// How many there are.
     pub const COUNT: usize = 5;
@@ -184,7 +185,7 @@ pub struct Totals {
     pub connections: u64,
     /// Subflows known now; a gauge modulo 2^64.
     pub subflows: u64,
-    /// Events that were told, by [`event_kind`] less one.
+    /// Events written to the ring buffer, by [`event_kind`] minus one.
     pub events: [u64; event_kind::COUNT],
     /// Events that found the ring buffer full.
     pub events_lost: u64,
@@ -195,15 +196,16 @@ pub struct Totals {
     /// Subflows beyond the eighth path of their connection: observed, not
     /// steered.
     pub slots_full: u64,
-    /// Times that a connection was left to the default scheduler for a while:
-    /// its lagging path was given nothing, however the others were held back.
+    /// How often a connection was left to the default scheduler for a while,
+    /// because its lagging path was given nothing although the others were held
+    /// back.
     pub left_alone: u64,
     /// `bpf_setsockopt` calls that the kernel refused.
     pub setsockopt_failed: u64,
 }
 
 impl Totals {
-    /// The sum, modulo 2^64.
+    /// Returns the sum, modulo 2^64.
     #[must_use]
     pub fn plus(self, other: &Self) -> Self {
         let sum = u64::wrapping_add;
@@ -226,7 +228,7 @@ impl Totals {
     }
 }
 
-/// Who opened the connection: indices of [`Totals::opened`].
+/// Which end opened the connection: indices of [`Totals::opened`].
 pub mod side {
     /// This host connected.
     pub const CLIENT: u8 = 0;
@@ -237,22 +239,23 @@ pub mod side {
 /// One connection, in hash map `CONNECTIONS`; its key is the address of the
 /// kernel's `mptcp_sock`, which sockops and the tracepoint both know.
 ///
-/// What a scheduling decision needs comes first, in two or three cache lines: a
-/// request that follows a pause finds none of them in the CPU's caches.
+/// The fields that a scheduling decision needs come first, in two or three
+/// cache lines, because a request that follows a pause finds none of them in
+/// the CPU's caches.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Connection {
     /// Token (RFC 8684, 3.2); 0 until it is known.
     pub token: Word,
-    /// Raised when a subflow is opened, closed or changes its path: what is in
-    /// `seen` of before no longer holds.
+    /// Raised when a subflow is opened, closed or changes its path. Entries of
+    /// `seen` that carry an older value no longer hold.
     pub revision: Word,
     /// The running scheduling decision; the msk's lock serialises it.
     pub decision: Decision,
     /// Subflows that are open.
     pub subflows: Word,
     /// Candidates of the last decisions, by their place in `msk->conn_list`
-    /// (modulo 8); serialised likewise.
+    /// (modulo 8). The msk's lock serialises these as well.
     pub seen: [Seen; MAX_SLOTS],
     /// The weighted controller.
     pub controller: Controller,
@@ -262,7 +265,7 @@ pub struct Connection {
     pub remote_key: Word,
 }
 
-/// Bits of `Subflow::flags` and `Event::flags`.
+/// Bits of [`Tuple::flags`].
 pub mod subflow_flag {
     /// MP_PRIO or the endpoint says backup.
     pub const BACKUP: u8 = 1;
@@ -270,18 +273,19 @@ pub mod subflow_flag {
     pub const STALE: u8 = 2;
     /// It joined (MP_JOIN); else it is the connection's first.
     pub const JOIN: u8 = 4;
-    /// This host accepted it.
+    /// This host accepted the connection.
     pub const SERVER: u8 = 8;
     /// The peer has no MPTCP: the connection fell back to TCP.
     pub const FALLBACK: u8 = 16;
     /// Its address ids are known.
     pub const IDS: u8 = 32;
-    /// Its route locks the congestion control (`congctl lock`): were it held out,
-    /// nothing could bring it back.
+    /// Its route locks the congestion control (`congctl lock`), so that nothing
+    /// could bring it back if it were held out.
     pub const LOCKED: u8 = 64;
 }
 
-/// An IPv4 address, network byte order, as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
+/// Returns an IPv4 address, which is in network byte order, as `::ffff:a.b.c.d`
+/// (RFC 4291, 2.5.5.2).
 #[inline(always)]
 #[must_use]
 pub const fn mapped_v4(address: [u8; 4]) -> [u8; 16] {
@@ -312,10 +316,12 @@ pub struct Tuple {
 }
 
 /// One subflow, in hash map `SUBFLOWS`, keyed by socket cookie. Its socket's
-/// lock serialises every writer, except for [`Tuple`]'s ids and flags, which
-/// the tracepoint may refresh, and [`Subflow::resting`], which it may take back.
+/// lock serialises every writer, with two exceptions. The tracepoint may
+/// refresh the ids and flags of [`Tuple`], clear [`Subflow::resting`], change
+/// [`Subflow::generation`] and move [`Subflow::backup_of`]; tc egress adds to
+/// [`Subflow::copies`].
 ///
-/// What a callback that is passed over needs comes first, in one cache line.
+/// The fields that a passed-over callback needs come first, in one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subflow {
@@ -323,22 +329,22 @@ pub struct Subflow {
     pub path: u32,
     /// [`Config::generation`] under which the path was looked up.
     pub generation: u32,
-    /// 1 if there was nothing to steer when it was last looked at: most of its
-    /// callbacks are passed over then.
+    /// 1 if the last look found nothing to steer. Most callbacks are passed
+    /// over then.
     pub resting: u32,
     /// Congestion window, segments; 0: not known.
     pub cwnd: u32,
     /// When the socket was last looked at (`bpf_ktime_get_ns`).
     pub seen_ns: u64,
-    /// Since when what a quiet subflow has acked is counted
-    /// (`controller::is_quiet`), ...
+    /// Start of the interval over which acked bytes are counted, to tell
+    /// whether the subflow is quiet (`controller::is_quiet`).
     pub quiet_ns: u64,
-    /// ... and its `bytes_acked` then.
+    /// `bytes_acked` at that time.
     pub quiet_bytes: u64,
     /// Key in `CONNECTIONS`.
     pub connection: u64,
-    /// When it was established, or last had a round trip measured; 0: not since
-    /// the agent knows it.
+    /// When it was established, or when a round trip was last measured; 0:
+    /// neither since the agent knows it.
     pub heard_ns: u64,
     /// `bytes_sent` already added to the path's total.
     pub sent_bytes: u64,
@@ -346,14 +352,14 @@ pub struct Subflow {
     pub acked_bytes: u64,
     /// `bytes_received`, likewise.
     pub received_bytes: u64,
-    /// Since when each look found something unsent (`bpf_ktime_get_ns`); 0: the
-    /// last one found nothing.
+    /// Since when each look has found unsent data (`bpf_ktime_get_ns`); 0: the
+    /// last look found none.
     pub backlog_ns: u64,
     /// When it was last seen to have more to send than its path takes
     /// (`bpf_ktime_get_ns`): see [`crate::spare`].
     pub bulk_ns: u64,
-    /// Copies of its segments that were sent over other paths; whatever sends
-    /// them adds to it.
+    /// Copies of its segments that were sent over other paths. tc egress adds
+    /// to it.
     pub copies: u64,
     /// `total_retrans` already added.
     pub retransmitted_segments: u32,
@@ -366,13 +372,14 @@ pub struct Subflow {
     pub cap: u32,
     /// `TCP_NOTSENT_LOWAT` that the agent has set, bytes; 0: none.
     pub lowat: u32,
-    /// `SO_MAX_PACING_RATE` that was there before the agent set its own: what
-    /// lifting the cap brings back.
+    /// `SO_MAX_PACING_RATE` that was there before the agent set its own.
+    /// Lifting the cap restores it.
     pub prior_cap: u32,
     /// `TCP_NOTSENT_LOWAT`, likewise.
     pub prior_lowat: u32,
-    /// The cap that the policy wanted last, as in `cap`: kept here for the
-    /// verifier, which follows each value that it could have in a register.
+    /// The cap that the policy wanted last, as in `cap`. Kept in memory for the
+    /// verifier, which would follow each value that it could have in a
+    /// register.
     pub wanted_cap: u32,
     /// The queue limit that the policy wanted last, as in `lowat`.
     pub wanted_lowat: u32,
@@ -382,7 +389,7 @@ pub struct Subflow {
     pub srtt_us: u32,
     /// Least round trip of late (`tcp_min_rtt`), microseconds.
     pub min_rtt_us: u32,
-    /// What it was given and has not sent, bytes.
+    /// Bytes that it was given and has not sent.
     pub queued: u32,
     /// The controller's slot, plus one, among whose backups the subflow counts;
     /// 0: none. The tracepoint may change it as well, so it is read and written

@@ -1,102 +1,107 @@
-//! Telling the second arrival of a segment from a retransmission.
+//! Tells the second arrival of a segment from a retransmission.
 //!
 //! ```text
 //!   received    all of the segment is in the socket: below rcv_nxt, in a SACK
-//!               block, or in the backlog. Only the socket's word counts: what
-//!               merely passed a hook may have been dropped after it.
+//!               block, or in the backlog. Only the socket tells: a segment
+//!               that passed a hook may have been dropped after it.
 //!   newest      timestamp (TSval) of the newest segment that brought something
 //!
 //!   second  =  received  and  tsval <= newest  and  newest is not long ago
 //!   waits   =  let through a moment ago, and not received yet
 //! ```
 //!
-//! A retransmission carries a newer timestamp than anything sent before it, so
-//! it passes, and TCP answers it: its sender has missed an acknowledgement. A
-//! second arrival carries the first one's.
+//! A retransmission carries a newer timestamp than anything sent before it. So
+//! it passes and TCP answers it, because its sender has missed an
+//! acknowledgement. A second arrival carries the same timestamp as the first
+//! one.
 //!
-//! Two arrivals at once, on two CPUs, would both be first: so the one that finds
-//! the other just let through, and not in the socket yet, goes to the end of
-//! its CPU's queue and is judged again, up to [`ROUNDS`] times. A wait that ends
-//! without the other arrival was in vain: the other was dropped behind the hook,
-//! as more may be. The segment then passes, and none of its connection waits for
-//! a second.
+//! Two arrivals at the same time, on two CPUs, would both count as the first.
+//! So if one finds that the other was let through a moment ago but is not in
+//! the socket yet, it goes to the end of its CPU's queue and is judged again,
+//! up to [`ROUNDS`] times. A wait that ends without the other arrival was in
+//! vain: the other was dropped behind the hook, and more may be. The segment
+//! then passes, and no segment of this subflow waits for a second.
 //!
-//! Anyone can forge pairs that wait in vain, over as many connections as there
-//! are. So a CPU gives only [`ROUNDS_IN_PERIOD`] to waiting, and a segment waits
-//! only if the socket would take it: in the receive window. Where nothing waits
-//! TCP gets some segments twice, and answers with a duplicate acknowledgement.
+//! Anyone can forge pairs that wait in vain, over any number of connections. So
+//! a CPU spends at most [`ROUNDS_IN_PERIOD`] on waiting, and a segment waits
+//! only if it lies in the receive window, so that the socket would take it. If
+//! a segment does not wait, TCP may get it twice, and answers with a duplicate
+//! acknowledgement.
 //!
 //! An acknowledgement without data is dropped if its timestamp is older than
-//! the one that TCP remembers: it would refuse it (RFC 7323, 5.3), and answer.
-//! Any other passes: TCP takes it twice without harm.
+//! the one that TCP remembers: TCP would refuse it (RFC 7323, 5.3) and answer.
+//! Any other passes, since TCP takes it twice without harm.
 //!
 //! Limits: a retransmission within the timestamp's tick (1 ms on Linux) of a
-//! newer segment counts as a second arrival; while newer segments arrive, they
-//! are acknowledged.
+//! newer segment counts as a second arrival. As long as newer segments arrive,
+//! they are acknowledged.
 
 use crate::{
     abi::redundant::{Arrival, MAX_PASSED, Patience},
     packet::Segment,
 };
 
-/// A second arrival comes at most so much later than the first. What comes
-/// later goes to TCP: the socket may wait for just that.
+/// The most that a second arrival can come after the first. A later one goes to
+/// TCP, since the socket may be waiting for just that.
 pub const LATEST_NS: u64 = 1_000_000_000;
 
-/// How often a segment goes to the end of its CPU's queue, which takes about
-/// half a microsecond where the queue is empty.
+/// How often a segment may go to the end of its CPU's queue. Each time takes
+/// about half a microsecond if the queue is empty.
 pub const ROUNDS: u32 = 64;
 
-/// How many rounds a CPU has for all segments in [`PERIOD_NS`]: some percent of
-/// its time.
+/// Rounds that a CPU has for all segments in [`PERIOD_NS`]: some percent of its
+/// time.
 pub const ROUNDS_IN_PERIOD: u64 = 512;
 
-/// See [`ROUNDS_IN_PERIOD`].
+/// The period of [`ROUNDS_IN_PERIOD`].
 pub const PERIOD_NS: u64 = 10_000_000;
 
-/// What was let through is in the socket after this long, or nowhere.
+/// After this long, a segment that was let through is in the socket or has been
+/// dropped.
 pub const PENDING_NS: u64 = 5_000_000;
 
-/// After a segment has waited in vain, none waits for so long.
+/// How long no segment waits after one has waited in vain.
 const IN_VAIN_NS: u64 = 1_000_000_000;
 
-/// What a socket has received, as far as it matters to one segment.
+/// The data that a socket has received, as far as it matters to one segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Received {
-    /// Everything before this (`tcp_sock.rcv_nxt`).
+    /// It has received everything before this (`tcp_sock.rcv_nxt`).
     pub next: u32,
     /// Where its receive window ends (`tcp_sock.rcv_wup` and `rcv_wnd`).
     pub edge: u32,
-    /// Acknowledged to it (`tcp_sock.snd_una`).
+    /// Up to where its own data is acknowledged (`tcp_sock.snd_una`).
     pub acked: u32,
     /// The timestamp that it remembers (`tcp_sock.rx_opt.ts_recent`).
     pub ts_recent: u32,
-    /// Whether one of its other ranges holds what `next` leaves of the segment.
+    /// Whether one of its other ranges holds the part of the segment that lies
+    /// beyond `next`.
     pub covered: bool,
-    /// Whether something waits for the socket's owner.
+    /// Whether packets wait in the backlog for the socket's owner.
     pub busy: bool,
 }
 
-/// What is to become of an arriving segment.
+/// The decision on an arriving segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes to TCP, and brings so many bytes that were not there.
+    /// It goes to TCP, and brings so many bytes that were missing.
     First(u32),
     /// It goes to TCP, although it brings nothing.
     Harmless,
-    /// It is to be judged again in a moment.
+    /// It must be judged again in a moment.
     Wait,
-    /// It was there before: dropped.
+    /// It has arrived before, and is dropped.
     Second,
 }
 
-/// Whether sequence number `a` lies before `b`.
+/// Returns whether sequence number `a` lies before `b`.
 #[inline(always)]
 pub fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// Time since `then_ns`. Another CPU may have taken it, a moment after `now_ns`.
+/// Returns the time since `then_ns`; 0 if that is later than `now_ns`, since
+/// another CPU may have taken it a moment later.
 #[inline(always)]
 fn since(then_ns: u64, now_ns: u64) -> u64 {
     now_ns.saturating_sub(then_ns)
@@ -104,15 +109,15 @@ fn since(then_ns: u64, now_ns: u64) -> u64 {
 
 impl Received {
     /// Takes note of a range beyond `next`: a SACK block
-    /// (`tcp_sock.selective_acks`), or what waits for the socket's owner
-    /// (`sock.sk_backlog`). `stop` is the sequence number after its last.
+    /// (`tcp_sock.selective_acks`), or a packet that waits for the socket's
+    /// owner (`sock.sk_backlog`). `stop` is the sequence number after its last.
     #[inline(always)]
     pub fn also(&mut self, segment: &Segment, start: u32, stop: u32) {
         let from = self.from(segment);
         self.covered |= !before(from, start) && !before(stop, segment.end);
     }
 
-    /// How many of the segment's bytes are missing.
+    /// Returns how many of the segment's bytes are missing.
     #[inline(always)]
     pub fn missing(&self, segment: &Segment) -> u32 {
         let from = self.from(segment);
@@ -122,8 +127,8 @@ impl Received {
         segment.end.wrapping_sub(from)
     }
 
-    /// Whether the socket would take the segment's missing bytes: they begin in
-    /// its receive window.
+    /// Returns whether the socket would take the segment's missing bytes: they
+    /// begin before the end of its receive window.
     #[inline(always)]
     fn takes(&self, segment: &Segment) -> bool {
         before(self.from(segment), self.edge)
@@ -140,7 +145,7 @@ impl Received {
 }
 
 impl Patience {
-    /// Takes one round; `false` if there is none left in this period.
+    /// Takes one round. Returns `false` if none is left in this period.
     #[inline(always)]
     pub fn take(&self, now_ns: u64) -> bool {
         let period = now_ns / PERIOD_NS;
@@ -155,8 +160,8 @@ impl Patience {
 }
 
 impl Arrival {
-    /// Judges a segment, which has waited for `rounds`, and takes note of it.
-    /// `may_wait` is asked only if the segment would wait.
+    /// Judges a segment that has waited for `rounds`, and takes note of it.
+    /// Calls `may_wait` only if the segment would wait.
     #[inline(always)]
     pub fn judge(
         &self,
@@ -190,7 +195,7 @@ impl Arrival {
             };
         }
         if !received.takes(segment) {
-            // It may be forged: no news of its peer's clock.
+            // It may be forged, so take no note of its timestamp.
             return Verdict::First(missing);
         }
         if !self.claim(segment, now_ns)
@@ -210,8 +215,8 @@ impl Arrival {
         Verdict::First(missing)
     }
 
-    /// Takes note that the segment is let through; `false` if it was a moment
-    /// ago.
+    /// Takes note that the segment is let through. Returns `false` if it
+    /// already was a moment ago.
     #[inline(always)]
     fn claim(&self, segment: &Segment, now_ns: u64) -> bool {
         let count = self.count.get();
@@ -223,7 +228,8 @@ impl Arrival {
         if known != 0 && since(self.passed_ns.get(), now_ns) < PENDING_NS {
             return false;
         }
-        // In this order: who finds the new count finds the segment.
+        // The order matters: a CPU that finds the new count must find the
+        // segment too.
         self.passed_ns.set(now_ns);
         self.passed[count as usize & (MAX_PASSED - 1)].set(this);
         self.count.replace(count, count.wrapping_add(1))
@@ -249,7 +255,7 @@ mod tests {
         }
     }
 
-    /// As if nobody had just been let through.
+    /// Judges a segment that must not wait.
     fn judge(arrival: &Arrival, segment: &Segment, received: &Received, now_ns: u64) -> Verdict {
         arrival.judge(segment, received, 0, || false, now_ns)
     }
@@ -272,13 +278,13 @@ mod tests {
             Verdict::First(100)
         );
         assert_eq!(judge(&arrival, &first, &next(89), now), Verdict::Second);
-        // Its sender has missed the acknowledgement.
+        // A retransmission: its sender has missed the acknowledgement.
         let again = segment(u32::MAX - 10, 100, 208);
         assert_eq!(
             judge(&arrival, &again, &next(89), now + 201 * MS),
             Verdict::Harmless
         );
-        // Both copies of that one pass.
+        // Both arrivals of the retransmission pass.
         assert_eq!(
             judge(&arrival, &again, &next(89), now + 202 * MS),
             Verdict::Harmless
@@ -333,12 +339,12 @@ mod tests {
     fn a_forged_timestamp_does_not_silence_a_connection_for_long() {
         let arrival = Arrival::default();
         let now = 5_000 * MS;
-        // Far from what is expected: not believed at all.
+        // A segment far from the expected one is not believed at all.
         let far = segment(1 << 30, 100, 900_000);
         assert_eq!(judge(&arrival, &far, &next(100), now), Verdict::First(100));
         let again = segment(0, 100, 300);
         assert_eq!(judge(&arrival, &again, &next(100), now), Verdict::Harmless);
-        // Near: believed, until nothing new has come for a second.
+        // A near one is believed until nothing new has come for a second.
         let near = segment(200, 100, 900_000);
         assert_eq!(judge(&arrival, &near, &next(100), now), Verdict::First(100));
         assert_eq!(judge(&arrival, &again, &next(100), now), Verdict::Second);
@@ -366,17 +372,17 @@ mod tests {
         let now = 5_000 * MS;
         assert_eq!(judge(&one, &socket, 0, now), Verdict::First(100));
         assert_eq!(judge(&one, &socket, 0, now + 10), Verdict::Wait);
-        // What follows does not.
+        // The segment that follows does not wait.
         let following = judge(&segment(200, 100, 7), &socket, 0, now + 20);
         assert_eq!(following, Verdict::First(100));
         assert_eq!(judge(&one, &next(200), 3, now + 30), Verdict::Second);
-        // By the clock of a CPU that looked earlier, likewise.
+        // The same holds by the clock of a CPU that looked earlier.
         assert_eq!(judge(&one, &next(200), 0, now - MS), Verdict::Second);
         assert_eq!(judge(&one, &socket, 0, now - MS), Verdict::Wait);
         // The first was dropped behind the hook.
         let lost = judge(&one, &socket, ROUNDS, now + 30);
         assert_eq!(lost, Verdict::First(100));
-        // Then none waits, until a second later.
+        // After that none waits, until a second has passed.
         assert_eq!(judge(&one, &socket, 0, now + 40), Verdict::First(100));
         let later = 6_001 * MS;
         assert_eq!(judge(&one, &socket, 0, later), Verdict::First(100));
@@ -387,7 +393,8 @@ mod tests {
     fn every_wait_that_ends_without_the_other_arrival_engages_the_brake() {
         let one = segment(100, 100, 7);
         let now = 5_000 * MS;
-        // After so long, as the queue was long; for want of rounds.
+        // A wait ends without the other arrival after `PENDING_NS`, if the
+        // queue was long, or when the CPU or the segment has no rounds left.
         for (rounds, later, may_wait) in [(1, PENDING_NS, true), (1, 10, false), (ROUNDS, 10, true)]
         {
             let arrival = Arrival::default();

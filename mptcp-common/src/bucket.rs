@@ -1,34 +1,37 @@
-//! A token bucket: `--redundant-budget`.
+//! A token bucket, which limits copies by `--redundant-budget` or by what a
+//! link has to spare.
 
 use crate::word::Word;
 
-/// The bucket holds what the rate brings within this time, ...
+/// The bucket holds what the rate brings within this time.
 const BURST_NS: u64 = 50_000_000;
 
-/// ... and no less than one segment of the largest size (GSO).
+/// It holds no less than this: one segment of the largest size (GSO).
 const LEAST_BYTES: u64 = 70_000;
 
-/// Longer than this fills any bucket; keeps the product within 64 bits.
+/// A longer pause counts as this long, which keeps the product within 64 bits.
 const LONGEST_NS: u64 = 1_000_000_000;
 
-/// The largest rate, bytes per second: times [`LONGEST_NS`], 64 bits hold it.
+/// The largest rate, bytes per second: its product with [`LONGEST_NS`] fits 64
+/// bits.
 pub const LARGEST_RATE: u64 = 1 << 32;
 
 const _: () = assert!(LARGEST_RATE.checked_mul(LONGEST_NS).is_some());
 
-/// One path's budget for copies, in array `BUDGETS` by path.
+/// A budget for copies: of a path in array `BUDGETS`, or of a link in array
+/// `LINK_BUDGETS`.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// What it holds, bytes.
+    /// Bytes that it holds.
     tokens: Word,
     /// When it was last filled (`bpf_ktime_get_ns`).
     filled_ns: Word,
 }
 
 impl Bucket {
-    /// Takes `bytes` if they are there. The rate is in bytes per second, at
-    /// most [`LARGEST_RATE`].
+    /// Takes `bytes` and returns `true`, if the bucket holds them. The rate is
+    /// in bytes per second, at most [`LARGEST_RATE`].
     #[inline(always)]
     pub fn take(&self, bytes: u64, rate: u64, now_ns: u64) -> bool {
         let filled_ns = self.filled_ns.get();

@@ -6,9 +6,9 @@
 //!   every callback of a subflow:   limits()     its share of its path's cap
 //!
 //!   rate_i   acked bytes per second of path i, smoothed
-//!   V        sum of rate_i / sum of w_i (bytes/s per unit of weight): follows
-//!            at once what rises, and what falls within 0.3 s, or a second while
-//!            data waits that no subflow takes
+//!   V        sum of rate_i / sum of w_i (bytes/s per unit of weight): rises with
+//!            the rate at once, and falls with it within 0.3 s, or a second
+//!            while data waits that no subflow takes
 //!   excess_i bytes acked beyond the share w_i / W; over all paths they sum to 0
 //!   lead_i   excess_i / (w_i V tau)
 //!   cap_i    w_i V (1 + eps) (1 - lead_i)         none, if it lags by tau / 2
@@ -22,27 +22,29 @@
 //! the subflow with the least `sk_wmem_queued / avg_pacing_rate`, so a cap both
 //! limits a subflow and makes the scheduler prefer the others.
 //!
-//! Limits, each for a reason that was seen on real links or simulated ones:
-//! * A path that lags is never capped, and `eps` always leaves room to grow:
-//!   caps that only follow the measured rate spiral down.
-//! * The excesses sum to zero: otherwise forgetting one side of them leaves
-//!   every path a lead over nobody, and all are throttled.
-//! * Data queued on a subflow that is then throttled stalls the connection, so
-//!   queues are kept short (`TCP_NOTSENT_LOWAT`), a cap never falls below what
-//!   drains a long queue within [`DRAIN`] nor, where the send buffer is small
-//!   and data waits, below what lets the buffer last for a [`CHUNK`]: the ratio
-//!   comes second until the buffer has grown.
+//! Limits, each for a problem that was seen on real links or simulated ones:
+//! * A path that lags by half a horizon is not capped, and `eps` always leaves
+//!   room to grow: caps that only follow the measured rate spiral down.
+//! * The excesses sum to zero. If only one side of them were forgotten, every
+//!   path would keep a lead over nobody, and all would be throttled.
+//! * Data queued on a subflow that is then throttled stalls the connection. So
+//!   queues are kept short (`TCP_NOTSENT_LOWAT`), and a cap never falls below
+//!   what drains a long queue within a part ([`DRAIN`]) of a second. Where the
+//!   send buffer is small and data waits, a cap does not fall below what lets
+//!   the buffer last for a [`CHUNK`] either: the ratio comes second until the
+//!   buffer has grown.
 //! * A thin connection (below [`THIN_BYTES_PER_SEC`]) is not steered at all:
-//!   there is nothing to balance, and latency to lose. Most of its callbacks
-//!   are passed over ([`Controller::may_rest`], [`is_quiet`]).
-//! * Nor is one whose lagging path is given nothing, however the others are
-//!   held back: it asks and waits for an answer, chunk by chunk.
+//!   there is nothing to balance, and steering would only cost latency. Most of
+//!   its callbacks are passed over ([`Controller::may_rest`], [`is_quiet`]).
+//! * A connection whose lagging path is given nothing, although the others are
+//!   held back, is not steered either. Its application sends one chunk after
+//!   the other, and waits for an answer to each.
 //! * A path whose subflows are all backups (an endpoint's flag, or MP_PRIO from
 //!   either side) takes no part while the connection has another: the kernel
 //!   gives it nothing, however much it lags.
-//! * A path of weight 0 is held out with a pacing rate of 0, which the kernel's
-//!   scheduler passes over, and which TCP itself does not obey: what is queued
-//!   there still leaves at once.
+//! * A path of weight 0 is held out with a pacing rate of 0. The kernel's
+//!   scheduler passes such a path over, but TCP itself does not obey that rate:
+//!   what is queued there still leaves at once.
 
 mod limits;
 mod rest;
@@ -57,11 +59,12 @@ pub use tuning::*;
 
 use crate::word::Word;
 
-/// What a step counts over the paths.
+/// Sums that a step takes over the paths, and what it decides before it looks
+/// at the paths one by one.
 ///
-/// And what it settles before it looks at them one by one. In memory rather
-/// than in registers: the verifier would otherwise follow every value that each
-/// of these can have through all that comes after.
+/// All of it is in memory rather than in registers. The verifier would
+/// otherwise follow every value that each of these can have through all the
+/// code that comes after.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct Tally {
@@ -69,35 +72,37 @@ struct Tally {
     open: Word,
     /// The longest round trip of the paths that take part, microseconds.
     longest_us: Word,
-    /// 1 if one of them has a subflow that is no backup, and makes progress: the
+    /// 1 if a path makes progress and has a subflow that is no backup. The
     /// kernel then gives backups nothing.
     primary: Word,
-    /// 1 if one of them carries, and standby paths may rest.
+    /// 1 if a path with a weight carries the connection, so that standby paths
+    /// may rest.
     weighted: Word,
-    /// Paths that take part, ...
+    /// Number of the paths that take part.
     active: Word,
-    /// ... their weights, ...
+    /// Sum of their weights.
     weights: Word,
-    /// ... their rates, bytes per second, ...
+    /// Sum of their rates, bytes per second.
     rate: Word,
-    /// ... and the bytes acked since the last step.
+    /// Sum of their bytes acked since the last step.
     acked: Word,
     /// Sum of their excess bytes (two's complement), which forgetting has moved
     /// away from zero.
     excess: Word,
-    /// 1 if the connection is left alone for now, ...
+    /// 1 if the connection is left alone for now.
     free: Word,
-    /// ... and 1 if that is because it has little to send.
+    /// 1 if it is left alone because it has little to send.
     thin: Word,
-    /// 1 if one of them lags, and still is not given anything.
+    /// 1 if a path lags, and still is given nothing.
     starving: Word,
-    /// 1 if one of them cannot carry its share.
+    /// 1 if a path cannot carry its share.
     full: Word,
-    /// 1 if one of them carries no more than its cap lets it.
+    /// 1 if a path could carry more than its cap lets it.
     held: Word,
-    /// What no cap is lower than, beyond its path's share, bytes per second.
+    /// No cap falls below about its path's share plus this, bytes per second.
     spare: Word,
-    /// How far debts are forgotten in this step: a power of two.
+    /// How far this step forgets excesses: it divides them by two to this
+    /// power.
     forget: Word,
     /// `1 + eps`, per mille.
     room: Word,
@@ -111,28 +116,30 @@ struct Tally {
 pub struct Controller {
     /// Its paths.
     pub slots: [Slot; MAX_SLOTS],
-    /// What the last step counted.
+    /// The sums of the last step.
     tally: Tally,
     /// When the last step ran.
     pub step_ns: Word,
-    /// 1 if a callback since then found data that waits to be sent, given to a
-    /// subflow or not, ...
+    /// 1 if a callback since the last step found data that waits to be sent,
+    /// given to a subflow or not.
     pub backlogged: Word,
-    /// ... and 1 if it found some that no subflow takes.
+    /// 1 if such a callback found data that no subflow takes.
     unassigned: Word,
-    /// Up to where its data was given to subflows (`mptcp_sock.snd_nxt`).
+    /// Up to where the connection's data was given to subflows
+    /// (`mptcp_sock.snd_nxt`).
     given: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
-    /// What a unit of weight is worth, bytes per second: as much as it was
-    /// lately (see [`UNIT_MEMORY_NS`]).
+    /// Rate of one unit of weight, bytes per second, as it was lately (see
+    /// [`UNIT_MEMORY_NS`]).
     pub unit: u64,
     /// `given` at the last step, and when it last moved.
     last_given: u64,
     given_ns: u64,
     /// When the connection was last too thin to be steered.
     thin_ns: u64,
-    /// Until when the connection is left alone, and for how long next time.
+    /// Until when the connection is left alone, and for how long it was left
+    /// alone the last time.
     free_until_ns: u64,
     free_ns: u64,
     /// Sum of the weights that `unit` was measured with.
@@ -142,7 +149,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Whether a step is due; claims it, so that one caller alone runs it.
+    /// Claims a step if one is due, so that only one caller runs it. Returns
+    /// the time since the last step, ns.
     #[inline(always)]
     pub fn claim_step(&self, now_ns: u64) -> Option<u64> {
         let last = self.step_ns.get();
@@ -154,9 +162,10 @@ impl Controller {
         self.step_ns.replace(last, now_ns).then_some(elapsed)
     }
 
-    /// A callback found the connection's data given to subflows up to `given`
-    /// (`mptcp_sock.snd_nxt`), whether there is more (`unassigned`), and whether
-    /// its own subflow has some that it has not sent (`queued`).
+    /// Notes what a callback found: up to where the connection's data was given
+    /// to subflows (`given`, `mptcp_sock.snd_nxt`), whether there is more
+    /// (`unassigned`), and whether the callback's own subflow has unsent data
+    /// (`queued`).
     #[inline(always)]
     pub fn notice(&self, given: u64, unassigned: bool, queued: bool) {
         self.given.set(given);
@@ -168,7 +177,8 @@ impl Controller {
         }
     }
 
-    /// Whether the last step chose to leave the connection alone for a while.
+    /// Returns whether the last step chose to leave the connection alone for a
+    /// while.
     #[inline(always)]
     pub fn has_given_up(&self) -> bool {
         self.tally.starving.get() != 0 && self.tally.free.get() == 0
@@ -189,26 +199,30 @@ impl Controller {
 
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
-        // What there is to share: a sum that is not zero would be a lead of all
-        // paths over nobody, and hold all of them back.
+        // Excesses that do not sum to zero are shared out as well. Otherwise
+        // they would be a lead of all paths over nobody, and hold all of them
+        // back.
         let shared = self.tally.acked.get() as i64 + self.tally.excess.get() as i64;
         let thin = rate < THIN_BYTES_PER_SEC || self.tally.active.get() < 2;
         if thin {
             self.thin_ns = now_ns;
         }
         let free = thin || now_ns < self.free_until_ns;
-        // With data that waits it is slow rather than thin, and looked at closely.
+        // If data waits, the connection is slow rather than thin, and is looked
+        // at closely.
         self.tally.thin.set(u64::from(thin && !backlogged));
         self.tally.free.set(u64::from(free));
         self.tally
             .steered_ns
             .set(self.thin_ns.max(self.free_until_ns));
-        // What paths that were just starting did not carry is not made up for.
+        // While the connection is young, excesses are halved in each step:
+        // paths do not have to make up for what they did not carry while they
+        // started.
         let young = now_ns.saturating_sub(self.thin_ns) < YOUNG_NS;
         self.tally.forget.set(u64::from(young));
         if free {
-            // Nobody was steered: nobody owes anything (but a byte), or was held
-            // back.
+            // No path was steered, so none owes anything (but a byte, which the
+            // shift leaves), and none was held back.
             self.tally.forget.set(63);
             self.tally.held.set(0);
         }
@@ -219,10 +233,11 @@ impl Controller {
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
             (true, true) => ROOM_GROWING_PERMILLE,
         });
-        // What a path is given next holds up all that comes after it, and that
-        // must fit into the send buffer for as long. If it does not, and data
-        // waits, slowing a path down further would only stall the others; if
-        // none waits, no path is slowed down further than a lead takes.
+        // The chunk that a path is given next holds up all data that comes
+        // after it, and that data must fit into the send buffer meanwhile. At a
+        // rate below `fits` it would not. While data waits, slowing a path down
+        // below that would only stall the others. If none waits, a path is
+        // slowed down only as far as it takes to work off a lead (`slow`).
         let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
         self.tally.spare.set(if backlogged { fits } else { 0 });
         self.tally.full.set(0);
@@ -233,7 +248,8 @@ impl Controller {
             let cap = match slot.role(&self.tally) {
                 // Standby paths are held out one by one: see `limits`.
                 Role::Out | Role::Standby => {
-                    // It owes nothing, and is owed nothing, once it takes part.
+                    // When it takes part again, it owes nothing and is owed
+                    // nothing.
                     slot.excess_bytes = 0;
                     slot.unowed_ns = now_ns;
                     slot.rested_ns = now_ns;
@@ -272,9 +288,10 @@ impl Controller {
     }
 
     /// Leaves the connection alone for a while if holding back its other paths
-    /// does not bring data to the one that lags: an application that writes one
+    /// does not bring data to the one that lags. An application that writes one
     /// chunk and waits for the answer has nothing for a second path, and would
-    /// only wait longer. Each time twice as long; a success starts anew.
+    /// only wait longer. Each time lasts twice as long as the one before, until
+    /// [`MAX_FREE_NS`] pass without another.
     #[inline(always)]
     fn give_up_if_futile(&mut self, now_ns: u64) {
         if self.has_given_up() {
@@ -292,7 +309,8 @@ impl Controller {
         let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
         tally.primary.set(0);
         tally.weighted.set(0);
-        // A path that takes no part, be it ever so long, lengthens no queue.
+        // A path that takes no part lengthens no queue, however long its round
+        // trip.
         tally.longest_us.set(0);
         tally.active.set(0);
         tally.held.set(0);
@@ -325,8 +343,8 @@ impl Controller {
         }
     }
 
-    /// Keeps when a subflow was last given data. A path that lags while nobody is
-    /// given any is not passed over: the application pauses.
+    /// Notes when a subflow was last given data. While none is given any, the
+    /// application pauses, and a path that lags is not passed over.
     #[inline(always)]
     fn note_given(&mut self, now_ns: u64) {
         let given = self.given.get();
@@ -336,8 +354,8 @@ impl Controller {
         }
     }
 
-    /// Moves `unit` towards what it is `now`; whether the connection has just
-    /// become faster.
+    /// Moves `unit` towards its present value, `now`. Returns whether the
+    /// connection has just become faster.
     #[inline(always)]
     fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, unassigned: bool) -> bool {
         let growing = now > self.unit + self.unit / 50;
@@ -349,7 +367,8 @@ impl Controller {
         if now >= self.unit || weights != self.weights {
             self.unit = now;
         } else {
-            // A pause tells nothing: how fast the connection is shows in what follows.
+            // Count only so much of a pause, which says nothing about how fast
+            // the connection is.
             let elapsed_us = elapsed_ns.min(MAX_STEP_NS) / 1000;
             self.unit -= (self.unit - now) * elapsed_us / (memory_ns / 1000);
         }
@@ -357,7 +376,7 @@ impl Controller {
         growing
     }
 
-    /// Brings every path's rate and life up to date.
+    /// Brings every path's rate up to date, and whether it makes progress.
     #[inline(always)]
     fn measure(&mut self, now_ns: u64, elapsed_ns: u64) {
         let tally = &self.tally;
@@ -370,7 +389,8 @@ impl Controller {
                 tally.longest_us.set(tally.longest_us.get().max(srtt_us));
             }
         }
-        // A path speaks once per round trip: a shorter memory would see gaps.
+        // A path reports once per round trip, so a shorter memory would see
+        // gaps.
         let memory_ns = (2_000 * tally.longest_us.get()).max(100_000_000);
         let elapsed_us = (elapsed_ns / 1000).max(1);
         for slot in &mut self.slots {
@@ -395,8 +415,8 @@ impl Controller {
     }
 }
 
-/// `w V (1 + eps) (1 - lead)`, or none for a path that lags; `room` is what
-/// comes before the lead.
+/// Returns `w V (1 + eps) (1 - lead)`, or no cap for a path that lags. `room`
+/// is the product without its last factor.
 #[inline(always)]
 fn cap(room: u64, lead_permille: i64, spill_permille: u64) -> u32 {
     if lead_permille <= -500 {
@@ -407,8 +427,8 @@ fn cap(room: u64, lead_permille: i64, spill_permille: u64) -> u32 {
     cap.clamp(MIN_CAP_BYTES_PER_SEC, u64::from(NO_CAP)) as u32
 }
 
-/// `spill`: the room beyond the ratio grows by a quarter each step in which a
-/// path is full, and shrinks as fast when none is.
+/// Returns the next room beyond the ratio under `spill`. It grows by a quarter
+/// in each step in which a path is full, and shrinks as fast when none is.
 #[inline(always)]
 fn next_spill(spill_permille: u64, full: bool) -> u64 {
     if full {

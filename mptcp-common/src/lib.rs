@@ -1,12 +1,12 @@
-//! What the eBPF programs and the agent share.
+//! The code that the eBPF programs and the agent share.
 //!
 //! * [`abi`]: the maps' keys and values, the events, and their version;
 //! * [`offsets`]: the kernel members that the programs read, by name;
 //! * [`controller`]: the weighted policy's arithmetic, a pure function that
 //!   runs in the kernel and, unchanged, in the unit tests;
-//! * [`packet`], [`arrival`], [`bucket`] and [`spare`]: what the redundant policy
-//!   reads off the wire, how it tells copies from retransmissions, and what it
-//!   lets a path carry, likewise.
+//! * [`packet`], [`arrival`], [`bucket`] and [`spare`]: the same for the
+//!   redundant policy, which reads packets, tells copies from retransmissions,
+//!   and limits what copies take of a path.
 //!
 //! No IO, no clock, no allocation: time is an argument.
 #![cfg_attr(not(test), no_std)]

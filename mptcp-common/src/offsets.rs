@@ -1,13 +1,13 @@
 //! The kernel members that the programs read, by name.
 //!
-//! rustc emits no CO-RE relocations, so each member's offset is a global of
-//! the eBPF object (`read_volatile` keeps it one) that the agent sets from the
-//! running kernel's BTF before it loads the object. A member that BTF does not
-//! have leaves its hooks out; an offset is never guessed.
+//! rustc emits no CO-RE relocations. So each member's offset is a global of the
+//! eBPF object, which the agent sets from the running kernel's BTF before it
+//! loads the object (`read_volatile` keeps it a global). If BTF lacks a member,
+//! the hooks that need it are left out; an offset is never guessed.
 
 /// A hook, as a bit: which programs need a member.
 pub mod hook {
-    /// None: what reads the member does without it.
+    /// None: the code that reads the member does without it.
     pub const NONE: u8 = 0;
     /// `sockops`.
     pub const SOCKOPS: u8 = 1;
@@ -15,13 +15,13 @@ pub mod hook {
     pub const GET_SEND: u8 = 2;
     /// `iter/tcp`.
     pub const ITER: u8 = 4;
-    /// Both that hold a socket.
+    /// Both hooks that hold a socket.
     pub const SOCKETS: u8 = SOCKOPS | ITER;
-    /// Those and the tracepoint.
+    /// Those two and the tracepoint.
     pub const ALL: u8 = SOCKETS | GET_SEND;
     /// tc, under the redundant policy: ingress, and egress for some.
     pub const INGRESS: u8 = 8;
-    /// Both that hold a socket, and tc ingress.
+    /// Both hooks that hold a socket, and tc ingress.
     pub const SOCKETS_INGRESS: u8 = SOCKETS | INGRESS;
 }
 
@@ -32,7 +32,7 @@ pub struct Member {
     pub global: &'static str,
     /// Kernel structure.
     pub structure: &'static str,
-    /// Member, a path of names where it is nested.
+    /// Member, or a path of names if it is nested.
     pub member: &'static str,
     /// Whether the offset counts bits, for flags that may be bit-fields.
     pub in_bits: bool,
@@ -40,7 +40,7 @@ pub struct Member {
     pub needed_by: u8,
 }
 
-/// What a global holds while the kernel has no such member.
+/// The value of a global if the kernel has no such member.
 pub const ABSENT: u32 = u32::MAX;
 
 /// Hands every member to the macro `$then`, as

@@ -1,8 +1,8 @@
 //! IP packets and the TCP segments in them, as the tc programs read them.
 //!
-//! What is read comes from the network: nothing in it is believed that is not
-//! checked against the rest. The same code runs in the kernel (from an skb) and
-//! in the tests and the fuzz target (from a slice).
+//! The bytes come from the network, so nothing in them is believed that is not
+//! checked against the rest. The same code runs in the kernel (on an skb) and
+//! in the tests and the fuzz target (on a slice).
 
 use crate::abi::{mapped_v4, redundant::refused};
 
@@ -16,7 +16,7 @@ pub mod protocol {
 
 /// TCP flags that matter here.
 pub mod flag {
-    /// No more data follows; takes a sequence number.
+    /// No more data follows. The flag takes a sequence number.
     pub const FIN: u8 = 1;
     /// Opens a connection.
     pub const SYN: u8 = 2;
@@ -24,9 +24,9 @@ pub mod flag {
     pub const RST: u8 = 4;
 }
 
-/// Where bytes come from.
+/// A source of a packet's bytes.
 pub trait Source {
-    /// The `N` bytes at `at`; none if they are not all there.
+    /// Returns the `N` bytes at `at`; `None` if they are not all there.
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
 }
 
@@ -41,22 +41,22 @@ impl Source for [u8] {
 pub struct Ip {
     /// Length of the header, bytes.
     pub header: u32,
-    /// Length of what follows, bytes.
+    /// Length of the payload, bytes.
     pub payload: u32,
-    /// What follows: one of [`protocol`], or another.
+    /// Protocol of the payload: one of [`protocol`], or another.
     pub protocol: u8,
 }
 
 /// A TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Ports, host byte order.
+    /// Source port, host byte order.
     pub source_port: u16,
-    /// Likewise.
+    /// Destination port, host byte order.
     pub destination_port: u16,
     /// First sequence number.
     pub seq: u32,
-    /// The one after the last (a FIN counts).
+    /// Sequence number after the last (a FIN counts).
     pub end: u32,
     /// Acknowledgement number.
     pub ack: u32,
@@ -69,7 +69,7 @@ pub struct Segment {
 }
 
 /// Reads the IP packet at `at`, of which `available` bytes are there. `exact`
-/// if its length field must agree: that of a packet which is yet to be
+/// says whether its length field must agree: that of a packet that is yet to be
 /// segmented (GSO) need not.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub fn ip<S: Source + ?Sized>(source: &S, at: u32, available: u32, exact: bool) 
 
 #[inline(always)]
 fn ipv4(bytes: &[u8; 20], available: u32, exact: bool) -> Result<Ip, u8> {
-    // Options: neither TCP nor the agent sends any.
+    // Refuse options: neither TCP nor the agent sends any.
     if bytes[0] != 0x45 || available < 20 {
         return Err(refused::MALFORMED);
     }
@@ -94,7 +94,7 @@ fn ipv4(bytes: &[u8; 20], available: u32, exact: bool) -> Result<Ip, u8> {
     if exact && (total < 20 || total > available) {
         return Err(refused::MALFORMED);
     }
-    // All but "don't fragment".
+    // Every bit of the field but "don't fragment" must be 0.
     if u16::from_be_bytes([bytes[6], bytes[7]]) & 0xbfff != 0 {
         return Err(refused::FRAGMENT);
     }
@@ -123,9 +123,10 @@ fn ipv6(bytes: &[u8; 20], available: u32, exact: bool) -> Result<Ip, u8> {
     })
 }
 
-/// Reads the source and destination addresses of the IP packet at `at`, whose
-/// `header` is that long, as [`ip`] has found; IPv4 as `::ffff:a.b.c.d`. Written
-/// in place: the kernel's stack is short. `false` if they are not there.
+/// Reads the source and destination addresses of the IP packet at `at`, IPv4 as
+/// `::ffff:a.b.c.d`. `header` is the length of its header, as [`ip`] has found.
+/// Writes the addresses in place, because the kernel's stack is short. Returns
+/// `false` if they are not there.
 #[inline(always)]
 pub fn addresses<S: Source + ?Sized>(
     packet: &S,
@@ -168,7 +169,7 @@ pub fn segment<S: Source + ?Sized>(source: &S, at: u32, length: u32) -> Result<S
     let flags = bytes[13];
     let seq = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let taken = length - header + u32::from(flags & flag::FIN);
-    // Two NOPs and the timestamps come first (tcp_options_write).
+    // Linux puts two NOPs and the timestamps first (tcp_options_write).
     let options: [u8; 8] = source.load(at + 20).unwrap_or_default();
     let stamped = header >= 32 && options[..4] == [1, 1, 8, 10];
     let stamp = u32::from_be_bytes([options[4], options[5], options[6], options[7]]);
@@ -207,7 +208,7 @@ pub fn tcp<S: Source + ?Sized>(
 mod tests {
     use super::*;
 
-    /// An IPv4 packet with a TCP segment of ten bytes, timestamps and all.
+    /// Returns an IPv4 packet with a TCP segment of ten bytes and timestamps.
     fn packet() -> Vec<u8> {
         let mut packet = vec![0; 20 + 32 + 10];
         packet[0] = 0x45;

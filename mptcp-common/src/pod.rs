@@ -1,4 +1,4 @@
-//! Which types user space may read from a map as they are.
+//! Lists the types that user space may read from a map as they are.
 
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,

@@ -1,45 +1,48 @@
-//! What a path has to spare for copies (the redundant policy).
+//! Judges what a path has to spare for copies (the redundant policy).
 //!
-//! Neither a subflow's round trips nor its retransmissions tell. The answer to
-//! an original may have come by the path of its copy, so that TCP records the
-//! other path's round trip, and keeps it for minutes. A subflow that only
-//! carries copies is never sampled. And a path that loses packets is the one
-//! that needs copies most.
+//! Neither a subflow's round trips nor its retransmissions tell that. The
+//! answer to an original may have come by the path of its copy. TCP then
+//! records the other path's round trip, and keeps it for minutes. A subflow
+//! that only carries copies is never sampled. And a path that loses packets is
+//! the one that needs copies most.
 //!
 //! ```text
 //!   bulk   the path's own subflow has more to send than the path takes: many
-//!          bytes unsent, or some at each look for a while. No copies then
-//!   thin   the original's subflow has hardly anything under way. Copied
-//!          always: its copies cannot make a queue
+//!          bytes unsent, or some at each look for a while. The path then gets
+//!          no copies
+//!   thin   the original's subflow has hardly anything under way. Its segments
+//!          are always copied, because so few copies cannot make a queue
 //! ```
 //!
-//! What was seen a while ago counts for nothing: a subflow that is idle makes
-//! no callbacks in which it could be seen idle.
+//! Old looks count for nothing, because an idle subflow makes no callbacks in
+//! which it could be seen idle.
 
 use crate::abi::Subflow;
 
 /// Two looks that are farther apart do not belong to one queue.
 const AGE_NS: u64 = 200_000_000;
 
-/// A subflow is bulk if it has had something unsent at each look for so long.
-/// A message that is larger than the congestion window leaves sooner.
+/// A subflow is bulk if each look for this long has found something unsent. A
+/// message that is larger than the congestion window leaves sooner.
 const BULK_NS: u64 = 150_000_000;
 
-/// A subflow with so many unsent bytes is bulk at once.
+/// A subflow with this many unsent bytes is bulk at once.
 const BULK_BYTES: u32 = 48 * 1024;
 
-/// A subflow that was bulk still counts as bulk for so long. The subflows of a
-/// bulk transfer run dry now and then, while they wait for one another.
+/// A subflow that was bulk still counts as bulk for this long. The subflows of
+/// a bulk transfer run dry now and then, while they wait for one another.
 const HOLD_NS: u64 = 300_000_000;
 
-/// A subflow with at most so many bytes under way or unsent is thin: less than
-/// any initial congestion window.
+/// A subflow with at most this many bytes under way or unsent is thin. It is
+/// less than any initial congestion window.
 const THIN_BYTES: u32 = 8 * 1024;
 
-/// Notes whether a subflow is bulk, by `queued`, which is what it has unsent
-/// now. `seen_ns` is still that of the look before.
+/// Notes whether a subflow is bulk, judged by its unsent bytes now (`queued`).
+/// The caller must not have updated `seen_ns` yet: it is the time of the look
+/// before.
 ///
-/// Without a branch, which the verifier would follow through all the rest.
+/// Written without a branch, which the verifier would follow through all the
+/// code that comes after.
 #[inline(always)]
 pub fn look(subflow: &mut Subflow, now_ns: u64) {
     let has_queue = u64::from(subflow.queued != 0);
@@ -51,14 +54,16 @@ pub fn look(subflow: &mut Subflow, now_ns: u64) {
     subflow.bulk_ns = is_bulk * now_ns + (1 - is_bulk) * subflow.bulk_ns;
 }
 
-/// Whether a subflow has, or had a moment ago, more to send than its path takes.
+/// Returns whether a subflow has, or had a moment ago, more to send than its
+/// path takes.
 #[inline(always)]
 #[must_use]
 pub fn is_bulk(subflow: &Subflow, now_ns: u64) -> bool {
     subflow.bulk_ns != 0 && now_ns.saturating_sub(subflow.bulk_ns) < HOLD_NS
 }
 
-/// Whether a subflow is thin that has so many bytes unsent or not yet acked.
+/// Returns whether a subflow is thin that has `outstanding` bytes unsent or not
+/// yet acked.
 #[inline(always)]
 #[must_use]
 pub fn is_thin(outstanding: u32) -> bool {
@@ -71,7 +76,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A subflow that was looked at at these times (ms), with so much unsent.
+    /// Returns a subflow after looks at these times (ms), with so many bytes
+    /// unsent.
     fn seen(looks: &[(u64, u32)]) -> Subflow {
         let mut subflow = Subflow::default();
         for &(at, queued) in looks {

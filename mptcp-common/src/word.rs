@@ -1,26 +1,28 @@
 //! A word of a map value that several CPUs change at once.
 //!
-//! eBPF has atomic read-modify-write instructions (Linux 5.12); rustc's BPF
-//! targets do not say so, and `core` leaves the methods out there. So they are
-//! written as the instructions that they are.
+//! eBPF has atomic read-modify-write instructions (Linux 5.12), but rustc's BPF
+//! targets do not say so, and `core` leaves the methods out there. So this
+//! module writes the instructions itself.
 
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Sixty-four bits, read and changed atomically, in no order with the rest.
+/// Sixty-four bits, read and changed atomically, but in no order with other
+/// memory.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub struct Word(AtomicU64);
 
 impl Word {
-    /// The value.
+    /// Returns the value.
     #[inline(always)]
     pub fn get(&self) -> u64 {
         #[cfg(not(target_arch = "bpf"))]
         return self.0.load(Relaxed);
-        // SAFETY: valid and aligned; an eBPF load of 64 bits is one access, and
-        // LLVM has no other for it before the fourth version of eBPF.
+        // SAFETY: the pointer is valid and aligned. An eBPF load of 64 bits is
+        // one access, and LLVM has no other for it before the fourth version of
+        // eBPF.
         #[cfg(target_arch = "bpf")]
         unsafe {
             self.0.as_ptr().read_volatile()
@@ -66,7 +68,7 @@ impl Word {
         self.add(value.wrapping_neg())
     }
 
-    /// Replaces `old` by `new`; whether `old` was there.
+    /// Replaces `old` by `new`. Returns whether `old` was there.
     #[inline(always)]
     pub fn replace(&self, old: u64, new: u64) -> bool {
         #[cfg(not(target_arch = "bpf"))]
@@ -74,7 +76,8 @@ impl Word {
         #[cfg(target_arch = "bpf")]
         {
             let mut found = old;
-            // SAFETY: as in `add`; BPF_CMPXCHG compares with and returns in r0.
+            // SAFETY: as in `add`. BPF_CMPXCHG compares with r0 and returns in
+            // r0.
             unsafe {
                 core::arch::asm!(
                     "r0 = cmpxchg_64({word} + 0, r0, {new})",

@@ -1,5 +1,5 @@
-//! Events: changes of state, into the ring buffer; what does not fit is
-//! counted.
+//! Writes events, which are changes of state, to the ring buffer. Counts the
+//! events that do not fit.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use mptcp_common::abi::{Event, Subflow};

@@ -1,23 +1,24 @@
 //! New connections with a peer that is proven already.
 //!
-//! User space proves each connection, which takes a round trip or two. Until
-//! then the programs go by what it has proven before, so that the first segments
-//! have copies too:
+//! User space proves the peer of each connection, which takes a round trip or
+//! two. Until then the programs rely on what it has proven before, so that the
+//! first segments have copies too:
 //!
 //! ```text
-//!   FAMILIAR    addresses and port of a subflow -> the link between them, if a
-//!               connection like it was with this peer
+//!   FAMILIAR    addresses and port of a subflow -> the link between them, if an
+//!               earlier connection like it was with this peer
 //!   PEER_LINKS  the peer -> all links to it, one of which takes the copy
 //! ```
 //!
-//! | this host | takes the peer for that of the connection |
+//! | this host | takes a proven peer for the peer of the connection |
 //! |---|---|
-//! | connects | if it was that of a connection to the same address and port |
+//! | connects | if an earlier connection to the same address and port was with it |
 //! | accepts | if its copy carries the key that this end gave the connection |
-//! | either, with `--redundant-key` | if it is at the other address |
+//! | either, with `--redundant-key` | if it has the connection's remote address |
 //!
-//! What is found is written to `CARRIERS`, as user space would. It replaces the
-//! entry once the connection is proven, or removes it if it cannot be.
+//! The programs write what they find to `CARRIERS`, as user space does. User
+//! space replaces the entry once the connection is proven, or removes it if the
+//! connection cannot be proven.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use mptcp_common::{
@@ -33,11 +34,12 @@ use crate::{
     skb::Skb,
 };
 
-/// Where the option MP_CAPABLE is in a TCP header with timestamps.
+/// Offset of the option MP_CAPABLE in a TCP header with timestamps.
 const MP_CAPABLE_AT: u32 = 32;
 
-/// Writes a connection's entry in `CARRIERS` if a connection like it was with a
-/// proven peer. Not inlined: its key has the stack to itself.
+/// Writes a connection's entry in `CARRIERS` if an earlier connection like it
+/// was with a proven peer. Returns whether it was. Not inlined, so that its key
+/// has the stack to itself.
 #[inline(never)]
 pub fn greet(cookie: u64) -> bool {
     let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
@@ -65,10 +67,10 @@ fn familiar(key: &LinkKey) -> u32 {
     unsafe { FAMILIAR.get(key) }.copied().unwrap_or_default()
 }
 
-/// Writes a connection's entry in `CARRIERS` if a segment, whose TCP header is
-/// at `tcp`, shows that its sender knows the connection: the first segments of
-/// the client carry the keys of both ends (RFC 8684, 3.1). `own` is the link
-/// between the addresses of the subflow.
+/// Writes a connection's entry in `CARRIERS` if a segment shows that its sender
+/// knows the connection: the client's first segments carry the keys of both
+/// ends (RFC 8684, 3.1). `tcp` is the offset of the segment's TCP header. `own`
+/// is the link between the addresses of the subflow.
 #[inline(never)]
 pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
@@ -82,7 +84,8 @@ pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     let Some(option) = skb.load::<20>(tcp + MP_CAPABLE_AT) else {
         return false;
     };
-    // Kind 30; with both keys at least 20 bytes long; subtype 0.
+    // The option's kind is 30 and its subtype 0. With both keys it has at least
+    // 20 bytes.
     if option[0] != 30 || option[1] < 20 || option[2] >> 4 != 0 {
         return false;
     }
@@ -93,7 +96,8 @@ pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     told == ours && told != 0 && believe(key, cookie, own)
 }
 
-/// Takes the peer of link `own` for that of a connection.
+/// Takes the peer of link `own` for the peer of a connection. Returns `false`
+/// if that peer has fallen silent.
 #[inline(always)]
 fn believe(connection: u64, cookie: u64, own: u32) -> bool {
     let Some(link) = LINKS.get(own) else {
@@ -106,7 +110,7 @@ fn believe(connection: u64, cookie: u64, own: u32) -> bool {
     let Some(carriers) = NEW_CARRIERS.get_ptr_mut(0) else {
         return false;
     };
-    // SAFETY: a map value that nobody else uses now (see there).
+    // SAFETY: a map value that nobody else uses now: see `NEW_CARRIERS`.
     let carriers = unsafe { &mut *carriers };
     carriers.peer = link.peer;
     carriers.carriers[0] = Carrier {
@@ -116,13 +120,14 @@ fn believe(connection: u64, cookie: u64, own: u32) -> bool {
     };
     // The value goes in by reference: a copy of it would not fit the stack.
     let carriers: &Carriers = carriers;
-    // User space may have been first: what counts is that it is there.
+    // User space may have inserted the entry first, which is just as good.
     let _ = CARRIERS.insert(connection, carriers, u64::from(BPF_NOEXIST));
     true
 }
 
-/// The best link to `peer` that can take a packet of `length` bytes: neither link
-/// `own` nor one of the device `ifindex`. 0: there is none.
+/// Returns the cheapest link to `peer` that can take a packet of `length`
+/// bytes, other than link `own` and the links of device `ifindex`; 0 if there
+/// is none.
 #[inline(never)]
 pub fn stand_in(peer: u64, own: u32, ifindex: u32, length: u32) -> u32 {
     // SAFETY: a value that user space replaces as a whole.

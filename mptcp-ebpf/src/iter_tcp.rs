@@ -1,19 +1,20 @@
 //! Hook: `iter/tcp`, `struct bpf_iter__tcp { meta; sk_common; uid }`.
 //!
-//! Since Linux 5.9, with bpf_setsockopt since 6.0; visits every TCP socket of
-//! the reader's network namespace, under the socket's lock, when user space
-//! reads it. What it does is in `SWEEP`: bring totals up to date and adopt
-//! what is not known, apply a policy at once, or lift everything.
+//! Exists since Linux 5.9, and may call bpf_setsockopt since 6.0. When user
+//! space reads the iterator, it visits every TCP socket of the reader's network
+//! namespace, under the socket's lock. `SWEEP` holds its task: bring the totals
+//! up to date and adopt unknown sockets, apply a policy at once, or lift
+//! everything.
 //!
-//! TCP_BPF_SOCK_OPS_CB_FLAGS, by which a socket that is older than the agent
-//! is given callbacks, is there since 6.12: before that such sockets are left
-//! alone, and counted; so they are where the kernel forbids the reads that
-//! tell a socket's connection (lockdown `confidentiality`), and where the agent
-//! was given a part of the cgroup hierarchy only.
+//! The option TCP_BPF_SOCK_OPS_CB_FLAGS, which gives callbacks to a socket that
+//! is older than the agent, exists since Linux 6.12. Before that, such sockets
+//! are left alone and counted. So they are where the kernel forbids the reads
+//! that tell a socket's connection (lockdown `confidentiality`), and where the
+//! agent was given only a part of the cgroup hierarchy.
 //!
-//! Where it is absent totals lag by a round trip (those of thin connections by
-//! `REST_NS`), connections that are older than the agent are not seen, and
-//! stopping leaves the limits of idle ones.
+//! Without this hook totals lag by a round trip (those of thin connections by
+//! `REST_NS`), connections that are older than the agent are not seen, and idle
+//! connections keep their limits when the agent stops.
 
 use aya_ebpf::{
     bindings::seq_file,
@@ -60,7 +61,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     // SAFETY: the kernel hands a valid context; both members are typed.
     let (seq, sk) = unsafe { ((*(*ctx).meta).seq, (*ctx).sk_common) };
     if sk.is_null() {
-        // The end of the pass.
+        // At the end of the pass the kernel calls once more, without a socket.
         reclaim();
         return 0;
     }
@@ -120,7 +121,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     0
 }
 
-/// Lets whoever reads the iterator have a record.
+/// Hands a record to the reader of the iterator.
 #[inline(always)]
 fn write(seq: *mut seq_file, visit: &Visit) {
     // SAFETY: `seq` is typed; the length is that of `visit`.
@@ -129,7 +130,8 @@ fn write(seq: *mut seq_file, visit: &Visit) {
     }
 }
 
-/// Removes the entry whose socket user space has not found any more.
+/// Removes the entry whose cookie is in `GONE`: user space no longer found its
+/// socket.
 #[inline(always)]
 fn reclaim() {
     if let Some(&cookie) = GONE.get(0)
@@ -155,9 +157,9 @@ fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut
     }
 }
 
-/// Switches callbacks on again that somebody else's program has switched off: it
-/// set the flags of the socket without keeping ours. (Before Linux 6.12 only
-/// that one could.)
+/// Switches callbacks on again that somebody else's program has switched off by
+/// setting the socket's flags without keeping ours. (Before Linux 6.12 only
+/// that program could switch them on.)
 #[inline(always)]
 fn rearm(socket: Socket, options: Options) {
     let present = socket.callbacks();
@@ -172,29 +174,31 @@ fn rearm(socket: Socket, options: Options) {
 #[inline(always)]
 fn update(socket: Socket, subflow: &mut Subflow, now_ns: u64) {
     if let Some(known) = connection(subflow.connection) {
-        // SAFETY: a map value; what other CPUs may change in it is atomic.
+        // SAFETY: a map value, of which only atomic fields are used here.
         let connection = unsafe { &*known };
         find_path(socket, connection, subflow);
         account(socket, connection, subflow, now_ns);
     }
 }
 
-/// Sets what the policy wants of a subflow.
+/// Applies the policy to a subflow.
 #[inline(always)]
 fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
         if let Some(known) = connection(subflow.connection) {
-            // SAFETY: as in `update`.
+            // SAFETY: a map value. Apart from atomic fields, only `Slot::rate`
+            // is read here.
             let connection = unsafe { &*known };
-            // An idle connection has no step that would.
+            // An idle connection runs no step that would update the weights.
             weigh_all(connection);
             obey(socket, options, connection, subflow, now_ns);
             subflow.resting = 0;
         }
     } else {
-        // Unseen, but not left with what an agent that died has set.
+        // The agent does not know this socket, but an agent that died may have
+        // left limits on it.
         lift_unknown(socket, options);
     }
 }

@@ -7,7 +7,7 @@
 //! | `subflow.rs` | a subflow's life: open, account, close |
 //! | `path.rs` | which path carries a subflow |
 //! | `steer.rs` | runs the controller, sets and lifts socket options |
-//! | `skb.rs`, `wrap.rs`, `unwrap.rs`, `receiver.rs` | what those do to a packet, and whom it is for |
+//! | `skb.rs`, `wrap.rs`, `unwrap.rs`, `receiver.rs` | what those do to a packet, and its socket |
 //! | `familiar.rs` | new connections with a peer that is proven already |
 //! | `mss.rs` | room for wrapping in the segments of new connections |
 //! | `socket.rs` | typed reads of the kernel's structures |
@@ -33,12 +33,13 @@ mod subflow;
 mod unwrap;
 mod wrap;
 
-/// `abi::ABI_SYMBOL`: the agent loads no object without it.
+/// `abi::ABI_SYMBOL`: the agent refuses to load an object without it.
 #[used]
 #[unsafe(no_mangle)]
 static MPTCP_AGENT_ABI_6: u32 = mptcp_common::abi::ABI_VERSION;
 
-/// bpf_setsockopt and the skc_to_* casts are for GPL-compatible programs.
+/// The kernel lets only GPL-compatible programs call bpf_setsockopt and the
+/// skc_to_* casts.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

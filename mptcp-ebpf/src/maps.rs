@@ -1,6 +1,7 @@
-//! The maps. Those that hold state are created without preallocation: entries
-//! take memory once they are there. Buckets of hash maps (16 bytes for each entry
-//! that fits, rounded up to a power of two) are taken in advance.
+//! The maps. Those that hold state are created without preallocation: an entry
+//! takes memory only while it exists. The buckets of a hash map (16 bytes for
+//! each entry that fits, rounded up to a power of two) are allocated in
+//! advance.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
@@ -32,7 +33,7 @@ pub static CONNECTIONS: HashMap<u64, Connection> =
 #[map]
 pub static SUBFLOWS: HashMap<u64, Subflow> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-// What the agent wants.
+// The agent's settings.
 #[map]
 pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
@@ -47,21 +48,22 @@ pub static SELECT_REMOTE: LpmTrie<[u8; 16], u32> =
     LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub static SELECT_DEVICE: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
-/// What the running pass of `iter/tcp` is to do: one of `abi::sweep`.
+/// The task of the running pass of `iter/tcp`: one of `abi::sweep`.
 #[map]
 pub static SWEEP: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Cookie of an entry whose socket is gone, to be removed at the end of the
-/// running pass; 0: none.
+/// Cookie of an entry whose socket is gone; 0: none. The entry is removed at
+/// the end of the running pass.
 #[map]
 pub static GONE: Array<u64> = Array::with_max_entries(1, 0);
 
-// The redundant policy: what the agent wants, and whom it has proven.
+// The redundant policy: the agent's settings, and the peers that it has proven.
 #[map]
 pub static REDUNDANT: Array<Redundant> = Array::with_max_entries(1, 0);
 #[map]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
-/// Every address of this host, as `Link::local`; the value means nothing.
+/// Every address of this host, in the form of `Link::local`; the value means
+/// nothing.
 #[map]
 pub static ADDRESSES: HashMap<[u8; 16], u32> =
     HashMap::with_max_entries(MAX_ADDRESSES, BPF_F_NO_PREALLOC);
@@ -83,10 +85,10 @@ pub static PEER_LINKS: HashMap<u64, PeerLinks> =
 pub static CARRIERS: HashMap<u64, Carriers> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
 pub static PEER_VIEW: HashMap<u64, PeerView> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
-// And what the programs keep themselves.
-/// New entries of `CARRIERS` are made here: they would not fit the stack. tc runs
-/// with softirqs off, so that no two use it at once. Only its first carrier is
-/// ever written.
+// State of the redundant policy that the programs keep themselves.
+/// New entries of `CARRIERS` are built here, because they would not fit the
+/// stack. tc runs with softirqs off, so that no two programs use it at once.
+/// Only its first carrier is ever written.
 #[map]
 pub static NEW_CARRIERS: PerCpuArray<Carriers> = PerCpuArray::with_max_entries(1, 0);
 /// Socket cookies by the subflow's addresses and ports.
@@ -98,20 +100,20 @@ pub static LISTENERS: HashMap<u64, Listener> =
     HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
 #[map]
 pub static ARRIVALS: HashMap<u64, Arrival> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
-/// New entries of the former are copied from here.
+/// New entries of `ARRIVALS` are copied from here.
 #[map]
 pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
 #[map]
 pub static PATIENCE: PerCpuArray<Patience> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0);
-/// What copies may take of a link, without a budget.
+/// How much copies may take of each link if there is no budget.
 #[map]
 pub static LINK_BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_LINKS, 0);
 #[map]
 pub static LINK_TRAFFIC: Array<Traffic> = Array::with_max_entries(MAX_LINKS, 0);
 
-// What the agent is told.
+// Statistics and events for the agent.
 #[map]
 pub static COPY_STATS: PerCpuArray<CopyStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
@@ -127,39 +129,41 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 static NEW_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
 
-/// So is `Subflow`, beside all else that opening one takes.
+/// New subflows are copied from here: `Subflow` does not fit the stack beside
+/// everything else that opening one needs.
 #[map]
 static NEW_SUBFLOW: Array<Subflow> = Array::with_max_entries(1, 0);
 
-/// The number of the agent that loaded these programs; set by it.
+/// The number of the agent that loaded these programs. The agent sets it.
 #[unsafe(no_mangle)]
 static OWNER: u32 = 0;
 
-/// The agent's wishes; the defaults (observe only) before it has said any.
+/// Returns the agent's settings, or the defaults (observe only) until it has
+/// written any.
 #[inline(always)]
 pub fn config() -> Config {
     CONFIG.get(0).copied().unwrap_or_default()
 }
 
-/// Whether these programs are to act: another agent's may be attached as well,
-/// before or after it took over.
+/// Returns whether these programs are in charge. Another agent's programs may
+/// be attached as well, before or after that agent took over.
 #[inline(always)]
 pub fn is_in_charge() -> bool {
     config().owner == global(&OWNER)
 }
 
-/// The redundant policy's settings, if it is the policy. Copies need no more
-/// than that: where they may go expires by itself.
+/// Returns the redundant policy's settings, if it is the policy. Copies need no
+/// other check, because the links that they may take expire by themselves.
 #[inline(always)]
 pub fn redundant() -> Option<&'static Redundant> {
     REDUNDANT.get(0).filter(|settings| settings.copies > 1)
 }
 
-/// What takes one away: totals count modulo 2^64.
+/// Subtracts one when it is added to a total, because totals count modulo 2^64.
 pub const LESS_ONE: u64 = u64::MAX;
 
-/// Adds to a total. Atomically, although it is this CPU's own: a callback in
-/// process context may be interrupted by one in a softirq.
+/// Adds to a total. The addition is atomic even where the total is this CPU's
+/// own: a callback in a softirq may interrupt one in process context.
 #[inline(always)]
 pub fn add(total: &mut u64, value: u64) {
     // SAFETY: a valid reference, of the size and alignment of a `Word`.
@@ -179,7 +183,7 @@ pub fn totals(change: impl FnOnce(&mut Totals)) {
 #[inline(always)]
 pub fn ran(program: usize) {
     runs(|runs| {
-        // Without a panic, for the verifier.
+        // Indexing could panic, which the verifier refuses.
         if let Some(count) = runs.count.get_mut(program) {
             add(count, 1);
         }
@@ -234,25 +238,27 @@ pub fn traffic(link: u32, change: impl FnOnce(&mut Traffic)) {
     }
 }
 
-/// The connection at `key`, if it is known.
+/// Returns the connection at `key`, if it is known.
 #[inline(always)]
 pub fn connection(key: u64) -> Option<*mut Connection> {
     CONNECTIONS.get_ptr_mut(key)
 }
 
-/// The connection at `key`, made if need be; `None` if the map is full.
+/// Returns the connection at `key`, and creates it if need be; `None` if the
+/// map is full.
 #[inline(always)]
 pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
     if let Some(known) = connection(key) {
         return Some(known);
     }
     let blank = NEW_CONNECTION.get(0)?;
-    // Another CPU may have been first: what counts is that it is there.
+    // Another CPU may have inserted the entry first, which is just as good.
     let _ = CONNECTIONS.insert(key, blank, u64::from(BPF_NOEXIST));
     connection(key)
 }
 
-/// A blank subflow at `cookie`, to be filled in; `None` if the map is full.
+/// Inserts a blank subflow at `cookie` for the caller to fill in; `None` if the
+/// map is full.
 #[inline(always)]
 pub fn new_subflow(cookie: u64) -> Option<*mut Subflow> {
     let blank = NEW_SUBFLOW.get(0)?;

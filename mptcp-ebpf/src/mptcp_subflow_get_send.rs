@@ -1,13 +1,14 @@
 //! Hook: `tp_btf/mptcp_subflow_get_send(struct mptcp_subflow_context *subflow)`.
 //!
-//! Since Linux 5.13; fires once per candidate at every scheduling decision, in
-//! the order of `msk->conn_list`, before the kernel judges the candidate and
-//! under the connection's lock. The judgement is repeated here (net/mptcp/
-//! protocol.c, mptcp_subflow_get_send): least `sk_wmem_queued /
-//! avg_pacing_rate` among the active, backups only where nothing else is; and
-//! nothing is sent if the winner's send queue is full.
+//! Exists since Linux 5.13. Fires once per candidate at every scheduling
+//! decision, in the order of `msk->conn_list`, under the connection's lock and
+//! before the kernel judges the candidate. The program repeats the kernel's
+//! judgement (net/mptcp/protocol.c, mptcp_subflow_get_send): the candidate with
+//! the least `sk_wmem_queued / avg_pacing_rate` wins, backups compete only
+//! where no other candidate is active, and nothing is sent if the winner's send
+//! queue is full.
 //!
-//! Where it is absent decisions and candidates are not counted, and changes of
+//! Without this hook decisions and candidates are not counted, and changes of
 //! priority and stale subflows are seen only when the metrics are read.
 
 use aya_ebpf::{
@@ -83,7 +84,7 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
 }
 
 impl Candidate {
-    /// Addresses of the list heads around `node`.
+    /// Returns the addresses of the list heads before and after `node`.
     #[inline(always)]
     fn neighbours(self) -> (u64, u64) {
         // SAFETY: `node` is a member of the typed context.
@@ -101,12 +102,13 @@ impl Candidate {
         unsafe { load_bit(self.context, offset) }
     }
 
-    /// The candidate's path; `None` if the subflow is not known. It is looked up
-    /// anew only if something about it may have changed: a hash lookup of each
-    /// candidate would be most of what a decision costs.
+    /// Returns the candidate's path; `None` if the subflow is not known. Looks
+    /// it up anew only if something about it may have changed: a hash lookup
+    /// for each candidate would be most of what a decision costs.
     #[inline(always)]
     fn path(self, connection: &mut Connection, flags: u8) -> Option<u32> {
-        // Before the lookup: what changes meanwhile is then looked up again.
+        // Read the revision before the lookup, so that a change in between
+        // causes another lookup.
         let revision = connection.revision.get() as u32;
         let place = connection.decision.candidates;
         connection.decision.candidates = place.wrapping_add(1);
@@ -118,8 +120,8 @@ impl Candidate {
         }
         // SAFETY: a typed socket pointer, as the helper wants it.
         let cookie = unsafe { bpf_get_socket_cookie(self.ssk as *mut c_void) };
-        // SAFETY: a map value; of it only ids and flags are written here, and
-        // `resting`.
+        // SAFETY: a map value. Only its ids, flags, `generation` and `resting`
+        // are written here, and `backup_of`, which is atomic.
         let subflow = unsafe { &mut *SUBFLOWS.get_ptr_mut(cookie)? };
         self.note_changes(connection, subflow, cookie, flags);
         *connection.seen.get_mut(place)? = Seen {
@@ -132,7 +134,7 @@ impl Candidate {
         Some(subflow.path)
     }
 
-    /// The flags `BACKUP` and `STALE` as they are now.
+    /// Returns the flags `BACKUP` and `STALE` as they are now.
     #[inline(always)]
     fn flags(self) -> u8 {
         let backup = self.bit(&offset::SUBFLOW_BACKUP) || self.bit(&offset::SUBFLOW_REQUEST_BKUP);
@@ -141,7 +143,8 @@ impl Candidate {
         backup | stale
     }
 
-    /// Ids where only this hook can read them, and events for `flags` that moved.
+    /// Notes the ids where only this hook can read them, and emits events for
+    /// `flags` that changed.
     #[inline(always)]
     fn note_changes(self, connection: &Connection, subflow: &mut Subflow, cookie: u64, flags: u8) {
         let token = connection.token.get() as u32;
@@ -152,7 +155,8 @@ impl Candidate {
                 subflow.tuple.remote_id = load(self.context, &offset::SUBFLOW_REMOTE_ID);
             }
             subflow.tuple.flags |= subflow_flag::IDS;
-            // The path may be named by an id.
+            // A selector may name the path by an id, so let the next look find
+            // it again.
             subflow.generation = subflow.generation.wrapping_sub(1);
         }
         let kept = subflow.tuple.flags & !(subflow_flag::BACKUP | subflow_flag::STALE);
@@ -171,7 +175,7 @@ impl Candidate {
             if let Some(slot) = slot(connection, subflow)
                 && flags & subflow_flag::STALE != 0
             {
-                // The kernel has given it up already.
+                // The kernel has already given the path up.
                 slot.timeouts.set(DEAD_TIMEOUTS);
                 subflow.resting = 0;
             }
@@ -179,7 +183,8 @@ impl Candidate {
         }
     }
 
-    /// Judges the candidate as the kernel is about to, into `decision`.
+    /// Judges the candidate as the kernel is about to. Notes the result in
+    /// `decision`, and returns it as one of [`candidate`].
     #[inline(always)]
     fn judge(self, path: u32, flags: u8, decision: &mut Decision) -> u8 {
         if flags & subflow_flag::STALE != 0 {
@@ -201,7 +206,8 @@ impl Candidate {
         // SAFETY: the socket is typed.
         let queued: u32 = unsafe { load(self.ssk, &offset::SK_WMEM_QUEUED) };
         let linger = (u64::from(queued) << 32) / u64::from(pace);
-        // No index: Linux 6.1 does not see that it is 0 or 1.
+        // Written without an index, because Linux 6.1 does not see that it
+        // would be 0 or 1.
         let (taken, least) = if backup {
             (decision.path[1], decision.linger[1])
         } else {
@@ -222,7 +228,8 @@ impl Candidate {
         }
     }
 
-    /// Bytes per second; the kernel keeps it in 32 bits.
+    /// Returns the candidate's pacing rate, bytes per second, which the kernel
+    /// keeps in 32 bits: the average, or the socket's own if that is 0.
     #[inline(always)]
     fn pace(self) -> u32 {
         // SAFETY: context and socket are typed.
@@ -235,17 +242,19 @@ impl Candidate {
         }
     }
 
-    /// `!sk_stream_memory_free(ssk)`.
+    /// Returns the kernel's `!sk_stream_memory_free(ssk)`.
     #[inline(always)]
     fn queue_is_full(self, wmem_queued: u32) -> bool {
         // SAFETY: the socket is typed.
         let sndbuf: u32 = unsafe { load(self.ssk, &offset::SK_SNDBUF) };
         let buffer_full = wmem_queued >= sndbuf;
-        // Nothing queued, nothing left to send: so it is with thin connections.
+        // If nothing is queued, nothing is left to send. Thin connections
+        // usually end here.
         if buffer_full || wmem_queued == 0 {
             return buffer_full;
         }
-        // BTF types it as `struct sock`: what is beyond has to be probed.
+        // BTF types the pointer as `struct sock`, so the members beyond that
+        // have to be probed.
         let ssk = self.ssk as u64;
         let (Some(written), Some(sent), Some(lowat)) = (
             probe::<u32>(ssk, &offset::TCP_WRITE_SEQ),
@@ -258,7 +267,7 @@ impl Candidate {
     }
 }
 
-/// The last candidate is judged: the decision is known.
+/// Counts the decision, which is known once the last candidate is judged.
 #[inline(always)]
 fn conclude(decision: &Decision) {
     let (path, full) = if decision.active != 0 {

@@ -3,16 +3,16 @@
 //! path once they are wrapped.
 //!
 //! ```text
-//!   own     what a listening socket has without the policy (0: no wish)
+//!   own     the size of a listening socket without the policy (0: not set)
 //!   offers  the policy's size, if `own` is 0 or larger; else `own`
 //! ```
 //!
 //! A listening socket gets its own size back when the policy ends, and another
-//! one when the policy's size changes. Which socket was changed, and what it
-//! had, is in map `LISTENERS`, which outlives the agent.
+//! one when the policy's size changes. The map `LISTENERS`, which outlives the
+//! agent, holds which sockets were changed and the size that they had.
 //!
-//! After the handshake the size is settled: older connections keep theirs, and
-//! what does not fit is counted.
+//! The handshake settles the size: older connections keep theirs, and segments
+//! that do not fit once wrapped are counted.
 
 use mptcp_common::{
     abi::redundant::{Listener, Redundant},
@@ -29,8 +29,7 @@ const SOL_TCP: i32 = 6;
 const TCP_MAXSEG: i32 = 2;
 const AF_INET: u16 = 2;
 
-/// Lowers the segment size that a socket which connects is to offer; never
-/// raises it.
+/// Lowers the segment size that a connecting socket offers. Never raises it.
 #[inline(always)]
 pub fn connects(socket: Socket, options: Options) {
     let wanted = wanted(socket);
@@ -40,14 +39,14 @@ pub fn connects(socket: Socket, options: Options) {
     }
 }
 
-/// Lowers the segment size that a socket which begins to listen is to offer.
+/// Lowers the segment size that a socket offers when it begins to listen.
 #[inline(always)]
 pub fn listens(socket: Socket, options: Options, cookie: u64) {
     offer(socket, options, cookie, wanted(socket));
 }
 
-/// Does to a listening socket what a pass of `iter/tcp` is for: one of
-/// [`sweep`].
+/// Carries out the task of a pass of `iter/tcp` on a listening socket. `what`
+/// is one of the constants in `abi::sweep`.
 #[inline(always)]
 pub fn sweep(socket: Socket, options: Options, cookie: u64, what: u32) {
     if what == sweep::ACCOUNT {
@@ -61,8 +60,8 @@ pub fn sweep(socket: Socket, options: Options, cookie: u64, what: u32) {
     offer(socket, options, cookie, wanted);
 }
 
-/// Lets a listening socket offer `wanted`, unless its own size is smaller; 0:
-/// its own.
+/// Lets a listening socket offer `wanted`, or its own size if that is smaller
+/// or if `wanted` is 0.
 #[inline(always)]
 fn offer(socket: Socket, options: Options, cookie: u64, wanted: u32) {
     let set = offered(socket);
@@ -79,7 +78,8 @@ fn offer(socket: Socket, options: Options, cookie: u64, wanted: u32) {
     };
     let given = Listener { own, given: offers };
     if offers != own && LISTENERS.insert(cookie, given, 0).is_err() {
-        // What could not be given back is not taken.
+        // Without an entry the socket's own size could not be restored later,
+        // so do not change it.
         return;
     }
     if offers != set {
@@ -90,13 +90,15 @@ fn offer(socket: Socket, options: Options, cookie: u64, wanted: u32) {
     }
 }
 
-/// The size that the policy wants of a socket; 0: none, or it is another policy.
+/// Returns the segment size that the policy wants of a socket; 0 if it wants
+/// none, or if the policy is not the redundant one.
 #[inline(always)]
 fn wanted(socket: Socket) -> u32 {
     redundant().map_or(0, |settings| size(socket, settings))
 }
 
-/// An IPv6 socket may take IPv4 as well: the smaller size fits both.
+/// Returns the policy's segment size for the socket's address family. An IPv6
+/// socket may take IPv4 as well: the smaller size fits both.
 #[inline(always)]
 fn size(socket: Socket, settings: &Redundant) -> u32 {
     if socket.tcp::<u16>(&offset::SK_FAMILY) == AF_INET {
@@ -106,7 +108,7 @@ fn size(socket: Socket, settings: &Redundant) -> u32 {
     }
 }
 
-/// What the application, or the agent, has asked for; 0: nothing.
+/// Returns the segment size that the application or the agent has set; 0: none.
 #[inline(always)]
 fn offered(socket: Socket) -> u32 {
     if has(&offset::TCP_USER_MSS) {

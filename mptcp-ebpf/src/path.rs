@@ -1,5 +1,5 @@
-//! Which path carries a subflow: what the agent listed, most specific first,
-//! else the device.
+//! Finds the path that carries a subflow: the most specific selector that the
+//! agent listed, else the device.
 
 use aya_ebpf::maps::lpm_trie::Key;
 use mptcp_common::abi::{Tuple, id_kind, subflow_flag};
@@ -8,11 +8,13 @@ use crate::maps::{SELECT_DEVICE, SELECT_ID, SELECT_PREFIX, SELECT_REMOTE};
 
 const ADDRESS_BITS: u32 = 128;
 
-/// Index in `PATHS`; `None` if nothing is known that could tell: no route, or
-/// a device that the agent has not registered yet, or that is gone.
+/// Returns the path's index in `PATHS`. Returns `None` if no selector matches
+/// and the device does not tell either: the subflow has no route, or the agent
+/// has not registered the device yet, or the device is gone.
 ///
-/// Local id before remote id before the longest prefix of the local address
-/// before that of the remote one before the device (`ifindex`, 0 if unknown).
+/// Tries in this order: the local id, the remote id, the longest prefix of the
+/// local address, that of the remote address, and the device (`ifindex`, 0 if
+/// unknown).
 #[inline(always)]
 pub fn find(tuple: &Tuple, ifindex: u32) -> Option<u32> {
     if tuple.flags & subflow_flag::IDS != 0 {

@@ -1,4 +1,5 @@
-//! The socket that a segment is for: what it has received, and handing over.
+//! The socket that a segment is for: reads what it has received, and hands
+//! packets to it.
 
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_tuple},
@@ -24,7 +25,7 @@ const CURRENT_NETNS: u64 = u64::MAX;
 /// SACK blocks that a socket keeps.
 const MAX_SACKS: usize = 4;
 
-/// Packets of a socket's backlog that are looked at.
+/// Most packets of a socket's backlog that are looked at.
 const BACKLOG: usize = 16;
 
 /// An established socket, held by a reference until [`Receiver::release`].
@@ -35,9 +36,10 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// The established socket that the segment of the IP packet at `at`, whose
-    /// `header` is that long, is for; as far as it can be found from the skb's
-    /// device: one that is bound to another cannot.
+    /// Finds the established socket that a segment is for. `at` is the offset
+    /// of its IP packet, and `header` the length of the IP header. The lookup
+    /// starts from the skb's device, so it does not find a socket that is bound
+    /// to another.
     #[inline(always)]
     pub fn find(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<Self> {
         let sk = look_up(skb, at, header, segment)?;
@@ -52,9 +54,9 @@ impl Receiver {
         }
     }
 
-    /// Whether the segment of that IP packet is for a connection that this end
-    /// has answered the SYN of, and which is not established yet. Not inlined: the
-    /// addresses have the stack to themselves.
+    /// Returns whether such a segment is for a connection that is not
+    /// established yet, and whose SYN this end has answered. Not inlined, so
+    /// that the addresses have the stack to themselves.
     #[inline(never)]
     pub fn is_opening(skb: Skb, at: u32, header: u32, segment: &Segment) -> bool {
         const TCP_SYN_RECV: u32 = 3;
@@ -62,7 +64,7 @@ impl Receiver {
         let Some(sk) = look_up(skb, at, header, segment) else {
             return false;
         };
-        // SAFETY: the helper's result, given back once.
+        // SAFETY: the helper returned the reference, which is given back once.
         unsafe {
             let state = (*sk).state;
             bpf_sk_release(sk.cast());
@@ -79,17 +81,18 @@ impl Receiver {
         }
     }
 
-    /// Lets the stack hand the skb to this socket, whatever its device.
+    /// Makes the stack deliver the skb to this socket, whatever its device.
     #[inline(always)]
     pub fn give(&self, skb: Skb) {
-        // SAFETY: as in `find`. Where it fails, the stack looks itself.
+        // SAFETY: as in `find`. If this fails, the stack looks the socket up
+        // itself.
         unsafe {
             bpf_sk_assign(skb.0.cast(), self.sk.cast(), 0);
         }
     }
 
-    /// What the socket has received of a segment. Not under its lock: what
-    /// changes meanwhile only becomes more.
+    /// Returns what the socket has received, as far as it matters to a segment.
+    /// Reads without the socket's lock: what changes meanwhile only grows.
     #[inline(always)]
     pub fn received(&self, segment: &Segment) -> Received {
         let acknowledged: u32 = self.load(&offset::TCP_RCV_WUP);
@@ -110,7 +113,8 @@ impl Receiver {
                 received.also(segment, start, stop);
             }
         }
-        // A list: the last entry is the newest, and the likeliest.
+        // The backlog is a list. Its last entry is the newest, and the
+        // likeliest to hold the segment.
         let last: *const u8 = self.load(&offset::SK_BACKLOG_TAIL);
         if !last.is_null() {
             let (start, stop) = sequence(last);
@@ -137,15 +141,16 @@ impl Receiver {
     }
 }
 
-/// The socket that the segment of the IP packet at `at` is for, as far as it can
-/// be found from the skb's device: a reference that has to be given back.
+/// Returns the socket that a segment is for, as far as it can be found from the
+/// skb's device. The caller has to give the reference back.
 #[inline(always)]
 fn look_up(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<*mut bpf_sock> {
     let [a, b] = segment.source_port.to_be_bytes();
     let [c, d] = segment.destination_port.to_be_bytes();
     let ports = u32::from_ne_bytes([a, b, c, d]);
-    // `struct bpf_sock_tuple`: source, destination, ports. All of it is set: what
-    // a union leaves undefined the verifier refuses.
+    // `struct bpf_sock_tuple`: source, destination, ports. All of it is
+    // initialised, because the verifier refuses what a union would leave
+    // undefined.
     let mut tuple = [0_u32; IPV6_TUPLE as usize / 4];
     let size = if header == 20 {
         tuple[0] = u32::from_ne_bytes(skb.load(at + 12)?);
@@ -165,7 +170,7 @@ fn look_up(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<*mut bpf
     if sk.is_null() { None } else { Some(sk.cast()) }
 }
 
-/// Two words of an array of structures, each typed.
+/// Reads two words of an array of structures, with one typed load for each.
 #[inline(always)]
 fn pair(base: *const u8, at: usize) -> (u32, u32) {
     // SAFETY: the caller's pointer is typed, and the verifier checks the offset.
@@ -178,8 +183,9 @@ fn pair(base: *const u8, at: usize) -> (u32, u32) {
     }
 }
 
-/// `seq` and `end_seq` of an skb that TCP has taken (`struct tcp_skb_cb` begins
-/// with them). An array of characters, which are loaded one by one.
+/// Returns `seq` and `end_seq` of an skb that TCP has taken (`struct
+/// tcp_skb_cb` begins with them). The member is an array of characters, so they
+/// are loaded one by one.
 #[inline(always)]
 fn sequence(skb: *const u8) -> (u32, u32) {
     let mut bytes = [0_u8; 8];

@@ -2,22 +2,23 @@
 //! clsact before).
 //!
 //! ```text
-//!   an original  ->  offer()  clones it, marked, for each link to take a copy
-//!   a clone      ->  wrap     into UDP, and off by that link's device
+//!   an original  ->  offer()  makes a marked clone for each link to take a copy
+//!   a clone      ->  wrap()   wraps it into UDP and sends it by the link's device
 //! ```
 //!
-//! Relies on: the socket of an skb that TCP sends (bpf_get_socket_cookie,
-//! `skb->sk`), and on `skb->cb` staying as it is from bpf_clone_redirect to this
-//! hook.
+//! Relies on the socket of an skb that TCP sends (bpf_get_socket_cookie,
+//! `skb->sk`), and on `skb->cb` staying unchanged from bpf_clone_redirect to
+//! this hook.
 //!
-//! The original goes on as it is, and never waits: what gets no copy is
-//! counted, by reason. Where the hook is absent, nothing is copied.
+//! The original goes on unchanged and never waits. A segment that gets no copy
+//! is counted, by reason. Without this hook nothing is copied.
 //!
-//! A copy goes by another device than the original's if it can: what hits a
-//! device hits all that it carries. Among like devices, that link is preferred
-//! over which copies arrive, and soonest. Whether a path has room for a copy is
-//! judged by `mptcp_common::spare` at once, and by the agents' messages over
-//! the link (`Link::rate`) in the longer run.
+//! A copy leaves by another device than its original if it can, because trouble
+//! on a device hits everything that the device carries. Among links that share
+//! equally many devices with the original, the hook prefers the one over which
+//! copies arrive, and arrive soonest. `mptcp_common::spare` judges at once
+//! whether a path has room for a copy; in the longer run the agents' messages
+//! over the link tell (`Link::rate`).
 
 use aya_ebpf::{
     helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock},
@@ -40,11 +41,11 @@ use crate::{
     wrap::{Copy, overhead, wrap},
 };
 
-/// The cost of carriers that will not do.
+/// The cost of a carrier that cannot take the copy.
 const NEVER: u32 = u32::MAX;
 
-/// What a carrier costs more for each device that its copies share with the
-/// original: this host's, and the peer's.
+/// Added to a carrier's cost for each device that its copies share with the
+/// original: this host's and the peer's.
 const SHARED_DEVICE: u32 = MAX_COST;
 
 #[classifier]
@@ -62,7 +63,7 @@ pub fn redundant_egress(ctx: TcContext) -> i32 {
     PASS
 }
 
-/// What is to be copied.
+/// A packet that may get copies.
 struct Original {
     cookie: u64,
     /// Length of its IP packet, bytes.
@@ -72,22 +73,26 @@ struct Original {
     now_ns: u64,
     /// The device that it leaves by.
     ifindex: u32,
-    /// The peer's device that it comes in by, by the peer's number; 0: not known.
+    /// The peer's device that it arrives by, as the peer numbers it; 0: not
+    /// known.
     peer_ifindex: u32,
-    /// Its subflow has hardly anything under way: see [`spare::is_thin`].
+    /// Whether its subflow has hardly anything under way: see
+    /// [`spare::is_thin`].
     thin: bool,
 }
 
-/// Clones what belongs to a subflow whose peer can take copies. `None`: it is
-/// nothing to be copied.
+/// Clones a packet of a subflow whose peer can take copies, once for each copy.
+/// Returns `None` if the packet gets no copies.
 #[inline(always)]
 fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     // SAFETY: the helper takes this program type's context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.0.cast()) };
     let subflow = SUBFLOWS.get_ptr(cookie)?;
-    // SAFETY: a map value; what its socket changes meanwhile is whole words.
+    // SAFETY: a map value; its socket may change it meanwhile, but only in
+    // whole words.
     let (key, path, home) = unsafe { ((*subflow).connection, (*subflow).path, (*subflow).ifindex) };
-    // A macvlan's packet also leaves by the parent, where it was copied before.
+    // A macvlan's packet also leaves by the parent device. The macvlan's own
+    // hook has already copied it.
     if skb.is_carried_for(home) {
         return None;
     }
@@ -133,7 +138,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         thin: spare::is_thin(outstanding(skb)),
     };
 
-    // Finds what each carrier would cost, then takes the cheapest, one after the
+    // Find the cost of each carrier, then take the cheapest ones, one after the
     // other.
     let mut costs = [NEVER; MAX_CARRIERS];
     let mut alone = true;
@@ -143,8 +148,8 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
             *cost = judge(carrier, &original, settings);
         }
     }
-    // A connection without a second path borrows another link to its peer; the
-    // first place in the list stands for it.
+    // A connection without a second path borrows another link to its peer. The
+    // first place in `costs` stands for that link.
     let mut borrowed = 0;
     if alone && !translated {
         borrowed = familiar::stand_in(carriers.peer, own, original.ifindex, original.segment);
@@ -178,8 +183,8 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     Some(())
 }
 
-/// The original's own link (a copy over it would share its fate), and whether
-/// the peer knows its subflow by other addresses.
+/// Returns the original's own link, over which a copy would share its fate, and
+/// whether the peer knows the subflow by other addresses or ports.
 #[inline(always)]
 fn own(carriers: &[Carrier; MAX_CARRIERS], cookie: u64) -> (u32, bool) {
     let (mut link, mut translated) = (0, 0);
@@ -192,12 +197,12 @@ fn own(carriers: &[Carrier; MAX_CARRIERS], cookie: u64) -> (u32, bool) {
     (link, translated != 0)
 }
 
-/// The bytes that the socket of an skb has yet to send, or has not seen acked;
-/// as many as can be if that is not known.
+/// Returns how many bytes the skb's socket has not sent, or has not seen acked;
+/// `u32::MAX` if that is not known.
 #[inline(always)]
 fn outstanding(skb: Skb) -> u32 {
-    // SAFETY: a field of the context, which the verifier types; the helper takes
-    // any socket but null, and returns null for one that is not TCP's.
+    // SAFETY: a field of the context, which the verifier types. The helper
+    // takes any socket but null, and returns null for one that is not TCP's.
     unsafe {
         let sk = (*skb.0).__bindgen_anon_2.sk;
         if sk.is_null() {
@@ -212,8 +217,9 @@ fn outstanding(skb: Skb) -> u32 {
     }
 }
 
-/// What a copy over this carrier would cost: its link's cost, and
-/// [`SHARED_DEVICE`]. [`NEVER`] if it cannot take a copy, which is counted.
+/// Returns the cost of a copy over this carrier: its link's cost, plus
+/// [`SHARED_DEVICE`] for each shared device. Returns [`NEVER`] if the carrier
+/// cannot take a copy, and counts the reason if its subflow still exists.
 #[inline(always)]
 fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
     let Some(subflow) = SUBFLOWS.get_ptr(carrier.cookie) else {
@@ -242,8 +248,8 @@ fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
     shared_devices(link, original) * SHARED_DEVICE + (link.cost & (MAX_COST - 1))
 }
 
-/// How many devices a copy over this link would share with its original: this
-/// host's, and the peer's.
+/// Returns how many devices a copy over this link would share with its
+/// original: at most one of this host, and one of the peer.
 #[inline(always)]
 fn shared_devices(link: &Link, original: &Original) -> u32 {
     let here = u32::from(link.ifindex == original.ifindex);
@@ -251,8 +257,8 @@ fn shared_devices(link: &Link, original: &Original) -> u32 {
     here + known * u32::from(link.peer_ifindex == original.peer_ifindex)
 }
 
-/// Clones the original for a carrier's link; whether that could be done. If not,
-/// it is counted.
+/// Clones the original for the link at `index`. Returns whether that worked,
+/// and counts the reason if it did not.
 #[inline(always)]
 fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &Redundant) -> bool {
     let Some(link) = LINKS.get(index) else {
@@ -289,8 +295,8 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         }
         .mark(),
     );
-    // SAFETY: the helper takes this program type's context. Back to this
-    // device: its link layer is the one that the packet has.
+    // The clone goes to this device again, whose link-layer header it carries.
+    // SAFETY: the helper takes this program type's context.
     let error = unsafe { bpf_clone_redirect(skb.0, original.ifindex, 0) };
     skb.unmark();
     if error < 0 {
@@ -301,13 +307,14 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
     }
     if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
-        // SAFETY: a map value; this member only `add` changes.
+        // SAFETY: a map value; only `add` changes this member.
         add(unsafe { &mut (*subflow).copies }, 1);
     }
     true
 }
 
-/// What a copy takes on the wire, bytes: each segment has headers of its own.
+/// Returns how many bytes a copy takes on the wire. Each of its segments has
+/// its own headers.
 #[inline(always)]
 fn wire_bytes(original: &Original, overhead: u32) -> u64 {
     let segments = original.length / original.segment.max(1) + 1;

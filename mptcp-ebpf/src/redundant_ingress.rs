@@ -2,22 +2,23 @@
 //! clsact before).
 //!
 //! ```text
-//!   UDP to the agent's port   a hello: to the agent's socket
-//!                             a copy: unwrap, if it is from a proven peer and
-//!                             belongs to a subflow with it
-//!                             for another host: not looked at
-//!   TCP of such a subflow     drop what a copy has brought before
+//!   UDP to the agent's port   hello: goes to the agent's socket
+//!                             copy: is unwrapped if it comes from a proven peer
+//!                             and belongs to a subflow with that peer
+//!                             datagram for another host: passes
+//!   TCP of such a subflow     is dropped if a copy has brought it before
 //!
-//!   unwrapped  --socket found here------------------> given to it
-//!              --bound to its device, or rp_filter--> in by that device, marked
-//!   either     --its other arrival is on the way----> in once more, marked
+//!   unwrapped  --socket found here------------------> given to that socket
+//!              --bound to its device, or rp_filter--> enters by that, marked
+//!   either     --its other arrival is on the way----> enters once more, marked
 //! ```
 //!
-//! Relies on: bpf_skc_lookup_tcp (Linux 5.2), bpf_sk_assign (5.7), and on the
-//! members of `tcp_sock` that say what it has received.
+//! Relies on bpf_skc_lookup_tcp (Linux 5.2), bpf_sk_assign (5.7), and on the
+//! members of `tcp_sock` that say what the socket has received.
 //!
-//! What merely passed here may be dropped behind it (by a netfilter ingress
-//! chain, say), so only the socket's own word counts: see `arrival`.
+//! A segment that passed this hook may still be dropped behind it (by a
+//! netfilter ingress chain, say). So only the socket itself tells what has been
+//! received: see `arrival`.
 
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, BPF_NOEXIST},
@@ -43,11 +44,11 @@ use crate::{
     wrap::HEADERS,
 };
 
-/// `PACKET_HOST`: sent to this host.
+/// `PACKET_HOST`: the type of a packet that is addressed to this host.
 const PACKET_HOST: u32 = 0;
 
-/// Mark: waits. For how many rounds is in the last word of this mark and of
-/// [`UNWRAPPED`].
+/// First word of the mark of a segment that waits. The last word of this mark,
+/// as of [`UNWRAPPED`], says for how many rounds it has waited.
 const WAITING: u32 = 2;
 
 #[classifier]
@@ -92,28 +93,29 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     }
 }
 
-/// A segment that has come, and how.
+/// A segment that has arrived, and how it came.
 #[derive(Default)]
 struct Arriving {
-    /// Where its IP header is, ...
+    /// Offset of its IP header in the skb, bytes.
     at: u32,
-    /// ... and how many bytes there are from there on.
+    /// Bytes from there to the end.
     length: u32,
     /// The path that brought it.
     path: u32,
-    /// Length of the IP header that it is wrapped behind; 0: it is not.
+    /// Length of the outer IP header that it is wrapped behind; 0: not wrapped.
     outer: u32,
-    /// Index in `LINKS` of the link that it came over, wrapped.
+    /// Index in `LINKS` of the link that it came over, if it is wrapped.
     link: u32,
-    /// It was wrapped, and came in on another device.
+    /// Whether it was unwrapped on another device, and then entered this one.
     unwrapped: bool,
-    /// For how many rounds it has waited.
+    /// How many rounds it has waited.
     rounds: u32,
 }
 
 impl Arriving {
-    /// What becomes of it if it is not what it should be: copies are not
-    /// believed, and counted.
+    /// Returns the action for a packet that fails a check. Drops a copy, and
+    /// counts the reason unless it is unwrapped already. Lets a packet pass
+    /// that is no copy.
     #[inline(always)]
     fn refuse(&self, reason: u8) -> i32 {
         if self.unwrapped {
@@ -132,14 +134,15 @@ impl Arriving {
     }
 }
 
-/// Finds the segment: in the packet itself, or wrapped. `false`: there is none.
+/// Finds the segment, in the packet itself or wrapped. Returns `false` if there
+/// is none for this hook to judge.
 #[inline(always)]
 fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
     let exact = skb.gso_size() == 0;
     let ip = match packet::ip(&skb, arriving.at, arriving.length, exact) {
         Ok(ip) => ip,
         Err(refused::FRAGMENT) => return fragment(skb, settings, arriving),
-        // Not for this hook to judge.
+        // The stack, not this hook, judges malformed packets.
         Err(_) => return Ok(false),
     };
     if ip.protocol != protocol::UDP {
@@ -157,7 +160,7 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
     arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
     if arriving.link == 0 {
-        // A router forwards what is for other hosts.
+        // This host may be a router, so let datagrams for other hosts pass.
         if !is_own(skb, arriving.at, ip.header) {
             return Ok(false);
         }
@@ -181,7 +184,8 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     Ok(true)
 }
 
-/// A fragment of a datagram to the agent's port is none that its peers send.
+/// Refuses the first fragment of a datagram to the agent's port, since no peer
+/// sends fragments. Lets any other fragment pass.
 #[inline(always)]
 fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
     let at = arriving.at;
@@ -213,7 +217,7 @@ fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<b
     }
 }
 
-/// Judges the segment, and does what follows.
+/// Judges the segment and acts on the verdict.
 #[inline(always)]
 fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     let wrapped = arriving.outer != 0;
@@ -236,7 +240,7 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
         return open(skb, device, arriving, ip.header, &segment);
     };
-    // SAFETY: a map value; these two are whole words.
+    // SAFETY: a map value; both members are whole words.
     let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
     // SAFETY: a value that user space replaces as a whole.
     let mut carriers = unsafe { CARRIERS.get(connection) };
@@ -252,8 +256,8 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     if !wrapped && !arriving.unwrapped && skb.is_carried_for(ifindex) {
         return Ok(PASS);
     }
-    // Copies may come over any link to the connection's peer: also over one
-    // whose subflow is not proven, or not there, yet.
+    // A copy may come over any link to the connection's peer, even one whose
+    // subflow is not proven yet, or does not exist yet.
     if wrapped
         && LINKS
             .get(arriving.link)
@@ -261,7 +265,8 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     {
         return Err(refused::FOREIGN);
     }
-    // No agent copies a reset: who forges a copy is not to end a connection.
+    // No agent copies a reset. Refuse one, so that a forged copy cannot end a
+    // connection.
     if wrapped && segment.flags & flag::RST != 0 {
         return Err(refused::MALFORMED);
     }
@@ -275,8 +280,9 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         if !wrapped {
             return Err(refused::FOREIGN);
         }
-        // Its socket is bound to its device, or the kernel would not take the
-        // packet from this one.
+        // The socket is bound to its own device, or the kernel would not accept
+        // the packet from this one (`rp_filter`). So let the packet enter by
+        // the socket's device.
         strip(skb, device, arriving.outer, ip.header)?;
         return enter(skb, device, ifindex, ip.header, arriving.path);
     };
@@ -297,7 +303,8 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         };
         copy_stats(arriving.path, |stats| add(&mut stats.wait_rounds, 1));
         skb.mark([kind, arriving.path, arriving.rounds + 1]);
-        // Once more in by this device, after what is queued now.
+        // Let it enter by this device once more, behind the packets that are
+        // queued now.
         // SAFETY: a field of the context; the helper has no preconditions.
         return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
     }
@@ -308,17 +315,17 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     action
 }
 
-/// Lets the stack take an unwrapped packet, whose frame is not addressed to the
-/// device that it entered by.
+/// Makes the stack accept an unwrapped packet, although its frame is not
+/// addressed to the device that it entered by.
 #[inline(always)]
 fn to_this_host(skb: Skb) {
     // SAFETY: the helper takes this program type's context.
     unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
 }
 
-/// Lets the copy of a segment that opens a connection have its way: this end has
-/// answered the SYN, and awaits what follows. Its sender must be the peer at the
-/// other end of that connection.
+/// Accepts the copy of a segment for a connection that is being opened: this
+/// end has answered the SYN and waits for the next segment. The copy must come
+/// from the peer at the other end of that connection.
 #[inline(always)]
 fn open(
     skb: Skb,
@@ -334,7 +341,7 @@ fn open(
         return Err(refused::FOREIGN);
     }
     if arriving.unwrapped {
-        // It was judged and counted on the device that received it.
+        // The device that received it has judged and counted it.
         to_this_host(skb);
         return Ok(PASS);
     }
@@ -353,8 +360,9 @@ fn open(
     enter(skb, device, ifindex, header, arriving.path)
 }
 
-/// Index of the link between the addresses of a copy's inner packet; 0 if there
-/// is none, or none to the peer that has sent the copy.
+/// Returns the index of the link between the addresses of a copy's inner
+/// packet; 0 if there is none, or if its peer is not the one that sent the
+/// copy.
 #[inline(always)]
 fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
     let Some(over) = LINKS.get(arriving.link) else {
@@ -367,8 +375,9 @@ fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
     }
 }
 
-/// Index in `LINKS` of the link that a datagram comes over; 0: of none, or its
-/// peer has fallen silent. Not inlined: its key has the stack to itself.
+/// Returns the index in `LINKS` of the link that a datagram comes over; 0 if it
+/// belongs to no link, or if the link's peer has fallen silent. Not inlined, so
+/// that its key has the stack to itself.
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
@@ -396,8 +405,8 @@ fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
     }
 }
 
-/// Whether an IP packet, whose `header` is that long, is addressed to this
-/// host. Not inlined, as above.
+/// Returns whether an IP packet with a header of `header` bytes is addressed to
+/// this host. Not inlined, as above.
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
@@ -406,12 +415,12 @@ fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
 fn is_own(skb: Skb, at: u32, header: u32) -> bool {
     let (mut source, mut destination) = ([0; 16], [0; 16]);
     packet::addresses(&skb, at, header, &mut source, &mut destination)
-        // SAFETY: the value is not looked at.
+        // SAFETY: the value is not read.
         && unsafe { ADDRESSES.get(&destination) }.is_some()
 }
 
-/// Cookie of the subflow that a segment is for; 0: of none that is known. Not
-/// inlined, as above.
+/// Returns the cookie of the subflow that a segment is for; 0 if no such
+/// subflow is known. Not inlined, as above.
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
@@ -444,7 +453,8 @@ fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, rounds: u32) -> Ve
     }
 }
 
-/// Whether this CPU has a round left for a segment that waits.
+/// Takes one of this CPU's rounds for a segment that waits. Returns `false` if
+/// none is left.
 #[inline(always)]
 fn may_wait(now_ns: u64) -> bool {
     PATIENCE
@@ -452,20 +462,21 @@ fn may_wait(now_ns: u64) -> bool {
         .is_some_and(|patience| patience.take(now_ns))
 }
 
-/// What has come for a subflow lately; null if there is no memory.
+/// Returns the entry with what has arrived for a subflow lately; null if there
+/// is no memory for it.
 #[inline(always)]
 fn arrival(cookie: u64) -> *const Arrival {
     if let Some(known) = ARRIVALS.get_ptr(cookie) {
         return known;
     }
     if let Some(blank) = NEW_ARRIVAL.get(0) {
-        // Another CPU may have been first: what counts is that it is there.
+        // Another CPU may have inserted the entry first, which is just as good.
         let _ = ARRIVALS.insert(cookie, blank, u64::from(BPF_NOEXIST));
     }
     ARRIVALS.get_ptr(cookie).unwrap_or(core::ptr::null())
 }
 
-/// Counts what became of a segment.
+/// Counts the verdict on a segment.
 #[inline(always)]
 fn count(arriving: &Arriving, verdict: Verdict) {
     let original = arriving.outer == 0 && !arriving.unwrapped;

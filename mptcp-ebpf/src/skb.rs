@@ -1,4 +1,4 @@
-//! What the tc programs do to an skb.
+//! The operations of the tc programs on an skb.
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -15,16 +15,16 @@ use crate::{
     socket::global,
 };
 
-/// Lets the next program, and then the stack, have the packet: `TCX_NEXT`, and
-/// `TC_ACT_UNSPEC` to a classifier of a clsact qdisc.
+/// Passes the packet to the next program and then to the stack: `TCX_NEXT`, or
+/// `TC_ACT_UNSPEC` for a classifier of a clsact qdisc.
 pub const PASS: i32 = -1;
 
 /// Drops the packet: `TC_ACT_SHOT`.
 pub const DROP: i32 = 2;
 
-/// What marks an skb that one of these programs hands to the other or to
-/// itself: a number that the agent draws anew, since what a driver or socket
-/// leaves there is anything.
+/// Marks an skb that one of these programs hands to the other or to itself. The
+/// agent draws this number anew for each load, because drivers and sockets may
+/// leave anything in `skb->cb`.
 #[unsafe(no_mangle)]
 static COPY_MAGIC: u64 = 0;
 
@@ -38,22 +38,23 @@ impl Skb {
         Self(ctx.skb.skb)
     }
 
-    /// Bytes, link-layer header included.
+    /// Returns the packet's length in bytes, link-layer header included.
     #[inline(always)]
     pub fn len(self) -> u32 {
         // SAFETY: a field of this program type's context.
         unsafe { (*self.0).len }
     }
 
-    /// Payload of each segment of a packet that is yet to be segmented, or was
-    /// joined; 0 for any other.
+    /// Returns the payload, in bytes, of each segment of a packet that is yet
+    /// to be segmented, or was joined; 0 for any other.
     #[inline(always)]
     pub fn gso_size(self) -> u32 {
         // SAFETY: as in `len`.
         unsafe { (*self.0).gso_size }
     }
 
-    /// How many packets it is on the wire, if its headers take `headers` bytes.
+    /// Returns how many packets it is on the wire, if its headers take
+    /// `headers` bytes.
     #[inline(always)]
     pub fn packets(self, headers: u32) -> u64 {
         let size = self.gso_size();
@@ -63,17 +64,17 @@ impl Skb {
         u64::from(self.len().saturating_sub(headers).div_ceil(size))
     }
 
-    /// The device, if the agent has attached to it for this policy.
+    /// Returns the device, if the agent has attached to it for this policy.
     #[inline(always)]
     pub fn device(self) -> Option<Device> {
         // SAFETY: as in `len`; a value that user space replaces as a whole.
         unsafe { DEVICES.get((*self.0).ifindex) }.copied()
     }
 
-    /// Whether another hook of the same device stack judges this packet: the
-    /// packet belongs to `device`, and this one only carries it for that one. A
-    /// device that has nothing to do with `device` does not count: routes may
-    /// be asymmetric.
+    /// Returns whether another hook of the same device stack judges this
+    /// packet: the packet belongs to `device`, and this one only carries it for
+    /// that one. A device that is not stacked with `device` does not count,
+    /// because routes may be asymmetric.
     #[inline(always)]
     pub fn is_carried_for(self, device: u32) -> bool {
         // SAFETY: as in `len`.
@@ -81,9 +82,9 @@ impl Skb {
         here != device && is_stacked(here, device)
     }
 
-    /// Whether an arriving frame is for another link-layer address than this
-    /// device's, or for a VLAN: the packet is not for this device. It may be for
-    /// a macvlan or a VLAN above, whose hook sees it next.
+    /// Returns whether an arriving frame is for another link-layer address than
+    /// this device's, or for a VLAN. Such a packet is not for this device. It
+    /// may be for a macvlan or a VLAN above, whose hook sees it next.
     #[inline(always)]
     pub fn is_for_another_device(self) -> bool {
         const PACKET_OTHERHOST: u32 = 3;
@@ -100,7 +101,7 @@ impl Skb {
         kind == PACKET_OTHERHOST || tagged != 0 && tag & VLAN_ID != 0
     }
 
-    /// Whether the packet is IPv4 or IPv6.
+    /// Returns whether the packet is IPv4 or IPv6.
     #[inline(always)]
     pub fn is_ip(self) -> bool {
         const ETH_P_IP: u32 = 0x0800;
@@ -110,7 +111,7 @@ impl Skb {
         protocol == ETH_P_IP || protocol == ETH_P_IPV6
     }
 
-    /// Writes at `at`, and lets a checksum over the packet follow.
+    /// Writes `value` at offset `at`. Updates no checksum.
     #[inline(always)]
     pub fn store<T>(self, at: u32, value: &T) -> bool {
         // SAFETY: the verifier checks pointer and length.
@@ -126,7 +127,7 @@ impl Skb {
         error == 0
     }
 
-    /// Marks the skb, for the next of these programs that sees it.
+    /// Marks the skb for the next of these programs that sees it.
     #[inline(always)]
     pub fn mark(self, words: [u32; 3]) {
         let magic = global(&COPY_MAGIC);
@@ -142,8 +143,9 @@ impl Skb {
         }
     }
 
-    /// Whether the skb is marked, and with which words; takes the mark away.
-    /// Not an `Option`: what it leaves undefined the verifier refuses.
+    /// Takes the mark away. Returns whether there was one, and its words. Not
+    /// an `Option`, because the verifier refuses what `None` would leave
+    /// undefined.
     #[inline(always)]
     pub fn take_mark(self) -> (bool, [u32; 3]) {
         let magic = global(&COPY_MAGIC);
@@ -166,8 +168,8 @@ impl Skb {
     }
 }
 
-/// Whether one of two devices runs over the other. Not inlined: the key has a
-/// stack of its own.
+/// Returns whether one of two devices runs over the other. Not inlined, so that
+/// the key has the stack to itself.
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
@@ -175,7 +177,7 @@ impl Skb {
 )]
 fn is_stacked(one: u32, other: u32) -> bool {
     let key = Stacked { one, other };
-    // SAFETY: the value is not looked at.
+    // SAFETY: the value is not read.
     unsafe { STACKED.get(&key) }.is_some()
 }
 

@@ -30,8 +30,9 @@ pub mod offset {
     mptcp_common::for_each_member!(globals);
 }
 
-/// 1 if sockets that are older than the agent may be adopted: the program on
-/// the cgroup sees them all, since it is the root of the hierarchy.
+/// 1 if sockets that are older than the agent may be adopted: the sockops
+/// program is attached to the root of the cgroup hierarchy, so it sees all of
+/// them.
 #[unsafe(no_mangle)]
 pub static ADOPT: u32 = 0;
 
@@ -42,15 +43,16 @@ static PROBE_READ: u32 = 0;
 
 const AF_INET: u16 = 2;
 
-/// A global that the agent sets before load; the map behind it is frozen, so
-/// the verifier knows the value.
+/// Returns a global that the agent sets before load. The map behind it is
+/// frozen, so the verifier knows the value.
 #[inline(always)]
 pub fn global<T: Copy>(value: &'static T) -> T {
-    // SAFETY: a valid reference; volatile, or rustc would use the initialiser.
+    // SAFETY: a valid reference. The read is volatile, because rustc would
+    // otherwise use the initialiser.
     unsafe { core::ptr::read_volatile(value) }
 }
 
-/// Whether the kernel has the member behind `offset`.
+/// Returns whether the kernel has the member behind `offset`.
 #[inline(always)]
 pub fn has(offset: &'static u32) -> bool {
     global(offset) != ABSENT
@@ -59,8 +61,8 @@ pub fn has(offset: &'static u32) -> bool {
 /// Loads a member through a BTF-typed pointer.
 ///
 /// # Safety
-/// `base` must be a pointer that the verifier knows the type of, and `offset`
-/// that of a member of type `T` in it: the verifier checks both.
+/// `base` must be a pointer whose type the verifier knows, and `offset` the
+/// offset of a member of type `T` in it. The verifier checks both.
 #[inline(always)]
 pub unsafe fn load<T: Copy>(base: *const u8, offset: &'static u32) -> T {
     // SAFETY: the caller's promise; the kernel handles a faulting address.
@@ -79,7 +81,8 @@ pub unsafe fn load_bit(base: *const u8, offset: &'static u32) -> bool {
     byte >> (bit % 8) & 1 != 0
 }
 
-/// Reads kernel memory that BTF does not type; `None` where the kernel forbids.
+/// Reads kernel memory that BTF does not type. Returns `None` where the kernel
+/// forbids the read or has no such member.
 #[inline(always)]
 pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
     if global(&PROBE_READ) == 0 || !has(offset) || address == 0 {
@@ -90,8 +93,8 @@ pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(from) }.ok()
 }
 
-/// As [`probe`], for a flag: 0 or 1, and 0 where it cannot be read. No branch
-/// depends on it, so that the verifier need not follow both values.
+/// Reads a flag as [`probe`] does: 0 or 1, and 0 where it cannot be read. No
+/// branch depends on it, so that the verifier need not follow both values.
 #[inline(always)]
 fn probe_flag(address: u64, offset: &'static u32) -> u8 {
     if global(&PROBE_READ) == 0 || !has(offset) {
@@ -118,8 +121,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// The subflow behind a socket of a sockops context; `None` if it is no
-    /// MPTCP subflow.
+    /// Returns the subflow behind a socket of a sockops context; `None` if it
+    /// is no MPTCP subflow.
     ///
     /// # Safety
     /// `sk` must be a socket that the verifier lets these helpers take.
@@ -142,8 +145,8 @@ impl Socket {
         })
     }
 
-    /// A socket that is closing: by then it may have left its connection, of
-    /// which nothing can be read then.
+    /// Returns a socket that is closing. It may already have left its
+    /// connection, so nothing can be read of the connection.
     ///
     /// # Safety
     /// As [`Socket::of_sockops`].
@@ -161,8 +164,9 @@ impl Socket {
         })
     }
 
-    /// The subflow behind a socket of `iter/tcp`; `None` if it is no MPTCP
-    /// subflow. Its connection stays 0 where the kernel does not let it be read.
+    /// Returns the subflow behind a socket of `iter/tcp`; `None` if it is no
+    /// MPTCP subflow. Its connection stays 0 where the kernel does not let it
+    /// be read.
     ///
     /// # Safety
     /// `sk` must be a BTF-typed socket.
@@ -183,19 +187,19 @@ impl Socket {
         Some(socket)
     }
 
-    /// The connection's key in `CONNECTIONS`.
+    /// Returns the connection's key in `CONNECTIONS`.
     #[inline(always)]
     pub fn connection(self) -> u64 {
         self.connection
     }
 
-    /// The connection's token; 0 while it has none.
+    /// Returns the connection's token; 0 while it has none.
     #[inline(always)]
     pub fn token(self) -> u32 {
         self.msk(&offset::MSK_TOKEN)
     }
 
-    /// 1 if this host accepted the connection, else 0.
+    /// Returns 1 if this host accepted the connection, else 0.
     #[inline(always)]
     pub fn is_server(self) -> u8 {
         if has(&offset::MSK_SERVER_SIDE) {
@@ -205,8 +209,8 @@ impl Socket {
         }
     }
 
-    /// Up to where the connection's data was given to subflows, and whether there
-    /// is more.
+    /// Returns up to where the connection's data was given to subflows
+    /// (`snd_nxt`), and whether there is more.
     #[inline(always)]
     pub fn given(self) -> (u64, bool) {
         let written: u64 = self.msk(&offset::MSK_WRITE_SEQ);
@@ -214,28 +218,29 @@ impl Socket {
         (given, written != given)
     }
 
-    /// Size of the connection's send buffer, bytes.
+    /// Returns the size of the connection's send buffer, bytes.
     #[inline(always)]
     pub fn send_buffer(self) -> u64 {
         // `mptcp_sock` begins with its `sock`.
         u64::from(self.msk::<u32>(&offset::SK_SNDBUF))
     }
 
-    /// Bytes that this subflow was given and has not sent.
+    /// Returns how many bytes this subflow was given and has not sent.
     #[inline(always)]
     pub fn queued(self) -> u32 {
         let written: u32 = self.tcp(&offset::TCP_WRITE_SEQ);
         written.wrapping_sub(self.tcp(&offset::TCP_SND_NXT))
     }
 
-    /// Smoothed round trip, microseconds; 0 before the first sample.
+    /// Returns the smoothed round trip, microseconds; 0 before the first
+    /// sample.
     #[inline(always)]
     pub fn srtt_us(self) -> u32 {
         self.tcp::<u32>(&offset::TCP_SRTT_US) >> 3
     }
 
-    /// Least round trip of late (`tcp_min_rtt`), microseconds; 0 where the
-    /// kernel does not let it be read.
+    /// Returns the shortest round trip of late (`tcp_min_rtt`), microseconds; 0
+    /// where the kernel does not let it be read.
     #[inline(always)]
     pub fn min_rtt_us(self) -> u32 {
         if !has(&offset::TCP_RTT_MIN) {
@@ -248,7 +253,8 @@ impl Socket {
         }
     }
 
-    /// Congestion window, segments; 0 where the kernel does not let it be read.
+    /// Returns the congestion window, segments; 0 where the kernel does not let
+    /// it be read.
     #[inline(always)]
     pub fn cwnd(self) -> u32 {
         if has(&offset::TCP_SND_CWND) {
@@ -258,22 +264,23 @@ impl Socket {
         }
     }
 
-    /// One of the connection's two keys (RFC 8684, 3.1); 0 while it is unknown.
+    /// Returns one of the connection's two keys (RFC 8684, 3.1); 0 while it is
+    /// unknown.
     #[inline(always)]
     pub fn key(self, offset: &'static u32) -> u64 {
         if has(offset) { self.msk(offset) } else { 0 }
     }
 
-    /// A member of `struct tcp_sock` or of what it begins with (`sock`,
-    /// `sock_common`, `inet_connection_sock`).
+    /// Reads a member of `struct tcp_sock` or of the structures that it begins
+    /// with (`sock`, `sock_common`, `inet_connection_sock`).
     #[inline(always)]
     pub fn tcp<T: Copy>(self, offset: &'static u32) -> T {
         // SAFETY: `tcp` is typed by the helper that returned it.
         unsafe { load(self.tcp, offset) }
     }
 
-    /// A member of `struct mptcp_sock`; zero where the kernel does not let it
-    /// be read.
+    /// Reads a member of `struct mptcp_sock`; zero where the kernel does not
+    /// let it be read.
     #[inline(always)]
     fn msk<T: Copy + Default>(self, offset: &'static u32) -> T {
         if self.msk.is_null() {
@@ -283,11 +290,11 @@ impl Socket {
         unsafe { load(self.msk, offset) }
     }
 
-    /// The device that carries the subflow: the one that its cached route leaves
-    /// by, else the one it is bound to; 0 if neither is known. The route comes
-    /// first because a socket in a VRF is bound to the VRF, while its packets
-    /// leave and arrive by a device in it. For any other bound socket the two
-    /// are the same.
+    /// Returns the device that carries the subflow: the one that its cached
+    /// route leaves by, else the one it is bound to; 0 if neither is known. The
+    /// route comes first because a socket in a VRF is bound to the VRF, while
+    /// its packets leave and arrive by a device in it. For any other bound
+    /// socket the two are the same.
     #[inline(always)]
     pub fn ifindex(self) -> u32 {
         let routed = self.route_ifindex();
@@ -298,7 +305,7 @@ impl Socket {
         }
     }
 
-    /// The device that the cached route leaves by; 0 if there is none.
+    /// Returns the device that the cached route leaves by; 0 if there is none.
     #[inline(always)]
     fn route_ifindex(self) -> u32 {
         let route: *const u8 = self.tcp(&offset::SK_DST_CACHE);
@@ -317,29 +324,30 @@ impl Socket {
         }
     }
 
-    /// 1 if the subflow's route locks its congestion control, else 0; 0 where
-    /// that cannot be read.
+    /// Returns 1 if the subflow's route locks its congestion control, else 0; 0
+    /// where that cannot be read.
     #[inline(always)]
     pub fn is_locked(self) -> u8 {
         if !has(&offset::ICSK_CA_DST_LOCKED) {
             return 0;
         }
         let bit = global(&offset::ICSK_CA_DST_LOCKED);
-        // SAFETY: typed, as in `tcp`; without a branch on the flag.
+        // SAFETY: typed, as in `tcp`. No branch depends on the flag.
         let byte: u8 = unsafe { core::ptr::read_volatile(self.tcp.add(bit as usize / 8)) };
         byte >> (bit % 8) & 1
     }
 
-    /// The callbacks that the socket makes: `BPF_SOCK_OPS_*_CB_FLAG`.
+    /// Returns the callbacks that are switched on for the socket:
+    /// `BPF_SOCK_OPS_*_CB_FLAG`.
     #[inline(always)]
     pub fn callbacks(self) -> u32 {
         u32::from(self.tcp::<u8>(&offset::TCP_CB_FLAGS))
     }
 
-    /// The limits that are set on the socket, by whomever: the kernel itself
-    /// gives subflows a `TCP_NOTSENT_LOWAT` since Linux 6.10, an application
-    /// can set that of a connection that fell back to TCP, and another program
-    /// can set both.
+    /// Returns the limits that are set on the socket, whoever has set them.
+    /// Besides the agent, the kernel itself gives subflows a
+    /// `TCP_NOTSENT_LOWAT` since Linux 6.10, an application can set that of a
+    /// connection that fell back to TCP, and another program can set both.
     #[inline(always)]
     pub fn limits(self) -> Limits {
         let rate: u64 = self.tcp(&offset::SK_MAX_PACING_RATE);
@@ -353,14 +361,15 @@ impl Socket {
         }
     }
 
-    /// `struct mptcp_subflow_context` of this subflow, untyped (the kernel's
-    /// member is a `void *`): only for [`probe`].
+    /// Returns the address of this subflow's `struct mptcp_subflow_context`.
+    /// The kernel's member is a `void *`, so only [`probe`] can read what is
+    /// there.
     #[inline(always)]
     pub fn context(self) -> u64 {
         self.tcp(&offset::ICSK_ULP_DATA)
     }
 
-    /// Addresses, ports, ids and flags.
+    /// Returns the subflow's addresses, ports, ids and flags.
     #[inline(always)]
     pub fn tuple(self) -> Tuple {
         let mut tuple = Tuple {
@@ -398,8 +407,8 @@ impl Socket {
             | flag(&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN);
     }
 
-    /// Whether the peer turned out to have no MPTCP: an established subflow
-    /// that is neither the first (MP_CAPABLE) nor joined (MP_JOIN).
+    /// Returns whether the peer turned out to have no MPTCP: an established
+    /// subflow that is neither the first (MP_CAPABLE) nor joined (MP_JOIN).
     #[inline(always)]
     pub fn is_fallback(self) -> bool {
         let context = self.context();
@@ -410,8 +419,8 @@ impl Socket {
 
     #[inline(always)]
     fn address(self, offset: &'static u32) -> [u8; 16] {
-        // In words: the kernel's type is a union of arrays, and a load must
-        // match an element.
+        // Read words: the kernel's type is a union of arrays, and the verifier
+        // wants each load to match an element.
         // SAFETY: typed, as in `tcp`.
         let words: [u32; 4] = unsafe {
             let base = self.tcp.add(global(offset) as usize).cast::<u32>();
@@ -427,7 +436,8 @@ impl Socket {
     }
 }
 
-/// An IPv4 address, network byte order, as `::ffff:a.b.c.d`.
+/// Returns an IPv4 address, which is in network byte order, as
+/// `::ffff:a.b.c.d`.
 #[inline(always)]
 fn mapped(address: u32) -> [u8; 16] {
     let words = [0, 0, 0xffff_u32.to_be(), address];

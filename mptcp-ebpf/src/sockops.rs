@@ -1,12 +1,12 @@
 //! Hook: `sockops`, on the root of the cgroup hierarchy.
 //!
-//! Relies on: `BPF_SOCK_OPS_TCP_{CONNECT,LISTEN}_CB` (mss.rs),
-//! `BPF_SOCK_OPS_{ACTIVE,PASSIVE}_ESTABLISHED_CB`, `_RTT_CB` (once
-//! per round trip), `_RTO_CB`, `_RETRANS_CB`, `_STATE_CB` (include/uapi/linux/
-//! bpf.h) and the helpers bpf_skc_to_mptcp_sock (Linux 5.19) and
-//! bpf_setsockopt. All under the socket's lock.
+//! Relies on `BPF_SOCK_OPS_TCP_{CONNECT,LISTEN}_CB` (used by mss.rs),
+//! `BPF_SOCK_OPS_{ACTIVE,PASSIVE}_ESTABLISHED_CB`, `_RTT_CB` (once per round
+//! trip), `_RTO_CB`, `_RETRANS_CB` and `_STATE_CB` (include/uapi/linux/bpf.h),
+//! and on the helpers bpf_skc_to_mptcp_sock (Linux 5.19) and bpf_setsockopt.
+//! The kernel makes all these callbacks under the socket's lock.
 //!
-//! Where it is absent nothing is seen and nothing is steered: the agent does
+//! Without this hook the agent could neither see nor steer anything, so it does
 //! not start.
 
 use crate::{
@@ -30,12 +30,13 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, Subflow};
 
-/// The agent's own network namespace: the hook sees all of them.
+/// Cookie of the agent's own network namespace. The hook sees sockets of every
+/// namespace and ignores those of the others.
 #[unsafe(no_mangle)]
 static NETNS_COOKIE: u64 = 0;
 
-/// Round trips shorter than this bring a callback more often than anything can
-/// be learnt from.
+/// Least time between two looks at a subflow. On a shorter round trip callbacks
+/// come more often than there is anything new to learn.
 const MIN_INTERVAL_NS: u64 = 1_000_000;
 
 const TCP_CLOSE: u32 = 7;
@@ -71,11 +72,12 @@ pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
     1
 }
 
-/// The context's socket; none for a request that is no socket yet.
+/// Returns the context's socket; `None` for a request socket, which is not a
+/// full socket yet.
 #[inline(always)]
 fn sk(ctx: &SockOpsContext) -> Option<*mut c_void> {
-    // SAFETY: a field of this program type's context, which the verifier types;
-    // null has to be ruled out before a helper takes it.
+    // SAFETY: a field of this program type's context, which the verifier types.
+    // It must not be null where a helper takes it.
     let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     if sk.is_null() { None } else { Some(sk.cast()) }
 }
@@ -92,8 +94,9 @@ fn cookie(ctx: &SockOpsContext) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.ops.cast()) }
 }
 
-/// Whether the number of subflows turned away is a power of two: a host that
-/// keeps opening connections beyond the limit is not to flood the log.
+/// Returns whether the number of subflows that this CPU turned away is a power
+/// of two. A host that keeps opening connections beyond the limit must not
+/// flood the log.
 #[inline(always)]
 fn is_first_in_a_while() -> bool {
     let mut turned_away = 0;
@@ -107,14 +110,15 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Whether the socket is of the agent's network namespace.
+/// Returns whether the socket belongs to the agent's network namespace.
 #[inline(always)]
 fn is_ours(ctx: &SockOpsContext) -> bool {
     // SAFETY: the helper takes this program type's context.
     unsafe { bpf_get_netns_cookie(ctx.ops.cast()) == global(&NETNS_COOKIE) }
 }
 
-/// A socket is about to connect, or listens.
+/// Lowers the segment size of a socket that is about to connect or begins to
+/// listen. Does nothing unless the policy is redundant.
 #[inline(always)]
 fn opening(ctx: &SockOpsContext) {
     if !config().at(now_ns()).is_redundant() || !is_ours(ctx) {
@@ -136,8 +140,9 @@ fn established(ctx: &SockOpsContext) {
     }
     let Some(socket) = socket(ctx) else { return };
     if socket.tcp::<u8>(&offset::SK_STATE) == TCP_CLOSE as u8 {
-        // A join that came too late was reset before this callback; no other
-        // one will tell its end.
+        // The kernel resets a join that comes too late, and only then makes
+        // this callback. No later callback would report its end, so it is not
+        // registered.
         return;
     }
     let prior = ctx.cb_flags();
@@ -152,7 +157,9 @@ fn established(ctx: &SockOpsContext) {
     }
 }
 
-/// Brings a known subflow up to date and gives it what the policy wants.
+/// Brings a known subflow up to date and applies the policy to it. Unless
+/// `at_once`, skips the expensive part if the last look was a moment ago or if
+/// the subflow rests.
 #[inline(always)]
 fn look(ctx: &SockOpsContext, at_once: bool) {
     let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) else {
@@ -175,14 +182,16 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
     examine(ctx, subflow, now_ns);
 }
 
-/// Of [`look`], what most callbacks of a thin connection are spared.
+/// Does the expensive part of [`look`], which most callbacks of a thin
+/// connection skip.
 #[inline(always)]
 fn examine(ctx: &SockOpsContext, subflow: &mut Subflow, now_ns: u64) {
     let Some(known) = connection(subflow.connection) else {
         return;
     };
-    // SAFETY: a map value; what other CPUs may change in it is atomic, and the
-    // rest is the step's, of which one runs at a time.
+    // SAFETY: a map value. The fields that other CPUs may change meanwhile are
+    // atomic, except those of the controller's step, of which only one runs at
+    // a time, and those of the tracepoint, which are not used here.
     let connection = unsafe { &mut *known };
     let Some(socket) = socket(ctx) else { return };
     if subflow.generation != config().generation {
@@ -193,8 +202,8 @@ fn examine(ctx: &SockOpsContext, subflow: &mut Subflow, now_ns: u64) {
     subflow.resting = u32::from(may_rest(connection, subflow, now_ns));
 }
 
-/// The round trip that `BPF_SOCK_OPS_RTT_CB` tells of: the sample itself since
-/// Linux 6.11; before that, the smoothed one.
+/// Returns the round trip that `BPF_SOCK_OPS_RTT_CB` reports: the sample itself
+/// since Linux 6.11, the smoothed value before that.
 #[inline(always)]
 fn rtt_us(ctx: &SockOpsContext) -> u32 {
     let sample = ctx.arg(0);
@@ -224,10 +233,11 @@ fn rto(ctx: &SockOpsContext) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
         path_stats(subflow.path, |stats| add(&mut stats.timeouts, 1));
-        // A route that changed shows here first.
+        // A timeout is often the first sign that the route changed, so let the
+        // next look find the path again.
         subflow.generation = subflow.generation.wrapping_sub(1);
         if let Some(known) = connection(subflow.connection) {
-            // SAFETY: as in `look`.
+            // SAFETY: as in `examine`.
             let connection = unsafe { &*known };
             if let Some(slot) = slot(connection, subflow) {
                 slot.timeouts.add(1);

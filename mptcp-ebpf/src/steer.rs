@@ -1,4 +1,4 @@
-//! The policy's hand: runs the controller, sets and lifts socket options.
+//! Carries out the policy: runs the controller, sets and lifts socket options.
 
 use aya_ebpf::{
     cty::c_void,
@@ -23,12 +23,14 @@ const TCP_CONGESTION: i32 = 13;
 const TCP_CA_NAME_MAX: usize = 16;
 const TCP_NOTSENT_LOWAT: i32 = 25;
 
-/// What `bpf_setsockopt` takes: a sockops context or, in `iter/tcp`, a socket.
+/// The first argument of `bpf_setsockopt`: a sockops context or, in `iter/tcp`,
+/// a socket.
 #[derive(Clone, Copy)]
 pub struct Options(pub *mut c_void);
 
 impl Options {
-    /// Sets a 32-bit option of the socket; a refusal is counted.
+    /// Sets a 32-bit option of the socket. Counts a refusal and returns
+    /// `false`.
     #[inline(always)]
     pub fn set(self, level: i32, option: i32, value: u32) -> bool {
         let done = self.try_set(level, option, value);
@@ -38,11 +40,12 @@ impl Options {
         done
     }
 
-    /// Sets a 32-bit option that the kernel may not have.
+    /// Sets a 32-bit option that the kernel may not have. Does not count a
+    /// refusal.
     #[inline(always)]
     pub fn try_set(self, level: i32, option: i32, mut value: u32) -> bool {
-        // SAFETY: the verifier checks the pointer; `value` is 4 bytes, which is
-        // what the kernel wants of each option used here.
+        // SAFETY: the verifier checks the pointer. `value` has 4 bytes, the
+        // size that the kernel expects for each option used here.
         let error = unsafe {
             bpf_setsockopt(
                 self.0,
@@ -56,8 +59,9 @@ impl Options {
     }
 }
 
-/// The subflow's slot, plus one; 0: none. Read and written in memory: the
-/// verifier would otherwise follow each choice through all that comes after.
+/// Returns the number of the subflow's slot, which is its index plus one; 0:
+/// none. Reads it from memory: otherwise the verifier would follow each
+/// possible value through all the code that comes after.
 #[inline(always)]
 fn chosen(subflow: &Subflow) -> u16 {
     // SAFETY: a reference.
@@ -70,17 +74,17 @@ fn choose(subflow: &mut Subflow, slot: u16) {
     unsafe { (&raw mut subflow.slot).write_volatile(slot) }
 }
 
-/// The slot that `subflow` is steered by, if any.
+/// Returns the slot that `subflow` is steered by, if any.
 #[inline(always)]
 pub fn slot<'a>(connection: &'a Connection, subflow: &Subflow) -> Option<&'a Slot> {
     slot_at(connection, u64::from(chosen(subflow)))
 }
 
-/// The slot of this number, which is its index plus one; none for 0.
+/// Returns the slot of this number, which is its index plus one; `None` for 0.
 #[inline(always)]
 fn slot_at(connection: &Connection, number: u64) -> Option<&Slot> {
     let index = (number as usize).wrapping_sub(1);
-    // `get` alone would do for rustc; the mask is for the verifier.
+    // `get` alone would satisfy rustc. The verifier needs the mask as well.
     if index < MAX_SLOTS {
         connection.controller.slots.get(index & (MAX_SLOTS - 1))
     } else {
@@ -88,9 +92,9 @@ fn slot_at(connection: &Connection, number: u64) -> Option<&Slot> {
     }
 }
 
-/// Gives a subflow the slot of its path: the one that its path has, else a
-/// free one, else one that a vanished path has left. None if all eight are in
-/// use. `subflow` must be in a map.
+/// Gives a subflow the slot of its path. If the path has no slot yet, takes a
+/// free one, or one whose path has no subflows left. Leaves the subflow without
+/// a slot if all eight are in use. `subflow` must be in a map.
 #[inline(always)]
 pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
     let wanted = u64::from(subflow.path) + 1;
@@ -104,7 +108,7 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
     for (index, slot) in slots.iter().enumerate() {
         let found = slot.path.get();
         let free = found == 0 || slot.subflows.get() == 0;
-        // Another CPU may take it first.
+        // Another CPU may take the same slot first; then try the next one.
         if chosen(subflow) == 0 && free && slot.path.replace(found, wanted) {
             slot.timeouts.set(0);
             slot.backups.set(0);
@@ -123,15 +127,17 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
 }
 
 /// Counts the subflow among the backups of its slot if its flags say that it is
-/// one, else no longer. `subflow` must be in a map.
+/// one, and stops counting it if they do not. `subflow` must be in a map.
 ///
 /// The socket's callbacks and the tracepoint both call this, under different
-/// locks: `backup_of` tells where the subflow is counted, and whoever replaces it
-/// moves the count. If two see different flags, the next callback corrects it.
+/// locks. `backup_of` holds the slot in which the subflow is counted, and the
+/// caller that replaces this value moves the count. If the two callers see
+/// different flags, the next callback corrects the count.
 #[inline(always)]
 pub fn count_backup(connection: &Connection, subflow: &mut Subflow) {
     let is_backup = u64::from(subflow.tuple.flags & subflow_flag::BACKUP);
-    // `BACKUP` is 1: no branch, which the verifier would follow.
+    // `BACKUP` is 1, so a product does without a branch, both sides of which
+    // the verifier would follow.
     let wanted = u64::from(chosen(subflow)) * is_backup;
     // SAFETY: a valid reference, of the size and alignment of a `Word`.
     let word = unsafe { &*(&raw mut subflow.backup_of).cast::<Word>() };
@@ -155,13 +161,13 @@ fn weigh(slot: &Slot) {
     slot.weight.set(u64::from(weight));
 }
 
-/// Gives each slot the weight of its path, as it is now.
+/// Gives each slot the current weight of its path.
 #[inline(always)]
 pub fn weigh_all(connection: &Connection) {
     connection.controller.slots.iter().for_each(weigh);
 }
 
-/// Gives the slot back. `subflow` must be in a map.
+/// Gives the subflow's slot back. `subflow` must be in a map.
 #[inline(always)]
 pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
     let number = u64::from(chosen(subflow));
@@ -172,8 +178,8 @@ pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
     }
 }
 
-/// Runs a step of the controller if one is due, then sets what it wants of
-/// this subflow, or lifts what is set: see [`obey`].
+/// Runs a step of the controller if one is due, then sets or lifts the limits
+/// of this subflow: see [`obey`].
 #[inline(always)]
 pub fn steer(
     socket: Socket,
@@ -201,13 +207,14 @@ pub fn steer(
     obey(socket, options, connection, subflow, now_ns);
 }
 
-/// Whether there is nothing to steer for a subflow until it is less quiet, the
-/// agent wants something else, or [`REST_NS`] have passed.
+/// Returns whether a subflow needs no steering until it becomes less quiet, the
+/// agent changes its settings, or [`REST_NS`] have passed.
 #[inline(always)]
 pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool {
     let config = config().at(now_ns);
     let free = subflow.cap == NO_CAP && subflow.lowat == 0;
-    // Copies go by what is known of round trips.
+    // The redundant policy needs recent looks: they tell whether the path has
+    // room for copies (`mptcp_common::spare`).
     if !free || config.is_redundant() {
         return false;
     }
@@ -217,9 +224,10 @@ pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool
     }
 }
 
-/// Whether a callback of a subflow of which `acked` bytes were acked in all is
-/// passed over. It goes by what the last look at it found, and by nothing else
-/// than the subflow: what is in no cache of the CPU's takes longest.
+/// Returns whether to pass over a callback of a subflow that has had `acked`
+/// bytes acked in total. Decides by what the last look found, and reads nothing
+/// but the subflow and the configuration: memory that is in none of the CPU's
+/// caches takes longest.
 #[inline(always)]
 pub fn rests(subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
     let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns);
@@ -233,8 +241,8 @@ pub fn rests(subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
         && is_quiet(fresh, elapsed_ns)
 }
 
-/// Sets what the last step wants of this subflow; lifts what the agent has set if
-/// the policy is another, or the agent is no longer there.
+/// Sets the limits that follow from the last step for this subflow. Lifts them
+/// if the present policy sets none, or if the agent is no longer there.
 #[inline(always)]
 pub fn obey(
     socket: Socket,
@@ -250,13 +258,14 @@ pub fn obey(
         _ => Limits::NONE,
     };
     if limits.cap == HELD_OUT && subflow.tuple.flags & subflow_flag::LOCKED != 0 {
-        // See `revive`, which could not bring it back.
+        // `revive` could not bring it back later: its route locks the
+        // congestion control.
         limits = Limits::NONE;
     }
     apply(socket, options, subflow, limits);
 }
 
-/// One step of the controller, and the events that it gives rise to.
+/// Runs one step of the controller and emits the events that follow from it.
 #[inline(always)]
 fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mode: u32) {
     weigh_all(connection);
@@ -277,13 +286,15 @@ fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mod
     }
 }
 
-/// Sets what differs from what the agent has set, and brings back what was there
-/// before where it wants nothing. A cap that moved by less than a hundredth is
-/// left: each call costs. `subflow` must be in a map.
+/// Sets the options that differ from what the agent has set, and restores the
+/// earlier value of an option that `limits` leaves free. Keeps an option that
+/// would move by 1/128 or less, since each call costs time. `subflow` must be
+/// in a map.
 #[inline(always)]
 pub fn apply(socket: Socket, options: Options, subflow: &mut Subflow, limits: Limits) {
-    // Through memory, and one option after the other: the verifier would
-    // otherwise follow each choice of the first through all of the second.
+    // The wanted values go through memory, and one option is set after the
+    // other. Otherwise the verifier would follow each choice for the first
+    // option through all of the code for the second.
     want(subflow, limits);
     let free = subflow.cap == NO_CAP && subflow.lowat == 0;
     if free && wanted_cap(subflow) == NO_CAP && wanted_lowat(subflow) == 0 {
@@ -329,8 +340,8 @@ fn wanted_lowat(subflow: &Subflow) -> u32 {
     unsafe { (&raw const subflow.wanted_lowat).read_volatile() }
 }
 
-/// Lifts what an agent has set on a socket that no map knows, as far as it can be
-/// told from what others set.
+/// Lifts the limits that an agent has set on a socket that is in no map, as far
+/// as they can be told from limits that others have set.
 #[inline(always)]
 pub fn lift_unknown(socket: Socket, options: Options) {
     let (ours, prior) = socket.limits().split();
@@ -342,21 +353,22 @@ pub fn lift_unknown(socket: Socket, options: Options) {
     }
 }
 
-/// An option of a socket that the agent may have set, by the fields of its
-/// subflow in the map.
+/// A socket option that the agent may set, and the fields of the subflow in the
+/// map that keep track of it.
 struct Setting {
-    /// What the agent has set.
+    /// The value that the agent has set.
     set: *mut u32,
-    /// What was there before that.
+    /// The value that the socket had before that.
     prior: *mut u32,
-    /// The value of `set` that means nothing.
+    /// The value that stands for no limit.
     none: u32,
 }
 
 impl Setting {
-    /// Moves the option to `wanted` with `call`. `found` is its value now: if it
-    /// is not what the agent has set, somebody else has set it since, and it is
-    /// theirs to keep. Their limit holds beside the agent's.
+    /// Moves the option to `wanted` with `call`. `found` is its value now. If
+    /// that is not the value that the agent has set, somebody else has set it
+    /// since, and the agent keeps their value as `prior`. Their limit holds
+    /// beside the agent's: the smaller one is set.
     #[inline(always)]
     fn follow(self, found: u32, wanted: u32, call: impl Fn(u32) -> bool) {
         let Self { set, prior, none } = self;
@@ -374,8 +386,8 @@ impl Setting {
                 }
                 return;
             }
-            // A `TCP_NOTSENT_LOWAT` of 0 is no limit; a rate is never 0, unless
-            // it is the agent's own.
+            // A `TCP_NOTSENT_LOWAT` of 0 means no limit. Only the agent itself
+            // sets a rate of 0.
             let least = if theirs == 0 || wanted < theirs {
                 wanted
             } else {
@@ -391,9 +403,9 @@ impl Setting {
 /// Brings an idle subflow that was held out back into the scheduler's choice.
 ///
 /// Raising `SO_MAX_PACING_RATE` from 0 leaves `sk_pacing_rate` at 0 until data
-/// is acked, which an idle subflow has none of; the scheduler would pass it
-/// over for ever. What sets the rate anew is the start of BBR (`bbr_init`), so
-/// the socket is given another congestion control for a moment.
+/// is acked. An idle subflow has no data to be acked, so the scheduler would
+/// pass it over for ever. BBR sets the rate anew when it starts (`bbr_init`),
+/// so this switches the socket to another congestion control and back.
 #[inline(always)]
 pub fn revive(socket: Socket, options: Options) {
     if socket.tcp::<u64>(&offset::SK_PACING_RATE) != 0 || socket.limits().cap == HELD_OUT {
@@ -433,7 +445,7 @@ pub fn revive(socket: Socket, options: Options) {
     }
 }
 
-/// Whether an option has moved far enough to be set again.
+/// Returns whether an option has moved far enough to be set again.
 #[inline(always)]
 fn has_moved(set: u32, wanted: u32) -> bool {
     set.abs_diff(wanted) > set / 128

@@ -22,15 +22,18 @@ use crate::{
     steer::{count_backup, leave_slot, slot, take_slot},
 };
 
-/// The callbacks that a subflow's socket is to make.
+/// The callbacks that the kernel makes for a subflow's socket.
 pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
     | BPF_SOCK_OPS_RETRANS_CB_FLAG
     | BPF_SOCK_OPS_STATE_CB_FLAG
     | BPF_SOCK_OPS_RTT_CB_FLAG;
 
-/// Registers an established subflow. `prior_cb_flags` are the callbacks that
-/// its socket had before; it is `new` if it is established just now, and not older
-/// than the agent. `false` if a map is full: it stays unseen.
+/// Registers an established subflow. Returns `false` if a map is full: the
+/// agent then does not see the subflow.
+///
+/// `prior_cb_flags` are the callback flags that its socket had before. `new` is
+/// true if the subflow has just been established, and false if it is older than
+/// the agent.
 #[inline(always)]
 pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns: u64) -> bool {
     let key = socket.connection();
@@ -39,11 +42,12 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         totals(|totals| add(&mut totals.connections_full, 1));
         return false;
     };
-    // SAFETY: a map value; what other CPUs may change in it is atomic.
+    // SAFETY: a map value, of which only atomic fields are used here.
     let connection = unsafe { &mut *known };
     let first = connection.subflows.add(1) == 0;
     if !first && tuple.flags & subflow_flag::IDS == 0 {
-        // Where the subflow's own flags cannot be read, order tells as much.
+        // The kernel does not let the subflow's own flags be read (no `IDS`).
+        // Every subflow but the first is a join.
         tuple.flags |= subflow_flag::JOIN;
     }
     tuple.flags |= socket.is_server() * subflow_flag::SERVER;
@@ -139,7 +143,8 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     true
 }
 
-/// Tells what an agent has set on a socket from what others have.
+/// Separates the limits that an agent has set on a socket from those that
+/// others have set, and notes both in `subflow`.
 #[inline(always)]
 fn find_limits(socket: Socket, subflow: &mut Subflow) {
     let (ours, prior) = socket.limits().split();
@@ -147,7 +152,7 @@ fn find_limits(socket: Socket, subflow: &mut Subflow) {
     (subflow.prior_cap, subflow.prior_lowat) = (prior.cap, prior.lowat);
 }
 
-/// What of a socket's own counts is not the agent's to count.
+/// The part of a socket's own counters that is not added to the totals.
 #[derive(Clone, Copy)]
 struct Counted {
     sent: u64,
@@ -156,9 +161,10 @@ struct Counted {
 }
 
 impl Counted {
-    /// A socket that is older than the agent counts from now on. One that is
-    /// `new` may have sent data with its SYN (TCP Fast Open), and that counts; the
-    /// kernel counts the SYN itself as a byte that was acknowledged.
+    /// Returns the counters as they are when counting begins. For a socket that
+    /// is older than the agent that is now. A `new` one may have sent data with
+    /// its SYN (TCP Fast Open), and that data counts. The SYN itself, which the
+    /// kernel counts as one acked byte, does not.
     #[inline(always)]
     fn at_opening(socket: Socket, new: bool) -> Self {
         let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
@@ -178,8 +184,8 @@ impl Counted {
     }
 }
 
-/// Adds what the socket did since it was last looked at to its path and to its
-/// controller's slot.
+/// Adds what the socket did since the last look to the totals of its path and
+/// to its controller's slot.
 #[inline(always)]
 pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, now_ns: u64) {
     let sent: u64 = socket.tcp(&offset::TCP_BYTES_SENT);
@@ -242,7 +248,7 @@ pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow)
     }
 }
 
-/// Accounts for what a socket that closes did last.
+/// Accounts for what a closing socket did since the last look.
 #[inline(always)]
 pub fn settle(socket: Socket, cookie: u64) {
     let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
@@ -256,13 +262,15 @@ pub fn settle(socket: Socket, cookie: u64) {
     }
 }
 
-/// A subflow is gone: so is all that is known of it, but for the totals.
+/// Removes a subflow from every map, because its socket has closed. Only the
+/// totals keep what it did.
 #[inline(always)]
 pub fn close(cookie: u64, reason: u8) {
     let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
         return;
     };
-    // SAFETY: a map value, under its socket's lock.
+    // SAFETY: a map value, under its socket's lock. At the end of a pass of
+    // `iter/tcp` the lock is not held, but the socket is gone.
     let subflow = unsafe { &mut *entry };
     let key = subflow.connection;
     let path = subflow.path;
@@ -293,7 +301,8 @@ pub fn close(cookie: u64, reason: u8) {
     if last {
         subflow_event(event_kind::CLOSED, reason, cookie, token, subflow);
         let _ = CONNECTIONS.remove(key);
-        // The next connection at this address may have another peer.
+        // The kernel may use this address again for a connection with another
+        // peer.
         let _ = CARRIERS.remove(key);
     }
     let _ = COOKIE_OF.remove(ends(&subflow.tuple));
@@ -301,7 +310,8 @@ pub fn close(cookie: u64, reason: u8) {
     let _ = SUBFLOWS.remove(cookie);
 }
 
-/// Under the redundant policy, lets tc ingress find the subflow.
+/// Lets tc ingress find the subflow by its addresses and ports, under the
+/// redundant policy only.
 #[inline(always)]
 pub fn register(tuple: &Tuple, cookie: u64) {
     if config().is_redundant() {
@@ -319,7 +329,8 @@ fn ends(tuple: &Tuple) -> PeerView {
     }
 }
 
-/// Why a socket closed: from its error and the TCP state that it left.
+/// Returns why a socket closed, judged by its error and by the TCP state that
+/// it left.
 #[inline(always)]
 pub fn close_reason(error: i32, old_state: u32) -> u8 {
     const TCP_ESTABLISHED: u32 = 1;
@@ -339,7 +350,9 @@ pub fn close_reason(error: i32, old_state: u32) -> u8 {
     }
 }
 
-/// The token is known some time after the first subflow is established.
+/// Reads the connection's token and keys unless all are known, and returns the
+/// token. The kernel sets them some time after the first subflow is
+/// established.
 #[inline(always)]
 fn refresh_token(socket: Socket, connection: &Connection) -> u32 {
     let known = connection.token.get() as u32;

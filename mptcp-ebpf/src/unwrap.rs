@@ -1,10 +1,10 @@
-//! Takes a copy's outer headers off, and lets what is inside come in.
+//! Takes a copy's outer headers off and lets the inner packet enter the stack.
 //!
 //! ```text
 //!   [Ethernet] IP' UDP [IP TCP data]   ->   [Ethernet] IP TCP data
 //! ```
 //!
-//! Relies on: bpf_skb_adjust_room with a negative length (Linux 4.13; since 6.3
+//! Relies on bpf_skb_adjust_room with a negative length (Linux 4.13; since 6.3
 //! with BPF_F_ADJ_ROOM_DECAP_L3_*, where the two IP versions differ).
 
 use aya_ebpf::{
@@ -21,25 +21,28 @@ use crate::{
     skb::{PASS, Skb},
 };
 
-/// Where an Ethernet header has its type.
+/// Offset of the type in an Ethernet header.
 const ETHER_TYPE: u32 = 12;
 
-/// Destination address of a frame that enters by another device. With the address
-/// of the device that received it, the kernel would hand the frame back to that
-/// device if it is a macvlan of this one (`macvlan_handle_frame`), and the socket,
-/// which is bound to this one, would not be found: TCP would answer with a reset.
+/// Destination address of a frame that enters by another device. The frame must
+/// not keep the address of the device that received it: if that device is a
+/// macvlan of the other one, the kernel would hand the frame back to it
+/// (`macvlan_handle_frame`). Then the socket, which is bound to the other one,
+/// would not be found, and TCP would answer with a reset.
 const NOBODY: [u8; 6] = [0; 6];
 
-/// Mark: unwrapped on the device of the path in the next word.
+/// First word of the mark of an unwrapped packet. The next word is the path of
+/// the device that unwrapped it.
 pub const UNWRAPPED: u32 = 1;
 
-/// Takes the outer headers off; `outer` and `inner` are lengths of IP headers.
+/// Takes the outer headers off. `outer` and `inner` are the lengths of the two
+/// IP headers.
 #[inline(always)]
 pub fn strip(skb: Skb, device: &Device, outer: u32, inner: u32) -> Result<i32, u8> {
     const UDP: u32 = 8;
     let mut flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
     if outer != inner {
-        // Since Linux 6.3.
+        // These flags exist since Linux 6.3.
         flags |= u64::from(if inner == 20 {
             BPF_F_ADJ_ROOM_DECAP_L3_IPV4
         } else {
@@ -58,14 +61,14 @@ pub fn strip(skb: Skb, device: &Device, outer: u32, inner: u32) -> Result<i32, u
     Ok(PASS)
 }
 
-/// Lets an unwrapped packet, whose IP header is that long, come in by another
-/// device.
+/// Lets an unwrapped packet with an IP header of `header` bytes enter by the
+/// device `ifindex`.
 #[inline(always)]
 pub fn enter(skb: Skb, device: &Device, ifindex: u32, header: u32, path: u32) -> Result<i32, u8> {
     // SAFETY: a value that user space replaces as a whole.
     let target = unsafe { DEVICES.get(ifindex) }.ok_or(refused::KERNEL)?;
     if device.header == 0 && target.header != 0 {
-        // The target wants a link-layer header. Its addresses are zeros.
+        // The target expects a link-layer header. Its addresses stay zero.
         // SAFETY: the helper takes this program type's context.
         if unsafe { bpf_skb_change_head(skb.0, target.header, 0) } != 0
             || !skb.store(ETHER_TYPE, &ether_type(header))
@@ -80,7 +83,7 @@ pub fn enter(skb: Skb, device: &Device, ifindex: u32, header: u32, path: u32) ->
     Ok(unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) } as i32)
 }
 
-/// The Ethernet type of an IP packet whose header is that long.
+/// Returns the Ethernet type of an IP packet with a header of `header` bytes.
 #[inline(always)]
 fn ether_type(header: u32) -> [u8; 2] {
     if header == 20 {

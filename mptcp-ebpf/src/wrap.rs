@@ -4,9 +4,9 @@
 //!   [Ethernet] IP TCP data   ->   Ethernet IP' UDP [IP TCP data]
 //! ```
 //!
-//! Relies on: bpf_skb_adjust_room with BPF_F_ADJ_ROOM_ENCAP_L3_*, _L4_UDP
-//! (Linux 5.2), which makes a packet that is yet to be segmented a tunnel's,
-//! and bpf_redirect_neigh (5.10), which finds the next hop on the device.
+//! Relies on bpf_skb_adjust_room with BPF_F_ADJ_ROOM_ENCAP_L3_*, _L4_UDP (Linux
+//! 5.2), which turns a packet that is yet to be segmented into a tunnel's, and
+//! on bpf_redirect_neigh (5.10), which finds the next hop on the device.
 
 use aya_ebpf::{
     bindings::{
@@ -30,11 +30,12 @@ use crate::{
 
 const ETHERNET: u32 = 14;
 
-/// About as many bytes of headers have copies with payload: Ethernet, IP and UDP,
-/// IP and TCP with its options.
+/// Approximate size of the headers of a copy with payload, bytes: Ethernet,
+/// outer IP and UDP, inner IP and TCP with its options.
 pub const HEADERS: u32 = 14 + 28 + 20 + 60;
 
-/// Upper byte of the IPv4 flags: what does not fit is lost, not cut up.
+/// Upper byte of the IPv4 flags: a packet that does not fit is dropped, not
+/// fragmented.
 const DONT_FRAGMENT: u8 = 0x40;
 
 /// Hops that a copy may take.
@@ -44,18 +45,19 @@ const TTL: u8 = 64;
 /// yield to originals wherever the network tells them apart.
 const TRAFFIC_CLASS: u8 = 1 << 2;
 
-/// `TC_PRIO_BULK`: pfifo_fast, and qdiscs like it, send it after the rest.
+/// `TC_PRIO_BULK`: pfifo_fast, and qdiscs like it, send such packets last.
 const PRIORITY: u32 = 2;
 
-/// How a clone is to be wrapped; travels in its mark.
+/// How to wrap a clone. Travels in the clone's mark.
 pub struct Copy {
     /// Index in `LINKS`.
     pub link: u32,
-    /// Its segments are to become shorter, so that they fit.
+    /// Whether its segments must become shorter to fit the link's MTU.
     pub shrink: bool,
-    /// The peer knows the subflow as `PEER_VIEW` has it.
+    /// Whether the peer knows the subflow by the addresses and ports in
+    /// `PEER_VIEW`.
     pub translated: bool,
-    /// The subflow's.
+    /// Socket cookie of the subflow.
     pub cookie: u64,
 }
 
@@ -87,14 +89,14 @@ impl From<[u32; 3]> for Copy {
     }
 }
 
-/// Whether an address is IPv4 (`::ffff:a.b.c.d`).
+/// Returns whether an address is IPv4 (`::ffff:a.b.c.d`).
 #[inline(always)]
 pub fn is_v4(address: &[u8; 16]) -> bool {
     let [a, b, c, _] = words(address);
     a == 0 && b == 0 && c == 0xffff_u32.to_be()
 }
 
-/// What wrapping for a link adds, bytes.
+/// Returns how many bytes wrapping for a link adds.
 #[inline(always)]
 pub fn overhead(link: &Link) -> u32 {
     if is_v4(&link.remote) {
@@ -104,14 +106,15 @@ pub fn overhead(link: &Link) -> u32 {
     }
 }
 
-/// An address as words, in memory order.
+/// Returns an address as words, in memory order.
 #[inline(always)]
 pub fn words(address: &[u8; 16]) -> [u32; 4] {
-    // SAFETY: same size, any bit pattern; unaligned reads are the compiler's.
+    // SAFETY: the sizes are equal, any bit pattern is valid, and
+    // `transmute_copy` reads unaligned memory.
     unsafe { core::mem::transmute_copy(address) }
 }
 
-/// Wraps the clone; what the program that was given it is to return.
+/// Wraps the clone and returns the action for the tc program to return.
 #[inline(always)]
 pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
     let Some(link) = LINKS.get(copy.link) else {
@@ -178,7 +181,7 @@ fn try_wrap(skb: Skb, copy: &Copy, link: &Link) -> Option<i32> {
         return None;
     }
     if at == 0 {
-        // The kernel wants a link-layer header, and then makes its own.
+        // The kernel expects a link-layer header here, and then writes its own.
         // SAFETY: as above.
         if unsafe { bpf_skb_change_head(skb.0, ETHERNET, 0) } != 0 {
             return None;
@@ -186,14 +189,15 @@ fn try_wrap(skb: Skb, copy: &Copy, link: &Link) -> Option<i32> {
     }
     // SAFETY: fields of the context; the last helper has no preconditions.
     unsafe {
-        // The user's mark is for the original's route.
+        // The user's mark selects the original's route, not the copy's.
         (*skb.0).mark = 0;
         (*skb.0).priority = PRIORITY;
         Some(bpf_redirect_neigh(link.ifindex, core::ptr::null_mut(), 0, 0) as i32)
     }
 }
 
-/// IPv4 and UDP headers. The UDP checksum is left out (RFC 768): TCP has its own.
+/// Returns the IPv4 and UDP headers. Leaves out the UDP checksum (RFC 768),
+/// because TCP has its own.
 #[inline(always)]
 fn ipv4_udp(link: &Link, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
     let total = (inner + OVERHEAD_V4) as u16;
@@ -219,9 +223,9 @@ fn ipv4_udp(link: &Link, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
     header
 }
 
-/// IPv6 and UDP headers. `sum` is that of the inner packet; 0 where the packet
-/// is yet to be segmented: a checksum for each segment is nothing that this
-/// hook can ask for, and a tunnel may leave it out (RFC 6935).
+/// Returns the IPv6 and UDP headers. `sum` is the sum of the inner packet, or 0
+/// if the packet is yet to be segmented: this hook cannot ask for a checksum
+/// for each segment, and a tunnel may leave it out (RFC 6935).
 #[inline(always)]
 fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     let length = (inner + 8) as u16;
@@ -248,11 +252,12 @@ fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     header[44] = u0;
     header[45] = u1;
     if sum != 0 {
-        // No loop: Linux 6.1 refuses one that comes back by falling through.
+        // Written without a loop, because Linux 6.1 refuses a loop that comes
+        // back by falling through.
         let add =
             |[a, b, c, d]: [u32; 4]| u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d);
         let total = u64::from(sum) + add(words(&link.local)) + add(words(&link.remote));
-        // Pseudo-header and UDP header, in memory order.
+        // The rest of the pseudo-header and the UDP header, in memory order.
         let small = u32::from(length) * 2
             + u32::from(protocol::UDP)
             + u32::from(link.local_port)
@@ -266,14 +271,14 @@ fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     header
 }
 
-/// One's complement sum of the inner packet, from its headers alone: a TCP
-/// segment with its checksum sums up to the complement of its pseudo-header
-/// (local checksum offload). In memory order, and never 0.
+/// Returns the one's complement sum of the inner packet, in memory order and
+/// never 0. Reads its headers only: a TCP segment with its checksum sums up to
+/// the complement of its pseudo-header (local checksum offload).
 #[inline(always)]
 fn inner_sum(skb: Skb, at: u32, version: u8) -> Option<u32> {
     let inner = skb.len().wrapping_sub(at);
     if version == 4 {
-        // The IPv4 header sums up to nothing.
+        // The IPv4 header, which includes its checksum, sums up to zero.
         let addresses: [u8; 8] = skb.load(at + 12)?;
         let pseudo = sum(&addresses)?
             + u64::from(((inner - 20) as u16).to_be())
@@ -314,7 +319,7 @@ fn complement(sum: u64) -> u32 {
     u32::from(!fold(to_u32(sum)))
 }
 
-/// One's complement sum of two halves, and of the carry.
+/// Returns the one's complement sum of the two halves of `sum`.
 #[inline(always)]
 fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -322,7 +327,8 @@ fn fold(sum: u32) -> u16 {
 }
 
 /// Gives the inner packet the addresses and ports by which the peer knows its
-/// subflow. NAT between the two changes them on the way of the original.
+/// subflow. NAT changes those of the original on its way, but not those inside
+/// a copy.
 #[inline(always)]
 fn translate(skb: Skb, at: u32, cookie: u64) -> Option<()> {
     // SAFETY: a value that user space replaces as a whole.
@@ -350,7 +356,7 @@ fn translate(skb: Skb, at: u32, cookie: u64) -> Option<()> {
 
 const TCP_CHECK: u32 = 16;
 
-/// Replaces a word of an address, in memory order; the checksums follow.
+/// Replaces a word of an address, in memory order, and updates the checksums.
 #[inline(always)]
 fn replace_word(skb: Skb, at: u32, new: u32, tcp: u32, ip_check: Option<u32>) -> Option<()> {
     let old = u32::from_ne_bytes(skb.load(at)?);

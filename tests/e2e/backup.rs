@@ -1,5 +1,5 @@
-//! A backup path, whichever side says that it is one, takes no part in the
-//! weights while another path carries.
+//! A backup path, whichever side declares it, does not count for the weights
+//! while another path carries data.
 
 use anyhow::Result;
 use mptcp_lab::traffic::{ANY_V4, Behaviour, Bulk, Server};
@@ -19,8 +19,8 @@ fn three_paths(lab: &Lab) -> Result<TwoHosts> {
     ])
 }
 
-/// How often the agent left a connection alone whose lagging path was given
-/// nothing.
+/// Returns how often the agent left a connection alone because the scheduler gave
+/// nothing to its lagging path.
 fn left_alone(agent: &Agent) -> Result<f64> {
     Ok(agent.scrape()?.sum("mptcp_agent_left_alone_total", &[]))
 }
@@ -63,7 +63,7 @@ fn the_peers_backup_flag_counts_as_the_own_does() -> Result<()> {
     let lab = Lab::new()?;
     let net = three_paths(&lab)?;
     net.client.change_endpoint(THIRD, "backup")?;
-    // The server sends, and it is the client that asked for a backup.
+    // The server sends, but the client asked for the backup.
     let agent = Agent::start(&net.server, &binary, &weighted(&["p1=4", "p2=1"]))?;
     let source = Server::spawn(&net.server, ANY_V4, Behaviour::Source { rate_mbit: None })?;
     let bulk = Bulk::download_for(VERY_LONG);
@@ -79,8 +79,9 @@ fn the_peers_backup_flag_counts_as_the_own_does() -> Result<()> {
     agent.stop()
 }
 
-/// A standby path that is no backup keeps the kernel from using backups, even
-/// while it is held out. So it must carry when all that has a weight is a backup.
+/// While a standby path that is no backup exists, the kernel uses no backups,
+/// even if that path is held out. So it must carry data if all weighted paths
+/// are backups.
 #[test]
 fn a_standby_path_carries_while_all_weighted_ones_are_backups() -> Result<()> {
     let binary = require_agent!();

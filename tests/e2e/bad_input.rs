@@ -1,5 +1,5 @@
-//! Whatever is wrong is told in one line, ends with a failure, and leaves
-//! existing connections alone.
+//! The agent reports any wrong input in one line, fails, and leaves existing
+//! connections alone.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -33,7 +33,7 @@ impl Scene {
         })
     }
 
-    /// The agent's `run` with these arguments, behind other programs.
+    /// Returns the agent's `run` with these arguments, after the words of `before`.
     fn command(&self, before: &[&str], binary: &Path, arguments: &str) -> Command {
         let binary = binary.to_string_lossy();
         let mut words: Vec<&str> = before.to_vec();
@@ -44,7 +44,8 @@ impl Scene {
         command
     }
 
-    /// The command fails and says all of this; the connection does not feel it.
+    /// Checks that the command fails with a message that contains all of
+    /// `expected`, and that the connection is not affected.
     fn refuses(&self, command: &mut Command, expected: &[&str]) -> Result<()> {
         let line = failure_of(&self.net.client, command).with_context(|| format!("{command:?}"))?;
         for part in expected {
@@ -60,7 +61,7 @@ impl Scene {
     }
 
     fn refuses_arguments(&self, binary: &Path, arguments: &str, expected: &[&str]) -> Result<()> {
-        // Port 0, or a run that should fail could fail for another reason.
+        // Use port 0: a port in use would be another reason to fail.
         let arguments = match arguments.contains("--listen") {
             true => arguments.to_owned(),
             false => format!("--listen 127.0.0.1:0 {arguments}"),
@@ -201,7 +202,7 @@ fn no_btf() -> Result<()> {
     )
 }
 
-/// What runs its arguments where `directory` is empty.
+/// Returns a command that runs its arguments where `directory` is empty.
 fn hiding(directory: &str) -> [&str; 6] {
     let script = r#"mount -t tmpfs none "$0" && exec "$@""#;
     ["unshare", "--mount", "sh", "-c", script, directory]
@@ -211,12 +212,12 @@ fn hiding(directory: &str) -> [&str; 6] {
 fn no_cgroup2() -> Result<()> {
     let binary = require_agent!();
     let scene = Scene::new()?;
-    // Where none is mounted the agent mounts one for itself ...
+    // If no cgroup2 is mounted, the agent mounts one for itself ...
     let script = r#"umount -a -t cgroup2 && exec "$@""#;
     let unmounted = ["unshare", "--mount", "sh", "-c", script, "sh"];
     let command = scene.command(&unmounted, &binary, "--listen 127.0.0.1:0");
     Agent::launch(&scene.net.client, command)?.stop()?;
-    // ... if it may.
+    // ... if it has the permission.
     let mut before = unmounted.to_vec();
     before.extend(["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"]);
     let mut command = scene.command(&before, &binary, "--listen 127.0.0.1:0");
@@ -241,8 +242,8 @@ fn a_device_that_does_not_exist_is_a_warning() -> Result<()> {
 fn where_ip_netns_exec_hides_the_cgroups() -> Result<()> {
     let binary = require_agent!();
     let scene = Scene::new()?;
-    // As an operator would; that it is inside of the namespace already does
-    // not matter.
+    // This is what an operator would type. It makes no difference that the command
+    // runs inside the namespace already.
     let before = ["ip", "netns", "exec", scene.net.client.netns()];
     let command = scene.command(&before, &binary, "--listen 127.0.0.1:0");
     let agent = Agent::launch(&scene.net.client, command)?;

@@ -1,4 +1,4 @@
-//! An agent that is given a cgroup keeps to it.
+//! An agent that is given a cgroup sees only sockets in it.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ fn only_sockets_of_the_cgroup_are_seen_and_steered() -> Result<()> {
     let cgroup = Cgroup::create()?;
     let mut args = weighted(&["p1=1", "p2=3"]);
     args.extend(["--cgroup".to_owned(), cgroup.path().display().to_string()]);
-    // One is older than the agent, one is not; neither is in the cgroup.
+    // One connection is older than the agent, one is not; neither is in the cgroup.
     let (_older_sink, older) = upload(&net, 2)?;
     let agent = Agent::start(&net.client, &binary, &args)?;
     let (_sink, newer) = upload(&net, 2)?;
@@ -96,7 +96,7 @@ fn a_container_that_hides_sockets_is_told() -> Result<()> {
     assert_eq!(metrics.value(sees_all, &[]), Some(0.0));
     agent.stop()?;
 
-    // With the host's hierarchy in another place.
+    // Now the host's hierarchy is visible in another place.
     let directory = tempfile::tempdir()?;
     let root = cgroup.path().parent().context("no mount")?;
     let inside = Container::default().bind(root, directory.path())?;
@@ -118,7 +118,7 @@ fn a_program_that_bears_no_other_is_named() -> Result<()> {
     let host = lab.host("alone")?;
     let cgroup = Cgroup::create()?;
     let other = Foreign::exclusive(cgroup.path())?;
-    // It also rules over what is below.
+    // It also excludes programs on cgroups below.
     let below = cgroup.path().join("below");
     fs::create_dir(&below)?;
     for path in [cgroup.path(), below.as_path()] {
@@ -151,7 +151,7 @@ fn callbacks_that_another_program_took_are_switched_on_again() -> Result<()> {
     scrape_until(&agent, "callbacks again", |metrics| {
         metrics.value("mptcp_agent_rearmed_subflows_total", &[]) >= Some(2.0)
     })?;
-    // By them the agent steers, and hears of the end.
+    // The agent needs callbacks to steer, and to notice the end.
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
     transfer.stop()?;
     scrape_until_empty(&agent)?;
@@ -171,7 +171,7 @@ fn subflows_that_closed_unheard_are_forgotten() -> Result<()> {
     cgroup.enter()?;
     let (_sink, transfer) = upload(&net, 2)?;
     transfer.wait_for_progress(500_000, SOON)?;
-    // Nobody has scraped, so that no sweep has switched the callbacks on.
+    // There was no scrape, so no sweep has switched the callbacks on.
     transfer.stop()?;
     drop(other);
     let metrics = scrape_until_empty(&agent)?;

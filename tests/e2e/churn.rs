@@ -1,4 +1,4 @@
-//! Connections come and go in numbers, and nothing is left of them.
+//! Many connections come and go, and nothing is left of them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::support::{capped, require_agent, scrape_until, two_paths, upload, weighted};
 use crate::{LONG, SOON};
 
-/// Opens so many connections, which have to be served.
+/// Opens `count` connections, and checks that all are served.
 fn churn(host: &Host, echo: &Server, to: SocketAddr, count: usize) -> Result<()> {
     let served = Churn::new(count).start(host, to).finish().all()?;
     assert_eq!(served, count as u64);
@@ -38,7 +38,7 @@ fn thousands_of_short_connections_leave_nothing() -> Result<()> {
         Agent::start(&net.server, &binary, &args)?,
     ];
     let echo = Server::spawn(&net.server, ANY_V4, Behaviour::Echo)?;
-    // Scrapes visit the sockets, in whatever state they find them.
+    // Scrapes visit the sockets in all their states.
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let scraper = scope.spawn(|| {
@@ -63,7 +63,7 @@ fn thousands_of_short_connections_leave_nothing() -> Result<()> {
         assert!(subflows >= opened);
         assert_eq!(metrics.sum("mptcp_subflows_closed_total", &[]), subflows);
         assert_eq!(metrics.sum("mptcp_agent_map_full_total", &[]), 0.0);
-        // Told or lost, every change is counted.
+        // Every change is counted, either as an event or as a lost event.
         let lost = metrics.value("mptcp_agent_events_lost_total", &[]);
         let lost = lost.expect("lost events are exported");
         let told = |event| metrics.sum("mptcp_agent_events_total", &[("event", event)]);
@@ -134,8 +134,8 @@ fn events_that_find_no_room_are_counted() -> Result<()> {
     let net = two_paths(&lab)?;
     let agent = Agent::start(&net.client, &binary, &["--policy", "default"])?;
     let echo = Server::spawn(&net.server, ANY_V4, Behaviour::Echo)?;
-    // While it is stopped nobody empties the ring buffer (1 MiB, and each
-    // connection has at least three events of 112 bytes).
+    // While the agent is stopped, nothing empties the ring buffer (1 MiB, and
+    // each connection has at least three events of 112 bytes).
     agent.process().signal(Signal::SIGSTOP)?;
     let churned = churn(&net.client, &echo, echo.at(net.server_addr()), 3600);
     agent.process().signal(Signal::SIGCONT)?;
@@ -151,7 +151,7 @@ fn events_that_find_no_room_are_counted() -> Result<()> {
     .iter()
     .map(|name| metrics.sum(name, &[]))
     .sum();
-    // What was not lost is told, sooner or later.
+    // The agent reports every event that was not lost, sooner or later.
     scrape_until(&agent, "every event that was not lost", |metrics| {
         let told = metrics.sum("mptcp_agent_events_total", &[]);
         told + metrics.sum("mptcp_agent_events_lost_total", &[]) == happened
@@ -176,8 +176,8 @@ fn connections_that_are_cut_off_are_counted_as_the_kernel_does() -> Result<()> {
         let transfer = bulk.start(&net.client, source.at(net.server_addr()))?;
         transfer.wait_for_subflows(2, SOON)?;
         transfer.wait_for_progress(300_000, SOON)?;
-        // Closes while data comes in. Some subflows will linger in the kernel
-        // until it gives them up.
+        // This closes the connection while data arrives. Some subflows stay in
+        // the kernel until it gives them up.
         drop(transfer);
     }
     source.stop()?;

@@ -1,4 +1,4 @@
-//! A running agent is asked and told, by its own commands.
+//! The client commands query and change a running agent.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -18,7 +18,7 @@ fn json(agent: &Agent, args: &[&str]) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| text)
 }
 
-/// `policy set`, as a command line without its first two words.
+/// Runs `policy set`; `policy` is the rest of the command line.
 fn set(agent: &Agent, policy: &str) -> Result<String> {
     let words: Vec<&str> = ["policy", "set"]
         .into_iter()
@@ -72,13 +72,13 @@ fn status_and_connections_say_what_is_so() -> Result<()> {
             .find(|one| one["local"] == seen.local.to_string());
         let shown = shown.context("a subflow is missing")?;
         assert_eq!(shown["remote"], seen.remote.to_string());
-        // The kernel's count is the later one.
+        // The kernel's count was read later, so it may be larger.
         let acked = shown["acked_bytes"].as_u64().context("no bytes")?;
         assert!(acked > 0 && acked <= seen.bytes_acked, "{shown} {seen:?}");
         assert!(shown["cwnd_segments"].as_u64() > Some(0), "{shown}");
         assert!(shown["srtt_seconds"].as_f64() > Some(0.0), "{shown}");
     }
-    // The tables hold the same.
+    // The tables contain the same.
     let table = agent.tell(&["connections"])?;
     assert!(table.contains(&format!("{:08x}", info.token)), "{table}");
     let table = agent.tell(&["status"])?;
@@ -123,14 +123,14 @@ fn the_policy_is_switched_on_a_live_connection() -> Result<()> {
         "weighted --weighted-mode spill --weight p1=1 --weight p2=3",
     )?;
     wait_for_cap(&transfer)?;
-    // What returns has happened, on sockets that are open as well.
+    // When the command returns, the change is complete, on open sockets too.
     set(&agent, "default")?;
     assert!(!capped(&transfer.subflows()?));
     let metrics = agent.scrape()?;
     let labels = [("policy", "default"), ("backend", "none")];
     assert_eq!(metrics.value("mptcp_policy_info", &labels), Some(1.0));
 
-    // A temporary one: what comes back is what was to stay.
+    // After a temporary policy, the last permanent one comes back.
     set(&agent, "weighted --weight p1=1 --weight p2=3 --for 1s")?;
     let shown = json(&agent, &["policy", "show"])?;
     assert_eq!(shown["then"]["policy"]["name"], "default");
@@ -217,7 +217,7 @@ fn copies_start_and_end_with_the_policy() -> Result<()> {
         set(&client, "redundant --redundant-budget 20mbit")?;
         let before = sent(&client.scrape()?);
         scrape_until(&client, "copies", |metrics| sent(metrics) > before + 100.0)?;
-        // Other settings under the same policy hold as well.
+        // New settings of the same policy also take effect.
         set(
             &client,
             "redundant --redundant-copies 3 --redundant-budget 10mbit",
@@ -261,7 +261,7 @@ fn events_come_as_they_happen() -> Result<()> {
         .with_child(|child| child.stdout.take())
         .context("no pipe")?;
     let mut lines = BufReader::new(stdout).lines();
-    // From here on nothing is missed.
+    // No event is missed after the first line.
     let first: Value = serde_json::from_str(&lines.next().context("no line")??)?;
     assert_eq!(
         (&first["reply"], &first["in_ring"]),
@@ -289,7 +289,7 @@ fn events_come_as_they_happen() -> Result<()> {
     for name in ["opened", "joined", "subflow_closed"] {
         assert!(seen.iter().any(|one| one == name), "{seen:?}");
     }
-    // The agent's end is the stream's.
+    // The stream ends with the agent.
     agent.stop()?;
     process.wait(SOON)?;
     Ok(())
@@ -307,7 +307,7 @@ fn a_successor_takes_over_without_a_gap() -> Result<()> {
     let mut agent = agent;
     for _ in 0..3 {
         let successor = agent.take_over(&weighted(&["p1=1", "p2=3"]))?;
-        // A cap is there as soon as it runs: it was never lifted.
+        // The cap exists as soon as the successor runs: it was never lifted.
         assert!(capped(&transfer.subflows()?));
         agent = successor;
     }

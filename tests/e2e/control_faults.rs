@@ -1,5 +1,6 @@
-//! The control socket where something is wrong: no agent, another program,
-//! no permission, hostile clients, a path that is taken. One line says so.
+//! The control socket when something is wrong: no agent, another program, no
+//! permission, hostile clients, or a path in use. The command reports it in one
+//! line.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,7 +16,8 @@ use crate::support::{
 };
 use crate::{SETTLE, SOON};
 
-/// The exit code of a command that fails, and the one line that says why.
+/// Runs a command that must fail. Returns its exit code and its one line of
+/// error.
 fn refusal(host: &Host, command: &mut Command) -> Result<(i32, String)> {
     let output = command.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -29,7 +31,7 @@ fn refusal(host: &Host, command: &mut Command) -> Result<(i32, String)> {
     Ok((code, said))
 }
 
-/// Answers whoever connects with `answer`, once.
+/// Listens on `path`, and sends `answer` to the first client.
 fn impostor(path: &Path, answer: &'static [u8]) -> Result<()> {
     let listener = UnixListener::bind(path)?;
     std::thread::spawn(move || {
@@ -106,7 +108,7 @@ fn without_permission_there_is_no_answer() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let agent = Agent::start(&net.client, &binary, &["--policy", "default"])?;
-    // The binary may be where nobody gets at it.
+    // Copy the binary: `nobody` may have no access to its directory.
     let directory = tempdir()?;
     let copy = directory.path().join("mptcp-agent");
     std::fs::copy(&binary, &copy)?;
@@ -165,7 +167,7 @@ fn hostile_clients_harm_nobody() -> Result<()> {
         let line = answer(&bytes)?;
         assert!(line.contains(&format!("\"code\":\"{code}\"")), "{line}");
     }
-    // Half a request, and silence; more of them than there are places.
+    // Open more connections than the agent accepts, silent or with half a request.
     let mut silent = Vec::new();
     for number in 0..40 {
         let Ok(mut stream) = connect() else { break };
@@ -174,7 +176,7 @@ fn hostile_clients_harm_nobody() -> Result<()> {
         }
         silent.push(stream);
     }
-    // Metrics and connections do not notice, and places come free again.
+    // Metrics and connections are not affected, and places become free again.
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
     agent.scrape()?;
     let tell = || agent.tell(&["status", "--control", &control.display().to_string()]);
@@ -183,7 +185,7 @@ fn hostile_clients_harm_nobody() -> Result<()> {
         stream.set_read_timeout(Some(SOON))?;
         let mut rest = Vec::new();
         match stream.read_to_end(&mut rest) {
-            // What the agent has not read makes its close a reset.
+            // If the agent closes with unread data, the kernel sends a reset.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             ended => drop(ended?),
         }

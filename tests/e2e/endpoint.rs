@@ -1,5 +1,4 @@
-//! What the agent serves over HTTP and writes to its log is well-formed and
-//! true.
+//! The agent's HTTP responses and log are well-formed and true.
 
 use std::process::Stdio;
 
@@ -9,7 +8,7 @@ use mptcp_lab::{Agent, Lab, require};
 use crate::SETTLE;
 use crate::support::{Watched, require_agent, scrape_until, two_paths, upload, weighted};
 
-/// Every name that the agent promises.
+/// Every metric that the agent promises.
 const NAMES: [&str; 31] = [
     "mptcp_connections",
     "mptcp_connections_opened_total",
@@ -144,7 +143,7 @@ fn health_index_and_what_is_not_there() -> Result<()> {
     }
     let error = format!("{:#}", agent.get("/nothing").expect_err("no such page"));
     assert!(error.contains("404"), "{error}");
-    // In its own namespace, and in no other.
+    // The agent serves HTTP in its own namespace only.
     let elsewhere = lab.host("elsewhere")?;
     let reached = elsewhere.in_ns(|| Ok(std::net::TcpStream::connect(agent.listen()).is_ok()))?;
     assert!(!reached);

@@ -1,4 +1,4 @@
-//! Bytes agree with the kernel's, and totals outlive what they count.
+//! The agent's byte counts equal the kernel's, and totals outlive their subflows.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::support::{
 };
 use crate::{LONG, SETTLE, SOON};
 
-/// Payload bytes sent (again, too), acknowledged and received on a path.
+/// Payload bytes sent (retransmissions included), acknowledged and received on a
+/// path.
 type Totals = (u64, u64, u64);
 
 fn from_agent(metrics: &Metrics, path: &str) -> Result<Totals> {
@@ -26,7 +27,7 @@ fn from_agent(metrics: &Metrics, path: &str) -> Result<Totals> {
     Ok((value("sent")?, value("acked")?, value("received")?))
 }
 
-/// By the link on which the client's end of each subflow is.
+/// Sums the kernel's counters of the subflows whose client end is on `link`.
 fn from_kernel(
     subflows: &[SubflowInfo],
     link: &Link,
@@ -36,8 +37,8 @@ fn from_kernel(
         .iter()
         .filter(|subflow| client_end(subflow) == link.client_addr);
     on_link.fold((0, 0, 0), |sum, one| {
-        // TCP counts the client's SYN among the acknowledged bytes; what is
-        // sent and not to be retransmitted is the payload at quiescence.
+        // TCP counts the client's SYN as an acknowledged byte. When all is
+        // quiet, the payload is what was sent minus what was retransmitted.
         let payload = one.bytes_sent - one.bytes_retrans;
         let syn = one.bytes_acked - payload;
         assert!(syn <= 1, "not quiescent: {one:#?}");
@@ -49,8 +50,8 @@ fn from_kernel(
     })
 }
 
-/// A connection that has carried something on every path, and
-/// whose traffic is as `enough` wants it; now it is idle, but open.
+/// Returns an idle but open connection. It has carried data on every path, and
+/// its traffic satisfies `enough`.
 fn idle_exchange(
     net: &TwoHosts,
     echo: &Server,
@@ -91,7 +92,7 @@ fn counters(subflows: &[SubflowInfo]) -> Vec<Totals> {
         .collect()
 }
 
-/// Holds both agents against the kernel.
+/// Compares both agents with the kernel.
 fn compare(net: &TwoHosts, agents: &[Agent; 2], exchange: &Exchange, echo: &Server) -> Result<()> {
     let connection = echo.connection(0, SOON)?;
     let client = exchange.subflows()?;
@@ -134,7 +135,7 @@ fn exact_over(paths: impl IntoIterator<Item = Path>, loss_percent: f64) -> Resul
                 .endpoint(link.server_addr, &link.name, "signal")?;
         }
     }
-    // Weights, so that every path carries something.
+    // Set weights, so that every path carries something.
     let args = weighted(&["default=1"]);
     let agents = [
         Agent::start(&net.client, &binary, &args)?,
@@ -220,8 +221,8 @@ fn totals_survive_the_close_of_a_subflow_and_of_the_connection() -> Result<()> {
     agree(&agents, &before, "p2")
 }
 
-/// Nothing was sent since, but a FIN may have been: TCP counts it as one byte
-/// of what was acknowledged and received.
+/// Checks that no bytes were added since `before`, except for a FIN, which TCP
+/// counts as one byte acknowledged and received.
 fn agree(agents: &[Agent; 2], before: &[Metrics; 2], path: &str) -> Result<()> {
     for (agent, before) in agents.iter().zip(before) {
         let (before, now) = (
@@ -252,7 +253,7 @@ fn subflows_close_with_a_reason() -> Result<()> {
         })
     };
 
-    // The server's host resets what arrives on the second path.
+    // The server's host answers packets on the second path with a reset.
     let (sink, transfer) = upload(&net, 2)?;
     let addr = net.links[1].client_addr;
     net.server.nft(&format!(
@@ -262,7 +263,7 @@ fn subflows_close_with_a_reason() -> Result<()> {
     closed(&agents[0], "p2", "reset")?;
     transfer.wait_for_progress(500_000, SOON)?;
 
-    // The ordinary end.
+    // The ordinary end of a connection.
     transfer.stop()?;
     closed(&agents[0], "p1", "fin")?;
     closed(&agents[1], "p1", "fin")?;

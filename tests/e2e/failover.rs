@@ -1,4 +1,4 @@
-//! Paths die and return, devices go and come.
+//! Paths die and return, and devices disappear and come back.
 
 use anyhow::Result;
 use mptcp_lab::{Direction, Lab, Path};
@@ -9,7 +9,7 @@ use crate::support::{
 };
 use crate::{SETTLE, SOON};
 
-/// A transfer over two paths, of which the one at `index` is cut and mended.
+/// Runs a transfer over two paths, and cuts and restores the one at `index`.
 fn dies_and_returns(index: usize) -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
@@ -75,7 +75,7 @@ fn a_device_is_deleted_and_made_again() -> Result<()> {
     let before = before.value(carried, &on_p2).unwrap_or(0.0);
     assert!(before > 0.0, "its total outlives the device");
 
-    // Another device by the same name, with another index and address.
+    // Make another device with the same name, but another index and address.
     let again = lab.path(&net.client, &net.server, Path::new("p2").rate_mbit(20.0))?;
     net.client.endpoint(again.client_addr, "p2", "subflow")?;
     transfer.wait_for_subflows(2, SETTLE)?;

@@ -1,4 +1,4 @@
-//! Peers without MPTCP: the connection goes on as TCP, and that is seen.
+//! Hosts without MPTCP: the connection goes on as TCP, and the agent reports it.
 
 use anyhow::Result;
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server};
@@ -39,7 +39,7 @@ fn a_server_without_mptcp_is_a_fallback() -> Result<()> {
         value("mptcp_agent_events_total", &("event", "fallback")),
         Some(1.0)
     );
-    // There is nothing to weigh.
+    // With one path there is nothing to weigh, so the agent sets no cap.
     transfer.wait_for_progress(10_000_000, SETTLE)?;
     assert!(!capped(&transfer.subflows()?));
     transfer.stop()?;
@@ -52,7 +52,7 @@ fn a_middlebox_that_strips_mptcp_is_a_fallback() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
-    // What the client sends loses its MPTCP options on arrival.
+    // Packets of the client lose their MPTCP options on arrival.
     let strip = "table inet box { chain arriving { type filter hook prerouting priority -300;\n\
                  reset tcp option mptcp\n}\n}\n";
     mptcp_lab::require!(
@@ -67,7 +67,7 @@ fn a_middlebox_that_strips_mptcp_is_a_fallback() -> Result<()> {
     transfer.wait_for_progress(1_000_000, SOON)?;
     client.event("fallback", &[("path", json!("p1"))])?;
     transfer.stop()?;
-    // To the server it was plain TCP from the start.
+    // For the server, the connection was plain TCP from the start.
     let metrics = server.scrape()?;
     assert_eq!(metrics.sum("mptcp_connections_opened_total", &[]), 0.0);
     Ok(())

@@ -1,4 +1,4 @@
-//! Data that comes with the SYN (TCP Fast Open) counts as all other does.
+//! Data in the SYN (TCP Fast Open) counts like all other data.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -11,11 +11,11 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::SOON;
 use crate::support::{require_agent, scrape_until, two_paths};
 
-/// An MPTCP socket that connects to `server` with `data` in its SYN.
+/// Connects an MPTCP socket to `server` with `data` in the SYN.
 fn open_with(server: SocketAddr, data: &[u8]) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))?;
     let address = SockAddr::from(server);
-    // SAFETY: the buffers are as long as is said, and outlive the call.
+    // SAFETY: the buffers have the given lengths and outlive the call.
     let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),
@@ -37,7 +37,7 @@ fn data_in_the_syn_is_counted() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
-    // Both sides of it, without cookies, on every socket that listens.
+    // Enable client and server, without cookies, on every listening socket.
     for host in [&net.client, &net.server] {
         host.sysctl("net.ipv4.tcp_fastopen", "1543")?;
     }

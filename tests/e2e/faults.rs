@@ -1,5 +1,5 @@
-//! What happens to a host while an agent runs: devices, namespaces, clocks and
-//! agents come and go. The agent goes on, and no connection is harmed.
+//! Events on a host while an agent runs: devices, namespaces, clocks and agents
+//! come and go. The agent goes on, and no connection is harmed.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use crate::support::{
 };
 use crate::{SETTLE, SOON};
 
-/// Whether a device of this name is a path with an open subflow.
+/// Returns whether the path of this name has one open subflow.
 fn carries(metrics: &Metrics, path: &str) -> bool {
     metrics.value("mptcp_subflows", &[("path", path)]) == Some(1.0)
 }
@@ -25,7 +25,7 @@ fn a_device_is_renamed_and_changes_its_address_under_load() -> Result<()> {
     let (_sink, transfer) = upload(&net, 2)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "lte=3"]))?;
     scrape_until(&agent, "p2 by its name", |metrics| carries(metrics, "p2"))?;
-    // Live renaming needs Linux 6.1 and is what udev does.
+    // Set the device down: renaming a live one, as udev does, needs Linux 6.1.
     net.client.run("ip link set p2 down")?;
     net.client.run("ip link set p2 name lte up")?;
     let renamed = scrape_until(&agent, "lte by its name", |metrics| {
@@ -84,7 +84,7 @@ fn the_namespace_loses_its_name_and_its_devices() -> Result<()> {
         .stderr(Stdio::null())
         .status()?;
     ensure!(status.success(), "{status}");
-    // The agent holds the namespace, as the transfer does.
+    // The agent keeps the namespace alive, like the transfer.
     transfer.wait_for_progress(1_000_000, SOON)?;
     assert!(agent.process().is_running());
     let status = agent.stop_with(nix::sys::signal::Signal::SIGTERM)?;
@@ -134,7 +134,7 @@ fn a_clock_that_is_not_the_kernels_does_not_make_the_agent_look_dead() -> Result
     let net = two_paths(&lab)?;
     let (_sink, transfer) = upload(&net, 2)?;
     for offset in ["100000", "-100"] {
-        // The agent's clock is as far off as a jump of the host's would make it.
+        // A time namespace shifts the agent's clock as a jump of the host's would.
         let mut command = net.client.command("unshare");
         command.args([
             "--time",
@@ -151,7 +151,7 @@ fn a_clock_that_is_not_the_kernels_does_not_make_the_agent_look_dead() -> Result
         let agent = Agent::launch(&net.client, command)?;
         wait_for_cap(&transfer)?;
         wait_for_shares(&transfer, &net.links, &[1, 3])?;
-        // unshare waits for it and takes no signal meanwhile.
+        // unshare waits for the agent and ignores signals, so signal the agent.
         let pid = agent.process().pid();
         let child = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
         let child = nix::unistd::Pid::from_raw(child.trim().parse()?);

@@ -16,7 +16,7 @@ fn what_was_written_is_taken_back() -> Result<()> {
     wait_for_cap(&transfer)?;
     let before = agent.tell(&["policy", "show"])?;
 
-    // Written after the weights, and before what makes them count.
+    // The agent writes this map after the weights, and before they take effect.
     let pins = net.client.pins()?;
     let ids = pins.iter().find(|path| path.ends_with("SELECT_ID"));
     freeze(ids.context("no map SELECT_ID")?)?;
@@ -32,14 +32,14 @@ fn what_was_written_is_taken_back() -> Result<()> {
     );
 
     assert_eq!(agent.tell(&["policy", "show"])?, before);
-    // On subflows old and new.
+    // The old policy applies to old and to new subflows.
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
     transfer.stop()?;
     let (_sink, transfer) = upload(&net, 2)?;
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
     transfer.stop()?;
 
-    // What does not touch that map goes on as ever.
+    // Policies that do not need this map still work.
     agent.tell(&["policy", "set", "weighted", "--weight", "p1=3"])?;
     let (_sink, transfer) = upload(&net, 2)?;
     wait_for_shares(&transfer, &net.links, &[3, 1])?;

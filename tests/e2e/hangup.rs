@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::SOON;
 use crate::support::require_agent;
 
-/// Whether a process ignores SIGHUP: bit 0 of `SigIgn`, proc(5).
+/// Returns whether a process ignores SIGHUP: bit 0 of `SigIgn`, proc(5).
 fn ignores_hangup(process: &Process) -> Result<bool> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
     let mask = status
@@ -17,7 +17,7 @@ fn ignores_hangup(process: &Process) -> Result<bool> {
     Ok(u64::from_str_radix(mask.trim(), 16)? & 1 != 0)
 }
 
-/// Starts an agent by a shell that does `first`.
+/// Starts an agent from a shell that first runs `first`.
 fn start(host: &Host, binary: &std::path::Path, first: &str) -> Result<Agent> {
     let mut command = host.command("sh");
     command
@@ -52,7 +52,7 @@ fn an_inherited_disregard_of_hangups_stays() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;
-    // What nohup does.
+    // nohup does the same.
     let agent = start(&host, &binary, "trap '' HUP")?;
     assert!(ignores_hangup(agent.process())?);
     agent.process().signal(Signal::SIGHUP)?;

@@ -38,7 +38,7 @@ fn two_agents_in_two_namespaces_do_not_disturb_each_other() -> Result<()> {
         "the server's agent only observes"
     );
 
-    // One goes, the other stays in force.
+    // When one agent ends, the other stays in force.
     server.stop()?;
     wait_for_cap(&transfer)?;
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
@@ -85,7 +85,7 @@ fn a_second_agent_in_the_same_namespace_is_refused() -> Result<()> {
     let line = failure_of(&net.client, &mut command)?;
     assert!(line.contains("another mptcp-agent"), "{line}");
 
-    // It lifted nothing on its way out.
+    // The second agent lifted nothing when it failed.
     wait_for_cap(&transfer)?;
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
     assert_eq!(first.scrape()?.sum("mptcp_subflows", &[]), 2.0);

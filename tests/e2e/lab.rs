@@ -82,7 +82,7 @@ fn namespaces_go_on_a_signal_and_are_swept_after_a_kill() -> Result<()> {
     Ok(())
 }
 
-/// Waits for a signal from the test above, which is what runs it.
+/// Waits for a signal from the test above, which starts this one as a helper.
 #[test]
 #[ignore = "a helper of another test"]
 fn helper_holds_a_lab() -> Result<()> {
@@ -148,7 +148,7 @@ fn a_container_has_namespaces_of_its_own() -> Result<()> {
     let inside = host.container(Container::default().cgroup(&cgroup)?);
     assert_eq!(inside.run("grep ^0:: /proc/self/cgroup")?, "0::/\n");
 
-    // Signals reach what runs in it.
+    // Signals reach a process in the container.
     let inside = host.container(Container::default().pids());
     let mut command = inside.command("sh");
     let process = inside.spawn(command.args(["-c", "trap 'exit 7' TERM; sleep 60 & wait"]))?;

@@ -1,4 +1,4 @@
-//! The agent comes, goes and dies while connections live on.
+//! The agent starts, stops and dies while connections live on.
 
 use anyhow::{Context, Result};
 use mptcp_lab::traffic::Transfer;
@@ -11,7 +11,7 @@ use crate::support::{
 };
 use crate::{SETTLE, SOON};
 
-/// Whether sockets can be given callbacks later on (Linux 6.12).
+/// Returns whether open sockets can be given callbacks (Linux 6.12).
 pub(crate) fn can_adopt() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));
@@ -19,7 +19,7 @@ pub(crate) fn can_adopt() -> bool {
     version >= (6, 12)
 }
 
-/// No limit is left, and the transfer goes on.
+/// Checks that no limit is left, and that the transfer goes on.
 fn is_free(transfer: &Transfer) -> Result<()> {
     let subflows = transfer.subflows()?;
     assert!(!capped(&subflows), "{subflows:#?}");
@@ -78,8 +78,8 @@ fn stopping_lifts_every_limit() -> Result<()> {
 
 #[test]
 fn stopping_lets_queues_grow_again() -> Result<()> {
-    // The steered path's queue is short; a stock one holds all that the
-    // connection may have in flight.
+    // The queue of a steered path is short; an unsteered one holds all data
+    // that the connection may have in flight.
     const LONG_QUEUE: u32 = 300_000;
     let binary = require_agent!();
     let lab = Lab::new()?;
@@ -104,7 +104,7 @@ fn stopping_lets_queues_grow_again() -> Result<()> {
     agent.stop()?;
     wait::until_true("a long queue again", SETTLE, || longest() > LONG_QUEUE);
     let agent = Agent::start(&net.client, &binary, &["--policy", "default"])?;
-    // What was queued so far has gone.
+    // Wait until the data queued so far has gone.
     transfer.wait_for_progress(2_000_000, SOON)?;
     wait::until_true("a long queue still", SETTLE, || longest() > LONG_QUEUE);
     agent.stop()?;
@@ -119,7 +119,7 @@ fn a_restart_with_the_default_policy_lifts_what_a_killed_agent_left() -> Result<
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let (_sink, transfer) = upload(&net, 2)?;
-    // At any one moment it may be that no path has a limit.
+    // At any moment possibly no path has a limit, so try several times.
     let mut left = false;
     for _ in 0..ATTEMPTS {
         let agent = Agent::start(&net.client, &binary, &weighted(&["p1=1", "p2=3"]))?;

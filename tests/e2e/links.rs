@@ -1,4 +1,4 @@
-//! The lab's links and traffic are what was asked for.
+//! The lab's links and traffic are as asked for.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ fn a_transfer_uses_two_paths() -> Result<()> {
             report.bytes,
             link.name
         );
-        // The queues are TBF's: the far end sees what this one sends.
+        // The far end receives what this end sends: TBF does the queueing.
         assert!(net.server.device(&link.name)?.rx_bytes > report.bytes / 10);
     }
     let rate = report.rate_mbit();
@@ -96,7 +96,7 @@ fn a_delay_link_has_its_delay_and_rate() -> Result<()> {
         Bulk::upload_for(Duration::from_secs(3)).start(&net.client, sink.at(net.server_addr()))?;
     transfer.wait_for_progress(1_000_000, SOON)?;
     let srtt = transfer.subflows()?[0].srtt_us;
-    // 40 ms, and at most the queue (50 ms) beside it.
+    // 40 ms, plus at most the queue (50 ms).
     assert!((40_000..150_000).contains(&srtt), "{srtt} us");
     let report = transfer.finish()?;
     let rate = report.rate_mbit();
@@ -125,7 +125,7 @@ fn both_families_in_one_connection() -> Result<()> {
             .mtu(1400),
     ];
     let net = lab.two_hosts(paths)?;
-    // The client learns the IPv6 addresses that it can join.
+    // The client must learn the IPv6 addresses that it can join.
     for link in &net.links[1..] {
         net.server
             .endpoint(link.server_addr, &link.name, "signal")?;

@@ -1,4 +1,4 @@
-//! End-to-end tests: one binary, a module per behaviour. They need root; one
+//! End-to-end tests: one binary, a module per behaviour. They need root. A test
 //! that cannot run here says why, and fails under `MPTCP_REQUIRE_ALL=1`.
 
 mod backup;
@@ -60,11 +60,11 @@ mod weights;
 
 use std::time::Duration;
 
-/// Ample for a few round trips on a busy machine.
+/// Enough time for a few round trips, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-/// A transfer of this length is stopped when the test has seen enough.
+/// The length of a transfer that the test stops once it has seen enough.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
-/// Ample for what needs some seconds to settle.
+/// Enough time for anything that takes some seconds to settle.
 pub(crate) const SETTLE: Duration = Duration::from_secs(25);
-/// For a transfer that settles several times.
+/// The length of a transfer that has to settle several times.
 pub(crate) const VERY_LONG: Duration = Duration::from_secs(120);

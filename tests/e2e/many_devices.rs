@@ -1,4 +1,4 @@
-//! Hosts with more devices than there are paths, most of which carry nothing.
+//! Hosts with more devices than there can be paths; most devices carry nothing.
 
 use anyhow::Result;
 use mptcp_lab::{Agent, Host, Lab, Path};
@@ -6,7 +6,7 @@ use mptcp_lab::{Agent, Host, Lab, Path};
 use crate::SOON;
 use crate::support::{Watched, require_agent, scrape_until, two_paths, upload};
 
-/// Adds `2 * pairs` devices, as containers do; with an address each, or none.
+/// Adds `2 * pairs` devices, as containers do, each with or without an address.
 fn crowd(host: &Host, pairs: u32, addressed: bool) -> Result<()> {
     for pair in 1..=pairs {
         host.run(&format!("ip link add c{pair} type veth peer name d{pair}"))?;

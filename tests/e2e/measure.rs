@@ -1,4 +1,4 @@
-//! The kernel measures BPF programs, all of the host, only if it is asked to.
+//! The kernel measures the BPF programs of the whole host only on request.
 
 use anyhow::{Context as _, Result};
 use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
@@ -11,12 +11,12 @@ use crate::support::{require_agent, scrape_until, two_paths};
 const RUNS: &str = "mptcp_agent_program_runs_total";
 const SECONDS: &str = "mptcp_agent_program_run_seconds_total";
 
-/// Whether the agent keeps the kernel's statistics of programs switched on.
+/// Returns whether the agent keeps the kernel's statistics of programs on.
 fn measures(agent: &Agent) -> Result<bool> {
     let files = format!("/proc/{}/fd", agent.process().pid());
     let mut found = false;
     for file in std::fs::read_dir(files)? {
-        // One may be closed meanwhile.
+        // A file may be closed meanwhile.
         let target = std::fs::read_link(file?.path()).unwrap_or_default();
         found |= target.to_string_lossy().contains("bpf-stats");
     }

@@ -1,5 +1,4 @@
-//! Connections and subflows are seen, with their ids and addresses, at both
-//! ends.
+//! Both agents see connections and subflows, with their ids and addresses.
 
 use anyhow::{Context, Result};
 use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
@@ -11,7 +10,7 @@ use crate::support::{Watched, require_agent, scrape_until, scrape_until_empty, t
 
 const NO_ARGS: [&str; 0] = [];
 
-/// As the agent and `ip mptcp monitor` print it.
+/// Formats a token as the agent and `ip mptcp monitor` print it.
 fn hex(token: u32) -> Value {
     json!(format!("{token:08x}"))
 }
@@ -41,7 +40,7 @@ fn a_handshake_and_a_join_are_seen_at_both_ends() -> Result<()> {
                 (true, subflow) => (subflow.local, subflow.remote),
                 (false, subflow) => (subflow.remote, subflow.local),
             };
-            // The client's endpoint has the id 1; where connections start is 0.
+            // The client's endpoint has the id 1; connections start at id 0.
             let ids = if at_client { (index, 0) } else { (0, index) };
             let event = agent.event(
                 name,
@@ -54,7 +53,7 @@ fn a_handshake_and_a_join_are_seen_at_both_ends() -> Result<()> {
                     ("remote_id", json!(ids.1)),
                 ],
             )?;
-            // It may not be known yet when the first subflow opens.
+            // The token may be unknown yet when the first subflow opens.
             if name == "joined" || event["token"] != Value::Null {
                 assert_eq!(event["token"], hex(token), "{side}: {event}");
             }

@@ -1,5 +1,5 @@
-//! Socket options that are not the agent's: the kernel's own, an application's,
-//! another program's. They are there while the agent runs and after it.
+//! Socket options set by the kernel, an application or another program. They
+//! keep their values while the agent runs and after it.
 
 use anyhow::{Result, ensure};
 use mptcp_lab::kernel::{self, Pacer};
@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 use crate::support::{capped, require_agent, two_paths, upload, wait_for_cap, weighted};
 use crate::{SETTLE, SOON, VERY_LONG};
 
-/// Two paths that take long queues, on a client that limits those of TCP sockets
-/// without a limit of their own. The kernel gives subflows one of their own since
-/// Linux 6.10: no limit at all.
+/// Makes two paths that allow long queues, on a client whose sysctl limits the
+/// queues of TCP sockets without a limit of their own. Since Linux 6.10 the
+/// kernel gives subflows their own limit: none at all.
 fn long_paths(lab: &Lab) -> Result<TwoHosts> {
     let path = |name, rate| LabPath::new(name).rate_mbit(rate).delay_ms(20.0);
     let net = lab.two_hosts([path("p1", 40.0), path("p2", 20.0)])?;
@@ -20,8 +20,8 @@ fn long_paths(lab: &Lab) -> Result<TwoHosts> {
     Ok(net)
 }
 
-/// Waits until a subflow has a longer queue than the host's limit, or a policy of
-/// these tests, would allow.
+/// Waits until a subflow has a longer queue than the host's limit, or a policy
+/// of these tests, allows.
 fn wait_for_a_long_queue(transfer: &Transfer) -> Result<()> {
     const LONG: u32 = 250_000;
     wait::try_until("a long send queue", SETTLE, || {
@@ -44,7 +44,7 @@ fn observing_leaves_the_kernels_queue_limit_alone() -> Result<()> {
     stock.stop()?;
     let agent = Agent::start(&net.client, &binary, &[] as &[&str])?;
     let (_sink, transfer) = upload(&net, 2)?;
-    // So far that callbacks of both subflows have come.
+    // Wait until callbacks of both subflows have run.
     transfer.wait_for_progress(5_000_000, SETTLE)?;
     wait_for_a_long_queue(&transfer)?;
     transfer.stop()?;
@@ -58,7 +58,8 @@ fn lifting_brings_back_the_kernels_queue_limit() -> Result<()> {
     let net = long_paths(&lab)?;
     let (_sink, transfer) = upload(&net, 2)?;
     let policy = weighted(&["p1=1", "p2=3"]);
-    // Stopped; killed, and lifted by the programs; killed, and cleaned up.
+    // The agent is stopped; killed, and its programs lift limits; killed, and
+    // `cleanup` lifts them.
     let agent = Agent::start(&net.client, &binary, &policy)?;
     wait_for_cap(&transfer)?;
     agent.stop()?;

@@ -1,4 +1,4 @@
-//! What `status` says of a path that carries nothing is what is known of it.
+//! `status` tells what is known of a path that carries nothing.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{require_agent, two_paths, upload, weighted};
 use crate::{SETTLE, SOON};
 
-/// The row of `path` in `status --json`.
+/// Returns the row of `path` in `status --json`.
 fn row(agent: &Agent, path: &str) -> Result<Value> {
     let status: Value = serde_json::from_str(&agent.tell(&["status", "--json"])?)?;
     let paths = status["paths"].as_array().context("no paths")?;
@@ -19,7 +19,7 @@ fn row(agent: &Agent, path: &str) -> Result<Value> {
         .with_context(|| format!("no {path} in {status}"))
 }
 
-/// The line of `path` in `status`.
+/// Returns the line of `path` in `status`.
 fn line(agent: &Agent, path: &str) -> Result<String> {
     let text = agent.tell(&["status"])?;
     let line = text.lines().find(|line| line.starts_with(path));
@@ -48,7 +48,7 @@ fn a_standby_path_without_a_carrier_is_down_at_once() -> Result<()> {
         (&true.into(), &1.into())
     );
 
-    // The other end: this host's device stays up, and has no carrier.
+    // Set the other end down: this host's device stays up, without a carrier.
     net.server.run("ip link set p2 down")?;
     wait::try_until("a path without a carrier", SOON, || {
         match row(&agent, "p2") {
@@ -68,7 +68,7 @@ fn a_standby_path_that_is_cut_is_unknown_and_says_since_when() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["p2=0"]))?;
-    // Requests that need no second path: nothing is sent again on it, either.
+    // These requests need no second path, and nothing is sent again on it.
     let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
     let load = RequestResponse::new(200, Duration::from_millis(20), 10_000);
     let exchange = load.start(&net.client, server.at(net.server_addr()))?;

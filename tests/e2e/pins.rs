@@ -1,6 +1,6 @@
-//! What the agent keeps in the BPF file system belongs to it alone: agents in
-//! other namespaces, users without rights and a dead policy leave it in peace,
-//! and the agent puts back what somebody has removed.
+//! The agent's pins in the BPF file system belong to it alone. Agents in other
+//! namespaces, users without rights and a dead policy do not affect them, and
+//! the agent puts back pins that somebody has removed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -21,7 +21,7 @@ use crate::support::{
     wait_for_shares, weighted,
 };
 
-/// The user `nobody`: without any right.
+/// Runs a command as the user `nobody`, without any rights.
 const NOBODY: [&str; 4] = [
     "setpriv",
     "--reuid=65534",
@@ -29,8 +29,8 @@ const NOBODY: [&str; 4] = [
     "--clear-groups",
 ];
 
-/// A command that runs `script` in a mount namespace of its own, where the BPF
-/// file system is new and open to everybody, as `mount -t bpf` makes it.
+/// Returns a command that runs `script` in its own mount namespace, where the
+/// BPF file system is new and open to everybody, as `mount -t bpf` makes it.
 fn with_open_bpffs(host: &Host, binary: &Path, script: &str) -> Command {
     let mut command = host.command("unshare");
     let script = format!("mount -t bpf -o mode=1777 bpf /sys/fs/bpf && {script}");
@@ -40,7 +40,7 @@ fn with_open_bpffs(host: &Host, binary: &Path, script: &str) -> Command {
     command
 }
 
-/// Runs a command that has to succeed, and gives what it says on both streams.
+/// Runs a command that must succeed, and returns its output on both streams.
 fn said_by(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -50,7 +50,7 @@ fn said_by(command: &mut Command) -> Result<String> {
 }
 
 /// Runs `command` as nobody on the host, and waits for the line that says that
-/// it has what it wants.
+/// it has taken the name or lock.
 fn squatter(host: &Host, command: &[&str]) -> Result<Process> {
     let mut squatter = host.command(NOBODY[0]);
     squatter.args(&NOBODY[1..]).args(command);
@@ -92,7 +92,7 @@ fn an_agent_in_a_container_leaves_a_living_one_attached() -> Result<()> {
     other.stop()?;
     assert_eq!(net.client.pins()?, before);
 
-    // The policy of the living one is in force for new connections, and can be
+    // The policy of the running agent applies to new connections, and can be
     // changed on open ones.
     let (_sink, transfer) = upload(&net, 2)?;
     wait_for_cap(&transfer)?;
@@ -156,7 +156,7 @@ fn pins_that_somebody_removed_are_made_again() -> Result<()> {
     );
     wait_for_shares(&transfer, &net.links, &[1, 3])?;
 
-    // The whole directory goes as well.
+    // Remove the whole directory as well.
     let layout = before[0].ancestors().nth(2).context("a layout")?;
     for pin in &before {
         fs::remove_file(pin)?;
@@ -169,7 +169,7 @@ fn pins_that_somebody_removed_are_made_again() -> Result<()> {
         other => Err(other),
     })?;
 
-    // What was put back does what pins are for.
+    // The new pins do what pins are for.
     wait_for_cap(&transfer)?;
     agent.stop_with(Signal::SIGKILL)?;
     wait::try_until("no limit", SOON, || match transfer.subflows() {
@@ -218,9 +218,9 @@ fn nothing_outside_the_bpf_file_system_is_removed() -> Result<()> {
     let precious = tempfile::tempdir()?;
     let file = precious.path().join("file");
     fs::write(&file, "precious")?;
-    // The namespace 1-1 is gone, by its name. The agent's own is
-    // `<cookie>-<inode>`, both of which everybody can ask for: any cookie does
-    // to show that the directory of all is not used.
+    // By its name, the namespace 1-1 is gone. The directory of the agent's own
+    // namespace is `<cookie>-<inode>`; everybody can ask for both. Any cookie
+    // is enough to show that the directory of all agents is not used.
     let plant = format!(
         "{} sh -c 'd=/sys/fs/bpf/mptcp-agent/1-1/abi-1; mkdir -p $d && \
          ln -s {1} $d/maps && ln -s {1} $d/links && ln -s {1} /sys/fs/bpf/mptcp-agent/2-2'",
@@ -234,7 +234,7 @@ fn nothing_outside_the_bpf_file_system_is_removed() -> Result<()> {
     let script = format!("{plant} && exec \"$0\" run --listen 127.0.0.1:0");
     let agent = Agent::launch(&host, with_open_bpffs(&host, &binary, &script))?;
     assert!(file.exists(), "run removed it");
-    // It has a directory of its own all the same.
+    // The agent still has its own directory.
     let metrics = agent.scrape()?;
     assert_eq!(metrics.value("mptcp_agent_outlived", &[]), Some(1.0));
     assert!(
@@ -245,7 +245,7 @@ fn nothing_outside_the_bpf_file_system_is_removed() -> Result<()> {
     agent.stop()?;
     assert!(file.exists(), "the end removed it");
 
-    // The same as a symbolic link in place of the directory of all agents.
+    // Now a symbolic link takes the place of the directory of all agents.
     let plant = format!(
         "{} ln -s {} /sys/fs/bpf/mptcp-agent",
         NOBODY.join(" "),
@@ -275,8 +275,8 @@ fn a_name_that_a_user_has_taken_keeps_no_agent_out() -> Result<()> {
     assert!(agent.stderr().contains("user 65534"), "{}", agent.stderr());
     wait_for_cap(&transfer)?;
 
-    // There is one agent all the same, in this mount namespace and in another,
-    // where the file that is its lock cannot be seen.
+    // Still only one agent can run, in this mount namespace and in another, where
+    // its lock file cannot be seen.
     let mut second = net.client.command(&binary);
     second.args(["run", "--listen", "127.0.0.1:0"]);
     let line = failure_of(&net.client, &mut second)?;
@@ -297,7 +297,7 @@ fn a_name_that_a_user_has_taken_keeps_no_agent_out() -> Result<()> {
     cleanup_after_a_kill(agent, &net.client, &binary, transfer)
 }
 
-/// Kills the agent, and sees that `cleanup` leaves neither a limit nor a pin.
+/// Kills the agent, and checks that `cleanup` leaves no limit and no pin.
 fn cleanup_after_a_kill(
     agent: Agent,
     host: &Host,

@@ -1,4 +1,4 @@
-//! A path dies, and the connection does not notice.
+//! A path dies, and the connection is not affected.
 
 use anyhow::Result;
 use mptcp_lab::kernel::Recovery;
@@ -9,7 +9,8 @@ use crate::redundant_support::{Scene, Stage, redundant, rescued, wait_for_proven
 use crate::support::require_agent;
 use crate::{SETTLE, SOON, VERY_LONG};
 
-/// Requests that a cut lasts: 4 s, longer than a silent peer is waited for.
+/// The length of a cut in requests: 4 s, longer than an agent waits for a silent
+/// peer.
 const REQUESTS: u64 = 400;
 
 /// Cuts each path in turn while requests go on.
@@ -27,7 +28,7 @@ fn cut_each(paths: [Path; 2], direction: Direction) -> Result<()> {
     eprintln!("{direction:?}: {recovery:?}");
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
     assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
-    // One of the two was the one in use.
+    // One of the two cut paths was in use.
     let [client, server] = [scene.client.scrape()?, scene.server.scrape()?];
     if direction != Direction::Down {
         assert!(rescued(&server) > 0.0, "no request was rescued");
@@ -42,7 +43,7 @@ fn near() -> [Path; 2] {
     ["p1", "p2"].map(Path::new)
 }
 
-/// Over devices without a link layer, in user space.
+/// Returns paths over devices without a link layer, in user space.
 fn far() -> [Path; 2] {
     near().map(|path| path.delay_ms(5.0))
 }
@@ -80,9 +81,9 @@ fn the_clients_device_goes_down_and_comes_back() -> Result<()> {
     scene.end()
 }
 
-/// The kernel gives up the next hop of a dead path (after some 8 s; here sooner)
-/// and holds packets back for it, ahead of every device: first where nothing
-/// but acknowledgements is sent.
+/// The kernel gives up the next hop of a dead path (after some 8 s; here sooner).
+/// Then it holds packets for it back before they reach any device. It does so
+/// first on the end that sends only acknowledgements.
 #[test]
 fn of_a_stream_whose_next_hop_is_given_up() -> Result<()> {
     let _ = require_agent!();
@@ -101,15 +102,15 @@ fn of_a_stream_whose_next_hop_is_given_up() -> Result<()> {
     stream_on(stage)
 }
 
-/// A stream over two paths of which each is cut once, with room for all of its
-/// copies.
+/// Runs a stream over two paths, each of which is cut once, with a budget for all
+/// of its copies.
 fn stream(paths: [Path; 2]) -> Result<()> {
     let _ = require_agent!();
     stream_on(Stage::new(paths)?)
 }
 
 fn stream_on(stage: Stage) -> Result<()> {
-    // Three seconds of the stream.
+    // This is three seconds of the stream.
     const CUT: u64 = 7_500_000;
     let binary = mptcp_lab::agent::binary().unwrap_or_default();
     let [client, server] = &stage.hosts;

@@ -1,5 +1,5 @@
-//! Copies of bulk transfers yield to what the paths carry by themselves. (How
-//! fast that is: `cargo xtask bench redundant`.)
+//! Copies of bulk transfers yield to the paths' own traffic. (`cargo xtask bench
+//! redundant` measures how fast the transfers are.)
 
 use anyhow::Result;
 use mptcp_lab::Path;
@@ -19,7 +19,8 @@ fn paths() -> [Path; 2] {
     ]
 }
 
-/// A transfer over unequal paths arrives in full, with these arguments.
+/// Checks that a transfer over unequal paths arrives in full, with agents with
+/// these arguments.
 fn arrives(paths: [Path; 2], upload: bool, more: &[&str], yields: &str) -> Result<()> {
     let binary = require_agent!();
     let stage = Stage::new(paths)?;
@@ -105,7 +106,7 @@ fn a_budget_bounds_the_bytes_of_copies() -> Result<()> {
     transfer.wait_for_progress(20_000_000, SETTLE)?;
     let name = "mptcp_redundant_copies_sent_bytes_total";
     let metrics = agents[0].scrape()?;
-    // A second's worth for the bucket itself is more than ample.
+    // One more second is more than the bucket itself can hold.
     let most = BUDGET_BYTES_PER_SEC * (started.elapsed().as_secs_f64() + 1.0);
     for path in ["p1", "p2"] {
         let bytes = metrics.sum(name, &[("path", path)]);

@@ -1,5 +1,4 @@
-//! A connection that has sent a burst is thin again afterwards, and protected
-//! as before.
+//! After a burst, a connection is thin again, and protected as before.
 
 use anyhow::Result;
 use mptcp_lab::{Direction, Path};
@@ -23,7 +22,7 @@ fn heals(paths: [Path; 2]) -> Result<()> {
     scrape_until(&scene.client, "a path that is busy", |metrics| {
         dropped(metrics, "busy") > 0.0
     })?;
-    // The burst, its answer, and half a second of thin requests.
+    // Wait for the burst, its answer, and half a second of thin requests.
     scene.more_responses(50)?;
 
     let before = busy(&scene)?;

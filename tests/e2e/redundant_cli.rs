@@ -1,4 +1,4 @@
-//! What is wrong with the policy's arguments is told in one line.
+//! The agent reports wrong arguments of the policy in one line.
 
 use std::net::UdpSocket;
 
@@ -9,7 +9,8 @@ use crate::redundant_key::KeyFile;
 use crate::redundant_support::PORT;
 use crate::support::{failure_of, require_agent};
 
-/// The agent's `run` with these arguments fails, and says all of this.
+/// Checks that the agent's `run` with these arguments fails with a message that
+/// contains all of `expected`.
 fn refuses(host: &Host, arguments: &str, expected: &[&str]) -> Result<()> {
     let binary = mptcp_lab::agent::binary().unwrap_or_default();
     let mut command = host.command(binary);

@@ -1,4 +1,4 @@
-//! Whatever else uses tc on a device is left alone, and goes on working.
+//! The agent leaves other uses of tc on a device alone, and they go on working.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use nix::sys::signal::Signal;
 use crate::redundant_support::{Scene, Stage};
 use crate::support::require_agent;
 
-/// Two paths with a TBF, a clsact qdisc and a filter each way on the first.
+/// Makes two paths with a TBF, and a clsact qdisc with a filter each way on the
+/// first.
 fn stage() -> Result<Stage> {
     let stage = Stage::new(["p1", "p2"].map(|name| Path::new(name).rate_mbit(50.0)))?;
     for host in &stage.hosts {
         host.run("tc qdisc add dev p1 clsact")?;
-        // UDP to port 7 vanishes on its way in, to port 8 on its way out.
+        // The filters drop incoming UDP to port 7 and outgoing UDP to port 8.
         for (hook, port) in [("ingress", 7), ("egress", 8)] {
             let code =
                 format!("6,48 0 0 23,21 0 3 17,40 0 0 36,21 0 1 {port},6 0 0 4,6 0 0 4294967295");
@@ -31,20 +32,20 @@ fn stage() -> Result<Stage> {
 
 const DEVICES: [&str; 3] = ["p1", "p2", "lo"];
 
-/// All that tc shows of a host's devices.
+/// Returns all that tc shows of a host's devices.
 fn shown(host: &Host) -> Result<Vec<String>> {
     let of_each = DEVICES.iter().map(|device| host.traffic_control(device));
     Ok(of_each.collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// How many programs tcx has on a host's devices; `None` before Linux 6.6,
-/// which knows only tc's filters.
+/// Counts the tcx programs on a host's devices; `None` before Linux 6.6, which
+/// has only tc filters.
 fn tcx(host: &Host) -> Result<Option<usize>> {
     let of_each = DEVICES.iter().map(|device| host.tcx_programs(device));
     of_each.sum()
 }
 
-/// Whether UDP gets from the server to a port of the client.
+/// Returns whether UDP gets from the server to a port of the client.
 fn gets_in(hosts: &[Host; 2], to: std::net::IpAddr, port: u16) -> Result<bool> {
     let receiver = hosts[0].in_ns(|| Ok(UdpSocket::bind((to, port))?))?;
     receiver.set_read_timeout(Some(Duration::from_millis(300)))?;
@@ -56,7 +57,7 @@ fn gets_in(hosts: &[Host; 2], to: std::net::IpAddr, port: u16) -> Result<bool> {
     Ok(receiver.recv(&mut [0; 8]).is_ok())
 }
 
-/// The filters of [`stage`] do what they did.
+/// Checks that the filters of [`stage`] still work.
 fn filters_work(scene: &Scene) -> Result<()> {
     let to = scene.links[0].client_addr;
     for (port, arrives) in [(7, false), (8, false), (9, true)] {
@@ -75,7 +76,7 @@ fn come_and_go(signal: Signal) -> Result<()> {
     for (host, before) in scene.hosts.iter().zip(&before) {
         if let Some(programs) = tcx(host)? {
             assert_eq!(&shown(host)?, before);
-            // Two devices, in and out.
+            // Two programs on each of two devices, in and out.
             assert_eq!(programs, 4);
         }
     }
@@ -100,8 +101,8 @@ fn come_and_go(signal: Signal) -> Result<()> {
                 Err(left)
             }
         });
-        // A killed agent's filters, where that is what it had, stay until the
-        // next one takes them away.
+        // If a killed agent used filters instead of tcx, they stay until the
+        // next agent removes them.
         if signal != Signal::SIGKILL || tcx(host)?.is_some() {
             assert_eq!(&shown(host)?, before);
         }
@@ -129,7 +130,7 @@ fn a_device_without_clsact_has_none_afterwards() -> Result<()> {
     let before = shown(&stage.hosts[0])?;
     let scene = stage.play(&binary, &[])?;
     let host = scene.hosts[0].clone();
-    // Also while other filters come and go beside the agent's.
+    // The agent must also work while other filters come and go beside its own.
     scene.links[0].set_loss(mptcp_lab::Direction::Both, 1.0)?;
     scene.more_responses(50)?;
     for host in &scene.hosts {

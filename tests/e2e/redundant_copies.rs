@@ -7,7 +7,7 @@ use mptcp_lab::{Agent, Path};
 use crate::redundant_support::{Scene, Stage, arrived, dropped, received, refused, rescued, sent};
 use crate::support::{require_agent, scrape_until};
 
-/// Every name that the policy promises.
+/// Every metric that the policy promises.
 const NAMES: [&str; 9] = [
     "mptcp_redundant_peers",
     "mptcp_redundant_copies_sent_total",
@@ -20,12 +20,12 @@ const NAMES: [&str; 9] = [
     "mptcp_redundant_hellos_total",
 ];
 
-/// All copies that arrived, refused ones too.
+/// Counts all copies that arrived, including refused ones.
 fn all(metrics: &Metrics) -> f64 {
     arrived(metrics) + received(metrics, "refused")
 }
 
-/// Waits until what one agent has sent is what the other has got.
+/// Waits until one agent has received all copies that the other has sent.
 fn agree(sender: &Agent, receiver: &Agent) -> Result<Metrics> {
     scrape_until(receiver, "every copy that was sent", |metrics| {
         let sent = sender.scrape().map_or(-1.0, |metrics| sent(&metrics));
@@ -50,7 +50,7 @@ fn copies_flow_both_ways_and_tcp_sees_each_segment_once() -> Result<()> {
     agree(&scene.server, &scene.client)?;
     for (agent, before) in scene.agents().into_iter().zip(&metrics) {
         let now = agent.scrape()?;
-        // A request, and a response; and what acknowledges them.
+        // There are copies of requests, responses and acknowledgements.
         for count in [sent, arrived] {
             let copies = count(&now) - count(before);
             assert!(copies >= requests, "{copies} copies of {requests} requests");
@@ -87,7 +87,7 @@ fn every_promised_metric_is_there() -> Result<()> {
             let runs = metrics.value("mptcp_agent_program_runs_total", &labels);
             assert!(runs > Some(0.0), "{program}");
         }
-        // Which path is used is the kernel's choice; the copies take the other.
+        // The kernel chooses the path of a segment; the copy takes the other.
         let by_path = |name| ["p1", "p2"].map(|path| metrics.sum(name, &[("path", path)]));
         let sent = by_path("mptcp_redundant_copies_sent_total");
         let bytes = by_path("mptcp_redundant_copies_sent_bytes_total");
@@ -112,7 +112,7 @@ fn three_paths_and_three_copies_outlive_two_cuts() -> Result<()> {
         scene.client.scrape()?,
         scene.exchange.responses() - requests,
     );
-    // Two copies of each request.
+    // Each request has two copies.
     let copies = sent(&after) - sent(&before);
     assert!(
         copies >= 1.9 * requests as f64,

@@ -1,4 +1,4 @@
-//! Devices that come and go are followed.
+//! The agent follows devices that come and go.
 
 use anyhow::Result;
 use mptcp_lab::{Direction, Path};
@@ -7,7 +7,7 @@ use crate::SETTLE;
 use crate::redundant_support::{Scene, Stage, arrived, sent, wait_for_proven};
 use crate::support::{require_agent, scrape_until};
 
-/// Copies sent over one path.
+/// Counts the copies sent over one path.
 fn sent_over(metrics: &mptcp_lab::metrics::Metrics, path: &str) -> f64 {
     metrics.sum("mptcp_redundant_copies_sent_total", &[("path", path)])
 }

@@ -1,4 +1,5 @@
-//! IPv4, IPv6, and both in one connection: any packet in any other.
+//! IPv4, IPv6, and both in one connection: packets of each family can be wrapped
+//! in packets of each.
 
 use anyhow::Result;
 use mptcp_lab::{Direction, Family, Path};
@@ -6,7 +7,8 @@ use mptcp_lab::{Direction, Family, Path};
 use crate::redundant_support::{Stage, refused, rescued};
 use crate::support::require_agent;
 
-/// Copies of each path go over the other, and stand in for what a cut takes.
+/// Checks that copies of each path go over the other, and replace what a cut
+/// takes.
 fn holds(paths: [Path; 2]) -> Result<()> {
     let binary = require_agent!();
     let scene = Stage::new(paths)?.play(&binary, &[])?;

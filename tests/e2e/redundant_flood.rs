@@ -1,5 +1,5 @@
-//! Segments that no socket takes cost no more than others: what waits for its
-//! other arrival, which never comes, does not wait for long, nor often.
+//! Segments that no socket accepts cost no more than others. A segment may wait
+//! for its second arrival, which never comes, but neither long nor often.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -17,7 +17,7 @@ use crate::redundant_support::{INTERVAL, MANY, Scene};
 use crate::support::require_agent;
 use crate::{SETTLE, SOON};
 
-/// PSH and ACK.
+/// The flags PSH and ACK.
 const PUSH: u8 = 0x18;
 
 /// Reads every IPv4 packet that arrives at a host.
@@ -34,8 +34,8 @@ impl Tap {
         Ok(Self(socket))
     }
 
-    /// What follows next on each TCP connection to `port`, by its ends, as far
-    /// as payload has arrived.
+    /// Returns the next sequence number on each TCP connection to `port`, by its
+    /// ends, after the payload that has arrived.
     fn next(&mut self, port: u16) -> BTreeMap<(SocketAddrV4, SocketAddrV4), u32> {
         let mut all = BTreeMap::new();
         let mut bytes = [0; 2048];
@@ -82,7 +82,7 @@ fn pairs_with_wrong_checksums_do_not_keep_a_cpu_busy() -> Result<()> {
         .map(|_| load.start(client, to))
         .collect::<Result<_>>()?;
     for exchange in &exchanges {
-        // By then its copies are taken.
+        // By then its copies are accepted.
         exchange.wait_for_responses(100, SETTLE)?;
         exchange.rest();
     }
@@ -91,7 +91,7 @@ fn pairs_with_wrong_checksums_do_not_keep_a_cpu_busy() -> Result<()> {
     let flows: Vec<_> = tap.next(to.port()).into_iter().collect();
     assert!(flows.len() >= CONNECTIONS, "{flows:?}");
 
-    // Somebody else's, which is not meant to feel any of this.
+    // Another connection, which should not be affected.
     let other = load.start(client, to)?;
     other.wait_for_responses(100, SETTLE)?;
     let asked = other.responses();
@@ -120,7 +120,7 @@ fn pairs_with_wrong_checksums_do_not_keep_a_cpu_busy() -> Result<()> {
     println!("{PAIRS} pairs: {runs} runs, {rounds} rounds of waiting, {late:?} late");
     println!("another connection: p50 {p50:?}, p99 {p99:?}");
     assert!(runs >= 2.0 * PAIRS as f64, "{runs} runs for {PAIRS} pairs");
-    // Each connection waits once in a second.
+    // Each connection waits only once in a second.
     assert!(runs < 30.0 * PAIRS as f64, "{runs} runs for {PAIRS} pairs");
     assert!(rounds > 0.0, "nothing waited: the pairs were not judged");
     for exchange in exchanges {

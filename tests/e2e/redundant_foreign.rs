@@ -1,5 +1,5 @@
-//! Packets that are not this host's to judge: those that it forwards, and those
-//! that one of its devices carries for another.
+//! Packets that this host must not judge: those that it forwards, and those that
+//! one of its devices carries for another.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -55,8 +55,8 @@ fn a_router_with_the_policy_lets_copies_of_others_pass() -> Result<()> {
     router.stop()
 }
 
-/// What looks like a copy to anyone who does not compare addresses: its first
-/// four bits are an IP version.
+/// The datagrams look like copies to a program that does not compare addresses:
+/// their first four bits are an IP version.
 #[test]
 fn a_router_with_the_policy_forwards_datagrams_to_its_own_port() -> Result<()> {
     const EACH: usize = 20;
@@ -64,7 +64,7 @@ fn a_router_with_the_policy_forwards_datagrams_to_its_own_port() -> Result<()> {
     let lab = Lab::new()?;
     let net = routed(&lab)?;
     let router = redundant(&net.router, &binary, &[])?;
-    // Its programs are in place once it has a peer to look for.
+    // Its programs are attached once it has a peer to look for.
     scrape_until(&router, "the programs", |metrics| {
         metrics.sum(
             "mptcp_agent_program_attached",
@@ -83,7 +83,7 @@ fn a_router_with_the_policy_forwards_datagrams_to_its_own_port() -> Result<()> {
                 sender.send_to(&[first; 60], to)?;
             }
         }
-        // Two fragments each.
+        // Each of these has two fragments.
         for _ in 0..EACH {
             sender.send_to(&[0x45; 2500], to)?;
         }
@@ -104,8 +104,8 @@ fn a_router_with_the_policy_forwards_datagrams_to_its_own_port() -> Result<()> {
     router.stop()
 }
 
-/// A macvlan over the first path's device, on the client: packets of the macvlan
-/// pass the hooks of both devices. The connection starts there.
+/// A client with a macvlan over the first path's device. Packets of the macvlan
+/// pass the hooks of both devices. The connection starts on the macvlan.
 struct OverParent {
     agents: [Watched; 2],
     exchange: Exchange,
@@ -114,7 +114,7 @@ struct OverParent {
     _lab: Lab,
 }
 
-/// Which of the two subflows carries the requests.
+/// The subflow that carries the requests.
 #[derive(PartialEq)]
 enum Carries {
     Macvlan,
@@ -127,8 +127,8 @@ impl OverParent {
         let lab = Lab::new()?;
         let net = lab.two_hosts([Path::new("p1")])?;
         let (client, server) = (net.client, net.server);
-        // Both devices are on one link. Each answers ARP for its own address only,
-        // or the server may reach one by the other's link-layer address.
+        // Both devices are on one wire. Each must answer ARP only for its own
+        // address: otherwise the server may reach it by the other's MAC address.
         client.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
         client.sysctl("net.ipv4.conf.all.arp_announce", "2")?;
         for line in [
@@ -174,7 +174,7 @@ fn a_macvlan_and_its_parent_copy_a_segment_once() -> Result<()> {
     let scene = OverParent::new(&binary, Carries::Macvlan)?;
     let [client, server] = &scene.agents;
     scrape_until(client, "copies", |metrics| arrived(metrics) > 20.0)?;
-    // The server has one device, so that it copies each segment once.
+    // The server has one device, so it copies each segment once.
     let counts = || -> Result<[f64; 4]> {
         let (ours, theirs) = (client.scrape()?, server.scrape()?);
         Ok([sent(&ours), arrived(&theirs), sent(&theirs), arrived(&ours)])
@@ -197,8 +197,8 @@ fn a_macvlan_and_its_parent_copy_a_segment_once() -> Result<()> {
     server.stop()
 }
 
-/// The socket of the parent's subflow is bound to the parent, so that a copy which
-/// the macvlan received has to go there.
+/// The socket of the parent's subflow is bound to the parent, so a copy that the
+/// macvlan received must go to the parent.
 #[test]
 fn a_copy_over_a_macvlan_finds_the_socket_of_the_parent() -> Result<()> {
     let binary = require_agent!();

@@ -1,5 +1,5 @@
-//! What was not meant for us, is broken, or is made up: counted by reason, and
-//! dropped.
+//! Packets that are not meant for this host, broken or forged: the agent counts
+//! them by reason, and drops them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::support::{require_agent, scrape_until};
 use crate::{LONG, SETTLE, SOON};
 
 const SYN: u8 = 0x02;
-/// RST and ACK.
+/// The flags RST and ACK.
 const RESET: u8 = 0x14;
-/// PSH and ACK.
+/// The flags PSH and ACK.
 const PUSH: u8 = 0x18;
 
 fn four(addr: IpAddr) -> Result<Ipv4Addr> {
@@ -29,7 +29,7 @@ fn four(addr: IpAddr) -> Result<Ipv4Addr> {
     }
 }
 
-/// The ends of a subflow, as the server sends: from, to.
+/// Returns the ends of a subflow, as the server sends: from, to.
 fn ends(subflow: &SubflowInfo) -> Result<(SocketAddrV4, SocketAddrV4)> {
     Ok((
         SocketAddrV4::new(four(subflow.remote.ip())?, subflow.remote.port()),
@@ -40,7 +40,7 @@ fn ends(subflow: &SubflowInfo) -> Result<(SocketAddrV4, SocketAddrV4)> {
 /// A resting connection of two proven hosts, and forgeries for its client.
 struct Range {
     scene: Scene,
-    /// Of a link that is proven: the server's address, the client's.
+    /// The addresses of a proven link: the server's, the client's.
     link: (Ipv4Addr, Ipv4Addr),
     first: SubflowInfo,
 }
@@ -51,7 +51,7 @@ impl Range {
         let scene = Scene::of_two(&binary, &[])?;
         scene.exchange.rest();
         let subflows = scene.exchange.subflows()?;
-        // The second subflow's addresses are a link of their own.
+        // The addresses of the second subflow are a separate link.
         let second = subflows.get(1).context("no second subflow")?;
         let link = (four(second.remote.ip())?, four(second.local.ip())?);
         let state = || scene.exchange.subflows().unwrap_or_default();
@@ -68,26 +68,26 @@ impl Range {
         })
     }
 
-    /// Wrapped as the proven peer wraps.
+    /// Wraps `payload` as the proven peer does.
     fn wrapped(&self, payload: &[u8]) -> Vec<u8> {
         let (from, to) = self.link;
         ipv4(from, to, UDP, 0, &udp(PORT, PORT, payload))
     }
 
-    /// A segment of the first subflow, as the server could send it.
+    /// Returns a segment of the first subflow, as the server could send it.
     fn segment(&self, flags: u8, payload: &[u8]) -> Result<Vec<u8>> {
         let (from, to) = ends(&self.first)?;
         let segment = tcp(from, to, 0x1234_5678, flags, payload);
         Ok(ipv4(*from.ip(), *to.ip(), TCP, 0, &segment))
     }
 
-    /// Sends packets from the server's host; the client's agent counts them
-    /// all under this reason, and its TCP sees none.
+    /// Sends packets from the server's host. Checks that the client's agent counts
+    /// them all with this reason, and that its TCP sees none.
     fn counts(&self, reason: &str, packets: &[Vec<u8>]) -> Result<()> {
         let client = &self.scene.hosts[0];
         let before = refused(&self.scene.client.scrape()?, reason);
         let seen = || client.netstat().map(|all| all.get("Tcp", "InSegs"));
-        // A scrape is TCP as well.
+        // A scrape uses TCP too, so wait until it has ended.
         let segments = wait::until_steady("no TCP", SOON, Duration::from_millis(200), || {
             seen().unwrap_or(0)
         });
@@ -107,7 +107,7 @@ impl Range {
         Ok(())
     }
 
-    /// The connection is as it was, and carries data.
+    /// Checks that the connection is as before, and carries data.
     fn lives(self) -> Result<()> {
         let Scene {
             client,
@@ -137,7 +137,7 @@ fn from_who_has_proven_nothing() -> Result<()> {
     let range = Range::new()?;
     let whole = range.segment(PUSH, b"x")?;
     let (from, to) = range.link;
-    // Another port of a proven peer, and an address that nobody has.
+    // Try other ports of a proven peer, and an address that nobody has.
     let ports = [1, 1024, PORT - 1, PORT + 1];
     let mut packets: Vec<Vec<u8>> = ports
         .iter()
@@ -154,7 +154,7 @@ fn truncated_and_malformed() -> Result<()> {
     let _ = require_agent!();
     let range = Range::new()?;
     let whole = range.segment(PUSH, b"twelve bytes")?;
-    // Every length that cuts off headers, and one that cuts off payload.
+    // Try lengths that cut off headers, and one that cuts off payload.
     let mut packets: Vec<Vec<u8>> = [1, 2, 19, 20, 21, 39, 40, 51, whole.len() - 1]
         .iter()
         .map(|&length| range.wrapped(&whole[..length]))
@@ -164,13 +164,13 @@ fn truncated_and_malformed() -> Result<()> {
         packet[at] = value;
         packets.push(range.wrapped(&packet));
     };
-    // A header of less than 20 bytes; of more than there are.
+    // IPv4: a header of less than 20 bytes; a header longer than the packet.
     with(0, 0x44);
     with(0, 0x4f);
-    // A total length beyond the datagram's, and one short of the headers.
+    // IPv4: a total length beyond the datagram; one shorter than the headers.
     with(2, 0x40);
     with(3, 30);
-    // TCP: headers of less than 20 bytes, of more than there are.
+    // TCP: a header of less than 20 bytes; a header longer than the packet.
     with(32, 0x40);
     with(32, 0xf0);
     // Trailing bytes that belong to nothing.
@@ -226,7 +226,7 @@ fn nested_and_other_protocols() -> Result<()> {
 fn segments_of_no_subflow() -> Result<()> {
     let _ = require_agent!();
     let range = Range::new()?;
-    // A connection of plain TCP between the same two hosts.
+    // Start a connection of plain TCP between the same two hosts.
     let [client, server] = &range.scene.hosts;
     let sink = Server::spawn(server, ANY, Behaviour::Sink)?;
     let bulk = Bulk::upload_for(LONG).tcp().rate_mbit(1.0);
@@ -249,7 +249,7 @@ fn segments_of_no_subflow() -> Result<()> {
         of(elsewhere, to, RESET),
     ];
     send_raw(server, &packets)?;
-    // Nobody wraps what opens a connection.
+    // No agent wraps a SYN.
     let malformed = refused(&range.scene.client.scrape()?, "malformed");
     send_raw(server, &[of(from, to, SYN)])?;
     let goal = before + packets.len() as f64;
@@ -265,7 +265,7 @@ fn segments_of_no_subflow() -> Result<()> {
 fn segments_of_another_peers_subflow() -> Result<()> {
     let binary = require_agent!();
     let range = Range::new()?;
-    // A third host, proven for a connection of its own.
+    // Make a third host, which is proven for its own connection.
     let scene = &range.scene;
     let other = scene.lab.host("other")?;
     other.limits(8, 8)?;
@@ -313,14 +313,14 @@ fn hellos_of_chance_bytes() -> Result<()> {
         let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
         bytes[0] = 0xA1;
         packets.push(range.wrapped(&bytes));
-        // Another version of hellos, and of IP.
+        // Use another version of hellos, and of IP.
         for first in [0xAF, 0x55] {
             bytes[0] = first;
             packets.push(range.wrapped(&bytes));
         }
     }
     send_raw(&range.scene.hosts[1], &packets)?;
-    // And from a socket that anyone could have.
+    // Also send from a socket that any user can open.
     let to = range.link.1;
     range.scene.hosts[1].in_ns(|| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;

@@ -1,4 +1,4 @@
-//! With a key, only who has it is a peer.
+//! With a key, only agents with the same key become peers.
 
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -14,23 +14,23 @@ use crate::redundant_support::{
 };
 use crate::support::{require_agent, scrape_until};
 
-/// A file that goes with its owner.
+/// A file that is removed when it is dropped.
 pub(crate) struct KeyFile(PathBuf);
 
 impl KeyFile {
-    /// With these access rights.
+    /// Makes the file with these access rights.
     pub(crate) fn new(name: &str, content: &[u8], mode: u32) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("mptcp-key-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let mut options = std::fs::OpenOptions::new();
         let options = options.write(true).create_new(true).mode(mode);
         options.open(&path)?.write_all(content)?;
-        // Whatever the umask took away.
+        // Set the rights again, since the umask may have removed some.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Returns the file's path.
     pub(crate) fn path(&self) -> String {
         self.0.display().to_string()
     }
@@ -45,7 +45,7 @@ impl Drop for KeyFile {
 #[test]
 fn the_same_key_pairs_agents_up() -> Result<()> {
     let binary = require_agent!();
-    // A newline at the end is not part of it.
+    // A newline at the end is not part of the key.
     let keys = [
         KeyFile::new("with", b"sixteen bytes and more\n", 0o600)?,
         KeyFile::new("without", b"sixteen bytes and more", 0o640)?,
@@ -73,7 +73,7 @@ fn the_same_key_pairs_agents_up() -> Result<()> {
     Ok(())
 }
 
-/// Nothing is proven between agents whose keys differ.
+/// Checks that agents whose keys differ prove nothing.
 fn differ(client: Option<&KeyFile>, server: Option<&KeyFile>) -> Result<()> {
     let binary = require_agent!();
     let stage = Stage::new(["p1", "p2"].map(Path::new))?;

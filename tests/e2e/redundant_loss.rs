@@ -1,4 +1,4 @@
-//! A path loses packets at random, and nobody waits for them.
+//! A path loses packets at random, and no request waits for them.
 
 use anyhow::Result;
 use mptcp_lab::{Direction, Path};
@@ -6,7 +6,7 @@ use mptcp_lab::{Direction, Path};
 use crate::redundant_support::{Stage, rescued};
 use crate::support::require_agent;
 
-/// One path of two loses every fifth packet, in both directions.
+/// Makes one of two paths lose every fifth packet, in both directions.
 fn lossy(paths: [Path; 2], index: usize) -> Result<()> {
     const REQUESTS: u64 = 800;
     let binary = require_agent!();
@@ -19,7 +19,7 @@ fn lossy(paths: [Path; 2], index: usize) -> Result<()> {
     let copies = rescued(&scene.client.scrape()?) + rescued(&scene.server.scrape()?);
     eprintln!("path {index}: {recovery:?}, {copies} bytes rescued");
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
-    // Some 300 of them were lost on their way, if they went there.
+    // If the segments went over that path, about 300 of them were lost.
     assert!(recovery.retransmitted <= REQUESTS / 100, "{recovery:?}");
     assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
     scene.end()

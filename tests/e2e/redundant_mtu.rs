@@ -1,5 +1,5 @@
-//! Full-size segments fit once wrapped; what does not is counted, and goes as
-//! a single copy.
+//! Full-size segments still fit after wrapping. A segment that does not fit is
+//! counted, and goes without a copy.
 
 use anyhow::Result;
 use mptcp_lab::kernel::Recovery;
@@ -10,7 +10,8 @@ use crate::redundant_support::{Stage, arrived, dropped, redundant, sent, wait_fo
 use crate::support::{Watched, require_agent, scrape_until};
 use crate::{SETTLE, SOON, VERY_LONG};
 
-/// A stream that leaves room for its copies, of segments as large as they go.
+/// Starts a stream that leaves room for its copies, with segments as large as
+/// possible.
 fn stream(stage: &Stage) -> Result<(Server, Transfer)> {
     let sink = Server::spawn(&stage.hosts[1], ANY, Behaviour::Sink)?;
     let bulk = Bulk::upload_for(VERY_LONG).rate_mbit(10.0);
@@ -36,7 +37,8 @@ fn wait_for_copies(agents: &[Watched; 2]) -> Result<()> {
     Ok(())
 }
 
-/// A connection that starts under the policy never has a segment too large.
+/// Checks that a connection that starts under the policy never has a segment that
+/// is too large.
 fn fits(paths: [Path; 2]) -> Result<()> {
     const CUT: u64 = 3_000_000;
     let _ = require_agent!();
@@ -46,7 +48,7 @@ fn fits(paths: [Path; 2]) -> Result<()> {
     wait_for_copies(&agents)?;
     let hosts = [&stage.hosts[0], &stage.hosts[1]];
     let before = Recovery::of_hosts(&hosts)?;
-    // What cannot be copied would have to be sent again now.
+    // A segment without a copy would now have to be sent again.
     for link in &stage.links {
         link.blackhole(Direction::Both, true)?;
         transfer.wait_for_progress(CUT, SETTLE)?;
@@ -117,8 +119,8 @@ fn of_both_families_without_offloads() -> Result<()> {
     Ok(())
 }
 
-/// Of a connection that is older, full-size segments are too large: they are
-/// counted, and arrive all the same; what fits is copied.
+/// Checks a connection that is older than the agents. Its full-size segments are
+/// too large for copies: they are counted, and still arrive. Others are copied.
 fn older(paths: [Path; 2]) -> Result<()> {
     let _ = require_agent!();
     let stage = Stage::new(paths)?;
@@ -130,8 +132,8 @@ fn older(paths: [Path; 2]) -> Result<()> {
     scrape_until(&agents[0], "segments that are too large", |metrics| {
         dropped(metrics, "mtu") > 100.0
     })?;
-    // What acknowledges them is small. Whether the sender has anything small
-    // to send is chance: all its segments may be full.
+    // Acknowledgements are small enough. Whether the sender has any small segments
+    // to copy is chance: all of them may be full.
     scrape_until(&agents[0], "copies", |metrics| arrived(metrics) > 0.0)?;
     let before = Recovery::of_hosts(&[&stage.hosts[0], &stage.hosts[1]])?;
     transfer.wait_for_progress(5_000_000, SETTLE)?;

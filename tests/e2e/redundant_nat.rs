@@ -1,5 +1,5 @@
-//! With address translation ahead of the client, which rewrites source
-//! addresses and ports of everything: the client opens the way.
+//! A NAT in front of the client rewrites source addresses and ports of all
+//! packets, so the client has to send first.
 
 use anyhow::Result;
 use mptcp_lab::kernel::Recovery;
@@ -12,7 +12,7 @@ use crate::redundant_support::{
 use crate::support::{Watched, require_agent, scrape_until};
 use crate::{SETTLE, SOON};
 
-/// Client and server with an agent each, and NATs between.
+/// A client and a server with an agent each, and NATs between them.
 struct Scene {
     agents: [Watched; 2],
     exchange: Exchange,
@@ -24,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Paths with a NAT, then such without.
+    /// Makes the paths with a NAT, then those without.
     fn new(translated: Vec<Path>, plain: Vec<Path>) -> Result<Self> {
         let binary = mptcp_lab::agent::binary().unwrap_or_default();
         let lab = Lab::new()?;
@@ -81,14 +81,14 @@ impl Scene {
         self.exchange.wait_for_responses(goal, SETTLE)
     }
 
-    /// Refused copies of both ends, and segments that were not understood.
+    /// Counts both ends' refused copies and the segments that were not understood.
     fn refusals(&self) -> Result<f64> {
         let both = [self.agents[0].scrape()?, self.agents[1].scrape()?];
         let of = |metrics| refused(metrics, "foreign") + received(metrics, "refused");
         Ok(both.iter().map(of).sum())
     }
 
-    /// Lets the NATs forward TCP whose sequence numbers they do not follow.
+    /// Lets the NATs forward TCP segments with unexpected sequence numbers.
     fn be_liberal(&self) -> Result<()> {
         for path in &self.paths {
             let name = "net.netfilter.nf_conntrack_tcp_be_liberal";
@@ -97,8 +97,8 @@ impl Scene {
         Ok(())
     }
 
-    /// Copies are understood both ways, and stand in for what cuts of so many
-    /// requests take.
+    /// Checks that both ends understand copies, and that copies replace the packets
+    /// lost in cuts of this many requests.
     fn holds(&self, requests: u64) -> Result<()> {
         let [client, server] = &self.hosts;
         let before = (Recovery::of_hosts(&[client, server])?, self.refusals()?);
@@ -128,7 +128,7 @@ impl Scene {
     }
 }
 
-/// Requests of a cut that is longer than a silent peer is waited for.
+/// The requests of a cut that is longer than an agent waits for a silent peer.
 const LONG_CUT: u64 = 400;
 
 #[test]
@@ -158,9 +158,9 @@ fn on_every_path() -> Result<()> {
     scene.end()
 }
 
-/// Linux's own NAT, unless told to be liberal, takes segments that acknowledge
-/// what it has not seen (a copy went another way) for invalid, and may reset the
-/// subflow. The connection is to live on.
+/// Unless Linux's own NAT is set to be liberal, it treats a segment as invalid if
+/// it acknowledges data that the NAT has not seen (a copy went another way), and
+/// may reset the subflow. The connection must survive that.
 fn strict(delays_ms: [f64; 2], cut: bool) -> Result<()> {
     let paths = [("p1", delays_ms[0]), ("p2", delays_ms[1])];
     let paths = paths.map(|(name, delay)| Path::new(name).delay_ms(delay));

@@ -1,5 +1,5 @@
-//! Programs of others on the same devices: one ahead of the agent's would keep
-//! packets from them.
+//! Other programs on the same devices: a program before the agent's would keep
+//! packets from the agent's.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -37,8 +37,8 @@ struct LinkCreate {
 }
 
 fn bpf<T>(command: i32, attr: &T) -> Result<OwnedFd> {
-    // SAFETY: `attr` is as long as it says, and what it points to is alive in
-    // the caller; the kernel copies it.
+    // SAFETY: `attr` has the given size, the data that it points to lives in the
+    // caller, and the kernel copies it.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -52,12 +52,12 @@ fn bpf<T>(command: i32, attr: &T) -> Result<OwnedFd> {
         "bpf({command}): {}",
         std::io::Error::last_os_error()
     );
-    // SAFETY: the kernel's answer: a file descriptor that nobody else has.
+    // SAFETY: the kernel returned a new file descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Puts a program that says `TCX_PASS` to everything ahead of all others, at tcx
-/// ingress of a device. It goes with what is returned.
+/// Puts a program that returns `TCX_PASS` for every packet before all others, at
+/// tcx ingress of a device. Dropping the returned link removes it.
 fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
     const BPF_PROG_LOAD: i32 = 5;
     const BPF_LINK_CREATE: i32 = 28;
@@ -79,7 +79,7 @@ fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
             },
         )?;
         let name = CString::new(device)?;
-        // SAFETY: a string that ends with a zero.
+        // SAFETY: `name` is a string that ends with a zero.
         let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
         ensure!(ifindex != 0, "there is no device {device}");
         bpf(
@@ -136,7 +136,7 @@ fn a_program_that_gets_ahead_is_noticed_and_overtaken() -> Result<()> {
     let status = scene.client.tell(&["status"])?;
     assert!(status.contains("run ahead of it"), "{status}");
 
-    // The others go: the hook is what it was, and copies come again.
+    // After the others have gone, the hook is as before and copies arrive again.
     drop(others);
     let (_, before) = attached()?;
     wait::try_until("copies as before", SETTLE, || match attached() {

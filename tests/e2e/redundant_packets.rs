@@ -1,4 +1,4 @@
-//! Packets by hand, to be sent from a raw socket: for forgeries.
+//! Builds packets by hand, for sending forgeries from a raw socket.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -8,10 +8,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
-/// "More fragments", in the header of IPv4.
+/// The flag "more fragments" in the header of IPv4.
 pub(crate) const MORE: u16 = 0x2000;
 
-/// An IPv4 packet. `fragment` are the flags and the offset.
+/// Returns an IPv4 packet. `fragment` has the flags and the offset.
 pub(crate) fn ipv4(
     from: Ipv4Addr,
     to: Ipv4Addr,
@@ -32,7 +32,7 @@ pub(crate) fn ipv4(
     packet
 }
 
-/// An IPv6 packet.
+/// Returns an IPv6 packet.
 pub(crate) fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((payload.len() as u16).to_be_bytes());
@@ -43,7 +43,7 @@ pub(crate) fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A UDP datagram without a check sum, as IPv4 allows.
+/// Returns a UDP datagram without a checksum, as IPv4 allows.
 pub(crate) fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
     for field in [from, to, 8 + payload.len() as u16, 0] {
@@ -53,8 +53,8 @@ pub(crate) fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// A TCP segment that acknowledges `ack`, with a timestamp option and a check
-/// sum for these addresses.
+/// Returns a TCP segment with a timestamp option and a checksum for these
+/// addresses. It acknowledges sequence number 1.
 pub(crate) fn tcp(
     from: SocketAddrV4,
     to: SocketAddrV4,
@@ -96,7 +96,7 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// Sends whole IPv4 packets from `host`, whatever they say.
+/// Sends whole IPv4 packets from `host`, without checking them.
 pub(crate) fn send_raw(host: &Host, packets: &[Vec<u8>]) -> Result<()> {
     host.in_ns(|| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)))?;

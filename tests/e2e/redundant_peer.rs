@@ -1,4 +1,4 @@
-//! Copies go only where an agent has shown that it is there.
+//! An agent sends copies only to a peer that has proven that it is there.
 
 use anyhow::Result;
 use mptcp_lab::traffic::{ANY, Behaviour, Server};
@@ -12,7 +12,8 @@ use crate::redundant_support::{
 };
 use crate::support::{Watched, require_agent, scrape_until};
 
-/// An agent at one end: plain Multipath TCP, and it says so.
+/// Runs an agent at one end only. The connection uses plain Multipath TCP, and
+/// the agent says so.
 fn alone(host: impl Fn(&Stage) -> &Host, asks: bool) -> Result<()> {
     let binary = require_agent!();
     let stage = Stage::new(["p1", "p2"].map(Path::new))?;
@@ -29,7 +30,7 @@ fn alone(host: impl Fn(&Stage) -> &Host, asks: bool) -> Result<()> {
         assert!(hellos(&metrics, "sent") > 0.0);
         wait_for_word_of_no_agent(&agent, &stage)?;
     } else {
-        // Only who opened the connection opens the way.
+        // Only the end that opened the connection sends the first hello.
         assert_eq!(hellos(&metrics, "sent"), 0.0);
     }
     assert_eq!(exchange.subflows()?.len(), 2);
@@ -37,7 +38,7 @@ fn alone(host: impl Fn(&Stage) -> &Host, asks: bool) -> Result<()> {
     agent.stop()
 }
 
-/// A line in the log that names the server and is about an agent.
+/// Waits for a line in the log that names the server and is about an agent.
 fn wait_for_word_of_no_agent(agent: &Watched, stage: &Stage) -> Result<()> {
     let server = stage.links[0].server_addr.to_string();
     mptcp_lab::wait::try_until("word that there is no agent", SETTLE, || {
@@ -64,7 +65,8 @@ fn an_agent_at_the_server_alone_sends_single_copies() -> Result<()> {
     alone(|stage| &stage.hosts[1], false)
 }
 
-/// One agent ends; the other stops sending copies, and begins again with it.
+/// Ends one agent. Checks that the other stops sending copies, and starts again
+/// when the first returns.
 fn ends_and_returns(of_client: bool, signal: Signal) -> Result<()> {
     let binary = require_agent!();
     let scene = Scene::of_two(&binary, &[])?;
@@ -129,7 +131,7 @@ fn an_agent_that_hangs_gets_no_copies_and_sends_none() -> Result<()> {
     scene.server.process().signal(Signal::SIGSTOP)?;
     wait_for_the_last_copy(&scene.client)?;
     scene.more_responses(300)?;
-    // Its programs run on by themselves, and know that its word has expired.
+    // The stopped agent's programs still run, and know that its data has expired.
     let arrivals = arrived(&scene.client.scrape()?);
     scene.more_responses(100)?;
     assert_eq!(arrived(&scene.client.scrape()?), arrivals);
@@ -179,7 +181,7 @@ fn links_outlive_the_last_connection_for_those_to_come() -> Result<()> {
         scrape_until(agent, "no connection", |metrics| {
             metrics.value("mptcp_connections", &[]) == Some(0.0)
         })?;
-        // Longer than what was proven before is good for.
+        // Wait longer than an earlier proof stays valid.
         let verified = hellos(&agent.scrape()?, "verified");
         scrape_until(agent, "hellos without a connection", |metrics| {
             hellos(metrics, "verified") >= verified + 12.0

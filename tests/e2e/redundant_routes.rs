@@ -1,4 +1,4 @@
-//! Routes between agents that are not the obvious ones.
+//! Unusual routes between agents.
 
 use std::net::SocketAddrV6;
 
@@ -10,14 +10,14 @@ use crate::SOON;
 use crate::redundant_support::{INTERVAL, MANY, Stage, arrived, redundant, wait_for_proven};
 use crate::support::{require_agent, scrape_until};
 
-/// The server's route to the client's second address leads over the first device:
-/// only there is a next hop that takes such packets.
+/// Makes the server's route to the client's second address lead over the first
+/// device, the only one with a next hop that accepts such packets.
 fn asymmetric(family: Family) -> Result<Stage> {
     let paths = ["p1", "p2"].map(|name| Path::new(name).family(family));
     let stage = Stage::new(paths)?;
     let (to, via) = (stage.links[1].client_addr, stage.links[0].client_addr);
     let [client, server] = &stage.hosts;
-    // A subflow that is not bound to its device takes what comes by the other.
+    // Without a device, the subflow accepts packets from either device.
     client.run("ip mptcp endpoint flush")?;
     client.run(&format!("ip mptcp endpoint add {to} subflow"))?;
     if family == Family::V6 {
@@ -25,9 +25,9 @@ fn asymmetric(family: Family) -> Result<Stage> {
         server.run(&format!("ip -6 route add {to} via {via} dev p1"))?;
     } else {
         server.run(&format!("ip route add {to} via {via} dev p1"))?;
-        // Given a device without a route, IPv4 asks there for the destination
-        // itself. A client behind a router would not hear that, and would not ask
-        // for the server either, from which the server learns its neighbour.
+        // If IPv4 is given a device without a route, it asks there for the
+        // destination itself. A client behind a router would not hear that. Nor
+        // would it ask for the server, which thereby learns its neighbour.
         client.sysctl("net.ipv4.conf.p2.arp_ignore", "8")?;
         let shown = server.run("ip -br link show dev p2")?;
         let lladdr = shown.split_whitespace().nth(2).context("no address")?;
@@ -58,7 +58,7 @@ fn link_local_addresses_carry_copies() -> Result<()> {
     for (host, device, address) in [
         (client, "p1", "fe80::11"),
         (client, "p2", "fe80::12"),
-        // The same on both: it is the device that tells them apart.
+        // Both addresses are the same; only the device tells them apart.
         (server, "p1", "fe80::2"),
         (server, "p2", "fe80::2"),
     ] {

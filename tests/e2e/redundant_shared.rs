@@ -1,6 +1,6 @@
-//! Two subflows over one device of the client and one over another: copies go to
-//! the other device, for what hits a device hits all its subflows. The server
-//! keeps to that too, whichever devices it has itself.
+//! Two subflows use one device of the client, and a third uses another. Copies go
+//! to the other device, because a fault of a device affects all its subflows. The
+//! server does the same, whichever devices it has itself.
 
 use std::net::IpAddr;
 use std::path::Path as FilePath;
@@ -16,13 +16,13 @@ use crate::{SETTLE, SOON};
 
 const CUTS: usize = 4;
 
-/// Copies that shared a device with their original.
+/// Counts the copies that shared a device with their original.
 fn shared(metrics: &Metrics) -> f64 {
     metrics.sum("mptcp_redundant_copies_shared_device_total", &[])
 }
 
-/// Cuts the first of these paths again and again; a subflow goes over its second
-/// address, which the client is given here.
+/// Gives the client a second address on the first of these paths, for another
+/// subflow. Checks that the connection survives repeated cuts of that path.
 fn survives_cuts(
     binary: &FilePath,
     hosts: [&Host; 2],
@@ -44,7 +44,7 @@ fn survives_cuts(
         wait_for_proven(agent, 3)?;
         scrape_until(agent, "copies", |metrics| arrived(metrics) > 0.0)?;
     }
-    // Until all three were proven, some may have had no other carrier.
+    // Until all three were proven, some copies may have had no other carrier.
     let count =
         || -> Result<f64> { Ok(shared(&agents[0].scrape()?) + shared(&agents[1].scrape()?)) };
     let before = count()?;
@@ -56,7 +56,7 @@ fn survives_cuts(
         exchange.wait_for_responses(from + 60, SETTLE)?;
         lates.push(late(&exchange.latencies_from(from.saturating_sub(60))));
         links[0].blackhole(Direction::Both, false)?;
-        // The links of the shared device fall silent in a cut that is long.
+        // In a long cut the links of the shared device become silent.
         for agent in &agents {
             wait_for_proven(agent, 3)?;
         }
@@ -68,7 +68,7 @@ fn survives_cuts(
         assert_eq!(counted, 0.0);
     }
 
-    // Where there is no other device, the same one is better than none.
+    // Without another device, the same one is better than none.
     let goal = shared(&agents[0].scrape()?) + 50.0;
     links[1].down()?;
     scrape_until(&agents[0], "copies by the same device", |metrics| {

@@ -1,5 +1,5 @@
-//! Segment sizes: a device that carries no copies does not count, and a socket
-//! that listens gets back exactly what it had.
+//! Segment sizes: a device that carries no copies does not count, and a listening
+//! socket gets back exactly the size that it had.
 
 use std::net::SocketAddr;
 
@@ -12,12 +12,12 @@ use crate::redundant_support::{Stage, wait_for_proven};
 use crate::support::require_agent;
 use crate::{SETTLE, SOON};
 
-/// What fits 1500 bytes once it is wrapped over IPv4.
+/// The segment size that fits into 1500 bytes after wrapping over IPv4.
 const WRAPPED: u32 = 1500 - 28 - 20 - 20;
-/// What an MPTCP socket that listens shows if nobody has set a size.
+/// The size that a listening MPTCP socket shows if nobody has set one.
 const NONE: u32 = 536;
 
-/// An MPTCP socket that listens, after this size was set; 0: none.
+/// Returns a listening MPTCP socket on which this size was set; 0: none.
 fn listener(host: &Host, size: u32) -> Result<Socket> {
     host.in_ns(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))?;
@@ -42,11 +42,11 @@ fn wait_for_sizes(sockets: &[Socket], what: &str, expected: &[u32]) -> Result<()
     })
 }
 
-/// A veth pair, both ends of it here.
+/// Adds a veth pair with both ends on this host.
 fn add_device(host: &Host, mtu: u32) -> Result<()> {
     for line in [
         "ip link add odd type veth peer name even".to_owned(),
-        // No IPv6, which a small MTU would rule out later on anyway.
+        // Use no IPv6, which a small MTU would disable later anyway.
         "ip link set odd addrgenmode none".to_owned(),
         "ip link set even addrgenmode none".to_owned(),
         format!("ip link set odd mtu {mtu}"),
@@ -59,7 +59,7 @@ fn add_device(host: &Host, mtu: u32) -> Result<()> {
     Ok(())
 }
 
-/// How the policy can end.
+/// The ways in which the policy can end.
 #[derive(Clone, Copy, Debug)]
 enum End {
     AnotherPolicy,
@@ -91,11 +91,11 @@ fn listeners_get_back_what_they_had() -> Result<()> {
         for size in [0, 1440, 1200, 0] {
             sockets.push(listener(&host, size)?);
         }
-        // The last one's application makes up its mind now.
+        // The application of the last socket sets a size only now.
         sockets[6].set_tcp_mss(1000)?;
         let under = [WRAPPED, 1200, WRAPPED, WRAPPED, WRAPPED, 1200, 1000];
         assert_eq!(sizes(&sockets)?, under);
-        // One that is closed is forgotten, whatever comes of it.
+        // The agent must forget a socket that is closed.
         drop(listener(&host, 0)?);
         match end {
             End::AnotherPolicy => drop(agent.tell(&["policy", "set", "default"])?),
@@ -120,7 +120,7 @@ fn a_device_without_copies_does_not_count() -> Result<()> {
     let binary = require_agent!();
     let stage = Stage::new(["p1", "p2"].map(Path::new))?;
     let server = stage.hosts[1].clone();
-    // No uplink has so little.
+    // This MTU is too small for an uplink.
     add_device(&server, 576)?;
     let scene = stage.play(&binary, &[])?;
     let sockets = [listener(&server, 0)?];
@@ -130,14 +130,14 @@ fn a_device_without_copies_does_not_count() -> Result<()> {
         "beside a device with 576 bytes"
     );
 
-    // This might be one: until it has had its chance.
+    // This could be an uplink, so it counts until it has had its chance.
     server.run("ip link del odd")?;
     add_device(&server, 1300)?;
     wait_for_sizes(&sockets, "the size of a device on trial", &[1232])?;
     wait_for_sizes(&sockets, "the size without it", &[WRAPPED])?;
     wait_for_proven(&scene.server, 2)?;
 
-    // And what does carry copies counts.
+    // A device that does carry copies counts.
     server.run("ip link set p2 mtu 1400")?;
     wait_for_sizes(&sockets, "the size of a smaller path", &[1332])?;
     server.run("ip link set p2 mtu 1500")?;

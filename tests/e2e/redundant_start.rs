@@ -11,14 +11,14 @@ use crate::redundant_key::KeyFile;
 use crate::redundant_support::{Stage, ask, late, redundant, wait_for_proven};
 use crate::support::{Watched, require_agent};
 
-/// Connections, one after the other, in each of [`LANES`] lanes.
+/// The number of connections, one after the other, in each of [`LANES`] lanes.
 const CONNECTIONS: usize = 25;
 const LANES: usize = 4;
-/// Requests of each.
+/// The number of requests on each connection.
 const REQUESTS: usize = 10;
 
-/// What the first requests of many connections took while the first path loses
-/// a fifth of its packets.
+/// Returns the latencies of the first requests of many connections, while the
+/// first path loses a fifth of its packets.
 fn first_requests(agents: Option<(&FilePath, &[&str])>, rp_filter: &str) -> Result<Vec<Duration>> {
     let stage = Stage::new(["p1", "p2"].map(Path::new))?;
     let [client, server] = &stage.hosts;
@@ -27,9 +27,9 @@ fn first_requests(agents: Option<(&FilePath, &[&str])>, rp_filter: &str) -> Resu
             host.sysctl(&format!("net.ipv4.conf.{name}.rp_filter"), rp_filter)?;
         }
     }
-    // A SYN that is lost three times makes the kernel fall back to TCP, which has
-    // no copies. That is one connection of twenty here, for the default scheduler
-    // too. Older kernels never do.
+    // After three losses of a SYN the kernel falls back to TCP, which has no
+    // copies. That affects one connection in twenty here, also under the default
+    // scheduler. Older kernels never fall back.
     let fallback = "net.mptcp.syn_retrans_before_tcp_fallback";
     if client.sysctl_get(fallback).is_ok() {
         client.sysctl(fallback, "20")?;
@@ -42,7 +42,7 @@ fn first_requests(agents: Option<(&FilePath, &[&str])>, rp_filter: &str) -> Resu
         None => Vec::new(),
     };
     let echo = Server::spawn(server, ANY, Behaviour::Echo)?;
-    // A connection by which the agents get to know each other, and its end.
+    // With this connection the agents get to know each other; then it ends.
     let exchange = ask(client, &echo, &stage.links)?;
     for agent in &agents {
         wait_for_proven(agent, 2)?;
@@ -51,7 +51,7 @@ fn first_requests(agents: Option<(&FilePath, &[&str])>, rp_filter: &str) -> Resu
     stage.links[0].set_loss(Direction::Both, 20.0)?;
     let address = echo.at(stage.links[0].server_addr);
     let mut load = RequestResponse::new(200, Duration::from_millis(20), REQUESTS);
-    // A connection whose handshake is lost again and again has failed.
+    // A connection whose handshake is lost repeatedly has failed.
     load.limit = Duration::from_secs(60);
     let samples = std::thread::scope(|scope| {
         let lane = || -> Result<Vec<Duration>> {
@@ -75,7 +75,8 @@ fn first_requests(agents: Option<(&FilePath, &[&str])>, rp_filter: &str) -> Resu
     Ok(samples)
 }
 
-/// At least `times` as many requests must be late under the default scheduler.
+/// Checks that at least `times` as many requests are late under the default
+/// scheduler.
 fn agents_that_know_each_other(more: &[&str], rp_filter: &str, times: usize) -> Result<()> {
     let binary = require_agent!();
     let (with, without) = std::thread::scope(|scope| {
@@ -94,8 +95,8 @@ fn agents_that_know_each_other(more: &[&str], rp_filter: &str, times: usize) -> 
     Ok(())
 }
 
-/// The aim is a tenth, and chance moves that by some hundredths. It is a third
-/// where the first segments of connections get no copies.
+/// The aim is a tenth of the late requests, and chance changes that by some
+/// hundredths. It is a third if the first segments of connections get no copies.
 const TIMES: usize = 5;
 
 #[test]
@@ -109,8 +110,8 @@ fn and_where_they_share_a_key() -> Result<()> {
     agents_that_know_each_other(&["--redundant-key", &key.path()], "0", TIMES)
 }
 
-/// A copy enters by the device of its own path there. It was a twelfth while such
-/// copies were dropped, as long as their connection was opening.
+/// With these filters a copy arrives at the device of its own path. It was a
+/// twelfth when such copies were dropped while their connection was opening.
 #[test]
 fn and_behind_strict_reverse_path_filters() -> Result<()> {
     agents_that_know_each_other(&[], "1", 15)

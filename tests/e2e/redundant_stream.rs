@@ -1,5 +1,5 @@
-//! A stream that fits into what the paths have to spare is copied in full, with
-//! loss too, and without a budget.
+//! A stream that fits into the paths' spare capacity is copied in full, even with
+//! loss, and without a budget.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::redundant_support::{MANY, Stage, dropped, late, redundant, sent, wait
 use crate::support::require_agent;
 use crate::{SETTLE, SOON};
 
-/// 12,500 bytes each 20 ms: 5 Mbit/s there, and 5 back.
+/// 12,500 bytes each 20 ms: 5 Mbit/s in each direction.
 const SIZE: usize = 12_500;
 const INTERVAL: Duration = Duration::from_millis(20);
 const REQUESTS: u64 = 400;
@@ -57,7 +57,7 @@ fn is_copied(loss_percent: [f64; 2]) -> Result<()> {
         samples.len()
     );
     assert!(copies > 0.0);
-    // A busy machine may hold the stream up, and then it has more to send.
+    // A busy machine may delay the stream, which then has more to send at once.
     assert!(busy <= copies / 10.0, "{busy} skipped, {copies} copies");
     assert!(late <= samples.len() / 100, "{late} late");
     exchange.stop()?;

@@ -1,5 +1,5 @@
-//! What the tests of the redundant policy share: two hosts with an agent each,
-//! requests and responses between them, and what the agents say of copies.
+//! Helpers of the tests of the redundant policy: two hosts with an agent each,
+//! requests and responses between them, and the agents' metrics of copies.
 
 use std::path::Path as FilePath;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use mptcp_lab::{Agent, Host, Lab, Link, Path, agent, wait};
 use crate::support::{Watched, scrape_until};
 use crate::{SETTLE, SOON};
 
-/// The port that agents use unless told otherwise.
+/// The default UDP port of agents.
 pub(crate) const PORT: u16 = 8684;
-/// From request to request.
+/// The time from one request to the next.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
-/// More requests than any test waits for.
+/// A number of requests that no test reaches.
 pub(crate) const MANY: usize = 1_000_000;
-/// A peer that is silent this long gets no more copies.
+/// An agent stops sending copies to a peer that is silent this long.
 pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 
-/// Client and server with an agent each, and a connection that asks and
-/// answers 200 bytes every [`INTERVAL`]. The agents end first.
+/// A client and a server with an agent each, and a connection that exchanges
+/// 200 bytes each way every [`INTERVAL`]. Dropping it ends the agents first.
 pub(crate) struct Scene {
     pub(crate) client: Watched,
     pub(crate) server: Watched,
@@ -34,7 +34,7 @@ pub(crate) struct Scene {
     pub(crate) lab: Lab,
 }
 
-/// What the connection goes over, before there are agents.
+/// The hosts and links of a scene, before its agents are started.
 pub(crate) struct Stage {
     pub(crate) lab: Lab,
     pub(crate) hosts: [Host; 2],
@@ -42,7 +42,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Two hosts, with whose paths subflows of both families can be had.
+    /// Makes two hosts whose connections can have subflows of both families.
     pub(crate) fn new(paths: impl IntoIterator<Item = Path>) -> Result<Self> {
         let lab = Lab::new()?;
         let net = lab.two_hosts(paths)?;
@@ -54,8 +54,8 @@ impl Stage {
         })
     }
 
-    /// Starts both agents with these arguments, then the connection; waits
-    /// until every path has a subflow, a proven peer and copies both ways.
+    /// Starts both agents with these arguments, then the connection. Waits until
+    /// every path has a subflow, a proven peer and copies both ways.
     pub(crate) fn play(self, binary: &FilePath, more: &[&str]) -> Result<Scene> {
         let [client, server] = &self.hosts;
         let agents = [
@@ -79,12 +79,12 @@ impl Stage {
     }
 }
 
-/// An agent with `--policy redundant`.
+/// Starts an agent with `--policy redundant`.
 pub(crate) fn redundant(host: &Host, binary: &FilePath, more: &[&str]) -> Result<Watched> {
     Watched::start(host, binary, &agent::redundant_args(more))
 }
 
-/// Requests without end, on a connection with a subflow on each link.
+/// Starts endless requests on a connection with a subflow on each link.
 pub(crate) fn ask(client: &Host, echo: &Server, links: &[Link]) -> Result<Exchange> {
     let first = links.first().context("no link")?.server_addr;
     let families = links
@@ -98,17 +98,17 @@ pub(crate) fn ask(client: &Host, echo: &Server, links: &[Link]) -> Result<Exchan
 }
 
 impl Scene {
-    /// Two like paths, and agents with these arguments.
+    /// Makes a scene with two equal paths and agents with these arguments.
     pub(crate) fn of_two(binary: &FilePath, more: &[&str]) -> Result<Self> {
         Stage::new(["p1", "p2"].map(Path::new))?.play(binary, more)
     }
 
-    /// Both agents.
+    /// Returns both agents.
     pub(crate) fn agents(&self) -> [&Watched; 2] {
         [&self.client, &self.server]
     }
 
-    /// Waits until both ends hold every link proven, and both get copies.
+    /// Waits until both agents have proven every link and both receive copies.
     pub(crate) fn wait_for_copies(&self) -> Result<()> {
         for agent in self.agents() {
             wait_for_proven(agent, self.links.len())?;
@@ -118,13 +118,13 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits for so many more responses: none of them may be missing.
+    /// Waits for `count` more responses. None of them may be missing.
     pub(crate) fn more_responses(&self, count: u64) -> Result<()> {
         let goal = self.exchange.responses() + count;
         self.exchange.wait_for_responses(goal, SETTLE)
     }
 
-    /// What TCP had to repair, at both ends together.
+    /// Returns how much TCP had to repair, at both ends together.
     pub(crate) fn recovery(&self) -> Result<Recovery> {
         Recovery::of_hosts(&[&self.hosts[0], &self.hosts[1]])
     }
@@ -137,15 +137,15 @@ impl Scene {
     }
 }
 
-/// Waits until so many links, and no others, are proven.
+/// Waits until exactly `links` links are proven.
 pub(crate) fn wait_for_proven(agent: &Agent, links: usize) -> Result<Metrics> {
     scrape_until(agent, &format!("{links} proven links"), |metrics| {
         peers(metrics, "proven") == links as f64
     })
 }
 
-/// Waits until no copy has been sent for a while, which is to begin within
-/// [`SILENCE`] (and a little for a busy machine).
+/// Waits until no copy has been sent for a while. The last copy must be sent
+/// within [`SILENCE`] (and a little more for a busy machine).
 pub(crate) fn wait_for_the_last_copy(agent: &Agent) -> Result<()> {
     const QUIET: Duration = Duration::from_millis(700);
     let sent = || agent.scrape().map_or(-1.0, |metrics| sent(&metrics));
@@ -163,52 +163,53 @@ pub(crate) fn wait_for_the_last_copy(agent: &Agent) -> Result<()> {
     })
 }
 
-/// How many requests took more than 50 ms over the median of all.
+/// Counts the requests that took more than 50 ms longer than the median of all.
 pub(crate) fn late(samples: &[Duration]) -> usize {
     let limit = Latencies::new(samples.to_vec()).p50() + Duration::from_millis(50);
     samples.iter().filter(|sample| **sample > limit).count()
 }
 
-/// Links in a state: proven, silent, asking, refused.
+/// Counts the links in a state: proven, silent, asking, refused.
 pub(crate) fn peers(metrics: &Metrics, state: &str) -> f64 {
     metrics.sum("mptcp_redundant_peers", &[("state", state)])
 }
 
-/// Copies sent, over all paths.
+/// Counts the copies sent over all paths.
 pub(crate) fn sent(metrics: &Metrics) -> f64 {
     metrics.sum("mptcp_redundant_copies_sent_total", &[])
 }
 
-/// Copies that arrived and were not refused, over all paths.
+/// Counts the copies that arrived on all paths and were not refused.
 pub(crate) fn arrived(metrics: &Metrics) -> f64 {
     received(metrics, "first") + received(metrics, "duplicate")
 }
 
-/// Copies that arrived, by what became of them: first, duplicate, refused.
+/// Counts the copies that arrived, by outcome: first, duplicate, refused.
 pub(crate) fn received(metrics: &Metrics, outcome: &str) -> f64 {
     let name = "mptcp_redundant_copies_received_total";
     metrics.sum(name, &[("outcome", outcome)])
 }
 
-/// Segments that got no copy: busy, budget, mtu, no-peer, no-timestamps,
-/// kernel.
+/// Counts the segments that got no copy, by reason: busy, budget, mtu, no-peer,
+/// no-timestamps, kernel.
 pub(crate) fn dropped(metrics: &Metrics, reason: &str) -> f64 {
     let name = "mptcp_redundant_copies_dropped_total";
     metrics.sum(name, &[("reason", reason)])
 }
 
-/// Datagrams refused: unproven, malformed, fragment, not-tcp, foreign, kernel.
+/// Counts the refused datagrams, by reason: unproven, malformed, fragment,
+/// not-tcp, foreign, kernel.
 pub(crate) fn refused(metrics: &Metrics, reason: &str) -> f64 {
     let name = "mptcp_redundant_refused_total";
     metrics.sum(name, &[("reason", reason)])
 }
 
-/// Payload that only a copy brought.
+/// Counts the bytes of payload that only a copy delivered.
 pub(crate) fn rescued(metrics: &Metrics) -> f64 {
     metrics.sum("mptcp_redundant_rescued_bytes_total", &[])
 }
 
-/// Hellos by result: sent, answered, verified, refused, malformed.
+/// Counts the hellos by result: sent, answered, verified, refused, malformed.
 pub(crate) fn hellos(metrics: &Metrics, result: &str) -> f64 {
     metrics.sum("mptcp_redundant_hellos_total", &[("result", result)])
 }

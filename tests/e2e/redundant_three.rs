@@ -11,7 +11,8 @@ const REQUESTS: u64 = 1_000;
 #[test]
 fn copies_go_by_the_path_that_delivers_them() -> Result<()> {
     let binary = require_agent!();
-    // The third path is the longest, so that nothing else speaks for it.
+    // The third path is the longest, so the only reason to use it is its lack
+    // of loss.
     let paths = [
         Path::new("p1").delay_ms(5.0),
         Path::new("p2").delay_ms(5.0),
@@ -21,7 +22,7 @@ fn copies_go_by_the_path_that_delivers_them() -> Result<()> {
     for link in &scene.links[..2] {
         link.set_loss(Direction::Both, 20.0)?;
     }
-    // The loss has to be seen first.
+    // The agents must notice the loss first.
     scene.more_responses(300)?;
     let from = scene.exchange.responses();
     let before = scene.recovery()?;
@@ -29,8 +30,8 @@ fn copies_go_by_the_path_that_delivers_them() -> Result<()> {
     let late = late(&scene.exchange.latencies_from(from));
     let recovery = scene.recovery()? - before;
     eprintln!("{late} of {REQUESTS} late, {recovery:?}");
-    // Copies by the shortest round trip left 14 in a thousand late. A handful
-    // is what a busy machine and a fresh estimate of the loss may cost.
+    // When copies took the shortest round trip, 14 in a thousand were late. A busy
+    // machine and a fresh estimate of the loss may make a few requests late.
     assert!(late <= 5, "{late} late, {recovery:?}");
     assert!(recovery.timeouts <= 5, "{recovery:?}");
     scene.end()

@@ -1,5 +1,5 @@
-//! Paths of unequal round trips: what answers by the faster path says nothing
-//! about the slower one.
+//! Paths of unequal round trips: an answer on the faster path says nothing about
+//! the slower one.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::SETTLE;
 use crate::redundant_support::{MANY, Stage, dropped, late};
 use crate::support::require_agent;
 
-/// The fault struck about one connection in three.
+/// Several connections, because the fault affected about one in three.
 const CONNECTIONS: usize = 8;
 const REQUESTS: u64 = 250;
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -33,7 +33,7 @@ fn every_connection_is_protected() -> Result<()> {
     let exchanges = (0..CONNECTIONS)
         .map(connect)
         .collect::<Result<Vec<Exchange>>>()?;
-    // Each starts with requests that nothing protects yet.
+    // The first requests of each connection are not protected yet.
     for exchange in &exchanges {
         exchange.wait_for_subflows(2, SETTLE)?;
         exchange.wait_for_responses(100, SETTLE)?;

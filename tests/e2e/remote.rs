@@ -1,5 +1,5 @@
-//! A server names its clients' paths by their addresses, which stay what they are
-//! when the address ids change; and it says when ids have changed.
+//! A server names its clients' paths by their addresses, which stay the same
+//! when address ids change. The agent says when ids have changed.
 
 use anyhow::Result;
 use mptcp_lab::traffic::{ANY_V4, Behaviour, Bulk, Server};
@@ -74,9 +74,9 @@ fn addresses_of_clients_outlast_their_ids() -> Result<()> {
     })?;
     let label = format!("remote:{second}");
     let labels = [("path", label.as_str())];
-    // The transfer before counts too for as long as it closes. That can take a
-    // minute: its client closed with a full receive buffer, and the server's kernel
-    // goes on probing the window that never opens.
+    // The earlier transfer also counts until it has closed. That can take a
+    // minute: its client closed with a full receive buffer, and the server's
+    // kernel keeps probing the window, which never opens.
     let metrics = agent.scrape()?;
     assert!(metrics.value("mptcp_subflows", &labels) >= Some(1.0));
     assert_eq!(metrics.value(UNMATCHED, &[]), Some(0.0));

@@ -1,4 +1,4 @@
-//! Priorities, stale subflows, and what the kernel's scheduler chose.
+//! Priorities, stale subflows, and the decisions of the kernel's scheduler.
 
 use anyhow::Result;
 use mptcp_lab::metrics::Metrics;
@@ -127,7 +127,7 @@ fn a_backup_is_told_counted_and_not_chosen() -> Result<()> {
     scrape_until(&client, "p2 to be chosen again", |metrics| {
         decisions(metrics, "p2") > decisions(&after, "p2")
     })?;
-    // The peer, which only receives, is told by MP_PRIO.
+    // MP_PRIO tells the server, which only receives.
     let rx = [("event", "prio_rx")];
     scrape_until(&server, "MP_PRIO at the server", |metrics| {
         metrics.sum("mptcp_kernel_events_total", &rx) == 2.0

@@ -1,4 +1,5 @@
-//! A path of weight 0 rests while another one carries, and takes over from it.
+//! A path of weight 0 rests while another one carries data, and takes over from
+//! it.
 
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ fn standby_takes_over_when_the_weighted_subflow_closes() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
-    // The one that joined carries, the one that started it is standby.
+    // The joined subflow carries data; the first one is standby.
     let agent = Watched::start(&net.client, &binary, &weighted(&["p1=0", "p2=1"]))?;
     let (_sink, transfer) = upload(&net, 2)?;
     wait_for_first(&transfer, &net, false)?;
@@ -68,7 +69,7 @@ fn standby_takes_over_when_the_weighted_subflow_closes() -> Result<()> {
     agent.stop()
 }
 
-/// Opens a connection over both paths that has nothing more to say.
+/// Opens a connection over both paths, and lets it become idle.
 fn idle(net: &TwoHosts) -> Result<(Server, Exchange)> {
     let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
     let exchange = RequestResponse::new(200, Duration::from_millis(20), 1)
@@ -86,7 +87,7 @@ fn wait_until_held_out(exchange: &Exchange, net: &TwoHosts, index: usize) -> Res
         let subflows = exchange.subflows().map_err(|error| format!("{error:#}"))?;
         let as_asked = subflows.iter().all(|one| {
             let held_out = one.max_pacing_rate_bytes_per_sec == 0;
-            // The scheduler goes by the rate, which outlives the limit on it.
+            // The scheduler looks at the rate, which outlives the limit on it.
             let passed_over = one.pacing_rate_bytes_per_sec == 0;
             let rests = one.local.ip() == resting;
             held_out == rests && passed_over == rests
@@ -127,8 +128,8 @@ fn standby_rests_on_an_idle_connection_that_is_older_than_the_agent() -> Result<
     Ok(())
 }
 
-/// Where the route of a standby path locks its congestion control, nothing brings
-/// a subflow back that was held out: so it is not held out, and the agent says so.
+/// If the route of a standby path locks its congestion control, nothing can bring
+/// back a subflow that was held out. So it is not held out, and the agent says so.
 #[test]
 fn a_standby_path_with_a_locked_congestion_control_is_not_held_out() -> Result<()> {
     let binary = require_agent!();
@@ -160,7 +161,7 @@ fn a_standby_path_with_a_locked_congestion_control_is_not_held_out() -> Result<(
             Err(format!("{count} of them"))
         }
     })?;
-    // The other subflow ends, most likely while it has nothing that would be sent
+    // End the other subflow, most likely while it has nothing that would be sent
     // again on this one.
     net.client.delete_endpoint(1)?;
     let before = exchange.responses();

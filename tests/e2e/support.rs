@@ -1,5 +1,5 @@
-//! What the agent's tests share: an agent whose log they read, transfers over
-//! two paths, and shares that settle.
+//! Helpers of the agent's tests: an agent whose log they read, transfers over
+//! two paths, and waiting until shares settle.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -19,8 +19,8 @@ use serde_json::Value;
 
 use crate::{SETTLE, SOON, VERY_LONG};
 
-/// The agent's binary. Returns from the test, loudly, if the lab cannot run
-/// here or nothing names the binary.
+/// Gives the agent's binary. Returns from the test with a message if the lab
+/// cannot run here or nothing names the binary.
 macro_rules! require_agent {
     () => {{
         mptcp_lab::require_lab!();
@@ -34,7 +34,7 @@ macro_rules! require_agent {
 }
 pub(crate) use require_agent;
 
-/// Arguments of the weighted policy, in the mode that is its default.
+/// Returns the arguments of the weighted policy in its default mode.
 pub(crate) fn weighted(weights: &[&str]) -> Vec<String> {
     let mut args = vec!["--policy".to_owned(), "weighted".to_owned()];
     for weight in weights {
@@ -43,7 +43,7 @@ pub(crate) fn weighted(weights: &[&str]) -> Vec<String> {
     args
 }
 
-/// An agent that logs everything, as JSON.
+/// An agent that logs events as JSON, at level `debug`.
 #[derive(Debug)]
 pub(crate) struct Watched(Agent);
 
@@ -73,14 +73,14 @@ impl Watched {
         self.0.stop_with(signal)
     }
 
-    /// Its log so far.
+    /// Returns the agent's log so far.
     pub(crate) fn log(&self) -> Result<Vec<Value>> {
         let text = self.stderr();
         let parse = |line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"));
         text.lines().map(parse).collect()
     }
 
-    /// The events of one name so far.
+    /// Returns the events called `name` so far.
     pub(crate) fn events(&self, name: &str) -> Result<Vec<Value>> {
         let mut log = self.log()?;
         log.retain(|line| line["event"] == name);
@@ -101,7 +101,7 @@ impl Watched {
     }
 }
 
-/// Runs a command that has to fail and gives the one line that says why.
+/// Runs a command that must fail, and returns the line with its error.
 pub(crate) fn failure_of(host: &Host, command: &mut Command) -> Result<String> {
     command
         .stdin(Stdio::null())
@@ -122,7 +122,7 @@ pub(crate) fn failure_of(host: &Host, command: &mut Command) -> Result<String> {
         .lines()
         .filter(|line| line.contains("error: "))
         .collect();
-    // clap adds where to find help; whatever else is said is said in one line.
+    // A usage error of clap has more lines; any other error has one line.
     let is_usage = status.code() == Some(2);
     ensure!(
         errors.len() == 1 && (is_usage || said.lines().count() == 1),
@@ -131,7 +131,7 @@ pub(crate) fn failure_of(host: &Host, command: &mut Command) -> Result<String> {
     Ok(errors[0].to_owned())
 }
 
-/// Waits until the agent knows of no connection and no subflow, and gives that
+/// Waits until the agent knows no connection and no subflow, and returns that
 /// scrape.
 pub(crate) fn scrape_until_empty(agent: &Agent) -> Result<Metrics> {
     scrape_until(agent, "no connection", |metrics| {
@@ -140,13 +140,13 @@ pub(crate) fn scrape_until_empty(agent: &Agent) -> Result<Metrics> {
     })
 }
 
-/// Waits until a scrape fits, and gives it.
+/// Waits until `fits` accepts a scrape, and returns that scrape.
 pub(crate) fn scrape_until(
     agent: &Agent,
     what: &str,
     fits: impl Fn(&Metrics) -> bool,
 ) -> Result<Metrics> {
-    // A scrape visits every socket: not more often than needed.
+    // A scrape visits every socket, so do not scrape more often than needed.
     const STEP: Duration = Duration::from_millis(100);
     let mut last: Option<(Instant, Result<Vec<String>, String>)> = None;
     wait::try_until(what, SETTLE, || {
@@ -165,7 +165,7 @@ pub(crate) fn scrape_until(
     })
 }
 
-/// The samples that are not 0, without the histograms and the agent's own.
+/// Lists the samples that are not 0, without histograms and the agent's costs.
 fn brief(metrics: &Metrics) -> Vec<String> {
     let shown = metrics.samples.iter().filter(|sample| {
         let own = [
@@ -180,7 +180,7 @@ fn brief(metrics: &Metrics) -> Vec<String> {
         .collect()
 }
 
-/// Client and server with two paths, of which the first is the faster.
+/// Makes a client and a server with two paths, the first of which is faster.
 pub(crate) fn two_paths(lab: &Lab) -> Result<TwoHosts> {
     lab.two_hosts([
         LabPath::new("p1").rate_mbit(40.0),
@@ -188,7 +188,7 @@ pub(crate) fn two_paths(lab: &Lab) -> Result<TwoHosts> {
     ])
 }
 
-/// Starts an upload that has `subflows` subflows.
+/// Starts an upload and waits until it has `subflows` subflows.
 pub(crate) fn upload(net: &TwoHosts, subflows: usize) -> Result<(Server, Transfer)> {
     let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
     let transfer = Bulk::upload_for(VERY_LONG).start(&net.client, sink.at(net.server_addr()))?;
@@ -196,7 +196,7 @@ pub(crate) fn upload(net: &TwoHosts, subflows: usize) -> Result<(Server, Transfe
     Ok((sink, transfer))
 }
 
-/// Whether any subflow has a limit that an agent sets.
+/// Returns whether any subflow has the limit that an agent sets.
 pub(crate) fn capped(subflows: &[SubflowInfo]) -> bool {
     let none = u64::MAX;
     subflows
@@ -204,7 +204,7 @@ pub(crate) fn capped(subflows: &[SubflowInfo]) -> bool {
         .any(|subflow| subflow.max_pacing_rate_bytes_per_sec != none)
 }
 
-/// Waits until an agent has limited the transfer.
+/// Waits until an agent has limited a subflow of the transfer.
 pub(crate) fn wait_for_cap(transfer: &Transfer) -> Result<()> {
     wait::try_until("a cap", SETTLE, || match transfer.subflows() {
         Ok(subflows) if capped(&subflows) => Ok(()),
@@ -212,7 +212,7 @@ pub(crate) fn wait_for_cap(transfer: &Transfer) -> Result<()> {
     })
 }
 
-/// Acknowledged bytes of subflows, summed by the client's address of each link.
+/// Sums the acknowledged bytes of subflows by the client's address of each link.
 pub(crate) fn acked_by(
     subflows: &[SubflowInfo],
     links: &[Link],
@@ -227,7 +227,7 @@ pub(crate) fn acked_by(
     links.iter().map(on).collect()
 }
 
-/// Waits until an upload's shares are those that `weights` ask for.
+/// Waits until an upload has the shares that `weights` ask for.
 pub(crate) fn wait_for_shares(transfer: &Transfer, links: &[Link], weights: &[u16]) -> Result<()> {
     settle(weights, || {
         Ok(acked_by(&transfer.subflows()?, links, |one| one.local.ip()))
@@ -235,7 +235,7 @@ pub(crate) fn wait_for_shares(transfer: &Transfer, links: &[Link], weights: &[u1
 }
 
 /// Waits for a window of five seconds in which the share of every path is
-/// within 0.03 of what its weight asks for. `acked` gives each path's bytes.
+/// within 0.03 of its target. `acked` returns the bytes of each path.
 pub(crate) fn settle(weights: &[u16], acked: impl FnMut() -> Result<Vec<u64>>) -> Result<()> {
     const TOLERANCE: f64 = 0.03;
     let targets = share::targets(weights);
@@ -243,7 +243,7 @@ pub(crate) fn settle(weights: &[u16], acked: impl FnMut() -> Result<Vec<u64>>) -
     wait_for_window(&format!("shares of {targets:.3?}"), acked, fits)
 }
 
-/// Waits for a window of five seconds whose shares fit.
+/// Waits for a window of five seconds whose shares `fits` accepts.
 pub(crate) fn wait_for_window(
     what: &str,
     mut acked: impl FnMut() -> Result<Vec<u64>>,
@@ -261,7 +261,7 @@ pub(crate) fn wait_for_window(
         let Ok(bytes) = acked() else {
             return Err(seen.clone());
         };
-        // A subflow that closed took its count along.
+        // When a subflow closes its count is lost, so start a new window.
         let shrunk = |(_, last): &(Instant, Vec<u64>)| last.iter().zip(&bytes).any(|(a, b)| a > b);
         if samples.back().is_some_and(shrunk) {
             samples.clear();

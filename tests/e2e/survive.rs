@@ -1,5 +1,5 @@
-//! The agent is killed, hangs, is replaced: connections go on as a stock kernel
-//! would have them, and the next agent goes on with what is known of them.
+//! The agent is killed, hangs or is replaced: connections go on as with a stock
+//! kernel, and the next agent continues with what is known of them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,11 +20,11 @@ use crate::support::{
 
 const CLEANUP: &[&str] = &["cleanup"];
 
-/// No limit comes back for so long: twice what the programs need to see that
-/// the agent is gone.
+/// No limit may come back during this time, which is twice what the programs
+/// need to notice that the agent is gone.
 const QUIET: Duration = Duration::from_secs(4);
 
-/// Waits until the programs alone have lifted every limit, and sees that none
+/// Waits until the programs alone have lifted every limit, and checks that none
 /// comes back.
 fn wait_until_free(transfer: &Transfer) -> Result<()> {
     wait::try_until("no limit", SOON, || match transfer.subflows() {
@@ -40,7 +40,7 @@ fn wait_until_free(transfer: &Transfer) -> Result<()> {
     Ok(())
 }
 
-/// The directory of one layout: it holds `links` and `maps`.
+/// Returns the directory of one layout, which contains `links` and `maps`.
 fn layout(host: &Host) -> Result<PathBuf> {
     let pins = host.pins()?;
     let layout = pins.first().and_then(|pin| pin.ancestors().nth(2));
@@ -96,7 +96,7 @@ fn the_next_agent_goes_on_with_connections_and_totals() -> Result<()> {
     assert_eq!(before.value("mptcp_connections", &[]), Some(1.0));
     first.stop_with(Signal::SIGKILL)?;
 
-    // What opens and closes while no agent runs is counted all the same.
+    // A connection that opens and closes without an agent is still counted.
     let server = sink.at(net.server_addr());
     Bulk::upload_bytes(300_000).run_to_end(&net.client, server)?;
     let second = Watched::start(&net.client, &binary, &weighted(&["p2=1", "p1=4"]))?;
@@ -106,7 +106,7 @@ fn the_next_agent_goes_on_with_connections_and_totals() -> Result<()> {
     assert_eq!(opened(&after), opened(&before) + 1.0);
     assert_eq!(after.value("mptcp_connections", &[]), Some(1.0));
     assert_eq!(after.value("mptcp_agent_events_lost_total", &[]), Some(0.0));
-    // It came with the events, that of the connection in between included.
+    // The agent reports the events, also of the connection in between.
     second.event("closed", &[])?;
     wait_for_shares(&transfer, &net.links, &[4, 1])?;
 
@@ -139,7 +139,7 @@ fn twenty_kills_at_random_moments_harm_no_connection() -> Result<()> {
             "{round}"
         );
         before = Some(metrics);
-        // As far as the transfer gets meanwhile: a moment like any other.
+        // Kill the agent after a random amount of progress.
         transfer.wait_for_progress(fastrand::u64(1..3_000_000), SOON)?;
         agent.stop_with(Signal::SIGKILL)?;
     }
@@ -160,7 +160,7 @@ fn cleanup_frees_an_idle_connection_and_says_what_it_removed() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let sink = Server::spawn(&net.server, mptcp_lab::traffic::ANY, Behaviour::Sink)?;
-    // A standby path carries nothing: no callback of its own would free it.
+    // A standby path carries nothing, so no callback of its own would free it.
     let transfer = Bulk::upload_for(crate::VERY_LONG)
         .rate_mbit(4.0)
         .start(&net.client, sink.at(net.server_addr()))?;
@@ -196,7 +196,7 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
     agent.stop_with(Signal::SIGKILL)?;
     let layout = layout(&net.client)?;
     let namespace = layout.parent().context("a root")?.to_owned();
-    // One of another version; and in its own, a map that another has the place of.
+    // Make a layout of another version, and put a wrong map in its own layout.
     fs::create_dir_all(namespace.join("abi-0/maps"))?;
     let maps = layout.join("maps");
     fs::rename(maps.join("TOTALS"), namespace.join("abi-0/maps/TOTALS"))?;
@@ -213,7 +213,7 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
     let own = layout.file_name().unwrap_or_default().to_string_lossy();
     assert_eq!(replaced, ["abi-0", &own]);
     assert!(!namespace.join("abi-0").exists());
-    // Nothing of it was read; the connection is adopted as any older one.
+    // The agent read none of it; the connection is adopted like any older one.
     let metrics = agent.scrape()?;
     assert_eq!(metrics.value("mptcp_connections", &[]), Some(1.0));
     assert_eq!(metrics.sum("mptcp_connections_opened_total", &[]), 1.0);
@@ -234,7 +234,7 @@ fn what_is_left_in_a_namespace_that_is_gone_is_removed() -> Result<()> {
         layout(&host)?
     };
     let net = two_paths(&lab)?;
-    // Nobody's pins are removed while the heartbeat behind them is fresh.
+    // `cleanup` removes no pins while the heartbeat behind them is fresh.
     wait::try_until("the end of the heartbeat", SOON, || {
         match tell(&net.client, &binary, CLEANUP) {
             Ok(said) if said.contains("namespaces that are gone") => Ok(()),

@@ -1,5 +1,5 @@
-//! Acknowledged bytes follow the weights, whatever names a path and whoever
-//! sends.
+//! Acknowledged bytes follow the weights, however a path is named and whichever
+//! end sends.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use crate::support::{
 };
 use crate::{SETTLE, SOON, VERY_LONG};
 
-/// An upload by the client of `net` under these weights gets these shares.
+/// Checks that an upload by the client of `net` with these weights gets these
+/// shares.
 fn holds(net: &TwoHosts, weights: &[&str], expected: &[u16]) -> Result<()> {
     let binary = require_agent!();
     let agent = Agent::start(&net.client, &binary, &weighted(weights))?;
@@ -49,7 +50,7 @@ fn by_address_and_by_prefix() -> Result<()> {
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let address = format!("{}=1", net.links[0].client_addr);
-    // The longer prefix is the one that counts, and 10.77.2.0/24 is p2's.
+    // The longer prefix counts, and 10.77.2.0/24 is p2's.
     let weights = [&*address, "10.77.0.0/16=7", "10.77.2.0/24=3"];
     holds(&net, &weights, &[1, 3])
 }
@@ -58,7 +59,7 @@ fn by_address_and_by_prefix() -> Result<()> {
 fn by_local_id() -> Result<()> {
     let _ = require_agent!();
     let lab = Lab::new()?;
-    // An id outweighs the device that is named too.
+    // An id takes precedence over the device, which is named too.
     let weights = ["id:0=1", "id:1=2", "p1=50", "p2=1"];
     holds(&two_paths(&lab)?, &weights, &[1, 2])
 }
@@ -124,7 +125,7 @@ fn subflows_that_share_a_path_share_its_weight() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
-    // From the second device to both of the server's addresses.
+    // The second device connects to both of the server's addresses.
     net.client.change_endpoint(1, "fullmesh")?;
     net.server
         .endpoint(net.links[1].server_addr, "p2", "signal")?;
@@ -137,7 +138,7 @@ fn subflows_that_share_a_path_share_its_weight() -> Result<()> {
     agent.stop()
 }
 
-/// A slow path that weighs much beside a fast one that weighs little.
+/// Makes a slow path, which gets a large weight, and a fast one.
 fn lopsided(lab: &Lab) -> Result<TwoHosts> {
     lab.two_hosts([
         Path::new("p1").rate_mbit(10.0),
@@ -151,7 +152,8 @@ fn spill_args(weights: &[&str]) -> Vec<String> {
     args
 }
 
-/// Without any weights p2 would carry three quarters.
+/// Waits until bulk spills to p2, which would carry three quarters without any
+/// weights.
 fn wait_for_spill(transfer: &Transfer, net: &TwoHosts) -> Result<()> {
     let acked = || {
         Ok(acked_by(&transfer.subflows()?, &net.links, |one| {
@@ -192,8 +194,8 @@ fn spill_takes_over_from_strict_and_back() -> Result<()> {
     Ok(())
 }
 
-/// Requests that are too large to be thin, each of which waits for the answer
-/// to the one before.
+/// The requests are too large to be thin, and each waits for the answer to the
+/// one before.
 #[test]
 fn requests_go_on_at_their_pace() -> Result<()> {
     const COUNT: u64 = 300;
@@ -205,7 +207,7 @@ fn requests_go_on_at_their_pace() -> Result<()> {
         let load = RequestResponse::new(32_000, Duration::ZERO, COUNT as usize);
         let exchange = load.start(&net.client, echo.at(net.server_addr()))?;
         let start = Instant::now();
-        // Running out of time is an answer, too.
+        // Ignore a timeout: the count of responses is the result.
         let _ = exchange.wait_for_responses(COUNT, within);
         Ok((exchange.responses(), start.elapsed()))
     };

@@ -1,4 +1,4 @@
-//! mptcp-agent on a host of the lab: started, scraped and stopped.
+//! Starts, scrapes and stops mptcp-agent on a host of the lab.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,30 +16,30 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::wait;
 
-/// Names the agent's binary: `cargo xtask test` sets it.
+/// The environment variable with the agent's binary; `cargo xtask test` sets it.
 pub const BINARY_VARIABLE: &str = "MPTCP_AGENT_BIN";
 
 /// How long the agent may take to say that it is ready.
 const READY: Duration = Duration::from_secs(20);
-/// How long it may take to end after a signal.
+/// How long the agent may take to end after a signal.
 const END: Duration = Duration::from_secs(20);
-/// How long an answer over HTTP may take.
+/// How long an HTTP response may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Bytes of a stream that an error message holds.
+/// How many bytes of an output stream an error message contains.
 const TAIL: usize = 4000;
-/// How the line begins that says that it is ready.
+/// The beginning of the line that reports that the agent is ready.
 const READY_LINE: &str = "mptcp-agent ready";
-/// What says so under `--log-format json`.
+/// The field that reports it with `--log-format json`.
 const READY_FIELD: &str = "\"message\":\"ready\"";
 
-/// The agent's binary, if the environment names it.
+/// Returns the path of the agent's binary, if the environment names it.
 pub fn binary() -> Option<PathBuf> {
     std::env::var_os(BINARY_VARIABLE)
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
 }
 
-/// A running `mptcp-agent run`. Its drop ends it with SIGTERM.
+/// A running `mptcp-agent run`. Dropping it sends SIGTERM.
 #[derive(Debug)]
 pub struct Agent {
     host: Host,
@@ -50,20 +50,20 @@ pub struct Agent {
     stderr: Output,
 }
 
-/// What one of its streams has brought so far.
+/// The text that one of the agent's output streams has delivered so far.
 #[derive(Debug, Clone, Default)]
 struct Output {
     text: Arc<Mutex<String>>,
-    /// Whether there is more to come.
+    /// Whether the stream is still open.
     open: Arc<AtomicBool>,
 }
 
 impl Agent {
-    /// Starts `binary run --listen 127.0.0.1:0`, with `args` behind, on `host`
-    /// and waits until it is ready.
+    /// Starts `binary run --listen 127.0.0.1:0`, followed by `args`, on `host` and
+    /// waits until it is ready.
     ///
     /// # Errors
-    /// It ends before that, or takes too long; what it said is in the error.
+    /// The agent ends first or takes too long; the error contains its output.
     pub fn start(host: &Host, binary: &Path, args: &[impl AsRef<str>]) -> Result<Self> {
         let mut command = host.command(binary);
         command
@@ -72,8 +72,8 @@ impl Agent {
         Self::launch(host, command)
     }
 
-    /// Like [`Agent::start`], with a command of the caller's that ends up as
-    /// `binary run --listen ...`, in any log format.
+    /// Like [`Agent::start`], but runs `command`. It must end up running
+    /// `binary run --listen ...`; any log format will do.
     ///
     /// # Errors
     /// As [`Agent::start`].
@@ -81,7 +81,7 @@ impl Agent {
         Self::launch_within(host, command, READY)
     }
 
-    /// Like [`Agent::launch`], on a machine that may take so long.
+    /// Like [`Agent::launch`], but waits up to `within`, for slow machines.
     ///
     /// # Errors
     /// As [`Agent::start`].
@@ -100,7 +100,7 @@ impl Agent {
         let ready = wait::try_until("the agent to be ready", within, || {
             match stdout.ready().or_else(|| stderr.ready()) {
                 Some(line) => Ok(Some(line)),
-                // What it said last may still be on its way.
+                // Even if the agent has ended, its last output may still arrive.
                 None if process.is_running() || stdout.is_open() || stderr.is_open() => Err(()),
                 None => Ok(None),
             }
@@ -119,12 +119,12 @@ impl Agent {
         })
     }
 
-    /// Starts it with `--policy weighted` and these weights, by device.
+    /// Starts an agent with `--policy weighted` and these weights by device.
     pub fn weighted(host: &Host, binary: &Path, weights: &[(&str, u16)]) -> Result<Self> {
         Self::start(host, binary, &weighted_args(weights))
     }
 
-    /// Starts it with `--policy redundant` and what else is asked for.
+    /// Starts an agent with `--policy redundant` and the arguments in `more`.
     ///
     /// # Errors
     /// As [`Agent::start`].
@@ -132,14 +132,14 @@ impl Agent {
         Self::start(host, binary, &redundant_args(more))
     }
 
-    /// Starts its successor, which takes over from it while both run: with
-    /// `--take-over`, `args` behind, and the same address for HTTP. Waits until
-    /// the successor is ready and this one, whose log can still be read, has
-    /// ended by itself.
+    /// Starts a successor, which takes over from this agent while both run. The
+    /// successor gets `--take-over`, this agent's HTTP address, and `args`. Waits
+    /// until the successor is ready and this agent has ended by itself; the log of
+    /// this agent can still be read afterwards.
     ///
     /// # Errors
-    /// As [`Agent::start`]; or this one does not end, or with a status other
-    /// than 0.
+    /// As [`Agent::start`]; or this agent does not end, or ends with a status
+    /// other than 0.
     pub fn take_over(&self, args: &[impl AsRef<str>]) -> Result<Self> {
         let mut command = self.host.command(&self.binary);
         command
@@ -149,8 +149,8 @@ impl Agent {
         self.take_over_with(command)
     }
 
-    /// Like [`Agent::take_over`], with a command of the caller's that ends up
-    /// as `binary run --take-over ...`, in any log format.
+    /// Like [`Agent::take_over`], but runs `command`. It must end up running
+    /// `binary run --take-over ...`; any log format will do.
     ///
     /// # Errors
     /// As [`Agent::take_over`].
@@ -160,56 +160,56 @@ impl Agent {
         Ok(successor)
     }
 
-    /// Runs a command of the same binary on its host, such as
-    /// `["policy", "set", "default"]`, to its end, and gives what it prints.
+    /// Runs a command of the same binary on the agent's host, such as
+    /// `["policy", "set", "default"]`, to its end, and returns its output.
     ///
     /// # Errors
-    /// It fails; what it said is in the error.
+    /// The command fails; the error contains its output.
     pub fn tell(&self, args: &[impl AsRef<str>]) -> Result<String> {
         tell(&self.host, &self.binary, args)
     }
 
-    /// Where it serves HTTP, in its host.
+    /// Returns the address, in its host, on which the agent serves HTTP.
     pub fn listen(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Its process.
+    /// Returns the agent's process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// What it has printed: the attach table and the ready line.
+    /// Returns the agent's standard output: the attach table and the ready line.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has logged.
+    /// Returns the agent's log.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// The body that `GET path` brings, and an error for any status but 200.
+    /// Returns the body of `GET path`, or an error for any status except 200.
     pub fn get(&self, path: &str) -> Result<String> {
         self.host
             .in_ns(|| get(self.listen, path))
             .with_context(|| format!("GET http://{}{path}", self.listen))
     }
 
-    /// Its metrics now.
+    /// Reads the agent's metrics.
     pub fn scrape(&self) -> Result<Metrics> {
         Metrics::parse(&self.get("/metrics")?)
     }
 
-    /// Ends it with SIGINT, after which it has lifted what it set.
+    /// Ends the agent with SIGINT, so that it undoes what it has set.
     ///
     /// # Errors
-    /// It does not end, or with a status other than 0.
+    /// It does not end, or ends with a status other than 0.
     pub fn stop(self) -> Result<()> {
         ensure_success(self.stop_with(Signal::SIGINT)?)
     }
 
-    /// Ends it with SIGKILL, as what runs out of memory ends.
+    /// Ends the agent with SIGKILL, as the kernel does when memory runs out.
     ///
     /// # Errors
     /// It does not end.
@@ -217,7 +217,7 @@ impl Agent {
         self.stop_with(Signal::SIGKILL).map(drop)
     }
 
-    /// Sends `signal` and gives the status with which it ends.
+    /// Sends `signal`, waits for the agent's end and returns its exit status.
     ///
     /// # Errors
     /// It does not end.
@@ -226,7 +226,7 @@ impl Agent {
         self.ended()
     }
 
-    /// Waits for the end that it comes to by itself, and gives its status.
+    /// Waits until the agent ends by itself, and returns its exit status.
     ///
     /// # Errors
     /// It does not end.
@@ -237,11 +237,11 @@ impl Agent {
     }
 }
 
-/// Runs a command of the agent's binary on `host`, where an agent may run or
-/// not, to its end, and gives what it prints.
+/// Runs a command of the agent's binary on `host` to its end and returns its
+/// output. There need not be a running agent on `host`.
 ///
 /// # Errors
-/// It fails; what it said is in the error.
+/// The command fails; the error contains its output.
 pub fn tell(host: &Host, binary: &Path, args: &[impl AsRef<str>]) -> Result<String> {
     host.output(host.command(binary).args(args.iter().map(AsRef::as_ref)))
 }
@@ -251,7 +251,7 @@ fn ensure_success(status: ExitStatus) -> Result<()> {
     Ok(())
 }
 
-/// `--policy weighted --weight p1=4 ...`.
+/// Returns the arguments `--policy weighted --weight p1=4 ...`.
 pub fn weighted_args(weights: &[(&str, u16)]) -> Vec<String> {
     let mut args = vec!["--policy".to_owned(), "weighted".to_owned()];
     for (selector, weight) in weights {
@@ -260,14 +260,14 @@ pub fn weighted_args(weights: &[(&str, u16)]) -> Vec<String> {
     args
 }
 
-/// `--policy redundant ...`.
+/// Returns the arguments `--policy redundant ...`.
 pub fn redundant_args(more: &[&str]) -> Vec<String> {
     let policy = ["--policy", "redundant"].iter();
     policy.chain(more).map(|&word| word.to_owned()).collect()
 }
 
 impl Output {
-    /// Collects a pipe's lines on a thread, until its other end is closed.
+    /// Collects the lines of a pipe on a thread, until the other end closes it.
     fn follow(&self, pipe: Option<impl Read + Send + 'static>) {
         let Some(pipe) = pipe else { return };
         let output = self.clone();
@@ -290,7 +290,7 @@ impl Output {
         self.lock().clone()
     }
 
-    /// As much of its end as an error message should hold.
+    /// Returns at most the last [`TAIL`] bytes of the text, for an error message.
     fn tail(&self) -> String {
         let text = self.lock();
         let start = text.ceil_char_boundary(text.len().saturating_sub(TAIL));
@@ -310,7 +310,7 @@ impl Output {
     }
 }
 
-/// The address in `mptcp-agent ready: ... on http://ADDRESS/metrics`.
+/// Returns the address in `mptcp-agent ready: ... on http://ADDRESS/metrics`.
 fn listen_address(ready: &str) -> Result<SocketAddr> {
     ready
         .split_once("http://")
@@ -319,7 +319,7 @@ fn listen_address(ready: &str) -> Result<SocketAddr> {
         .with_context(|| format!("no address in {ready:?}"))
 }
 
-/// HTTP/1.0, so that the body comes in one piece and ends with the connection.
+/// Sends a GET over HTTP/1.0, so that the body ends with the connection.
 fn get(server: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, ANSWER)?;
     stream.set_write_timeout(Some(ANSWER))?;
@@ -371,7 +371,8 @@ mod tests {
                 "HTTP/1.0 503 No\r\n\r\nwhy",
             ] {
                 let mut stream = listener.accept()?.0;
-                // All of the request, or the close would reset the connection.
+                // Read the whole request: closing with unread data would
+                // send a reset.
                 let mut lines = BufReader::new(stream.try_clone()?).lines();
                 while lines
                     .next()

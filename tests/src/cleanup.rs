@@ -1,7 +1,7 @@
-//! Actions that undo what a lab did: each runs once, when its guard is dropped
-//! (also while a panic unwinds) or when the process gets SIGINT, SIGTERM or
-//! SIGHUP, whichever comes first. After SIGKILL nothing runs; the next
-//! [`Lab::new`](crate::Lab::new) sweeps what is left.
+//! Actions that undo what a lab did. Each runs once: when its guard is dropped
+//! (also while a panic unwinds), or when the process gets SIGINT, SIGTERM or
+//! SIGHUP, whichever comes first. After SIGKILL no action runs; the next
+//! [`Lab::new`](crate::Lab::new) removes what is left.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,21 +14,21 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 static HANDLER: Once = Once::new();
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The exit status of a process that a signal ended after its clean-up.
+/// The exit status after a signal, once the clean-up is done.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Runs an action once, at the latest when it is dropped.
+/// A guard that runs its action once, at the latest when it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping a Cleanup runs its action at once"]
 pub struct Cleanup(u64);
 
 impl Cleanup {
-    /// Registers `action`, and with the first one the signal handler (unless
-    /// the program has set one of its own; that one should call [`run_all`]).
+    /// Registers `action`. The first call also installs the signal handler, unless
+    /// the program has its own; that handler should then call [`run_all`].
     pub fn new(action: impl FnOnce() + Send + 'static) -> Self {
         HANDLER.call_once(|| {
-            // Also where the signals are ignored, as a shell's background jobs
-            // find SIGINT: else nothing would be cleaned up.
+            // This also replaces "ignore", which a shell sets for SIGINT in its
+            // background jobs: otherwise nothing would be cleaned up.
             let set = ctrlc::set_handler(|| {
                 INTERRUPTED.store(true, Ordering::Relaxed);
                 run_all();
@@ -56,15 +56,16 @@ impl Drop for Cleanup {
     }
 }
 
-/// Runs every action that is still to run, the newest first.
+/// Runs every action that has not run yet, the newest first.
 pub fn run_all() {
     while let Some((_, action)) = { locked().pop_last() } {
         action();
     }
 }
 
-/// Returns only if no signal has come: after one, the handler is about to end
-/// the process, and whatever fails meanwhile fails because of that.
+/// Blocks for ever if a signal has arrived; otherwise returns at once. After a
+/// signal the handler is about to end the process, and any failure in the
+/// meantime is only a consequence of that.
 pub fn rest_if_interrupted() {
     while INTERRUPTED.load(Ordering::Relaxed) {
         std::thread::park();

@@ -1,4 +1,4 @@
-//! Namespaces beside the network's, for programs that run as in a container.
+//! Mount, PID and cgroup namespaces, for programs that run as in a container.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -12,13 +12,13 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::cleanup::Cleanup;
 
-/// More mounts on top of each other than /run/netns ever has.
+/// A limit above the number of mounts ever stacked on /run/netns.
 const STACK_MAX: usize = 16;
-/// No string, where `mount` takes one.
+/// An absent string argument of `mount`.
 const NONE: Option<&std::ffi::CStr> = None;
 
-/// Which namespaces a program gets for itself. As given by
-/// [`Container::default`] it shares everything with the caller.
+/// The namespaces that a program gets for itself. A [`Container::default`]
+/// shares everything with the caller.
 ///
 /// ```no_run
 /// # fn main() -> anyhow::Result<()> {
@@ -37,25 +37,24 @@ pub struct Container {
 }
 
 impl Container {
-    /// A mount namespace of its own. The mounts that hold named network
-    /// namespaces are not in it; all other file systems are those of the caller.
+    /// Adds a mount namespace. It lacks the mounts that hold named network
+    /// namespaces; all other file systems are the caller's.
     #[must_use]
     pub fn mounts(mut self) -> Self {
         self.mounts = true;
         self
     }
 
-    /// A PID namespace of its own, with a /proc that shows nothing else; so a
-    /// mount namespace too. Each program is process 1 of another one: signals
-    /// that it has no handler for do nothing, except SIGKILL.
+    /// Adds a PID namespace, with a /proc that shows only its processes, and thus
+    /// a mount namespace too. Each program becomes process 1 of its own namespace,
+    /// so signals without a handler do nothing to it, except SIGKILL.
     #[must_use]
     pub fn pids(mut self) -> Self {
         self.pids = true;
         self.mounts()
     }
 
-    /// A mount namespace of its own, in which `what` is to be seen at `place`
-    /// as well.
+    /// Adds a mount namespace in which `what` is also visible at `place`.
     ///
     /// # Errors
     /// A path has a zero byte.
@@ -64,7 +63,7 @@ impl Container {
         Ok(self.mounts())
     }
 
-    /// A cgroup namespace of its own: `cgroup` is the root that it sees.
+    /// Adds a cgroup namespace, in which `cgroup` appears as the root.
     ///
     /// # Errors
     /// The cgroup is gone.
@@ -75,20 +74,20 @@ impl Container {
         Ok(self.mounts())
     }
 
-    /// Whether the process has to be started by a thread that was moved ahead
-    /// of it: only children enter a PID namespace.
+    /// Returns whether the starting thread has to create a PID namespace before it
+    /// starts the process: only children enter a PID namespace.
     pub(crate) fn has_pids(&self) -> bool {
         self.pids
     }
 
-    /// Moves the calling process, which has one thread and was forked to run a
-    /// program, into the namespaces. Makes system calls only.
+    /// Moves the calling process into the namespaces. The process has just been
+    /// forked to run a program and has one thread. Makes system calls only.
     pub(crate) fn enter_after_fork(&self) -> std::io::Result<()> {
         if !self.mounts {
             return Ok(());
         }
         unshare(CloneFlags::CLONE_NEWNS)?;
-        // Nothing that happens in here is to be seen outside.
+        // Keep mounts made in here invisible outside.
         mount(
             NONE,
             c"/",
@@ -114,10 +113,10 @@ impl Container {
             mount(Some(&**what), &**place, NONE, MsFlags::MS_BIND, NONE)?;
         }
         if let Some((procs, place)) = &self.cgroup {
-            // 0 is the process that writes it.
+            // Writing 0 moves the writing process.
             (&*procs).write_all(b"0")?;
             unshare(CloneFlags::CLONE_NEWCGROUP)?;
-            // The kernel does not mount a file system on top of itself.
+            // The kernel refuses to mount a file system on top of itself.
             umount2(&**place, MntFlags::MNT_DETACH)?;
             let kind = Some(c"cgroup2");
             mount(kind, &**place, kind, MsFlags::empty(), NONE)?;
@@ -126,7 +125,7 @@ impl Container {
     }
 }
 
-/// A cgroup of this process's tests, gone with its guard.
+/// A cgroup for the tests of this process. Dropping it removes the cgroup.
 #[derive(Debug)]
 pub struct Cgroup {
     mount: PathBuf,
@@ -153,7 +152,7 @@ impl Cgroup {
         let removal = Cleanup::new({
             let path = path.clone();
             move || {
-                // Whoever is in it goes home first.
+                // Leave the cgroup first: it can only be removed when empty.
                 let _ = fs::write(home.join("cgroup.procs"), std::process::id().to_string());
                 let _ = fs::remove_dir(path);
             }
@@ -166,12 +165,12 @@ impl Cgroup {
         })
     }
 
-    /// Its directory.
+    /// Returns the cgroup's directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Moves this process into it: sockets from now on are the cgroup's.
+    /// Moves this process, and so all sockets that it makes later, into the cgroup.
     ///
     /// # Errors
     /// The kernel refuses.

@@ -1,4 +1,4 @@
-//! A host: one network namespace, and what is done in it.
+//! A host: one network namespace, and the operations on it.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the namespace with loopback up and reverse-path filters off.
+    /// Makes the namespace, sets loopback up and reverse-path filters off.
     pub(crate) fn create(label: &str) -> Result<Self> {
         let host = Self {
             label: label.to_owned(),
@@ -37,10 +37,10 @@ impl Host {
             ("net.ipv4.conf.default.rp_filter", "0"),
             ("net.ipv6.conf.all.disable_ipv6", "0"),
             ("net.ipv6.conf.default.disable_ipv6", "0"),
-            // IPv6 addresses come back with their device.
+            // Keep the IPv6 addresses of a device that goes down and up again.
             ("net.ipv6.conf.all.keep_addr_on_down", "1"),
             ("net.ipv6.conf.default.keep_addr_on_down", "1"),
-            // A connection starts without what an earlier one learnt.
+            // Do not let a connection start with metrics of an earlier one.
             ("net.ipv4.tcp_no_metrics_save", "1"),
         ] {
             host.sysctl(key, value)?;
@@ -48,22 +48,22 @@ impl Host {
         Ok(host)
     }
 
-    /// The name that [`Lab::host`](crate::Lab::host) was given.
+    /// Returns the name that was given to [`Lab::host`](crate::Lab::host).
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The namespace's name, as `ip netns` prints it.
+    /// Returns the namespace's name, as `ip netns` prints it.
     pub fn netns(&self) -> &str {
         self.namespace.name()
     }
 
-    /// The namespace's file, for `nsenter --net=`.
+    /// Returns the namespace's file, for `nsenter --net=`.
     pub fn netns_path(&self) -> PathBuf {
         self.namespace.path()
     }
 
-    /// The same host, on which commands run in a container.
+    /// Returns a handle on the same host whose commands run in a container.
     pub fn container(&self, container: Container) -> Self {
         Self {
             container: Some(Arc::new(container)),
@@ -71,13 +71,13 @@ impl Host {
         }
     }
 
-    /// Removes the namespace's name, ahead of the last handle's drop.
+    /// Removes the namespace's name, even while other handles exist.
     pub(crate) fn remove(&self) {
         self.namespace.remove();
     }
 
-    /// Runs `work` on a thread in the namespace and gives its result. A panic
-    /// in `work` goes on in the caller. Sockets made in it stay in the
+    /// Runs `work` on a thread in the namespace and returns its result. A panic in
+    /// `work` continues in the caller. Sockets that `work` makes stay in the
     /// namespace wherever they are used.
     pub fn in_ns<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         std::thread::scope(|scope| {
@@ -103,13 +103,14 @@ impl Host {
         })
     }
 
-    /// A command that will run in the namespace, and in nothing else that is
-    /// new unless this host is a [`Host::container`]: /sys, and so the cgroups,
-    /// stay those of the caller. [`Host::spawn`] or [`Host::output`] starts it.
+    /// Returns a command that will run in the network namespace. It shares all
+    /// other namespaces with the caller, unless this host is a
+    /// [`Host::container`]; so /sys and the cgroups are the caller's. Start it
+    /// with [`Host::spawn`] or [`Host::output`].
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = process::command(program);
         // SAFETY: the closure makes one system call, on a file that it owns,
-        // and allocates nothing, which is what may be done after a fork.
+        // and allocates nothing, as is required after a fork.
         unsafe { command.pre_exec(self.namespace.enter_after_fork()) };
         if let Some(container) = self.container.clone() {
             // SAFETY: the closure makes system calls only, on strings and a
@@ -119,15 +120,15 @@ impl Host {
         command
     }
 
-    /// Starts a process with `start`, in the container's PID namespace if it
-    /// has one of its own.
+    /// Calls `start` to start a process, in a new PID namespace if the container
+    /// asks for one.
     fn start<T: Send>(&self, start: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         if !self.container.as_ref().is_some_and(|own| own.has_pids()) {
             return start();
         }
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                // For children of this thread, which ends here.
+                // This affects only the children of this thread, which ends here.
                 unshare(CloneFlags::CLONE_NEWPID).context("make a PID namespace")?;
                 start()
             });
@@ -137,17 +138,17 @@ impl Host {
         })
     }
 
-    /// Runs a command made with [`Host::command`] to its end and gives its
+    /// Runs a command made with [`Host::command`] to its end and returns its
     /// standard output.
     ///
     /// # Errors
-    /// It fails; what it said is in the error.
+    /// The command fails; the error contains its standard error.
     pub fn output(&self, command: &mut Command) -> Result<String> {
         self.start(|| output_of(command))
     }
 
-    /// Runs a command line, split at white space, to its end in the namespace
-    /// and gives its standard output.
+    /// Splits a command line at white space, runs it to its end in the namespace
+    /// and returns its standard output.
     pub fn run(&self, command_line: &str) -> Result<String> {
         let mut words = command_line.split_whitespace();
         let program = words.next().context("an empty command line")?;
@@ -161,12 +162,12 @@ impl Host {
             .map(drop)
     }
 
-    /// Starts a command made with [`Host::command`]; it ends with its guard.
+    /// Starts a command made with [`Host::command`]; dropping the guard ends it.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         self.start(|| Process::start(command))
     }
 
-    /// Sets a sysctl of the namespace: `("net.mptcp.enabled", "1")`.
+    /// Sets a sysctl of the namespace, such as `("net.mptcp.enabled", "1")`.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         self.in_ns(|| {
             std::fs::write(sysctl_path(key), value).with_context(|| format!("set {key}={value}"))
@@ -184,8 +185,8 @@ impl Host {
         })
     }
 
-    /// `ip mptcp limits`: how many subflows a connection may have beside its
-    /// first, and how many announced addresses it may accept (both at most 8).
+    /// Runs `ip mptcp limits`: sets how many subflows a connection may have beside
+    /// its first, and how many announced addresses it may accept (both at most 8).
     pub fn limits(&self, subflows: u8, add_addr_accepted: u8) -> Result<()> {
         self.run(&format!(
             "ip mptcp limits set subflows {subflows} add_addr_accepted {add_addr_accepted}"
@@ -193,11 +194,11 @@ impl Host {
         .map(drop)
     }
 
-    /// `ip mptcp endpoint add`: `flags` are those of `ip mptcp`, such as
+    /// Runs `ip mptcp endpoint add`: `flags` are those of `ip mptcp`, such as
     /// `"subflow"`, `"signal"`, `"subflow backup"` or `"subflow fullmesh id 3"`.
     pub fn endpoint(&self, addr: IpAddr, device: &str, flags: &str) -> Result<()> {
         let mut line = format!("ip mptcp endpoint add {addr} ");
-        // ip-mptcp wants the id ahead of the device.
+        // ip-mptcp wants the id before the device.
         let mut words: Vec<&str> = flags.split_whitespace().collect();
         if let Some(at) = words.iter().position(|word| *word == "id") {
             let id: Vec<&str> = words.drain(at..(at + 2).min(words.len())).collect();
@@ -207,21 +208,21 @@ impl Host {
         self.run(&line).map(drop)
     }
 
-    /// `ip mptcp endpoint change`: `flags` are `"backup"`, `"nobackup"`,
+    /// Runs `ip mptcp endpoint change`: `flags` are `"backup"`, `"nobackup"`,
     /// `"fullmesh"` or `"nofullmesh"`.
     pub fn change_endpoint(&self, id: u8, flags: &str) -> Result<()> {
         self.run(&format!("ip mptcp endpoint change id {id} {flags}"))
             .map(drop)
     }
 
-    /// `ip mptcp endpoint delete`: closes the endpoint's subflows too.
+    /// Runs `ip mptcp endpoint delete`, which also closes the endpoint's subflows.
     pub fn delete_endpoint(&self, id: u8) -> Result<()> {
         self.run(&format!("ip mptcp endpoint delete id {id}"))
             .map(drop)
     }
 }
 
-/// The file of a sysctl in dotted notation.
+/// Returns the file of a sysctl that is given in dotted notation.
 fn sysctl_path(key: &str) -> String {
     format!("/proc/sys/{}", key.replace('.', "/"))
 }

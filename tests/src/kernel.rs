@@ -1,7 +1,8 @@
-//! The kernel's own word, to hold against what a tool reports: subflows of a
-//! socket ([`subflows`], [`mptcp_info`]), MIB counters and device bytes of a
-//! namespace ([`Host::netstat`], [`Host::device`]), and what an agent could leave
-//! behind ([`BpfObjects`], [`Host::pins`], [`Host::traffic_control`]).
+//! The kernel's own view, to compare with the reports of a tool: the subflows
+//! of a socket ([`subflows`], [`mptcp_info`]), the SNMP counters and device
+//! bytes of a namespace ([`Host::netstat`], [`Host::device`]), and what an agent
+//! could leave behind ([`BpfObjects`], [`Host::pins`],
+//! [`Host::traffic_control`]).
 
 mod counters;
 mod detach;

@@ -1,4 +1,4 @@
-//! The lab: it owns its hosts and links, numbers them, and takes them down.
+//! The lab: owns its hosts and links, numbers the links, and takes both down.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,11 +10,11 @@ use crate::host::Host;
 use crate::link::{DelayLink, Link, Over, Path, ip_of};
 use crate::{namespace, require};
 
-/// The most subflows beside its first that a connection may have.
+/// How many subflows a connection may have in addition to its first one.
 const SUBFLOWS_MAX: u8 = 8;
 
-/// Hosts and the paths between them. When it is dropped, its namespaces lose
-/// their names and its delay links stop.
+/// Hosts and the paths between them. Dropping a lab removes the names of its
+/// namespaces and stops its delay links.
 ///
 /// ```no_run
 /// # fn main() -> anyhow::Result<()> {
@@ -39,25 +39,25 @@ pub struct Lab {
     next_path: AtomicU8,
 }
 
-/// What [`Lab::two_hosts`] made.
+/// The two hosts and the links that [`Lab::two_hosts`] made.
 #[derive(Debug)]
 pub struct TwoHosts {
     /// The host that connects, with an endpoint on each path but the first.
     pub client: Host,
     /// The host that listens.
     pub server: Host,
-    /// In the order asked for.
+    /// The links, in the order in which their paths were given.
     pub links: Vec<Link>,
 }
 
 impl TwoHosts {
-    /// The server's address on the first path, where connections start.
+    /// Returns the server's address on the first path, to which clients connect.
     pub fn server_addr(&self) -> IpAddr {
         self.links[0].server_addr
     }
 
-    /// Makes the server signal its addresses of the family that connections do
-    /// not start with, so that clients with IPv6 sockets join them.
+    /// Makes the server announce its addresses of the family that connections do
+    /// not start with, so that clients with IPv6 sockets join them too.
     ///
     /// # Errors
     /// An endpoint cannot be added.
@@ -73,33 +73,34 @@ impl TwoHosts {
     }
 }
 
-/// What [`Lab::routed`] made: a server with one address behind a router to
-/// which the client has several uplinks.
+/// The network that [`Lab::routed`] made: the server has one address and is
+/// behind a router, to which the client has several uplinks.
 #[derive(Debug)]
 pub struct Routed {
     /// The host with the uplinks.
     pub client: Host,
-    /// The host between, which forwards.
+    /// The host in the middle, which forwards packets.
     pub router: Host,
     /// The host with one address.
     pub server: Host,
-    /// Client to router, in the order asked for; each `client_addr` leaves
-    /// through its own uplink, and answers come back the same way.
+    /// The links from client to router, in the order in which they were given.
+    /// Packets from a `client_addr` leave through its uplink, and the answers to
+    /// them come back through it.
     pub uplinks: Vec<Link>,
-    /// Router to server.
+    /// The link from router to server.
     pub downlink: Link,
 }
 
 impl Routed {
-    /// The server's one address.
+    /// Returns the server's only address.
     pub fn server_addr(&self) -> IpAddr {
         self.downlink.server_addr
     }
 }
 
 impl Lab {
-    /// An empty lab. Namespaces that a killed process left are removed, known
-    /// by the process id in their names.
+    /// Makes an empty lab. It also removes the namespaces of lab processes that
+    /// were killed, which it recognises by the process id in their names.
     pub fn new() -> Result<Self> {
         require::hosts().map_err(anyhow::Error::msg)?;
         namespace::sweep();
@@ -110,17 +111,17 @@ impl Lab {
         })
     }
 
-    /// A new host, whose namespace is `mptcp-<pid>-<n>-<label>`.
+    /// Makes a host, whose namespace is called `mptcp-<pid>-<n>-<label>`.
     pub fn host(&self, label: &str) -> Result<Host> {
         let host = Host::create(label).with_context(|| format!("make the host {label}"))?;
         lock(&self.hosts).push(host.clone());
         Ok(host)
     }
 
-    /// A new path: one link in a subnet of its own, with one address on each
-    /// end. What the client sends from its address on this path leaves through
-    /// this path, whatever the destination; so a subflow's path is given by
-    /// the client's address, in both directions.
+    /// Makes a path: one link with its own subnet and one address on each end.
+    /// All that the client sends from its address on this path leaves through this
+    /// path, whatever the destination. So the client's address alone determines
+    /// the path of a subflow, in both directions.
     pub fn path(&self, client: &Host, server: &Host, path: Path) -> Result<Link> {
         let number = self.next_path.fetch_add(1, Ordering::Relaxed);
         let name = path.name.clone();
@@ -130,13 +131,13 @@ impl Lab {
         Ok(link)
     }
 
-    /// A new path over the devices of another one, which keeps its addresses:
-    /// with a subnet of its own, and what `path` says of name, family and MTU.
-    /// The client joins from it once it is an endpoint.
+    /// Makes a path over the devices of `parent`, which keeps its addresses. The
+    /// new path has its own subnet, and the name, family and MTU of `path`. The
+    /// client joins from it only once the caller has made it an endpoint.
     ///
     /// # Errors
-    /// `parent` has a delay (its devices are no Ethernet devices), `path` asks
-    /// for a rate or a delay, or the kernel lacks the kind of device.
+    /// `parent` has a delay (so its devices are not Ethernet devices), `path` asks
+    /// for a rate or a delay, or the kernel lacks this kind of device.
     pub fn path_over(&self, parent: &Link, over: Over, path: Path) -> Result<Link> {
         let number = self.next_path.fetch_add(1, Ordering::Relaxed);
         let name = path.name.clone();
@@ -144,10 +145,10 @@ impl Lab {
             .with_context(|| format!("make the path {name} over {}", parent.name))
     }
 
-    /// A client and a server with these paths (at least one). The client joins
-    /// from every path of the first one's address family; for the other
-    /// family's the server's addresses need endpoints with the flag `signal`,
-    /// and the client's socket must be AF_INET6.
+    /// Makes a client and a server with these paths (at least one). The client
+    /// joins from every path of the first path's address family. To get subflows
+    /// of the other family, add endpoints with the flag `signal` for the server's
+    /// addresses of that family, and use an AF_INET6 socket on the client.
     pub fn two_hosts(&self, paths: impl IntoIterator<Item = Path>) -> Result<TwoHosts> {
         let (client, server) = (self.host("client")?, self.host("server")?);
         let links: Vec<Link> = paths
@@ -163,9 +164,9 @@ impl Lab {
         })
     }
 
-    /// Client, router and server: `uplinks` from client to router, `downlink`
-    /// from router to server, all of one address family. The client joins from
-    /// every uplink.
+    /// Makes a client, a router and a server, with `uplinks` from client to router
+    /// and `downlink` from router to server, all of one address family. The client
+    /// joins from every uplink.
     pub fn routed(
         &self,
         uplinks: impl IntoIterator<Item = Path>,
@@ -180,7 +181,7 @@ impl Lab {
             .map(|path| self.path(&client, &router, path))
             .collect::<Result<Vec<_>>>()?;
         let downlink = self.path(&router, &server, downlink)?;
-        // A socket that is not bound starts on the first uplink.
+        // A socket without a bound address connects through the first uplink.
         if let Some(first) = uplinks.first() {
             let gateway = first.server_addr;
             let ip = ip_of(gateway);
@@ -206,8 +207,8 @@ impl Lab {
     }
 }
 
-/// Room for as many subflows as the kernel has, and an endpoint on each link
-/// but the first.
+/// Allows as many subflows as the kernel can have, and adds an endpoint for
+/// each link except the first.
 fn join_from_all(client: &Host, server: &Host, links: &[Link]) -> Result<()> {
     for host in [client, server] {
         host.limits(SUBFLOWS_MAX, SUBFLOWS_MAX)?;

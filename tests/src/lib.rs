@@ -10,9 +10,9 @@
 //!   agent: Agent -- scrape --> metrics         share: bytes by path, windows, bounds
 //! ```
 //!
-//! Everything is a value that cleans up when it is dropped, also on a panic
-//! and on Ctrl-C ([`cleanup`]). Nothing outside of the namespaces that a lab
-//! makes is changed. Needs root; [`mod@require`] says what else.
+//! Every part is a value that cleans up when it is dropped, also after a panic
+//! or Ctrl-C ([`cleanup`]). A lab changes nothing outside the namespaces that
+//! it makes. It needs root; [`mod@require`] lists what else it needs.
 
 pub mod agent;
 pub mod cleanup;

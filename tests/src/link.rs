@@ -1,20 +1,20 @@
-//! Paths between two hosts.
+//! Links: live paths between two hosts.
 //!
 //! A path without a delay is a veth pair with a TBF on both ends, so the
-//! sender's stack feels the queue (TCP small queues act). A path with a delay
-//! is a user-space link over two TUN devices ([`delay`]); its queue is out of
-//! the sender's sight, like that of a modem.
+//! sender's stack notices the queue (TCP small queues work). A path with a
+//! delay is a user-space link over two TUN devices ([`delay`]). The sender does
+//! not see its queue, as with a modem.
 //!
-//! Loss and blackholes act on the wire: behind all that tc programs of the
-//! sender do, ahead of all that those of the receiver do. So what a program
-//! copies to another path is copied before the original is lost, what it wraps
-//! is lost as a whole, and what a receiver unwraps is not lost a second time.
-//! (A netdev chain of nftables would see packets before the sender's programs,
-//! or after the receiver's.) On veth links a filter at the end of the sender's
-//! clsact egress does it, ahead of the queue; on delay links the link's own
-//! thread, behind the queue, with a generator seeded by the path's number. A
-//! veth link carries segments of up to 64 KiB (GSO), and loss drops whole ones;
-//! [`Path::no_gso`] makes them packets of MTU size.
+//! Loss and blackholes act on the wire: after all tc programs of the sender and
+//! before all tc programs of the receiver. So a program copies a packet to
+//! another path before the original is lost; a wrapped packet is lost as a
+//! whole; and a packet that a receiver unwraps is not lost a second time. (A
+//! netdev chain of nftables would see packets before the sender's programs, or
+//! after the receiver's.) On veth links a filter at the end of the sender's
+//! clsact egress drops packets, before the queue. On delay links the link's own
+//! thread drops them, after the queue, with a random generator seeded by the
+//! path's number. A veth link carries segments of up to 64 KiB (GSO), and loss
+//! drops whole segments; [`Path::no_gso`] makes them packets of MTU size.
 
 pub mod delay;
 mod path;
@@ -35,19 +35,19 @@ pub use stacked::Over;
 use crate::host::Host;
 use veth::Impairment;
 
-/// Which way packets go.
+/// The direction of packets on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From client to server.
     Up,
     /// From server to client.
     Down,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
 impl Direction {
-    /// Indices into pairs of (up, down).
+    /// Returns indices into pairs of (up, down).
     fn indices(self) -> &'static [usize] {
         match self {
             Self::Up => &[0],
@@ -66,8 +66,8 @@ pub struct Link {
     pub client_addr: IpAddr,
     /// The address on the server's end.
     pub server_addr: IpAddr,
-    /// The path's number in its lab, from 1: in its addresses, and the
-    /// client's routing table [`Link::table`].
+    /// The path's number in its lab, from 1. It is part of the addresses, and of
+    /// the number of the client's routing table [`Link::table`].
     pub number: u8,
     client: Host,
     server: Host,
@@ -77,7 +77,7 @@ pub struct Link {
 
 #[derive(Debug)]
 enum Kind {
-    /// A veth pair, or devices over one. What acts on packets (up, down).
+    /// A veth pair, or devices over one, with the impairments (up, down).
     Veth(Mutex<[Impairment; 2]>),
     Delay(Arc<DelayLink>),
 }
@@ -99,7 +99,7 @@ impl Link {
         Self::of_kind(client, server, path, number, kind)
     }
 
-    /// A link whose devices lie over those of `parent`.
+    /// Makes a link whose devices are on top of those of `parent`.
     pub(crate) fn create_over(parent: &Self, over: Over, path: Path, number: u8) -> Result<Self> {
         path.check()?;
         ensure!(
@@ -137,7 +137,7 @@ impl Link {
             (&self.server, self.server_addr),
         ] {
             let nodad = if addr.is_ipv6() { "nodad" } else { "" };
-            // No link-local address: its chatter would be in the counters.
+            // No link-local address: the traffic for it would disturb counters.
             host.run(&format!(
                 "ip link set dev {name} mtu {mtu} addrgenmode none"
             ))?;
@@ -151,7 +151,7 @@ impl Link {
         self.route()
     }
 
-    /// What comes from the client's address leaves through this device.
+    /// Routes packets from the client's address through this device.
     fn route(&self) -> Result<()> {
         let (ip, table, via) = (ip_of(self.client_addr), self.table(), self.server_addr);
         let name = &self.name;
@@ -162,12 +162,12 @@ impl Link {
             .map(drop)
     }
 
-    /// The number of the client's routing table (and rule) for this path.
+    /// Returns the number of the client's routing table (and rule) for this path.
     pub fn table(&self) -> u32 {
         1000 + u32::from(self.number)
     }
 
-    /// Changes the rate, in Mbit/s. A TBF keeps the packets that it holds.
+    /// Changes the rate, in Mbit/s. A TBF keeps the packets in its queue.
     pub fn set_rate_mbit(&self, direction: Direction, rate_mbit: f64) -> Result<()> {
         ensure!(rate_mbit > 0.0, "a rate of {rate_mbit} Mbit/s");
         for &index in direction.indices() {
@@ -179,7 +179,7 @@ impl Link {
         Ok(())
     }
 
-    /// Drops packets at random, `percent` of them (steps of 0.01).
+    /// Drops `percent` of the packets at random (steps of 0.01).
     pub fn set_loss(&self, direction: Direction, percent: f64) -> Result<()> {
         ensure!((0.0..=100.0).contains(&percent), "a loss of {percent} %");
         self.impair(
@@ -191,7 +191,7 @@ impl Link {
         )
     }
 
-    /// Drops everything while `on`; the devices stay up and nobody is told.
+    /// Drops everything while `on`. The devices stay up and get no notice.
     pub fn blackhole(&self, direction: Direction, on: bool) -> Result<()> {
         self.impair(
             direction,
@@ -226,7 +226,7 @@ impl Link {
             .map(drop)
     }
 
-    /// Sets the client's device up again, with its route.
+    /// Sets the client's device up again and restores its route.
     pub fn up(&self) -> Result<()> {
         self.client
             .run(&format!("ip link set dev {} up", self.name))?;
@@ -241,10 +241,11 @@ impl Link {
             .map(drop)
     }
 
-    /// What a delay link has counted in one direction.
+    /// Returns the counters of a delay link in one direction.
     ///
     /// # Errors
-    /// On a veth link, which counts nothing, and for [`Direction::Both`].
+    /// The link is a veth link, which counts nothing, or `direction` is
+    /// [`Direction::Both`].
     pub fn stats(&self, direction: Direction) -> Result<LaneStats> {
         let Kind::Delay(link) = &self.kind else {
             anyhow::bail!("{} is a veth link", self.name)
@@ -255,7 +256,8 @@ impl Link {
         Ok(link.lane(*index).stats())
     }
 
-    /// CPU time that a delay link's threads have used; zero for a veth link.
+    /// Returns the CPU time that a delay link's threads have used; zero for a veth
+    /// link.
     pub fn cpu_time(&self) -> Result<std::time::Duration> {
         match &self.kind {
             Kind::Veth(_) => Ok(std::time::Duration::ZERO),
@@ -270,7 +272,7 @@ impl Link {
         }
     }
 
-    /// The host that sends in the direction of `index`.
+    /// Returns the host that sends in the direction of `index`.
     fn sender(&self, index: usize) -> &Host {
         if index == 0 {
             &self.client
@@ -280,7 +282,7 @@ impl Link {
     }
 }
 
-/// The `ip` command for an address's family.
+/// Returns the `ip` command for an address's family.
 pub(crate) fn ip_of(addr: IpAddr) -> &'static str {
     if addr.is_ipv6() { "ip -6" } else { "ip -4" }
 }

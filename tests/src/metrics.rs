@@ -1,14 +1,14 @@
-//! Metrics in Prometheus' text format, as far as the agent's need it.
+//! A parser for Prometheus' text format, as far as the agent uses it.
 
 use anyhow::{Context, Result};
 
-/// What counts anew with each agent, or is there under one policy only.
+/// Metrics that restart with each agent, or exist under one policy only.
 const OWN: [&str; 2] = ["mptcp_agent_program_", "mptcp_redundant_"];
 
 /// One scrape.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
-    /// In the order in which they came.
+    /// The samples, in the order of the text.
     pub samples: Vec<Sample>,
 }
 
@@ -17,9 +17,9 @@ pub struct Metrics {
 pub struct Sample {
     /// The metric's name, or a histogram's with `_bucket`, `_sum`, `_count`.
     pub name: String,
-    /// Names and values.
+    /// The labels' names and values.
     pub labels: Vec<(String, String)>,
-    /// What is measured.
+    /// The sample's value.
     pub value: f64,
 }
 
@@ -37,7 +37,7 @@ impl Metrics {
         })
     }
 
-    /// The samples of a metric that have all these labels, and maybe others.
+    /// Returns the samples of a metric that have all these labels, and maybe more.
     pub fn select<'a>(
         &'a self,
         name: &'a str,
@@ -49,21 +49,20 @@ impl Metrics {
         })
     }
 
-    /// The value of the first sample that [`Metrics::select`] gives.
+    /// Returns the value of the first sample that [`Metrics::select`] gives.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.select(name, labels).next().map(|sample| sample.value)
     }
 
-    /// The sum over the samples that [`Metrics::select`] gives; 0 for none.
+    /// Returns the sum of the samples that [`Metrics::select`] gives; 0 for none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        // Not `sum`, which makes -0 of nothing.
+        // `Iterator::sum` would give -0 for no samples.
         self.select(name, labels)
             .fold(0.0, |sum, sample| sum + sample.value)
     }
 
-    /// The totals that are less than they were in an earlier scrape, of
-    /// whichever agent of the same host, with both values; a total that is gone
-    /// counts as 0.
+    /// Lists the totals that are less than in an earlier scrape of any agent on the
+    /// same host, with both values. A total that is missing now counts as 0.
     pub fn backwards_since(&self, before: &Self) -> Vec<String> {
         let totals = before.samples.iter().filter(|sample| sample.is_total());
         let back = totals.filter_map(|was| {
@@ -78,20 +77,20 @@ impl Metrics {
 }
 
 impl Sample {
-    /// The value of a label.
+    /// Returns the value of a label.
     pub fn label(&self, name: &str) -> Option<&str> {
         let found = self.labels.iter().find(|(label, _)| label == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Whether it only grows, whoever counts.
+    /// Returns whether the metric only grows, even across agents.
     fn is_total(&self) -> bool {
         let ends = ["_total", "_bucket", "_count"];
         ends.iter().any(|end| self.name.ends_with(end))
             && !OWN.iter().any(|own| self.name.starts_with(own))
     }
 
-    /// `name{label="value",...} value`.
+    /// Parses `name{label="value",...} value`.
     fn parse(line: &str) -> Option<Self> {
         let end = line.find(['{', ' '])?;
         let (name, mut rest) = line.split_at(end);
@@ -109,13 +108,13 @@ impl Sample {
         Some(Self {
             name: name.to_owned(),
             labels,
-            // Rust reads Prometheus' +Inf and NaN as well.
+            // Rust also parses Prometheus' +Inf and NaN.
             value: rest.split_whitespace().next()?.parse().ok()?,
         })
     }
 }
 
-/// A label's value up to its closing quote, and what follows that.
+/// Returns a label's value up to its closing quote, and the text after that.
 fn unescape(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -1,5 +1,5 @@
-//! A network namespace with a name under /run/netns (so that `ip netns` lists
-//! it), which is gone when its owner is.
+//! A network namespace with a name under /run/netns, so that `ip netns` lists
+//! it. Its name is removed with its owner.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -26,7 +26,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 pub(crate) struct Namespace {
     name: String,
     file: Arc<File>,
-    /// Removes the name; `None` once that has happened.
+    /// Removes the name when dropped; `None` once that has happened.
     removal: Mutex<Option<Cleanup>>,
 }
 
@@ -63,22 +63,22 @@ impl Namespace {
             .with_context(|| format!("enter the namespace {}", self.name))
     }
 
-    /// A call that moves its caller into the namespace, fit for
+    /// Returns a closure that moves its caller into the namespace. It is fit for
     /// `CommandExt::pre_exec`: one system call, no allocation.
     pub(crate) fn enter_after_fork(
         &self,
     ) -> impl FnMut() -> std::io::Result<()> + Send + Sync + use<> {
         let file = Arc::clone(&self.file);
         move || {
-            // SAFETY: `file` is open as long as this closure lives, and a
+            // SAFETY: `file` stays open as long as this closure lives, and a
             // forked child has a copy of it until exec.
             let fd = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
             setns(fd, CloneFlags::CLONE_NEWNET).map_err(Into::into)
         }
     }
 
-    /// Removes the name. The kernel frees the namespace with its last socket,
-    /// open file and process.
+    /// Removes the name. The kernel frees the namespace after its last socket, open
+    /// file and process are gone.
     pub(crate) fn remove(&self) {
         let removal = self
             .removal
@@ -89,7 +89,7 @@ impl Namespace {
     }
 }
 
-/// Removes namespaces whose process was killed before it could remove them.
+/// Removes the namespaces that killed processes left behind.
 pub(crate) fn sweep() {
     let Ok(entries) = std::fs::read_dir(RUN_NETNS) else {
         return;
@@ -102,7 +102,7 @@ pub(crate) fn sweep() {
     }
 }
 
-/// The process that made the namespace `name`, if a lab made it.
+/// Returns the process that made the namespace `name`, if a lab made it.
 fn owner(name: &str) -> Option<Pid> {
     let (pid, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
     let (number, _label) = rest.split_once('-')?;
@@ -118,7 +118,7 @@ fn is_dead(pid: Pid) -> bool {
 }
 
 fn unmount(path: &Path) {
-    // Either may have been done already; there is nobody to tell.
+    // Ignore errors: either step may have been done already.
     let _ = umount2(path, MntFlags::MNT_DETACH);
     let _ = std::fs::remove_file(path);
 }

@@ -1,13 +1,13 @@
-//! A path with network address translation ahead of the client.
+//! A path with network address translation between client and server.
 //!
 //! ```text
 //!   client -- inside --> NAT (a host that forwards) -- outside --> server
 //!            10.77.a.0/24                             10.77.b.0/24
 //! ```
 //!
-//! What the client sends arrives with the NAT's address on `outside` and with
-//! another source port, TCP and UDP alike. Nothing gets in that was not asked
-//! for: the client has no address that the server could reach.
+//! Packets of the client arrive with the NAT's address on `outside` and with
+//! another source port, for both TCP and UDP. The server cannot open
+//! connections to the client, because it cannot reach any address of the client.
 
 use anyhow::{Context, Result};
 
@@ -15,22 +15,22 @@ use crate::host::Host;
 use crate::lab::Lab;
 use crate::link::{Link, Path, ip_of};
 
-/// What [`Lab::nat_path`] made.
+/// The NAT and the links that [`Lab::nat_path`] made.
 #[derive(Debug)]
 pub struct NatPath {
-    /// The host between.
+    /// The host that translates.
     pub nat: Host,
-    /// From the client to the NAT: no limits, the path's name.
+    /// The link from client to NAT, with the path's name and no limits.
     pub inside: Link,
-    /// From the NAT to the server, as asked for; devices are called
+    /// The link from NAT to server, as the path describes; its devices are called
     /// `<name>-wan`.
     pub outside: Link,
 }
 
 impl Lab {
-    /// A new path from `client` to `server` with a NAT between them. What the
-    /// client sends from `inside.client_addr` leaves through it; so does what
-    /// goes to `outside.server_addr` from a socket that is not bound.
+    /// Makes a path from `client` to `server` with a NAT in between. Packets from
+    /// `inside.client_addr` leave through it, and so do packets that a socket
+    /// without a bound address sends to `outside.server_addr`.
     ///
     /// # Errors
     /// The name has more than 11 bytes, or the kernel lacks nftables' NAT.
@@ -58,7 +58,7 @@ impl Lab {
             "{ip} route add {far} via {near} dev {}",
             inside.name
         ))?;
-        // Ports of its own choice, so that no peer sees the client's.
+        // The NAT chooses its own ports, so the server never sees the client's.
         nat.nft(&format!(
             "table inet lab-nat {{ chain leaving {{ type nat hook postrouting priority 100;\n\
              oifname \"{wan}\" meta l4proto {{ tcp, udp }} masquerade to :20000-29999 random\n}}\n}}\n"

@@ -1,5 +1,5 @@
-//! Child processes: short ones whose output is wanted, and long ones that end
-//! with their guard.
+//! Child processes: short ones whose output the caller needs, and long ones
+//! that end with their guard.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -18,8 +18,8 @@ use crate::wait;
 /// How long a process may take to end after SIGTERM before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A command whose program, if it is not on PATH, is taken from where `ip`,
-/// `tc` and `nft` are: a shell that was entered through `su` may lack those.
+/// Returns a command for `program`. If that is not on PATH, it is looked for in
+/// /usr/sbin and /sbin, because a shell that `su` started may lack those.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let program = program.as_ref();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -29,8 +29,8 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     elsewhere.map_or_else(|| Command::new(program), Command::new)
 }
 
-/// Runs `command` to its end and gives its standard output. A failure's
-/// message holds the command line and standard error.
+/// Runs `command` to its end and returns its standard output. The error
+/// message of a failure contains the command line and standard error.
 pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     output_with_input(command, "")
 }
@@ -45,7 +45,8 @@ pub(crate) fn output_with_input(command: &mut Command, input: &str) -> Result<St
         .spawn()
         .with_context(|| format!("start {command:?}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that reads nothing may have closed it: its status tells.
+        // Ignore errors: a program that does not read may have closed its end,
+        // and the exit status tells whether it failed.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child
@@ -60,7 +61,7 @@ pub(crate) fn output_with_input(command: &mut Command, input: &str) -> Result<St
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A child process that is ended (SIGTERM, after 5 s SIGKILL) when its guard is
+/// A child process. It is ended (SIGTERM, after 5 s SIGKILL) when its guard is
 /// dropped, and on Ctrl-C.
 #[derive(Debug)]
 pub struct Process {
@@ -90,7 +91,7 @@ impl Process {
         with(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.with_child(|child| child.id())
     }
@@ -105,20 +106,20 @@ impl Process {
         })
     }
 
-    /// Ends it with SIGKILL, unless it has ended.
+    /// Ends the process with SIGKILL, unless it has ended.
     ///
     /// # Errors
-    /// The kernel refuses to.
+    /// The kernel refuses.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::SIGKILL)
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process still runs.
     pub fn is_running(&self) -> bool {
         self.with_child(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Waits for its end, at most `within`.
+    /// Waits at most `within` for the process to end.
     pub fn wait(&self, within: Duration) -> Result<ExitStatus> {
         wait::try_until("a process to end", within, || {
             self.with_child(|child| match child.try_wait() {
@@ -128,7 +129,7 @@ impl Process {
         })
     }
 
-    /// Ends it (SIGTERM, after 5 s SIGKILL) and gives its status.
+    /// Ends the process (SIGTERM, after 5 s SIGKILL) and returns its status.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.end.take();
         self.with_child(|child| child.wait())

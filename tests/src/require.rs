@@ -1,6 +1,6 @@
-//! What a test needs of the machine. A test that cannot run says so on the
-//! real standard error (past the test harness's capture) and returns; with
-//! `MPTCP_REQUIRE_ALL=1` in the environment it fails instead.
+//! The requirements of a test on the machine. A test that cannot run says so on
+//! the real standard error (the test harness does not capture it) and returns.
+//! With `MPTCP_REQUIRE_ALL=1` in the environment the test fails instead.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use crate::process;
 
-/// Returns from the test, loudly, unless the condition holds:
+/// Returns from the test with a message, unless the condition holds:
 /// `require!(require::tun(), "delay links need /dev/net/tun")`. For tests that
 /// return `()` or a `Result<(), _>`.
 #[macro_export]
@@ -21,8 +21,8 @@ macro_rules! require {
     };
 }
 
-/// Returns from the test, loudly, unless this machine can run a [`Lab`](crate::Lab)
-/// with any kind of path.
+/// Returns from the test with a message, unless this machine can run a
+/// [`Lab`](crate::Lab) with any kind of path.
 #[macro_export]
 macro_rules! require_lab {
     () => {
@@ -33,9 +33,9 @@ macro_rules! require_lab {
     };
 }
 
-/// What a skipped test returns.
+/// A return type of tests that may be skipped.
 pub trait Skipped {
-    /// The value of a test that had nothing to complain about.
+    /// Returns the value of a test that passed.
     fn skipped() -> Self;
 }
 
@@ -49,7 +49,7 @@ impl<E> Skipped for Result<(), E> {
     }
 }
 
-/// Says why a test does not run, or fails it under `MPTCP_REQUIRE_ALL=1`.
+/// Prints why a test does not run, or fails it under `MPTCP_REQUIRE_ALL=1`.
 ///
 /// # Panics
 /// If `MPTCP_REQUIRE_ALL` is `1`.
@@ -59,14 +59,15 @@ pub fn skip(module: &str, line: u32, why: &str) {
         !everything,
         "MPTCP_REQUIRE_ALL=1, but {module} (line {line}) cannot run: {why}"
     );
-    // Not eprintln!: the harness swallows that of a test that passes.
+    // The harness would swallow the output of eprintln! if the test passes.
     let _ = writeln!(
         std::io::stderr(),
         "\n*** SKIPPED: {module} (line {line}): {why}\n"
     );
 }
 
-/// What is missing for a lab with any kind of path, if anything.
+/// Checks the requirements of a lab with any kind of path; the error says which
+/// one is missing.
 pub fn lab() -> Result<(), String> {
     hosts()?;
     if !tun() {
@@ -75,7 +76,8 @@ pub fn lab() -> Result<(), String> {
     tools(&["nft"])
 }
 
-/// What is missing for a lab with paths that have no delay, if anything.
+/// Checks the requirements of a lab whose paths have no delay; the error says
+/// which one is missing.
 pub fn hosts() -> Result<(), String> {
     if !root() {
         return Err("needs root".to_owned());
@@ -93,22 +95,22 @@ fn tools(names: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Whether this process is root.
+/// Returns whether this process is root.
 pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Whether the kernel has MPTCP.
+/// Returns whether the kernel has MPTCP.
 pub fn mptcp() -> bool {
     Path::new("/proc/sys/net/mptcp/enabled").exists()
 }
 
-/// Whether TUN devices can be made.
+/// Returns whether TUN devices can be made.
 pub fn tun() -> bool {
     Path::new("/dev/net/tun").exists()
 }
 
-/// Whether the program `name` can be started.
+/// Returns whether the program `name` can be started.
 pub fn tool(name: &str) -> bool {
     let version = if name == "nft" { "--version" } else { "-V" };
     let mut command = process::command(name);

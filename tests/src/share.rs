@@ -1,5 +1,5 @@
-//! What each path of a transfer carries, from the sender's kernel, and what it
-//! could carry at best.
+//! Computes how much each path of a transfer carries, from the counters of the
+//! sender's kernel, and how much it could carry at best.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::traffic::{Server, Transfer};
 /// The counters of an upload at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// When.
+    /// The moment.
     pub at: Instant,
     /// Acknowledged bytes of each path's subflows, in the order of the links.
     pub acked: Vec<u64>,
@@ -20,10 +20,10 @@ pub struct Sample {
     pub delivered: u64,
 }
 
-/// What happened between two samples.
+/// The difference of two samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
-    /// How long it was.
+    /// The length of the window.
     pub seconds: f64,
     /// Acknowledged bytes of each path.
     pub acked: Vec<u64>,
@@ -32,7 +32,7 @@ pub struct Window {
 }
 
 impl Sample {
-    /// Asks the kernel, and the server, now.
+    /// Reads the counters of the kernel and of the server now.
     pub fn take(transfer: &Transfer, sink: &Server, links: &[Link]) -> Result<Self> {
         let subflows = transfer.subflows()?;
         Ok(Self {
@@ -42,10 +42,10 @@ impl Sample {
         })
     }
 
-    /// What happened since an earlier sample.
+    /// Returns the difference to an earlier sample.
     ///
     /// # Errors
-    /// A path has lost a subflow, and its count with it.
+    /// A path has lost a subflow, and the subflow's count with it.
     pub fn since(&self, earlier: &Self) -> Result<Window> {
         let pairs = self.acked.iter().zip(&earlier.acked);
         let acked = pairs.map(|(now, then)| now.checked_sub(*then));
@@ -60,27 +60,28 @@ impl Sample {
 }
 
 impl Window {
-    /// Each path's share of the acknowledged bytes; zeros if there are none.
+    /// Returns each path's share of the acknowledged bytes, or zeros if there are
+    /// none.
     pub fn shares(&self) -> Vec<f64> {
         let total: u64 = self.acked.iter().sum();
         let share = |&acked| acked as f64 / total.max(1) as f64;
         self.acked.iter().map(share).collect()
     }
 
-    /// Mbit/s that the application received.
+    /// Returns the rate at which the application received, in Mbit/s.
     pub fn goodput_mbit(&self) -> f64 {
         self.delivered as f64 * 8e-6 / self.seconds
     }
 
-    /// Mbit/s that each path carried.
+    /// Returns the rate that each path carried, in Mbit/s.
     pub fn rates_mbit(&self) -> Vec<f64> {
         let rate = |&acked| acked as f64 * 8e-6 / self.seconds;
         self.acked.iter().map(rate).collect()
     }
 }
 
-/// Acknowledged bytes of the client's subflows, summed by the link that each
-/// leaves through.
+/// Sums the acknowledged bytes of the client's subflows by the link through
+/// which each leaves.
 pub fn acked_by_path(subflows: &[SubflowInfo], links: &[Link]) -> Vec<u64> {
     let on = |link: &Link| {
         let of_link = |subflow: &&SubflowInfo| subflow.local.ip() == link.client_addr;
@@ -90,20 +91,20 @@ pub fn acked_by_path(subflows: &[SubflowInfo], links: &[Link]) -> Vec<u64> {
     links.iter().map(on).collect()
 }
 
-/// The shares that weights ask for.
+/// Returns the shares that the weights ask for.
 pub fn targets(weights: &[u16]) -> Vec<f64> {
     let sum: f64 = weights.iter().copied().map(f64::from).sum();
     weights.iter().map(|&w| f64::from(w) / sum).collect()
 }
 
-/// The largest distance of a share from its target.
+/// Returns the largest distance of a share from its target.
 pub fn deviation(shares: &[f64], targets: &[f64]) -> f64 {
     let distances = shares.iter().zip(targets).map(|(a, b)| (a - b).abs());
     distances.fold(0.0, f64::max)
 }
 
-/// The largest goodput, in Mbit/s, in which every path has the share that its
-/// weight asks for and none carries more than it can.
+/// Returns the largest possible goodput, in Mbit/s, at which every path has the
+/// share that its weight asks for and no path exceeds its rate.
 ///
 /// # Errors
 /// A path has no rate, so there is no bound.
@@ -118,7 +119,7 @@ pub fn bound_mbit(paths: &[Path], weights: &[u16]) -> Result<f64> {
     }))
 }
 
-/// The largest goodput of all paths together, in Mbit/s, whatever the shares.
+/// Returns the largest goodput of all paths together, in Mbit/s, for any shares.
 ///
 /// # Errors
 /// A path has no rate.

@@ -1,6 +1,6 @@
 //! Traffic for the lab: servers, bulk transfers and requests, over MPTCP or
-//! plain TCP. Everything is bounded in time, can be stopped, and counts as it
-//! goes.
+//! plain TCP. Everything has a time limit, can be stopped, and counts while it
+//! runs.
 
 mod bulk;
 mod churn;
@@ -30,8 +30,9 @@ pub const ANY_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 /// kernel chooses.
 pub const ANY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
-/// Waits until a connection has at least `count` established subflows, its
-/// first included, and gives them. (Joins need data to have been acknowledged.)
+/// Waits until a connection has at least `count` established subflows,
+/// including its first, and returns them. (The kernel joins further subflows
+/// only once data has been acknowledged.)
 pub fn wait_for_subflows(
     socket: &Socket,
     count: usize,

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long a wait sleeps between two looks.
+/// How long a wait sleeps between two probes.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Calls `probe` until it gives `Ok`, and returns that value. `Err` carries
+/// Calls `probe` until it returns `Ok`, and returns that value. `Err` carries
 /// what was seen instead.
 ///
 /// # Panics
@@ -21,7 +21,7 @@ pub fn until<T, S: Debug>(what: &str, within: Duration, probe: impl FnMut() -> R
     }
 }
 
-/// Calls `probe` until it gives `true`.
+/// Calls `probe` until it returns `true`.
 ///
 /// # Panics
 /// After `within`, naming `what`.
@@ -30,7 +30,8 @@ pub fn until_true(what: &str, within: Duration, mut probe: impl FnMut() -> bool)
     until(what, within, || if probe() { Ok(()) } else { Err(false) });
 }
 
-/// Waits until `value` has stayed the same for the time `steady`, and gives it.
+/// Waits until `value` has stayed the same for the time `steady`, and returns
+/// it.
 ///
 /// # Panics
 /// After `within`, naming `what` and the last value.
@@ -57,7 +58,7 @@ pub fn until_steady<T: PartialEq + Debug>(
     last
 }
 
-/// Like [`until`], but gives an error after `within` instead of a panic.
+/// Like [`until`], but returns an error after `within` instead of a panic.
 pub fn try_until<T, S: Debug>(
     what: &str,
     within: Duration,
@@ -69,7 +70,7 @@ pub fn try_until<T, S: Debug>(
     }
 }
 
-/// Looks at least once, and once more after the deadline has passed.
+/// Probes at least once, and once more after the deadline has passed.
 fn poll<T, S>(within: Duration, mut probe: impl FnMut() -> Result<T, S>) -> Result<T, S> {
     let deadline = Instant::now() + within;
     loop {

@@ -1,6 +1,6 @@
-//! An apt of our own: it downloads packages and checks their signatures, with
-//! its package lists in the target directory. This machine's own apt, and what
-//! release that is of, make no difference and see none.
+//! A separate apt: it downloads packages and checks their signatures, with its
+//! package lists in the target directory. It works whatever the release of this
+//! machine, and does not touch the machine's own apt.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use anyhow::{Context as _, Result, ensure};
 
 use xtask::command;
 
-/// What packages are signed with.
+/// The keys with which packages are signed.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// How an archive's address ends, and a suite of it.
+/// The end of an archive's address, and one of its suites.
 pub type Source = (&'static str, &'static str);
 
-/// An apt with a directory of its own.
+/// An apt with its own directory.
 pub struct Apt {
     dir: PathBuf,
     config: PathBuf,
 }
 
 impl Apt {
-    /// Sets one up in `dir` that knows these sources.
+    /// Sets up an apt in `dir` that knows these sources.
     pub fn new(dir: PathBuf, sources: &[Source]) -> Result<Self> {
         fs::create_dir_all(dir.join("lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
@@ -47,7 +47,7 @@ impl Apt {
         Ok(Self { dir, config })
     }
 
-    /// Its directory.
+    /// Returns the apt's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -57,7 +57,8 @@ impl Apt {
         command::run(self.command("apt-get").args(["-qq", "update"]))
     }
 
-    /// One of apt's programs, with our lists. It runs in our directory.
+    /// Returns a command for one of apt's programs, which uses and runs in our
+    /// directory.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -68,7 +69,7 @@ impl Apt {
         command
     }
 
-    /// Downloads one package, unless it is here, and gives its file.
+    /// Downloads one package, unless it is here, and returns its file.
     pub fn download(&self, package: &str) -> Result<PathBuf> {
         let show = ["show", "--no-all-versions", package];
         let facts = command::output(self.command("apt-cache").args(show)).unwrap_or_default();
@@ -79,15 +80,15 @@ impl Apt {
         let deb = self
             .dir
             .join(file.with_context(|| format!("there is no {package}"))?);
-        // Which has nothing to do if the right file is there.
+        // apt-get downloads nothing if the right file is there.
         let get = ["-q", "download", package];
         command::run(self.command("apt-get").args(get).stdout(Stdio::null()))?;
         ensure!(deb.exists(), "apt-get has left no {}", deb.display());
         Ok(deb)
     }
 
-    /// Downloads packages and all that they depend on, and gives the files.
-    /// What an earlier call downloaded is gone then.
+    /// Downloads packages and all their dependencies, and returns the files.
+    /// Deletes the files that an earlier call downloaded.
     pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let archives = self.dir.join("cache/archives");
         for deb in debs_in(&archives)? {
@@ -104,7 +105,7 @@ impl Apt {
     }
 }
 
-/// Unpacks packages into `root`, over what is there.
+/// Unpacks packages into `root`, over any files that are there.
 pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<()> {
     fs::create_dir_all(root)?;
     for deb in debs {
@@ -124,7 +125,7 @@ fn debs_in(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(debs)
 }
 
-/// The sources, at the mirrors that this machine's own apt uses.
+/// Returns the list of sources, at the mirrors that this machine's apt uses.
 fn list(sources: &[Source]) -> Result<String> {
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", "$(REPO_URI)"]);

@@ -9,44 +9,46 @@ use anyhow::{Context as _, Result};
 use crate::apt::{self, Apt, Source};
 use xtask::command;
 
-/// The series that stands for the newest of all.
+/// The name of a series that stands for the newest kernel of all.
 pub const NEWEST: &str = "backports";
 
-/// Security updates keep the kernels of a release that is supported, the
-/// backports of the next one have those that follow upstream.
+/// The archives with kernels: the security updates have those of the supported
+/// release, and the backports of the next release those that follow upstream.
 const SOURCES: [Source; 2] = [
     ("/debian-security", "bookworm-security main"),
     ("/debian", "trixie-backports main"),
 ];
 
-/// A kernel's package: `linux-image-6.1.0-56-cloud-amd64`. The cloud flavour
-/// is the smallest, and has MPTCP and BTF as the others do.
+/// The parts around the version in the name of a kernel's package, such as
+/// `linux-image-6.1.0-56-cloud-amd64`. The cloud flavour is the smallest, and
+/// has MPTCP and BTF like the others.
 const PREFIX: &str = "linux-image-";
 const SUFFIX: &str = "-cloud-amd64";
 
-/// Newer kernels' packages only refer to those with the files.
+/// The packages with the files of newer kernels, whose image packages only
+/// depend on them.
 const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
 
 /// Debian's archive.
 pub struct Archive {
     dir: PathBuf,
     apt: Apt,
-    /// All kernels' packages.
+    /// The names of all kernels' packages.
     names: Vec<String>,
 }
 
-/// A kernel, unpacked.
+/// An unpacked kernel.
 pub struct Kernel {
     /// Its release, as `uname -r` will say.
     pub name: String,
-    /// What QEMU boots.
+    /// The image that QEMU boots.
     pub image: PathBuf,
-    /// Holds `kernel/net/...`.
+    /// The directory that contains `kernel/net/...`.
     pub modules: PathBuf,
 }
 
 impl Archive {
-    /// Brings the package lists up to date.
+    /// Brings the package lists up to date and reads the names of kernels.
     pub fn open(dir: &Path) -> Result<Self> {
         let apt = Apt::new(dir.join("apt"), &SOURCES)?;
         let updated = apt.update();
@@ -66,7 +68,7 @@ impl Archive {
         })
     }
 
-    /// The newest kernel of a series, downloaded if it is not here yet.
+    /// Returns the newest kernel of a series. Downloads it if it is not here yet.
     pub fn kernel(&self, series: &str) -> Result<Kernel> {
         let packages = newest_first(&self.names, series)
             .into_iter()
@@ -82,7 +84,7 @@ impl Archive {
         Kernel::unpack(&self.dir, &debs)
     }
 
-    /// The packages that make up a kernel; `None` if one of them has gone.
+    /// Returns the packages that make up a kernel; `None` if one of them has gone.
     fn packages(&self, image: &str) -> Option<Vec<String>> {
         let depends = command::output(self.apt.command("apt-cache").args(["depends", image]))?;
         parts(image, &depends)
@@ -95,7 +97,7 @@ impl Kernel {
         let first = debs.first().context("no package")?;
         let stem = first.file_stem().context("a path without a file")?;
         let root = dir.join("root").join(stem);
-        // What an earlier run has left may be of another package, or a part.
+        // An earlier run may have left another package, or only a part.
         if root.exists() {
             fs::remove_dir_all(&root)?;
         }
@@ -127,7 +129,7 @@ impl Kernel {
     }
 }
 
-/// The packages of the kernels whose version begins with `series`.
+/// Returns the packages of the kernels whose version begins with `series`.
 fn newest_first<'a>(names: &'a [String], series: &str) -> Vec<&'a str> {
     let series = if series == NEWEST {
         Vec::new()
@@ -145,8 +147,9 @@ fn newest_first<'a>(names: &'a [String], series: &str) -> Vec<&'a str> {
     found.into_iter().rev().map(|(_, name)| name).collect()
 }
 
-/// `image` and those of its dependencies (`apt-cache depends`) that are parts
-/// of the kernel. One in angle brackets is not in the archive.
+/// Returns `image` and those of its dependencies (`apt-cache depends`) that are
+/// parts of the kernel; `None` if one of them is in angle brackets, since then
+/// it is not in the archive.
 fn parts(image: &str, depends: &str) -> Option<Vec<String>> {
     let mut packages = vec![image.to_owned()];
     for line in depends.lines() {
@@ -161,7 +164,7 @@ fn parts(image: &str, depends: &str) -> Option<Vec<String>> {
     Some(packages)
 }
 
-/// The series that there are: 6.1, 6.12, ...
+/// Returns the available series: 6.1, 6.12, ...
 fn series_of(names: &[String]) -> Vec<String> {
     let versions = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
     let series: BTreeSet<_> = versions
@@ -173,7 +176,7 @@ fn series_of(names: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// The numbers in a version: 6.12.117+deb12 is 6, 12, 117, 12.
+/// Returns the numbers in a version: 6.12.117+deb12 gives 6, 12, 117, 12.
 fn numbers(version: &str) -> Vec<u32> {
     version
         .split(|c: char| !c.is_ascii_digit())

@@ -1,5 +1,5 @@
-//! Inside the virtual machine: this program is its first process, and when that
-//! ends, so does the machine.
+//! Inside the virtual machine: this program is the first process, and the
+//! machine ends with it.
 
 mod agent;
 mod checks;
@@ -23,26 +23,27 @@ use crate::report;
 
 /// The verb that only a guest uses.
 pub const VERB: &str = "vm-guest";
-/// Where the initramfs has this program.
+/// The path of this program in the initramfs.
 pub const INIT: &str = "/bin/mptcp-vm";
-/// Where it has the agent.
+/// The path of the agent.
 pub const AGENT: &str = "/bin/mptcp-agent";
-/// Where it has iproute2's programs.
+/// The path of iproute2's `ip`.
 pub const IP: &str = "/sbin/ip";
-/// As above.
+/// The path of iproute2's `tc`.
 pub const TC: &str = "/sbin/tc";
-/// Where it has kmod, which goes by its name: this, and what the kernel starts.
+/// The paths of kmod, which acts according to its name. The guest starts the
+/// first, the kernel the second.
 pub const KMOD: [&str; 2] = ["/sbin/depmod", "/sbin/modprobe"];
-/// What it has to have beside them.
+/// The directories that the initramfs must also have.
 pub const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
 
 /// How long a kernel may take to boot.
 pub const BOOT: Duration = Duration::from_secs(60);
-/// How long all checks together may take. Much, if the verifier refuses a
-/// program: it is then asked again for its reasons.
+/// How long all checks together may take. This is long because the verifier
+/// runs a second time, for its reasons, if it refuses a program.
 pub const LIMIT: Duration = Duration::from_secs(540);
 
-/// The verb.
+/// Runs the checks in the guest.
 pub fn run() -> Result<()> {
     ensure!(std::process::id() == 1, "this is only for `cargo xtask vm`");
     std::thread::spawn(|| {
@@ -69,9 +70,9 @@ fn set_up() -> Result<()> {
         mount(kind, place, kind, MountFlags::empty(), None::<&CStr>)
             .with_context(|| format!("mount {kind} on {place}"))?;
     }
-    // Where iproute2 names network namespaces.
+    // iproute2 keeps the names of network namespaces in /var/run.
     symlink("/run", "/var/run")?;
-    // So that the kernel finds its modules.
+    // depmod makes the list in which the kernel finds its modules.
     command(KMOD[0], "")?;
     ip("link set lo up")?;
     ip(&format!("address add {}/8 dev lo", traffic::OTHER))?;
@@ -100,14 +101,14 @@ fn command(program: &str, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel complained of since it was booted.
+/// Returns the kernel's complaints since it was booted.
 fn complaints() -> Result<Vec<String>> {
     let mut log = fs::OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open("/dev/kmsg")?;
     let (mut found, mut record) = (Vec::new(), [0; 8192]);
-    // One record a call; at the end the call would wait for another.
+    // Each call reads one record. At the end a blocking call would wait.
     while let Ok(count) = log.read(&mut record) {
         let text = String::from_utf8_lossy(&record[..count]);
         let first = text.lines().next().unwrap_or_default();

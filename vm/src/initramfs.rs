@@ -1,5 +1,5 @@
-//! The guest's root: the agent, this program as /init, `ip`, and the libraries
-//! that they are linked with.
+//! The guest's root file system: the agent, this program as /init, the programs
+//! of iproute2 and kmod, and the libraries that they are linked with.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,24 +13,24 @@ use crate::archive::Kernel;
 use crate::guest;
 use crate::programs::Programs;
 
-/// Modules that Debian's kernels load when they are asked for.
+/// Modules that Debian's kernels load on demand.
 const MODULES: [&str; 11] = [
     "kernel/net/ipv4/tcp_bbr",
     "kernel/drivers/net/veth",
     "kernel/drivers/net/vrf",
     "kernel/net/sched/sch_netem",
-    // VLANs, and what that module needs.
+    // VLANs, and the modules that they need.
     "kernel/net/8021q/8021q",
     "kernel/net/802/garp",
     "kernel/net/802/mrp",
     "kernel/net/802/stp",
     "kernel/net/llc/llc",
-    // What clsact is made of, before tcx.
+    // The parts of clsact, used before tcx.
     "kernel/net/sched/sch_ingress",
     "kernel/net/sched/cls_bpf",
 ];
 
-/// Writes it.
+/// Writes the initramfs to the file `to`.
 pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Result<()> {
     let guest = std::env::current_exe().context("which program is this?")?;
     let kmod = from.program("kmod")?;
@@ -55,7 +55,7 @@ pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Resul
     let modules = Path::new("/lib/modules").join(&kernel.name);
     tree.dir(&modules)?;
     for module in MODULES {
-        // Built in, if there is none.
+        // A module without a file is built into the kernel.
         let found = ["ko", "ko.xz", "ko.zst"]
             .map(|extension| format!("{module}.{extension}"))
             .into_iter()
@@ -67,10 +67,10 @@ pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Resul
     tree.finish()
 }
 
-/// An archive in the making, of the one format that the kernel reads.
+/// An archive that is being written, in the only format that the kernel reads.
 struct Tree {
     archive: BufWriter<File>,
-    /// A file is written once, and after its directory.
+    /// The paths written so far: each is written once, after its directory.
     written: BTreeSet<PathBuf>,
 }
 

@@ -8,9 +8,9 @@
 //!   report      what the guest tells the host, line by line, over the console
 //! ```
 //!
-//! Nothing is installed, and nothing takes root. The processor is emulated, so
-//! that this runs wherever programs run: expect half a minute for each kernel,
-//! more if the verifier has much to do.
+//! Nothing is installed, and root is not needed. The processor is emulated, so
+//! this runs on any machine. Expect half a minute for each kernel, or more if
+//! the verifier has much to do.
 
 mod apt;
 mod archive;

@@ -1,8 +1,8 @@
 //! The programs that boot a virtual machine, and those that run in it.
 //!
-//! One that this machine has is used. The others come from Debian's archive,
-//! unpacked below `target/tools` together with all their libraries: nothing is
-//! installed, so nothing of this machine has to give way to it.
+//! Programs that this machine has are used. The others come from Debian's
+//! archive, unpacked below `target/tools` together with all their libraries.
+//! Nothing is installed, so no package of this machine is replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,29 +14,29 @@ use crate::apt::{Apt, Source, unpack};
 
 /// QEMU's name.
 const QEMU: &str = "qemu-system-x86_64";
-/// All programs, and the packages that bring them.
+/// All programs, and the packages that contain them.
 const PROGRAMS: [&str; 4] = [QEMU, "kmod", "ip", "tc"];
 const PACKAGES: [&str; 3] = ["qemu-system-x86", "kmod", "iproute2"];
-/// Of the oldest release that we build on: its libraries are no newer than
-/// this machine's C library, with which some of the programs run in the guest.
+/// The archives of the oldest release that we build on. Its libraries are no
+/// newer than this machine's C library, which some programs use in the guest.
 const SOURCES: [Source; 2] = [
     ("/debian-security", "bookworm-security main"),
     ("/debian", "bookworm main"),
 ];
 
-/// Where a root directory has programs, and where libraries.
+/// The directories with programs, and those with libraries, in a root.
 const PROGRAM_DIRS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
-/// The loader's name, in one of the latter.
+/// The loader's name, in one of the directories with libraries.
 const LOADER: &str = "ld-linux-x86-64.so.2";
 
-/// Where the programs are.
+/// Finds the programs on this machine, or in a directory.
 pub struct Programs {
-    /// What was unpacked. Does not exist if this machine has them all.
+    /// The unpacked packages. Does not exist if this machine has all programs.
     root: PathBuf,
 }
 
-/// A shared library, and where a guest has to have it.
+/// A shared library, and the place where a guest needs it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Library {
     /// The file on this machine.
@@ -46,7 +46,7 @@ pub struct Library {
 }
 
 impl Programs {
-    /// Finds all programs, after unpacking what is missing below `tools`.
+    /// Finds all programs, and unpacks missing ones below `tools`.
     pub fn supply(tools: &Path) -> Result<Self> {
         let programs = Self {
             root: tools.join("vm"),
@@ -70,7 +70,7 @@ impl Programs {
         let apt = Apt::new(tools.join("vm-apt"), &SOURCES)?;
         apt.update()?;
         let debs = apt.download_with_dependencies(&PACKAGES)?;
-        // A run that is interrupted leaves nothing that looks whole.
+        // An interrupted run must not leave something that looks complete.
         let part = tools.join("vm-part");
         for old in [&part, &self.root] {
             if old.exists() {
@@ -79,11 +79,11 @@ impl Programs {
         }
         unpack(&debs, &part)?;
         fs::rename(&part, &self.root)?;
-        // Lists and packages are not needed again.
+        // The lists and packages are not needed any more.
         Ok(fs::remove_dir_all(apt.dir())?)
     }
 
-    /// The file of a program.
+    /// Returns the file of a program.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let machine = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
@@ -92,14 +92,14 @@ impl Programs {
         which::which_in(name, Some(dirs), "/").with_context(|| format!("there is no {name}"))
     }
 
-    /// A command that starts QEMU.
+    /// Returns a command that starts QEMU.
     pub fn qemu(&self) -> Result<Command> {
         let program = self.program(QEMU)?;
         if !program.starts_with(&self.root) {
             return Ok(Command::new(program));
         }
-        // With the libraries, the loader, the modules and the firmware that
-        // were unpacked with it, and nothing of this machine's.
+        // Use the libraries, loader, modules and firmware that were unpacked
+        // with it, and nothing of this machine.
         let libraries = LIBRARY_DIRS.map(|dir| self.root.join(dir));
         let mut command = Command::new(self.library(LOADER)?);
         command
@@ -113,8 +113,8 @@ impl Programs {
         Ok(command)
     }
 
-    /// The shared libraries of a program, its loader included. The loader will
-    /// find each at its place in the guest.
+    /// Returns the shared libraries of a program, including its loader. The loader
+    /// will find each at its place in the guest.
     pub fn libraries(&self, program: &Path) -> Result<Vec<Library>> {
         let mut libraries = Vec::new();
         let mut unseen = vec![program.to_owned()];
@@ -122,7 +122,7 @@ impl Programs {
             let shown = file.display();
             let output = Command::new("ldd").arg(&file).env("LC_ALL", "C").output();
             let output = output.with_context(|| format!("ldd {shown}"))?;
-            // A static program has none, which ldd takes for an error.
+            // Ignore ldd's status: it fails for a static program.
             let text = String::from_utf8_lossy(&output.stdout);
             libraries.extend(found(&text).map(|path| Library {
                 file: path.into(),
@@ -135,7 +135,7 @@ impl Programs {
                 let place = Path::new("/").join(LIBRARY_DIRS[0]).join(name);
                 let library = Library { file, place };
                 if !libraries.contains(&library) {
-                    // It may need others that this machine lacks.
+                    // The library may need others that this machine lacks.
                     unseen.push(library.file.clone());
                     libraries.push(library);
                 }
@@ -144,7 +144,7 @@ impl Programs {
         Ok(libraries)
     }
 
-    /// The file of a library that was unpacked.
+    /// Returns the file of an unpacked library.
     fn library(&self, name: &str) -> Result<PathBuf> {
         let files = LIBRARY_DIRS.map(|dir| self.root.join(dir).join(name));
         let file = files.into_iter().find(|file| file.exists());
@@ -152,13 +152,13 @@ impl Programs {
     }
 }
 
-/// The files that ldd names.
+/// Returns the files that ldd has found.
 fn found(ldd: &str) -> impl Iterator<Item = &str> {
     ldd.split_whitespace()
         .filter(|word| word.starts_with('/') && !word.ends_with(':'))
 }
 
-/// The libraries that ldd has looked for in vain.
+/// Returns the libraries that ldd has not found.
 fn not_found(ldd: &str) -> impl Iterator<Item = &str> {
     ldd.lines()
         .filter_map(|line| Some(line.trim().strip_suffix("=> not found")?.trim()))
@@ -195,7 +195,7 @@ mod tests {
         fs::create_dir_all(library.parent().context("a directory")?)?;
         fs::write(&library, "")?;
         assert_eq!(programs.library("libnone.so.1")?, library);
-        // The machine's own comes first.
+        // A program of the machine comes before an unpacked one.
         assert!(!programs.program("sh")?.starts_with(&dir));
         Ok(fs::remove_dir_all(dir)?)
     }

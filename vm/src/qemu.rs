@@ -16,7 +16,7 @@ use crate::guest;
 use crate::report::Report;
 
 /// Boots a kernel with the command `qemu` and waits until the guest is done.
-/// The console is copied into the report's file on its way.
+/// Copies the console into the report's file meanwhile.
 pub fn boot(
     mut qemu: Command,
     kernel: &Kernel,
@@ -30,7 +30,7 @@ pub fn boot(
     let lines = lines(child.stdout.take());
     let child = Arc::new(Mutex::new(child));
     let _end = end(&child);
-    // The guest ends by itself before that.
+    // The guest normally ends by itself before this deadline.
     let deadline = Instant::now() + guest::LIMIT + guest::BOOT;
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -47,13 +47,13 @@ pub fn boot(
     Ok(())
 }
 
-/// Says what to boot, and on what machine.
+/// Adds the arguments for the machine and for the kernel to boot.
 fn complete(qemu: &mut Command, kernel: &Kernel, initramfs: &Path, append: &str) {
     let init = guest::INIT;
     let verb = guest::VERB;
     qemu
-        // One thread for both processors: with two, a kernel that patches its
-        // code may stumble over QEMU's old translation of it (Oops: int3).
+        // Use one thread for both processors: with two, a kernel that patches
+        // its code may run QEMU's old translation of it (Oops: int3).
         .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"])
         .args(["-m", "1G", "-nodefaults", "-no-user-config", "-display"])
         .args(["none", "-serial", "stdio", "-no-reboot", "-kernel"])
@@ -68,7 +68,7 @@ fn complete(qemu: &mut Command, kernel: &Kernel, initramfs: &Path, append: &str)
         .stdout(Stdio::piped());
 }
 
-/// The console's lines as they come.
+/// Receives the console's lines as they arrive.
 fn lines(console: Option<ChildStdout>) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -84,12 +84,12 @@ fn lines(console: Option<ChildStdout>) -> Receiver<String> {
     receiver
 }
 
-/// Ends QEMU with the guard, and with this program.
+/// Returns a guard that ends QEMU when it is dropped or this program ends.
 fn end(child: &Arc<Mutex<Child>>) -> Cleanup {
     let child = Arc::clone(child);
     Cleanup::new(move || {
         let mut child = lock(&child);
-        // Either fails if it has ended.
+        // Ignore errors: both calls fail if QEMU has ended.
         let _ = child.kill();
         let _ = child.wait();
     })

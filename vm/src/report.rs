@@ -1,7 +1,7 @@
-//! What the guest tells the host, and how the host shows it.
+//! The messages from the guest to the host, and how the host shows them.
 //!
-//! A line of the console that begins with [`MARK`] carries JSON; the rest is
-//! the kernel's and the agent's.
+//! A line of the console that begins with [`MARK`] carries JSON. All other lines
+//! come from the kernel and the agent.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,32 +11,32 @@ use serde_json::{Value, json};
 
 const MARK: &str = "@vm ";
 
-/// Tells of a hook: whether it is attached, how many instructions the verifier
+/// Reports a hook: whether it is attached, how many instructions the verifier
 /// walked through (0: unknown), and why it is not attached.
 pub fn tell_hook(name: &str, attached: bool, instructions: u64, why: &str) {
     tell(&json!({ "hook": name, "attached": attached, "insns": instructions, "seen": why }));
 }
 
-/// Tells of a check, and what was seen.
+/// Reports a check, and what it saw.
 pub fn tell_check(name: &str, ok: bool, seen: &str) {
     tell(&json!({ "check": name, "ok": ok, "seen": seen }));
 }
 
-/// Tells that all checks were made.
+/// Reports that all checks were made.
 pub fn tell_done() {
     tell(&json!({ "done": true }));
 }
 
 fn tell(what: &Value) {
-    // The kernel may have left a line unfinished.
+    // Start a new line: the kernel may have left one unfinished.
     println!("\n{MARK}{what}");
 }
 
-/// What has come of a kernel.
+/// The results on one kernel.
 pub struct Report {
-    /// Its release.
+    /// The kernel's release.
     pub kernel: String,
-    /// The file with all that the guest said.
+    /// The file with all output of the guest.
     pub console: PathBuf,
     rows: Vec<Row>,
     done: bool,
@@ -53,7 +53,7 @@ struct Row {
 }
 
 impl Report {
-    /// Nothing is known of this kernel yet.
+    /// Makes an empty report of this kernel.
     pub fn new(kernel: &str, dir: &Path) -> Self {
         Self {
             kernel: kernel.to_owned(),
@@ -71,7 +71,8 @@ impl Report {
         let Some(told) = line.strip_prefix(MARK) else {
             return;
         };
-        // What another line ran into is a check that is missing in the end.
+        // A line that was mixed with another is not JSON; its check will be
+        // missing in the end.
         let told: Value = serde_json::from_str(told).unwrap_or_default();
         self.done |= told["done"] == true;
         let hook = told["hook"].is_string();
@@ -89,7 +90,7 @@ impl Report {
         }
     }
 
-    /// The machine itself failed.
+    /// Records that the virtual machine itself failed.
     pub fn broke(&mut self, error: &anyhow::Error) {
         self.rows.push(Row {
             hook: false,
@@ -100,12 +101,12 @@ impl Report {
         });
     }
 
-    /// Whether every hook is attached and every check went well.
+    /// Returns whether every hook is attached and every check went well.
     pub fn ok(&self) -> bool {
         self.done && self.rows.iter().all(|row| row.ok)
     }
 
-    /// In a few words.
+    /// Returns the results in a few words.
     pub fn summary(&self) -> String {
         let count = |hook| {
             let rows = self.rows.iter().filter(move |row| row.hook == hook);
@@ -140,7 +141,7 @@ impl Row {
     }
 }
 
-/// All that is known of these kernels.
+/// Returns the results on all these kernels as text.
 pub fn table(reports: &[Report]) -> String {
     let mut text = String::new();
     for report in reports {

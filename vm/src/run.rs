@@ -1,4 +1,5 @@
-//! The verb: builds the agent, finds the kernels, boots each, and shows the reports.
+//! The verb `vm`: builds the agent, finds the kernels, boots each, and shows the
+//! reports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::programs::Programs;
 use crate::report::{self, Report};
 use crate::{apt, initramfs, qemu};
 
-/// The kernels that Debian's stable releases have, and its newest.
+/// The kernels of Debian's stable releases, and its newest.
 const KERNELS: [&str; 3] = ["6.1", "6.12", archive::NEWEST];
 
 /// What comes after the verb.
@@ -34,7 +35,7 @@ pub struct Args {
     append: String,
 }
 
-/// The verb.
+/// Runs `cargo xtask vm`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
@@ -67,7 +68,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     for kernel in &kernels {
         steps.next(format_args!("{}: boot and check", kernel.name));
         let mut report = Report::new(&kernel.name, &dir);
-        // The others may do better.
+        // Go on after an error: other kernels may work.
         if let Err(error) = boot(&programs, kernel, &agent, &dir, &args.append, &mut report) {
             report.broke(&error);
         }
@@ -87,7 +88,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 
 fn kernels(dir: &Path, wanted: &[String]) -> Result<Vec<Kernel>> {
     let is_file = |kernel: &str| kernel.ends_with(".deb");
-    // Which needs a network.
+    // Open the archive only if needed, since that needs a network.
     let archive = if wanted.iter().all(|kernel| is_file(kernel)) {
         None
     } else {
@@ -112,13 +113,13 @@ fn boot(
     initramfs::write(&initramfs, agent, kernel, programs)
         .with_context(|| format!("write {}", initramfs.display()))?;
     let ended = qemu::boot(programs.qemu()?, kernel, &initramfs, append, report);
-    // Tens of megabytes that take no time to make.
+    // Remove it: it has tens of megabytes and is quickly made again.
     let _ = fs::remove_file(&initramfs);
     ended
 }
 
-/// Installs the one thing that must be this machine's own: what its packages
-/// are checked with.
+/// Installs the keys with which Debian's packages are checked. They are the only
+/// thing that this machine itself must have.
 fn supply(machine: &Machine, workspace: &Workspace) -> Result<()> {
     if Path::new(apt::KEYRING).exists() {
         return Ok(());

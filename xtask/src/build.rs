@@ -1,5 +1,5 @@
-//! `cargo xtask build`: one file, `<target>/release/mptcp-agent`, that holds
-//! its eBPF object.
+//! `cargo xtask build`: makes one file, `<target>/release/mptcp-agent`, with the
+//! eBPF object in it.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ pub const EBPF_TARGET: &str = if cfg!(target_endian = "big") {
     "bpfel-unknown-none"
 };
 
-/// What a build leaves.
+/// The files that a build makes.
 pub struct Built {
     /// The agent.
     pub agent: PathBuf,
@@ -34,8 +34,8 @@ pub struct Built {
 }
 
 impl Built {
-    /// A cargo for the user-space crates that embeds this build's object
-    /// wherever it compiles the agent.
+    /// Returns a cargo for the user-space crates that embeds this build's object
+    /// whenever it compiles the agent.
     pub fn cargo(&self, workspace: &Workspace) -> Command {
         let mut cargo = workspace.cargo();
         cargo.env("MPTCP_EBPF_OBJECT", &self.object);
@@ -43,7 +43,7 @@ impl Built {
     }
 }
 
-/// The verb.
+/// Runs `cargo xtask build`.
 pub fn run(machine: &Machine) -> Result<()> {
     let workspace = Workspace::find()?;
     let built = agent(machine, &workspace, &mut Steps::new(STEPS))?;
@@ -77,8 +77,8 @@ pub fn agent(machine: &Machine, workspace: &Workspace, steps: &mut Steps) -> Res
     Ok(built)
 }
 
-/// Finds or installs the eBPF toolchain and its linker: all that is missing
-/// is named and installed together.
+/// Finds or installs the eBPF toolchain and its linker. If both are missing,
+/// they are named and installed together.
 fn prepare(
     machine: &Machine,
     workspace: &Workspace,
@@ -110,8 +110,8 @@ fn prepare(
 }
 
 fn ebpf_object(workspace: &Workspace, toolchain: &Toolchain, linker: &Linker) -> Result<PathBuf> {
-    // v3: atomic operations that return the old value. Every kernel that the
-    // agent runs on has them.
+    // v3 has atomic operations that return the old value. Every kernel that
+    // the agent supports has them.
     let flags = [
         "-C",
         &format!("linker={}", linker.path.display()),
@@ -119,8 +119,8 @@ fn ebpf_object(workspace: &Workspace, toolchain: &Toolchain, linker: &Linker) ->
         "link-arg=--btf",
         "-C",
         "target-cpu=v3",
-        // Types for all that is linked, `core` too: BTF that names a function
-        // without its type is refused by the kernel.
+        // Emit types for all that is linked, including `core`: the kernel
+        // refuses BTF that names a function without its type.
         "-C",
         "debuginfo=2",
     ];
@@ -130,7 +130,7 @@ fn ebpf_object(workspace: &Workspace, toolchain: &Toolchain, linker: &Linker) ->
         .args(["-Z", "build-std=core", "--target", EBPF_TARGET])
         .arg("--target-dir")
         .arg(ebpf_target_dir(workspace))
-        // Encoded: a path may hold a space.
+        // This variable is encoded, so that a path may contain a space.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command::run(&mut build).with_context(|| linker.hint(toolchain.llvm()))?;
     Ok(ebpf_target_dir(workspace)
@@ -138,8 +138,8 @@ fn ebpf_object(workspace: &Workspace, toolchain: &Toolchain, linker: &Linker) ->
         .join("release/mptcp-ebpf"))
 }
 
-/// Its own, so that two toolchains do not undo each other's work. The agent's
-/// build script knows it as well.
+/// Returns a separate target directory, so that two toolchains do not overwrite
+/// each other's work. The agent's build script also knows it.
 pub fn ebpf_target_dir(workspace: &Workspace) -> PathBuf {
     workspace.target.join("ebpf")
 }

@@ -1,4 +1,4 @@
-//! Child processes: they run in the open, and their failures name the command.
+//! Child processes: the user sees their output, and errors name the command.
 
 use std::{process::Command, time::Instant};
 
@@ -16,7 +16,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a command prints, or `None` if it cannot be started or fails.
+/// Returns what a command prints, or `None` if it cannot be started or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -25,7 +25,7 @@ pub fn output(command: &mut Command) -> Option<String> {
 
 fn shell_form(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| {
-        // Flags are encoded with the unit separator, which no terminal shows.
+        // The unit separator in encoded flags is invisible in a terminal.
         let value = value?.to_string_lossy().replace('\x1f', " ");
         Some(format!("{}={}", name.to_string_lossy(), quote(&value)))
     });
@@ -34,7 +34,7 @@ fn shell_form(command: &Command) -> String {
     set.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// Quotes a word for a POSIX shell where that is needed.
+/// Quotes a word for a POSIX shell if needed.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -52,7 +52,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Progress through this many steps.
+    /// Makes a counter for this many steps.
     pub fn new(total: u32) -> Self {
         Self {
             current: 0,
@@ -68,7 +68,7 @@ impl Steps {
         eprintln!("[{}/{}] {text}", self.current, self.total);
     }
 
-    /// Ends a step that took long enough to be worth a second line.
+    /// Reports the end of a step, if that is worth a second line.
     pub fn done(&self, text: impl std::fmt::Display) {
         let seconds = self.started.elapsed().as_secs_f32();
         eprintln!("[{}/{}] {seconds:.1} s: {text}", self.current, self.total);

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: the fuzz targets, each for a while, where a nightly
-//! toolchain is to be had.
+//! `cargo xtask fuzz`: runs each fuzz target for a while, if there is a nightly
+//! toolchain.
 
 use anyhow::{Result, ensure};
 
@@ -9,7 +9,7 @@ use xtask::{
     workspace::Workspace,
 };
 
-/// In `fuzz/fuzz_targets`.
+/// The targets in `fuzz/fuzz_targets`.
 const TARGETS: [&str; 3] = ["hello", "packet", "control"];
 
 const VERSION: &str = "0.13.2";
@@ -24,7 +24,7 @@ pub struct Args {
     targets: Vec<String>,
 }
 
-/// The verb.
+/// Runs `cargo xtask fuzz`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let targets = chosen(&args.targets)?;
@@ -43,7 +43,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         fuzz.args(["+nightly", "fuzz", "run", "--target-dir"])
             .arg(workspace.target.join("fuzz"))
             .arg(target)
-            // What it finds interesting is for this run alone.
+            // Keep the corpus in the target directory, out of the repository.
             .arg(workspace.target.join("fuzz/corpus").join(target))
             .args(["--", "-print_final_stats=1"])
             .arg(format!("-max_total_time={}", args.seconds));

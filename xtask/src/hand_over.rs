@@ -1,7 +1,7 @@
-//! Verbs that another program of the workspace carries out.
+//! Verbs that another program of the workspace runs.
 //!
 //! The demo, the benchmarks and the virtual machines need the lab, which takes a
-//! while to compile. The other verbs do not wait for it.
+//! while to compile. The other verbs need not wait for it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -17,10 +17,10 @@ pub struct Args {
     rest: Vec<OsString>,
 }
 
-/// Becomes the program of `package`, which is built first, with the verb and what
-/// came after it.
+/// Builds the program of `package` and replaces this process by it, with the
+/// verb and the arguments after it.
 ///
-/// The process is replaced, so that Ctrl-C reaches that program alone, and the
+/// Because the process is replaced, Ctrl-C reaches only that program, and the
 /// prompt comes back once it has cleaned up.
 pub fn to(package: &str, verb: &str, machine: &Machine, args: &Args) -> Result<()> {
     let mut cargo = Workspace::find()?.cargo();

@@ -1,9 +1,9 @@
-//! What the project's tasks share: the eBPF toolchain, its linker, this machine's
-//! packages, the workspace, and the build of the agent.
+//! Code that the project's tasks share: the eBPF toolchain, its linker, this
+//! machine's packages, the workspace, and the build of the agent.
 //!
-//! A library, so that the programs of `bench` and `vm`, which `cargo xtask` starts,
-//! build the agent in the same way. It depends on neither of them nor on the lab,
-//! so that `cargo xtask lint` starts quickly.
+//! It is a library so that the programs of `bench` and `vm`, which `cargo xtask`
+//! starts, build the agent in the same way. It depends on neither of them nor on
+//! the lab, so that `cargo xtask lint` starts quickly.
 
 pub mod build;
 pub mod command;
@@ -16,9 +16,10 @@ pub mod workspace;
 
 use std::process::ExitCode;
 
-/// Prints an error and its causes, and says so to the shell.
+/// Prints an error and its causes, and returns the exit code for the shell.
 ///
-/// By hand: under `RUST_BACKTRACE` anyhow would bury the advice in stack frames.
+/// It does not leave this to anyhow, which would bury the advice in stack frames
+/// under `RUST_BACKTRACE`.
 pub fn report(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{command, machine::Need, version::version_key};
 
-/// The LLVM that bpf-linker is built with where it has to be built, from
-/// Debian's packages.
+/// The version of LLVM, from Debian's packages, with which bpf-linker is built
+/// if it has to be built.
 pub const LLVM: u32 = 22;
 const PACKAGES: &[&str] = &[
     "llvm-22-dev",
@@ -21,18 +21,18 @@ const PACKAGES: &[&str] = &[
     "build-essential",
 ];
 const VERSION: &str = "0.13.0";
-/// The eBPF crate has not been tried with anything older.
+/// The oldest version with which the eBPF crate has been tried.
 const OLDEST: (u32, u32) = (0, 10);
 
 /// A bpf-linker that runs and is not too old.
 pub struct Linker {
-    /// Where it is.
+    /// The program's path.
     pub path: PathBuf,
     version: String,
 }
 
 impl Linker {
-    /// Looks on PATH, then where `cargo install` leaves programs.
+    /// Looks on PATH, then in the directories to which `cargo install` installs.
     pub fn find() -> Option<Self> {
         let on_path = which::which_all("bpf-linker").into_iter().flatten();
         let installed = ["CARGO_INSTALL_ROOT", "CARGO_HOME"]
@@ -45,7 +45,7 @@ impl Linker {
     }
 
     fn at(path: &Path) -> Option<Self> {
-        // Starting it proves that it finds its libLLVM.
+        // Starting the program proves that it finds its libLLVM.
         let text = command::output(Command::new(path).arg("--version"))?;
         let version = text.strip_prefix("bpf-linker ")?.to_owned();
         (version_key(&version)? >= OLDEST).then(|| Self {
@@ -54,7 +54,7 @@ impl Linker {
         })
     }
 
-    /// What to install where there is none.
+    /// Returns what to install if there is no linker.
     pub fn need() -> Need {
         let (major, minor) = OLDEST;
         Need {
@@ -68,7 +68,7 @@ impl Linker {
         }
     }
 
-    /// What a failed link may mean.
+    /// Returns an explanation of a failed link.
     pub fn hint(&self, llvm: u32) -> String {
         format!(
             "the eBPF crate does not build; if the lines above are about bitcode that cannot be \
@@ -86,7 +86,8 @@ impl std::fmt::Display for Linker {
     }
 }
 
-/// The linker, or the error that says that installing it was of no use.
+/// Finds the linker after its installation. The error says that installing it
+/// did not help.
 pub fn find_after_install() -> Result<Linker> {
     Linker::find().context(
         "`cargo install bpf-linker` succeeded, yet there is no bpf-linker that runs on PATH or in \
@@ -94,7 +95,8 @@ pub fn find_after_install() -> Result<Linker> {
     )
 }
 
-/// `--force`: one that does not run may be in the way.
+/// Returns the command that installs the linker. It has `--force` because a
+/// linker that does not run may be in the way.
 fn install_command() -> String {
     format!(
         "LLVM_SYS_{LLVM}1_PREFIX=/usr/lib/llvm-{LLVM} LLVM_PREFIX=/usr/lib/llvm-{LLVM} \

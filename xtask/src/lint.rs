@@ -1,5 +1,5 @@
-//! `cargo xtask lint`: the format, the rooms, clippy for both sides, and the
-//! documentation.
+//! `cargo xtask lint`: checks the format, the rooms and the documentation, and
+//! runs clippy in user space and for the eBPF target.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use xtask::{
     workspace::Workspace,
 };
 
-/// The verb.
+/// Runs `cargo xtask lint`.
 pub fn run(machine: &Machine) -> Result<()> {
     let workspace = Workspace::find()?;
     let mut steps = Steps::new(5);
@@ -24,7 +24,7 @@ pub fn run(machine: &Machine) -> Result<()> {
     rooms::check(&workspace.sources)?;
 
     steps.next("clippy: user space");
-    // Release: its build scripts and macros then serve the build as well.
+    // Use the release profile: a build then reuses its build scripts and macros.
     command::run(
         workspace
             .cargo()

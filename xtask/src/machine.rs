@@ -1,4 +1,5 @@
-//! This machine's packages: what is missing is named, and installed if we may.
+//! This machine's packages: names those that are missing, and installs them if
+//! allowed.
 
 use std::{
     fmt::Write as _,
@@ -11,41 +12,41 @@ use crate::{command, workspace::Workspace};
 
 /// Something that a verb needs and that this machine lacks.
 pub struct Need {
-    /// What it is.
+    /// The name of the thing.
     pub what: String,
-    /// What it is needed for.
+    /// The reason for which it is needed.
     pub because: &'static str,
-    /// The Debian packages that bring it, or that its script needs.
+    /// The Debian packages that contain it, or that its script needs.
     pub packages: &'static [&'static str],
-    /// A line of shell to run after the packages are there.
+    /// A shell command to run after the packages are installed.
     pub script: Option<String>,
-    /// A command that would do instead, where Debian's archive is no help.
+    /// A command for systems without Debian's archive.
     pub instead: Option<String>,
 }
 
-/// What may be done to this machine.
+/// The permission to change this machine.
 pub struct Machine {
     may_install: bool,
 }
 
 impl Machine {
-    /// `may_install` is false under `--no-install`.
+    /// Makes the permission; `may_install` is false under `--no-install`.
     pub fn new(may_install: bool) -> Self {
         Self { may_install }
     }
 
-    /// The flag by which another program of the workspace gets the same leave.
+    /// Returns the flag that gives another program the same permission.
     pub fn flag(&self) -> Option<&'static str> {
         (!self.may_install).then_some("--no-install")
     }
 
-    /// Whether this process may do what the end-to-end tests do.
+    /// Returns whether this process is root, as the end-to-end tests need.
     pub fn is_root() -> bool {
         rustix::process::geteuid().is_root()
     }
 
-    /// Installs what is needed; where that is not to be, the error holds the
-    /// commands that would.
+    /// Installs what is needed. If that is not allowed or fails, the error contains
+    /// the commands that would do it.
     pub fn supply(&self, workspace: &Workspace, needs: &[Need]) -> Result<()> {
         if needs.is_empty() {
             return Ok(());
@@ -60,7 +61,7 @@ impl Machine {
         if !packages.is_empty() {
             eprintln!("      installing {}", packages.join(" "));
         }
-        // Before an update, the candidates may be of an older release, or none.
+        // Without an update, the lists may be of an older release, or empty.
         if let Err(error) = apt_get(&["update"]) {
             eprintln!("      going on with the package lists that are here: {error}");
         }
@@ -74,8 +75,8 @@ impl Machine {
         }
         for script in needs.iter().filter_map(|need| need.script.as_deref()) {
             eprintln!("      running {script}");
-            // The toolchain that runs xtask builds host tools; the rest of
-            // what it set (flags, target directory) is not for them.
+            // The toolchain that runs xtask also builds host tools, but its other
+            // settings (flags, target directory) are not meant for them.
             let mut shell = workspace.foreign("sh");
             if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
                 shell.env("RUSTUP_TOOLCHAIN", toolchain);
@@ -121,7 +122,8 @@ fn packages(needs: &[Need]) -> Vec<&'static str> {
     packages
 }
 
-/// What is missing, why that was not installed, and the commands to do it.
+/// Returns what is missing, why it was not installed, and the commands to
+/// install it.
 fn advice(needs: &[Need], reason: &str) -> String {
     let mut text = format!("this machine lacks what is needed, and {reason}\n");
     for need in needs {

@@ -1,7 +1,7 @@
 //! The project's tasks: `cargo xtask <verb>`.
 //!
-//! Each verb is one file. Demo, benchmarks and virtual machines are programs of
-//! their own: see `hand_over`.
+//! Each verb is one file. The demo, the benchmarks and the virtual machines are
+//! separate programs: see `hand_over`.
 
 mod fuzz;
 mod hand_over;

@@ -1,9 +1,9 @@
-//! No circle between rooms.
+//! Checks that no rooms use each other in a circle.
 //!
 //! A room is a module directly below a crate's root, whether a file or a folder,
-//! and each folder further down. A room that uses another one, through whatever
-//! others, must not be used by it: only so can a room be read, tested and moved
-//! alone. Files of one folder may use each other.
+//! and each folder further down. If a room uses another, directly or through
+//! others, the other must not use it. Otherwise a room cannot be read, tested
+//! and moved alone. Files of one folder may use each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,10 +21,10 @@ type Module = Vec<String>;
 /// Finds circles in the crates with these root files.
 ///
 /// # Errors
-/// There is one: names its rooms, and the files that close it. Or a file cannot
-/// be read.
+/// There is a circle (the error names its rooms and the files that close it), or
+/// a file cannot be read.
 pub fn check(roots: &[PathBuf]) -> Result<()> {
-    // A library and a program beside it share their directory.
+    // A library and a program may share one directory.
     let directories: BTreeSet<&Path> = roots.iter().filter_map(|root| root.parent()).collect();
     let mut circles = Vec::new();
     for directory in directories {
@@ -42,7 +42,7 @@ pub fn check(roots: &[PathBuf]) -> Result<()> {
     )
 }
 
-/// What each module of a crate uses.
+/// The modules of a crate, and what each uses.
 #[derive(Default)]
 struct Source {
     modules: BTreeMap<Module, File>,
@@ -52,7 +52,7 @@ struct Source {
 #[derive(Default)]
 struct File {
     path: PathBuf,
-    /// Paths of this crate that it names: modules, and items in them.
+    /// The paths of this crate that the file names: modules, and items in them.
     uses: BTreeSet<Module>,
 }
 
@@ -85,7 +85,8 @@ impl Source {
         Ok(())
     }
 
-    /// The rooms between a module and what it uses: where their paths part.
+    /// Returns the rooms of a module and of what it uses: the first parts in which
+    /// their paths differ.
     fn edge<'a>(&self, from: &'a Module, to: &'a Module) -> Option<(&'a [String], &'a [String])> {
         let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
         let (from, to) = (from.get(..=common)?, to.get(..=common)?);
@@ -127,7 +128,7 @@ impl Source {
     }
 }
 
-/// The paths below `crate` that a file names, be it by `crate` or by `super`.
+/// Returns the paths below `crate` that a file names, by `crate` or by `super`.
 fn uses(text: &str, module: &[String]) -> syn::Result<BTreeSet<Module>> {
     let mut visitor = Visitor {
         module: module.to_vec(),

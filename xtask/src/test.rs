@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the unit tests, then the end-to-end tests.
+//! `cargo xtask test`: runs the unit tests, then the end-to-end tests.
 
 use std::{env, process::Command};
 
@@ -12,7 +12,7 @@ use xtask::{
     workspace::Workspace,
 };
 
-/// Said where a test run cannot be complete.
+/// The message if a test run cannot be complete.
 const NEED_ROOT: &str = "the end-to-end tests need root: they build network namespaces and load \
     eBPF programs. Run them with: sudo -E env \"PATH=$PATH\" cargo xtask test";
 
@@ -24,7 +24,7 @@ pub struct Args {
     filter: Vec<String>,
 }
 
-/// The verb.
+/// Runs `cargo xtask test`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let mut steps = Steps::new(build::STEPS + 3);
@@ -67,7 +67,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     };
     steps.done(verdict(&end_to_end));
 
-    // Both have run, so that one failure does not hide another.
+    // Both kinds have run by now, so that one failure does not hide another.
     match (unit, end_to_end) {
         (Ok(()), Ok(())) if root => println!("all unit tests and end-to-end tests passed"),
         (Ok(()), Ok(())) => println!("all unit tests passed; the end-to-end tests did not run"),
@@ -77,8 +77,8 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// One at a time: each builds its own hosts and paths, and several measure
-/// time.
+/// Adds the arguments of the end-to-end tests. They run one at a time, because
+/// each builds its own hosts and paths, and several measure time.
 fn end_to_end_tests<'a>(cargo: &'a mut Command, args: &Args) -> &'a mut Command {
     cargo
         .args(["test", "--locked", "--release", "--no-fail-fast"])

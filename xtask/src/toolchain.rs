@@ -1,11 +1,11 @@
 //! The toolchain that compiles the eBPF crate.
 //!
 //! `bpfel-unknown-none` has no prebuilt `core`, so cargo builds it
-//! (`-Z build-std=core`), and that takes a toolchain with the library sources:
-//! a rustup toolchain with the component rust-src, or Debian's packages
-//! rustc-web, cargo-web and rust-web-src in /usr. Either is only a directory
-//! with `bin/rustc`, `bin/cargo` and `lib/rustlib/src/rust` below it.
-//! RUSTC_BOOTSTRAP=1 lets one that is not a nightly take `-Z` flags.
+//! (`-Z build-std=core`). That needs a toolchain with the library sources:
+//! either a rustup toolchain with the component rust-src, or Debian's packages
+//! rustc-web, cargo-web and rust-web-src in /usr. Both are just directories
+//! with `bin/rustc`, `bin/cargo` and `lib/rustlib/src/rust` below them.
+//! RUSTC_BOOTSTRAP=1 makes a toolchain that is not a nightly accept `-Z` flags.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use crate::{command, linker, machine::Need, version::version_key, workspace::Wor
 const DEBIAN: &str = "/usr";
 const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 const DEBIAN_CLIPPY: &[&str] = &["rust-web-clippy"];
-/// A nightly whose LLVM is the one that bpf-linker is built with here.
+/// Installs a nightly with the same LLVM that bpf-linker is built with here.
 const RUSTUP_COMMAND: &str =
     "rustup toolchain install nightly-2026-05-20 --component rust-src --component clippy";
 
@@ -32,9 +32,9 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The first toolchain that can build the eBPF crate: rustup's, nightlies
-    /// first, then Debian's. One with an LLVM that our bpf-linker cannot read
-    /// comes last.
+    /// Finds the first toolchain that can build the eBPF crate: rustup's, nightlies
+    /// first, then Debian's. A toolchain whose LLVM is newer than that of our
+    /// bpf-linker comes last.
     pub fn find() -> Option<Self> {
         let debian = PathBuf::from(DEBIAN);
         let mut found: Vec<Self> = rustup_prefixes()
@@ -46,7 +46,7 @@ impl Toolchain {
         found.into_iter().next()
     }
 
-    /// The toolchain below this directory, if it is one that works.
+    /// Returns the toolchain below this directory, if there is one that works.
     fn at(prefix: PathBuf) -> Option<Self> {
         let rustc = prefix.join("bin/rustc");
         let sources = prefix.join("lib/rustlib/src/rust/library/core/src/lib.rs");
@@ -63,7 +63,7 @@ impl Toolchain {
         })
     }
 
-    /// What to install where there is no such toolchain.
+    /// Returns what to install if there is no such toolchain.
     pub fn need() -> Need {
         Need {
             what: format!(
@@ -77,7 +77,7 @@ impl Toolchain {
         }
     }
 
-    /// What to install if this toolchain has no clippy.
+    /// Returns what to install if this toolchain has no clippy.
     pub fn clippy_need(&self) -> Option<Need> {
         let bin = self.prefix.join("bin");
         if bin.join("cargo-clippy").exists() && bin.join("clippy-driver").exists() {
@@ -93,7 +93,7 @@ impl Toolchain {
         Some(need)
     }
 
-    /// The clippy of Debian's toolchain, to be installed along with it.
+    /// Returns the clippy of Debian's toolchain, for installing both together.
     pub fn debian_clippy_need() -> Need {
         Need {
             what: "clippy of the eBPF toolchain".to_owned(),
@@ -104,18 +104,18 @@ impl Toolchain {
         }
     }
 
-    /// LLVM's major version: bpf-linker's must not be older.
+    /// Returns LLVM's major version; bpf-linker's must not be older.
     pub fn llvm(&self) -> u32 {
         self.llvm
     }
 
-    /// `cargo`, to which a subcommand and its arguments are added.
+    /// Returns `cargo`; the caller adds a subcommand and its arguments.
     pub fn cargo(&self, workspace: &Workspace) -> Command {
         self.program(workspace, "cargo")
     }
 
-    /// `cargo-clippy`, which wants `clippy` as its first argument. Asked for
-    /// as `cargo clippy`, cargo would prefer that of another toolchain.
+    /// Returns `cargo-clippy`, which needs `clippy` as its first argument. Calling
+    /// `cargo clippy` instead would start the clippy of another toolchain.
     pub fn cargo_clippy(&self, workspace: &Workspace) -> Command {
         let mut clippy = self.program(workspace, "cargo-clippy");
         clippy.env("CARGO", self.prefix.join("bin/cargo"));
@@ -152,7 +152,8 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// The toolchain, or the error that says that installing it was of no use.
+/// Finds the toolchain after its installation. The error says that installing it
+/// did not help.
 pub fn find_after_install() -> Result<Toolchain> {
     Toolchain::find().with_context(|| {
         format!(
@@ -165,7 +166,7 @@ pub fn find_after_install() -> Result<Toolchain> {
     })
 }
 
-/// Where rustup keeps its toolchains, nightlies first.
+/// Returns the directories of rustup's toolchains, nightlies first.
 fn rustup_prefixes() -> Vec<PathBuf> {
     // `rustup toolchain list -v` prints: name, (marks), path.
     let list = command::output(Command::new("rustup").args(["toolchain", "list", "-v"]));
@@ -178,7 +179,7 @@ fn rustup_prefixes() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Release and LLVM's major version in the output of `rustc -vV`.
+/// Returns the release and LLVM's major version from the output of `rustc -vV`.
 fn parse_version(text: &str) -> Option<(String, u32)> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let llvm = field("LLVM version: ")?.split('.').next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! The commands that the lab uses, and the tests.
+//! The commands that the lab and the tests use.
 
 use std::{env, ffi::OsString, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Each with the Debian package that brings it.
+/// The commands, each with the Debian package that contains it.
 const COMMANDS: [(&str, &[&str]); 5] = [
     ("ip", &["iproute2"]),
     ("tc", &["iproute2"]),
@@ -19,7 +19,7 @@ const COMMANDS: [(&str, &[&str]); 5] = [
     ("nsenter", &["util-linux"]),
 ];
 
-/// Finds or installs all that the tests use. They are on [`path`].
+/// Finds or installs all commands of the tests. They are then on [`path`].
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
         let mut needs = missing(workspace)?;
@@ -28,7 +28,7 @@ pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     })
 }
 
-/// Finds or installs what the lab alone uses.
+/// Finds or installs the commands that the lab alone uses.
 pub fn prepare_lab(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || missing(workspace))
 }
@@ -52,8 +52,8 @@ fn supply(
     Ok(())
 }
 
-/// PATH for the tests: with our own tools, and with the directories of system
-/// administration that a shell entered through `su` lacks.
+/// Returns PATH for the tests. It has our own tools, and the directories for
+/// system administration, which a shell started by `su` lacks.
 pub fn path(workspace: &Workspace) -> Result<OsString> {
     let user = env::var_os("PATH").unwrap_or_default();
     let dirs = [workspace.tools().join("bin")]
@@ -95,9 +95,9 @@ fn lacks(workspace: &Workspace, name: &str) -> Result<bool> {
     Ok(which::which_in(name, Some(&path), &workspace.root).is_err())
 }
 
-/// Takes one program out of the package `prometheus`. Installing the package
-/// would start a server where systemd runs, and leave a user and a service
-/// behind.
+/// Returns a script that takes promtool out of the package `prometheus`.
+/// Installing the package would start a server on a machine with systemd, and
+/// leave a user and a service behind.
 fn promtool_script(workspace: &Workspace) -> String {
     let tools = command::quote(&workspace.tools().to_string_lossy());
     format!(

@@ -1,6 +1,6 @@
-//! Versions as tools print them.
+//! Reads versions as tools print them.
 
-/// (major, minor) of `1.97.0-nightly`.
+/// Returns (major, minor) of a version like `1.97.0-nightly`.
 pub fn version_key(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split(['.', '-']);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

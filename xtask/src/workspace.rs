@@ -1,5 +1,5 @@
-//! Where the workspace and its target directory are, and the cargo that runs
-//! in them.
+//! Finds the workspace and its target directory, and makes the cargo commands
+//! that run in them.
 
 use std::{
     env,
@@ -12,23 +12,23 @@ use anyhow::{Context as _, Result};
 
 use crate::command;
 
-/// The directories that cargo itself names: CARGO_TARGET_DIR and
+/// The workspace's directories, as cargo names them. So CARGO_TARGET_DIR and
 /// configuration files are respected.
 pub struct Workspace {
-    /// Holds the workspace's Cargo.toml.
+    /// The directory of the workspace's Cargo.toml.
     pub root: PathBuf,
-    /// Where cargo builds.
+    /// The directory in which cargo builds.
     pub target: PathBuf,
     /// The root file of each library, program and test of the workspace.
     pub sources: Vec<PathBuf>,
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Asks cargo for the workspace.
     pub fn find() -> Result<Self> {
         let mut cargo = Command::new(outer_cargo());
         cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
-        // An xtask that was started by its path still finds its own workspace.
+        // An xtask that is started by its path must still find its own workspace.
         if env::var_os("CARGO_MANIFEST_DIR").is_none() {
             cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         }
@@ -51,14 +51,14 @@ impl Workspace {
         })
     }
 
-    /// Tools that are put together for this workspace alone.
+    /// Returns the directory for tools that only this workspace uses.
     pub fn tools(&self) -> PathBuf {
         self.target.join("tools")
     }
 
-    /// The cargo that runs xtask, for the user-space crates. It keeps the
-    /// user's own choices (RUSTFLAGS, toolchain) and loses what the outer
-    /// `cargo run` adds, which would make every other build a new one.
+    /// Returns the cargo that runs xtask, for the user-space crates. It keeps the
+    /// user's own choices (RUSTFLAGS, toolchain) but not the variables that the
+    /// outer `cargo run` adds, which would make cargo build everything again.
     pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(outer_cargo());
         cargo.current_dir(&self.root);
@@ -72,8 +72,8 @@ impl Workspace {
         cargo
     }
 
-    /// A cargo, or a program that starts one, which inherits nothing that
-    /// speaks of another toolchain, other flags or another target.
+    /// Returns a command for a cargo, or for a program that starts one. It inherits
+    /// nothing about another toolchain, other flags or another target.
     pub fn foreign(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
@@ -86,8 +86,8 @@ impl Workspace {
         command
     }
 
-    /// Takes out of LD_LIBRARY_PATH what `cargo run` put there: the outer
-    /// toolchain's libraries do not belong into another toolchain's rustc.
+    /// Removes what `cargo run` added to LD_LIBRARY_PATH: another toolchain's rustc
+    /// must not load the libraries of the outer toolchain.
     fn restore_library_path(&self, command: &mut Command) {
         const NAME: &str = "LD_LIBRARY_PATH";
         let Some(paths) = env::var_os(NAME) else {
@@ -130,7 +130,7 @@ fn is_of_outer_package(name: &OsStr) -> bool {
 }
 
 fn is_of_a_toolchain(name: &OsStr) -> bool {
-    // How cargo reaches the network, where its cache is, how it talks.
+    // How cargo reaches the network, where its cache is, and what it prints.
     const KEPT: [&str; 7] = [
         "CARGO_HOME",
         "CARGO_HTTP_",

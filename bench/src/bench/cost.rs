@@ -1,4 +1,4 @@
-//! What the agent's programs cost, as the agent's own metrics tell it.
+//! The cost of the agent's programs, according to the agent's own metrics.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use mptcp_lab::Agent;
 use serde_json::{Value, json};
 
-/// Of all transfers together.
+/// The cost of all transfers together.
 #[derive(Default)]
 pub struct Cost {
     /// Runs and seconds of each program.
@@ -16,12 +16,12 @@ pub struct Cost {
     left_alone: f64,
     /// How long the transfers took.
     seconds: f64,
-    /// Why some of it is not known.
+    /// Why a part of the cost is unknown.
     unknown: Option<String>,
 }
 
 impl Cost {
-    /// Adds what a transfer of this length has cost, before the agent ends.
+    /// Adds the cost of a transfer of this length. Call it before the agent ends.
     pub fn add(&mut self, agent: &Agent, transfer: Duration) {
         if let Err(error) = self.scrape(agent, transfer) {
             self.unknown = Some(format!("{error:#}"));
@@ -43,7 +43,7 @@ impl Cost {
         Ok(())
     }
 
-    /// A line for each program.
+    /// Returns a line for each program, and one for connections left alone.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (program, (runs, seconds)) in &self.programs {
@@ -66,7 +66,7 @@ impl Cost {
         lines
     }
 
-    /// The same for the file.
+    /// Returns the cost as JSON.
     pub fn json(&self) -> Value {
         let programs = self.programs.iter().map(|(program, (runs, seconds))| {
             json!({ "program": program, "runs": runs, "run_seconds": seconds })

@@ -1,4 +1,4 @@
-//! One transfer, measured in windows.
+//! Measures one transfer in windows.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use mptcp_lab::{Lab, TwoHosts};
 
 use super::plan::{Links, Load, Row};
 
-/// What is not measured at the start of a transfer.
+/// The time at the start of a transfer that is not measured.
 pub const SETTLE: Duration = Duration::from_secs(2);
-/// A window.
+/// The length of a window.
 pub const WINDOW: Duration = Duration::from_secs(5);
 /// How long joins may take.
 const JOINS: Duration = Duration::from_secs(10);
@@ -28,9 +28,9 @@ pub struct Rig {
 
 /// A transfer's windows, one after the other.
 pub struct Measured {
-    /// At least one.
+    /// The windows, at least one.
     pub windows: Vec<Window>,
-    /// All of them as one.
+    /// All windows as one.
     pub whole: Window,
 }
 
@@ -40,7 +40,7 @@ impl Rig {
         let lab = Lab::new()?;
         let net = lab.two_hosts(links.paths.iter().cloned())?;
         if links.dual_stack {
-            // The client learns the addresses of the other family.
+            // The client then learns the server's addresses of the other family.
             net.signal_other_family()?;
         }
         Ok(Self {
@@ -65,12 +65,12 @@ impl Rig {
         Ok((sink, transfer))
     }
 
-    /// Sends the row's load from the client: after [`SETTLE`], so many windows
-    /// of this length.
+    /// Sends the row's load from the client. After [`SETTLE`], measures `count`
+    /// windows of this length.
     pub fn transfer(&self, row: &Row, count: u32, length: Duration) -> Result<Measured> {
         let net = &self.net;
         let duration = SETTLE + length * count;
-        // It is stopped after the last sample.
+        // The transfer is stopped after the last sample.
         let mut bulk = Bulk::upload_for(duration * 2).congestion(row.congestion);
         if row.load == Load::Partial {
             bulk = bulk.rate_mbit(row.best_mbit()?);

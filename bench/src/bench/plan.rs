@@ -1,4 +1,4 @@
-//! Which rows there are.
+//! The rows of the benchmark.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use mptcp_lab::{Family, Path, share};
 
 use super::thin::{CYCLE, Rounds};
 
-/// The part of the bound that a load offers which leaves the links half idle.
+/// The part of the bound that [`Load::Partial`] offers.
 pub const PARTIAL_LOAD: f64 = 0.4;
 
 /// The links of a row.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// As in the table.
+    /// The title in the table.
     pub title: &'static str,
     /// The paths.
     pub paths: Vec<Path>,
@@ -22,10 +22,10 @@ pub struct Links {
     pub dual_stack: bool,
 }
 
-/// What the application has to send.
+/// The amount that the application has to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
-    /// As much as goes.
+    /// As much as possible.
     Bulk,
     /// [`PARTIAL_LOAD`] of the bound.
     Partial,
@@ -34,7 +34,7 @@ pub enum Load {
 /// The agent's `--weighted-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The weights hold whatever it costs.
+    /// The weights always hold, at the cost of throughput.
     Strict,
     /// The weights hold until a path is full.
     Spill,
@@ -43,11 +43,11 @@ pub enum Mode {
 /// One row of the table.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Between which hosts.
+    /// The links between the hosts.
     pub links: Links,
-    /// One for each path.
+    /// The weight of each path.
     pub weights: Vec<u16>,
-    /// What is sent.
+    /// The load.
     pub load: Load,
     /// The congestion control.
     pub congestion: &'static str,
@@ -58,17 +58,17 @@ pub struct Row {
 /// A row of the table of latencies.
 #[derive(Debug, Clone)]
 pub struct ThinRow {
-    /// Between which hosts.
+    /// The links between the hosts.
     pub links: Links,
-    /// One for each path.
+    /// The weight of each path.
     pub weights: Vec<u16>,
-    /// Without delay the machine is most of a round trip, and it takes long to
-    /// tell.
+    /// The number of cycles of rounds. Without a delay most of a round trip is due
+    /// to the machine, so it takes more rounds to see a difference.
     cycles: u32,
 }
 
-/// The rows of the targets; with `all` also those beyond; with `quick` without
-/// those of bbr.
+/// Returns the rows of the targets. With `all` it adds those beyond the
+/// targets; with `quick` it leaves out those with bbr.
 pub fn rows(all: bool, quick: bool) -> Vec<Row> {
     let two: &[&[u16]] = &[&[1, 1], &[4, 1], &[1, 9]];
     let mut sets = vec![(near(), two), (far(), two), (three(), &[&[3, 2, 1]])];
@@ -104,7 +104,7 @@ pub fn rows(all: bool, quick: bool) -> Vec<Row> {
     rows
 }
 
-/// The rows of requests and responses.
+/// Returns the rows of requests and responses.
 pub fn thin_rows() -> Vec<ThinRow> {
     let row = |links, weights: &[u16], cycles| ThinRow {
         links,
@@ -119,13 +119,13 @@ pub fn thin_rows() -> Vec<ThinRow> {
     ]
 }
 
-/// No delay.
+/// Returns links without a delay.
 pub fn near() -> Links {
     Links::new("100+50", [path(1, 100.0), path(2, 50.0)])
 }
 
-/// Slow ones of both families, each pair of hosts with two or three: several
-/// run side by side, and queues show.
+/// Returns slow links of both families, two or three for each pair of hosts.
+/// They are slow so that several can run side by side and queues build up.
 pub fn slow() -> [Links; 4] {
     let v6 = |number, rate_mbit| path(number, rate_mbit).family(Family::V6);
     let both = Links::new("8+8+4v6", [path(1, 8.0), path(2, 8.0), v6(3, 4.0)]);
@@ -140,13 +140,13 @@ pub fn slow() -> [Links; 4] {
     ]
 }
 
-/// Unequal round trips, in user space.
+/// Returns links with unequal round trips, in user space.
 fn far() -> Links {
     let paths = [path(1, 50.0).delay_ms(5.0), path(2, 15.0).delay_ms(30.0)];
     Links::new("50@10ms+15@60ms", paths)
 }
 
-/// Both address families.
+/// Returns links of both address families.
 fn three() -> Links {
     let third = path(3, 20.0).family(Family::V6);
     let links = Links::new("60+30+20v6", [path(1, 60.0), path(2, 30.0), third]);
@@ -156,7 +156,7 @@ fn three() -> Links {
     }
 }
 
-/// A factor of 40 between the round trips.
+/// Returns links whose round trips differ by a factor of 40.
 fn farthest() -> Links {
     let paths = [path(1, 20.0).delay_ms(2.5), path(2, 20.0).delay_ms(100.0)];
     Links::new("20@5ms+20@200ms", paths)
@@ -175,7 +175,7 @@ impl Links {
         }
     }
 
-    /// Devices with their weights.
+    /// Returns the devices with their weights.
     pub fn with<'a>(&'a self, weights: &[u16]) -> Vec<(&'a str, u16)> {
         let names = self.paths.iter().map(Path::name);
         names.zip(weights.iter().copied()).collect()
@@ -183,8 +183,8 @@ impl Links {
 }
 
 impl Row {
-    /// What goodput is held against, in Mbit/s: what the ratio allows on the
-    /// links, what all links carry together, or what the load offers.
+    /// Returns the goodput to compare with, in Mbit/s: the most that the ratio
+    /// allows on the links, the sum of all links, or the load that is offered.
     pub fn best_mbit(&self) -> Result<f64> {
         let paths = &self.links.paths;
         match (self.load, self.mode) {
@@ -194,14 +194,15 @@ impl Row {
         }
     }
 
-    /// Whether the ratio is to hold: under spill, only while no path is full.
+    /// Returns whether the ratio must hold. Under spill it must only while no path
+    /// is full.
     pub fn holds_ratio(&self) -> bool {
         self.mode == Mode::Strict || self.load == Load::Partial
     }
 }
 
 impl ThinRow {
-    /// How long it is measured.
+    /// Returns how long the row is measured.
     pub fn rounds(&self, quick: bool) -> Rounds {
         let (cycles, seconds) = if quick { (1, 6) } else { (self.cycles, 12) };
         Rounds {
@@ -229,7 +230,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What `--only` looks at.
+/// The name that `--only` is compared with.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { links, load, .. } = self;
@@ -239,14 +240,14 @@ impl fmt::Display for Row {
     }
 }
 
-/// What `--only` looks at.
+/// The name that `--only` is compared with.
 impl fmt::Display for ThinRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} thin", self.links.title, ratio(&self.weights))
     }
 }
 
-/// `4:1`.
+/// Formats weights like `4:1`.
 pub fn ratio(weights: &[u16]) -> String {
     let weights: Vec<String> = weights.iter().map(u16::to_string).collect();
     weights.join(":")

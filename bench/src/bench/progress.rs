@@ -1,10 +1,10 @@
-//! How far the benchmark is: a line at the foot of the terminal.
+//! Shows the progress of the benchmark in a line at the foot of the terminal.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Counts rows.
+/// Counts rows and shows the progress.
 pub struct Progress {
     done: usize,
     total: usize,
@@ -13,7 +13,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// So many rows, which take about so long.
+    /// Starts counting `total` rows, which take about `estimate`.
     pub fn new(total: usize, estimate: Duration) -> Self {
         eprintln!("{total} rows, about {}", rounded(estimate));
         Self {
@@ -24,7 +24,7 @@ impl Progress {
         }
     }
 
-    /// Says what is measured now.
+    /// Shows what is being measured.
     pub fn now(&self, row: impl Display, phase: &str) {
         if self.terminal {
             let (number, total) = (self.done + 1, self.total);

@@ -1,5 +1,5 @@
-//! `cargo xtask bench redundant`: a path dies, or loses packets, and what is
-//! felt of it.
+//! `cargo xtask bench redundant`: measures what connections notice when a path
+//! dies or loses packets.
 
 mod field;
 mod opening;
@@ -26,7 +26,7 @@ pub struct Args {
     choice: Choice,
 }
 
-/// How rows are measured, and what has come of them.
+/// The settings and the results of measuring rows.
 struct Bench {
     agent: PathBuf,
     times: Times,
@@ -34,11 +34,11 @@ struct Bench {
 }
 
 impl Args {
-    /// Measures what is asked for with the agent of this file.
+    /// Measures the chosen rows with the agent's binary `agent`.
     pub fn run(&self, agent: PathBuf) -> Result<()> {
         let rows = Rows::new(self.quick, &self.choice.only);
-        // The first requests of connections, and the stream that is left alone,
-        // are rows too.
+        // The first requests of connections, and the undisturbed stream, are
+        // rows too.
         let chosen = |name: &str| {
             let mut words = self.choice.only.split_whitespace();
             words.all(|word| name.contains(word))
@@ -78,7 +78,7 @@ impl Args {
     }
 }
 
-/// What fails here would fail in every row.
+/// Tries the lab and the agents once: a failure here would repeat in every row.
 fn try_out(agent: &Path) -> Result<()> {
     Side::new(&Length::Near.paths(None), Care::Agents(agent, &[]))?.end()
 }
@@ -194,7 +194,7 @@ impl Bench {
     }
 }
 
-/// A row's name without the word that its table is called by.
+/// Returns a row's name without its first word, the name of its table.
 fn without_subject(label: &str) -> &str {
     label.split_once(' ').map_or(label, |(_, rest)| rest)
 }

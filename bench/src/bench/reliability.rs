@@ -1,5 +1,5 @@
-//! `cargo xtask bench reliability`: what an agent's death, its successor and
-//! another policy do to connections that go on.
+//! `cargo xtask bench reliability`: measures how the death of an agent, its
+//! successor and a change of policy affect open connections.
 
 mod churn;
 mod kills;
@@ -25,15 +25,15 @@ pub struct Args {
     choice: Choice,
 }
 
-/// How much is done.
+/// How often each thing is done.
 struct Amounts {
-    /// SIGKILLs, of all pairs of hosts.
+    /// SIGKILLs over all pairs of hosts.
     kills: u32,
     /// Short connections.
     connections: usize,
     /// Switches of the policy.
     switches: usize,
-    /// Agents that take over.
+    /// Agents that take over from another.
     upgrades: u32,
 }
 
@@ -57,7 +57,7 @@ impl Amounts {
 }
 
 impl Args {
-    /// Measures what is asked for with the agent of this file.
+    /// Measures the chosen rows with the agent's binary `agent`.
     pub fn run(&self, agent: &Path) -> Result<()> {
         let amounts = Amounts::new(self.quick);
         let wants = |row: &str| self.choice.wants(&row);

@@ -1,5 +1,5 @@
-//! Rows of several tables: each is printed as soon as it is measured, and all
-//! are counted.
+//! The rows of several tables. Each row is printed as soon as it is measured,
+//! and all rows are counted.
 
 use std::path::PathBuf;
 
@@ -20,14 +20,14 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Whether a row of this name is among them.
+    /// Returns whether the row called `row` is chosen.
     pub fn wants(&self, row: &impl ToString) -> bool {
         let row = row.to_string();
         self.only.split_whitespace().all(|word| row.contains(word))
     }
 
     /// # Errors
-    /// So many rows are none.
+    /// There are no rows.
     pub fn ensure_any(&self, rows: usize) -> Result<()> {
         ensure!(rows > 0, "no row has all of these words: {}", self.only);
         Ok(())
@@ -36,7 +36,7 @@ impl Choice {
     /// Writes the figures to the file, if one is named.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, figures: &Value) -> Result<()> {
         if let Some(path) = &self.json {
             std::fs::write(path, format!("{figures:#}\n"))
@@ -48,15 +48,15 @@ impl Choice {
 
 /// A row that was measured.
 pub struct Outcome {
-    /// To be printed.
+    /// The line to print.
     pub line: String,
-    /// Whether it meets its target; `None`: there is none.
+    /// Whether the row meets its target; `None` without a target.
     pub ok: Option<bool>,
-    /// For the file.
+    /// The figures for the file.
     pub json: Value,
 }
 
-/// What has come of the rows.
+/// The results of the rows so far.
 #[derive(Default)]
 pub struct Told {
     ok: usize,
@@ -66,7 +66,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Prints what has come of a row, and counts it.
+    /// Prints the result of a row, and counts it.
     pub fn tell(&mut self, label: &str, outcome: Result<Outcome>) {
         match outcome {
             Ok(outcome) => {
@@ -85,7 +85,7 @@ impl Told {
         }
     }
 
-    /// Writes all figures to where they are to go, and sums up.
+    /// Writes all figures to the file, if one is named, and prints a summary.
     ///
     /// # Errors
     /// A row broke, or the file cannot be written.
@@ -103,7 +103,7 @@ impl Told {
     }
 }
 
-/// Works on all at the same time, and gives the results in their order.
+/// Works on all items at the same time, and returns the results in their order.
 pub fn together<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let work = &work;

@@ -1,4 +1,4 @@
-//! What comes of a row, and how it is shown.
+//! The result of a row, and its lines in the table.
 
 use mptcp_lab::share;
 use serde_json::{Value, json};
@@ -6,29 +6,29 @@ use serde_json::{Value, json};
 use super::measure::Measured;
 use super::plan::{Mode, Row, ratio};
 
-/// The most that a share may be off in any window.
+/// How far a share may be off its target in any window.
 pub const DEVIATION_MAX: f64 = 0.01;
-/// The least goodput, as a part of the best.
+/// The least allowed goodput, as a part of the best.
 const GOODPUT_MIN: f64 = 0.95;
 
 /// A row that was measured.
 pub struct Outcome {
     target: Vec<f64>,
-    /// Over all windows.
+    /// The shares over all windows.
     share: Vec<f64>,
-    /// The worst of all windows and paths.
+    /// The largest deviation in any window on any path.
     deviation: f64,
-    /// As a part of the best.
+    /// The goodput, as a part of the best.
     goodput: f64,
     best_mbit: f64,
     default_share: Vec<f64>,
     default_goodput: f64,
-    /// Whether it meets the targets.
+    /// Whether the row meets the targets.
     pub ok: bool,
 }
 
 impl Outcome {
-    /// Holds what was measured against the targets.
+    /// Compares the measurement with the targets.
     pub fn new(row: &Row, best_mbit: f64, agent: &Measured, default: &Measured) -> Self {
         let target = share::targets(&row.weights);
         let off = |window: &share::Window| share::deviation(&window.shares(), &target);
@@ -47,7 +47,7 @@ impl Outcome {
         }
     }
 
-    /// The row as JSON.
+    /// Returns the row as JSON.
     pub fn json(&self, row: &Row) -> Value {
         json!({
             "links": row.links.title,
@@ -67,12 +67,12 @@ impl Outcome {
     }
 }
 
-/// The verdict's word.
+/// Returns the word for the verdict.
 pub fn verdict(ok: bool) -> &'static str {
     if ok { "ok" } else { "over" }
 }
 
-/// What the columns are called.
+/// Returns the names of the columns.
 pub fn header() -> String {
     let head = format!(
         "{:15} {:7} {:4} {:5}  {:14} {:14} {:>6} {:>7} {:>7}   {:14} {:>7}  {}",
@@ -106,9 +106,9 @@ pub fn header() -> String {
     format!("{head}\n{units}")
 }
 
-/// A row's line.
+/// Returns a row's line.
 pub fn line(row: &Row, outcome: &Outcome) -> String {
-    // Where the ratio may yield, its column is not judged.
+    // The star says that the column is not judged, as the ratio need not hold.
     let judged = if row.holds_ratio() { ' ' } else { '*' };
     format!(
         "{}  {:14} {:14} {:6.4}{judged}{:7.1} {:7.3}   {:14} {:7.3}  {}",
@@ -124,7 +124,7 @@ pub fn line(row: &Row, outcome: &Outcome) -> String {
     )
 }
 
-/// A row's first columns.
+/// Returns a row's first columns.
 pub fn label(row: &Row) -> String {
     let mut weights = ratio(&row.weights);
     if row.mode == Mode::Spill {
@@ -136,7 +136,7 @@ pub fn label(row: &Row) -> String {
     )
 }
 
-/// `.800/.200`.
+/// Formats shares like `.800/.200`.
 fn shares(shares: &[f64]) -> String {
     let three = |share: &f64| {
         let text = format!("{share:.3}");

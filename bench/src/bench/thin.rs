@@ -1,12 +1,13 @@
-//! Requests and responses: what a thin connection feels of the agent.
+//! Requests and responses: measures how the agent affects a thin connection.
 //!
-//! Two labs with the same links, one under the agent, run at the same time, so
-//! that what else this machine does touches both alike. And in rounds, in which
-//! they change places: who comes shortly after whom finds warmer caches and a
-//! CPU that is awake, and a lab keeps what luck it had with its memory and CPUs
-//! as long as it lasts. In many rounds, too: a tenth of a millisecond is so much
-//! at the mercy of a shared machine that the 99th percentiles of two sides
-//! without an agent differ by a tenth in each.
+//! Two labs with the same links, one of them under the agent, run at the same
+//! time, so that any other load on this machine affects both alike. They run in
+//! rounds in which they change places, for two reasons. A lab that runs shortly
+//! after the other finds warmer caches and a CPU that is awake; and a lab keeps
+//! its good or bad luck with memory and CPUs as long as it lasts. There are many
+//! rounds because a tenth of a millisecond depends so much on a shared machine
+//! that in a single round the 99th percentiles of two sides without an agent
+//! differ by a tenth.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -20,23 +21,24 @@ use serde_json::{Value, json};
 use super::measure::Rig;
 use super::plan::{ThinRow, ratio};
 
-/// Bytes of a request, and of a response.
+/// The size of a request and of a response, in bytes.
 const SIZE: usize = 200;
-/// From request to request.
+/// The time from one request to the next.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Connections of each side.
+/// The number of connections on each side.
 const CONNECTIONS: u32 = 4;
-/// Rounds in which each lab takes each place once.
+/// The number of rounds in which each lab takes each place once.
 pub const CYCLE: u32 = 4;
-/// The most that the 99th percentile may grow.
+/// The largest allowed ratio of the 99th percentiles.
 const P99_RATIO_MAX: f64 = 1.10;
 
 /// How long a row is measured.
 #[derive(Clone, Copy)]
 pub struct Rounds {
-    /// A multiple of [`CYCLE`].
+    /// The number of rounds, a multiple of [`CYCLE`].
     pub count: u32,
-    /// Of one. Long enough that the first requests of its connections are few.
+    /// The length of one round. It is long enough that the first requests of its
+    /// connections are a small part.
     pub length: Duration,
 }
 
@@ -44,25 +46,25 @@ pub struct Rounds {
 pub struct Outcome {
     agent: Side,
     default: Side,
-    /// 99th percentile under the agent over the one without it.
+    /// The 99th percentile under the agent, divided by that without it.
     p99_ratio: f64,
-    /// Its standard error.
+    /// The standard error of that ratio.
     error: f64,
-    /// Whether it meets the target.
+    /// Whether the row meets the target.
     pub ok: bool,
 }
 
-/// What the requests of one side took.
+/// The latencies of one side.
 struct Side {
     all: Latencies,
-    /// The first of each connection, which is opened and joined meanwhile.
+    /// The first latency of each connection, while its paths are still joining.
     first: Latencies,
 }
 
-/// What each connection of a round saw, under the agent and without it.
+/// The latencies of each connection of a round, under the agent and without it.
 type Round = [Vec<Latencies>; 2];
 
-/// Measures a row; tells `progress` which round it is at.
+/// Measures a row; reports each round to `progress`.
 pub fn measure(
     row: &ThinRow,
     binary: &Path,
@@ -88,8 +90,8 @@ pub fn measure(
     Ok(Outcome::of(&measured))
 }
 
-/// Starts the connections of a round, those of rig `first` ahead of the other's;
-/// each with the index of its rig.
+/// Starts the connections of a round, each on rig `first` just before one on the
+/// other rig. Returns each with the index of its rig.
 fn exchanges(
     rigs: &[Rig; 2],
     servers: &[Server; 2],
@@ -100,7 +102,7 @@ fn exchanges(
     for _ in 0..CONNECTIONS {
         for rig in [first, 1 - first] {
             exchanges.push((rig, start(&rigs[rig], &servers[rig], length)?));
-            // No two at the same time.
+            // Do not let two connections send at the same time.
             sleep(INTERVAL / (2 * CONNECTIONS));
         }
     }
@@ -137,7 +139,7 @@ impl Outcome {
         }
     }
 
-    /// The row as JSON.
+    /// Returns the row as JSON.
     pub fn json(&self, row: &ThinRow) -> Value {
         let side = |Side { all, first }: &Side| {
             json!({
@@ -169,8 +171,8 @@ fn p99_ratio(agent: &Side, default: &Side) -> f64 {
     agent.all.p99().div_duration_f64(default.all.p99())
 }
 
-/// By the jackknife: how much the ratio moves when each round is left out in
-/// turn.
+/// Estimates the standard error of the ratio by the jackknife: from how much the
+/// ratio changes when each round is left out in turn.
 fn standard_error(rounds: &[Round]) -> f64 {
     let without = |left_out: usize| {
         let rest = rounds.iter().enumerate();
@@ -191,7 +193,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// What the columns are called.
+/// Returns the names of the columns.
 pub fn header() -> String {
     format!(
         "thin: {SIZE} bytes there and back each {} ms; milliseconds; 1st: median of the \
@@ -212,12 +214,12 @@ pub fn header() -> String {
     )
 }
 
-/// A row's first columns.
+/// Returns a row's first columns.
 pub fn label(row: &ThinRow) -> String {
     format!("{:15} {:7}", row.links.title, ratio(&row.weights))
 }
 
-/// A row's line.
+/// Returns a row's line.
 pub fn line(row: &ThinRow, outcome: &Outcome) -> String {
     let Outcome {
         agent,

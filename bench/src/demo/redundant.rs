@@ -1,5 +1,5 @@
-//! `--policy redundant`: a path is cut and nobody notices, beside what the
-//! default scheduler makes of it.
+//! `--policy redundant`: a path is cut and no request is late, beside the same
+//! under the default scheduler.
 
 mod frame;
 mod side;
@@ -13,18 +13,18 @@ use super::screen::{self, Screen};
 use frame::{CELLS, Frame};
 use side::{Side, State};
 
-/// How long it takes unless told otherwise.
+/// The default length of the demo.
 pub const SECONDS: u32 = 30;
-/// From request to request.
+/// The time from one request to the next.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// What a request may take over the median before it counts as late.
+/// A request counts as late if it takes this much longer than the median.
 const LATE: Duration = Duration::from_millis(50);
-/// Frames for each cell of the history.
+/// The number of frames for each cell of the history.
 const FRAMES: u32 = 2;
-/// When each path is cut, in sixths of the time.
+/// When each path is cut, in sixths of the demo's length.
 const CUTS: [std::ops::Range<u32>; 2] = [1..2, 3..4];
 
-/// Shows it with the agent of this file.
+/// Shows the demo with the agent's binary `binary`.
 pub fn run(binary: &std::path::Path, seconds: u32) -> Result<()> {
     println!("{}", introduction());
     let mut sides = [Side::redundant(binary)?, Side::left_alone()?];

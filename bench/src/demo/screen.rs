@@ -1,5 +1,5 @@
-//! The terminal: frames that are redrawn in place, or a line each second
-//! where that cannot be.
+//! The terminal: redraws frames in place, or prints lines if the output cannot
+//! do that.
 
 use std::env;
 use std::io::{IsTerminal as _, Write as _, stdout};
@@ -7,21 +7,21 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 use mptcp_lab::cleanup::Cleanup;
 use rustix::termios::tcgetwinsize;
 
-/// Columns that a frame may have.
+/// How many columns a frame may have.
 pub const WIDTH: usize = 80;
 
-/// What is shown, again and again.
+/// Something that is shown repeatedly.
 pub trait Frame {
-    /// Lines that it has.
+    /// The number of its lines.
     const HEIGHT: usize;
 
-    /// What is shown now; said once where frames are lines.
+    /// Returns the title. Without a terminal it is printed only when it changes.
     fn title(&self) -> &str;
 
-    /// For a pipe; `None`: nothing worth a line.
+    /// Returns the line for a pipe; `None` if there is nothing worth a line.
     fn line(&self) -> Option<String>;
 
-    /// For a terminal: [`Frame::HEIGHT`] lines of at most [`WIDTH`] columns.
+    /// Returns [`Frame::HEIGHT`] lines of at most [`WIDTH`] columns for a terminal.
     fn lines(&self, paint: Paint) -> Vec<String>;
 }
 
@@ -36,7 +36,7 @@ impl Paint {
     pub const GREEN: &str = "32";
     pub const YELLOW: &str = "33";
 
-    /// The text in a colour.
+    /// Returns the text in a colour.
     pub fn with(self, code: &str, text: &str) -> String {
         if self.0 {
             format!("\x1b[{code}m{text}\x1b[0m")
@@ -46,7 +46,7 @@ impl Paint {
     }
 }
 
-/// Where frames go.
+/// The output on which frames are shown.
 pub struct Screen {
     live: bool,
     paint: Paint,
@@ -56,7 +56,8 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// As standard output and the environment allow, for frames of a height.
+    /// Makes a screen for frames of `height` lines, as standard output and the
+    /// environment allow.
     pub fn new(height: usize) -> Self {
         let terminal = stdout().is_terminal();
         let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
@@ -64,7 +65,7 @@ impl Screen {
         let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let cursor = live.then(|| {
             print!("\x1b[?25l");
-            // Also on Ctrl-C.
+            // A clean-up shows the cursor again on Ctrl-C too.
             Cleanup::new(|| {
                 print!("\x1b[?25h");
                 let _ = stdout().flush();
@@ -98,13 +99,13 @@ impl Screen {
             text += &format!("{line}\x1b[K\n");
         }
         print!("{text}");
-        // A terminal that is gone ends us by a signal.
+        // Ignore errors: if the terminal goes, a signal ends this process.
         let _ = stdout().flush();
     }
 }
 
 fn has_room(height: usize) -> bool {
-    // A terminal that does not know its size says 0.
+    // A terminal that does not know its size reports 0.
     let fits = |has: u16, needs: usize| has == 0 || usize::from(has) >= needs;
     tcgetwinsize(stdout())
         .is_ok_and(|size| fits(size.ws_col, WIDTH) && fits(size.ws_row, height + 1))

@@ -1,5 +1,5 @@
-//! `--policy weighted`: shares that follow the weights, beside those that the
-//! default scheduler makes.
+//! `--policy weighted`: shares that follow the weights, beside the shares under
+//! the default scheduler.
 
 mod frame;
 mod side;
@@ -14,23 +14,23 @@ use super::screen::{self, Screen};
 use frame::{Acked, Frame, percent};
 use side::Side;
 
-/// How long it takes unless told otherwise.
+/// The default length of the demo.
 pub const SECONDS: u32 = 20;
 
 /// Each path's rate in Mbit/s and weight.
 const PATHS: [(&str, f64, u16); 2] = [("p1", 40.0, 4), ("p2", 20.0, 1)];
-/// The second load, as a part of what the weights allow.
+/// The rate of the second load, as a part of the most that the weights allow.
 const PARTIAL_LOAD: f64 = 0.4;
-/// What the summary leaves out at the start of each load.
+/// The time at the start of each load that the summary leaves out.
 const SETTLE: Duration = Duration::from_secs(2);
-/// From frame to frame.
+/// The time from one frame to the next.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the application sends.
+/// The traffic that the application sends.
 struct Load {
-    /// In the summary.
+    /// The name in the summary.
     name: String,
-    /// While it runs.
+    /// The title while it runs.
     title: String,
     rate_mbit: Option<f64>,
 }
@@ -42,7 +42,7 @@ struct Outcome {
     default: share::Window,
 }
 
-/// Shows it with the agent of this file.
+/// Shows the demo with the agent's binary `binary`.
 pub fn run(binary: &std::path::Path, seconds: u32) -> Result<()> {
     let paths = PATHS.map(|(name, rate, _)| Path::new(name).rate_mbit(rate));
     let weights = PATHS.map(|(_, _, weight)| weight);
@@ -57,7 +57,7 @@ pub fn run(binary: &std::path::Path, seconds: u32) -> Result<()> {
     demo.show(agent, Side::left_alone(&paths)?)
 }
 
-/// What stays the same throughout.
+/// The values that stay the same throughout.
 struct Demo {
     targets: Vec<f64>,
     bound_mbit: f64,
@@ -96,7 +96,7 @@ impl Demo {
         Ok(())
     }
 
-    /// One load on both sides.
+    /// Runs one load on both sides.
     fn drive(
         &self,
         load: &Load,
@@ -167,7 +167,7 @@ fn introduction() -> String {
     )
 }
 
-/// What the agent's metrics tell in the end, beside what the kernel tells.
+/// Compares the agent's metrics in the end with the kernel's counters.
 fn agreement(acked: &Acked) -> String {
     let megabytes = |all: &[u64]| {
         let each = PATHS.iter().zip(all);

@@ -1,4 +1,4 @@
-//! What HTTP and the control socket ask, answered from the kernel's maps.
+//! Answers HTTP and the control socket from the kernel's maps.
 
 use std::time::Instant;
 
@@ -17,12 +17,13 @@ use crate::policy::Policy;
 use crate::version::{COMMIT, VERSION};
 
 impl Agent {
-    /// Answers `first` and whoever waits behind it, with one scrape.
+    /// Answers `first` and all requests that are queued behind it, with one
+    /// scrape.
     pub(super) fn answer(&mut self, first: Request) {
         let mut scrape: Option<Result<String, String>> = None;
         let mut next = Some(first);
         while let Some(request) = next {
-            // Who no longer waits gets no answer: not our concern.
+            // The requester may be gone; ignore the send error.
             match request {
                 Request::Health(reply) => drop(reply.send(())),
                 Request::Metrics(reply) if reply.is_closed() => {}
@@ -35,9 +36,9 @@ impl Agent {
         }
     }
 
-    /// Answers, or does, what a client of the control socket asks.
+    /// Handles what a client of the control socket asks for.
     pub(super) fn take_call(&mut self, call: Call) {
-        // The client may be gone; the error of sending is ignored then.
+        // The client may be gone; ignore the send error.
         match call {
             Call::PolicyShow(reply) => drop(reply.send(self.policy_view())),
             Call::PolicySet {
@@ -77,7 +78,7 @@ impl Agent {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let start = Instant::now();
-        // So that the totals are exact, also for sockets that are idle.
+        // This sweep makes the totals exact, for idle sockets too.
         self.sweep(sweep::ACCOUNT);
         let stats = self.kernel.path_stats()?;
         let totals = self.kernel.totals()?;
@@ -161,7 +162,7 @@ impl Agent {
         Ok(open.connections(&self.table, &self.links.borrow(), proven))
     }
 
-    /// Every open connection and subflow, as the programs know them.
+    /// Returns every open connection and subflow, as the programs know them.
     fn open(&mut self) -> Result<view::Open> {
         let weighted = matches!(self.policy, Policy::Weighted(..));
         let connections = self.kernel.connections()?;

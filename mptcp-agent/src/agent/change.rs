@@ -15,7 +15,7 @@ use crate::kernel::{Kernel, PublishError};
 use crate::paths::PathTable;
 use crate::policy::Policy;
 
-/// Why a policy cannot be had here. Nothing has been changed.
+/// The reason why a policy cannot be used here. Nothing has been changed.
 #[derive(Debug)]
 pub struct Refused(pub anyhow::Error);
 
@@ -26,9 +26,9 @@ pub enum Failed {
     TakenBack(anyhow::Error),
     /// The new policy is in force, but something that belongs to it failed.
     Incomplete(anyhow::Error),
-    /// What had been written could not be taken back in full, so the kernel
-    /// side holds parts of both policies. The loop goes on trying to bring the
-    /// policy before back.
+    /// The kernel side holds parts of both policies, because what had been
+    /// written could not be taken back in full. The loop goes on trying to
+    /// bring back the policy before.
     Mixed(anyhow::Error),
 }
 
@@ -39,12 +39,13 @@ impl From<Refused> for Refusal {
 }
 
 impl Failed {
-    /// Whether the new policy is in force.
+    /// Returns whether the new policy is in force.
     pub fn is_in_force(&self) -> bool {
         matches!(self, Self::Incomplete(_))
     }
 
-    /// Says it to the client, with the policy that is in force now.
+    /// Returns the reply to the client, which names the policy that is in force
+    /// now.
     pub fn refusal(&self, in_force: &Policy) -> Refusal {
         let message = match self {
             Self::TakenBack(error) => {
@@ -64,7 +65,7 @@ impl Failed {
 
 /// Lists the steps by which a change of policy reaches the kernel side.
 pub trait Door {
-    /// As [`Kernel::publish`].
+    /// Does what [`Kernel::publish`] does.
     fn publish(
         &mut self,
         table: &PathTable,
@@ -72,13 +73,13 @@ pub trait Door {
         recycled: &[u32],
     ) -> Result<(), PublishError>;
 
-    /// As [`Kernel::generation`].
+    /// Does what [`Kernel::generation`] does.
     fn generation(&self) -> u32;
 
-    /// As [`Kernel::start_redundant`].
+    /// Does what [`Kernel::start_redundant`] does.
     fn start_redundant(&mut self) -> Result<()>;
 
-    /// As [`Kernel::stop_redundant`].
+    /// Does what [`Kernel::stop_redundant`] does.
     fn stop_redundant(&mut self) -> Result<()>;
 }
 
@@ -108,13 +109,14 @@ impl Door for Kernel {
 /// Says whether a change of policy starts, keeps or ends the tc programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programs {
-    /// They are not there, or end.
+    /// The programs are not there, or they end.
     Stop,
-    /// They stay, with what was found out about peers.
+    /// The programs stay, and with them what was found out about peers.
     Keep,
-    /// They start where there were none.
+    /// The programs start where there were none.
     Start,
-    /// They start anew: what was found out about peers counts no more.
+    /// The programs start anew, and what was found out about peers no longer
+    /// counts.
     Restart,
 }
 
@@ -131,7 +133,8 @@ pub struct Wanted {
     pub programs: Programs,
 }
 
-/// Puts `wanted` in force, and makes it `table`; or leaves both as they are.
+/// Puts `wanted` in force and moves its paths to `table`. If that fails, goes
+/// back to what was there before, as far as the maps allow.
 ///
 /// # Errors
 /// A map refused an entry. The new policy is not in force then.
@@ -151,7 +154,7 @@ pub fn put_in_force(
             Ok(programs)
         }
         Err(error) => {
-            // Programs have seen generations above that of the table.
+            // The programs have seen generations above that of the table.
             table.supersede(door.generation());
             let stopped = if start { door.stop_redundant() } else { Ok(()) };
             Err(match (error, stopped) {
@@ -166,7 +169,7 @@ pub fn put_in_force(
 }
 
 /// Ends or starts the tc programs for a policy that is in force already. Takes
-/// every step, whatever becomes of the one before.
+/// every step, even if the one before has failed.
 ///
 /// # Errors
 /// The first failure.
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
     use crate::policy::Weights;
 
-    /// A kernel side of which one step fails.
+    /// A kernel side in which one step fails.
     #[derive(Default)]
     struct Fake {
         /// Mode and generation.
@@ -254,7 +257,7 @@ mod tests {
         table
     }
 
-    /// A change from one policy to another, of which step `fails` fails.
+    /// Changes from one policy to another, and lets step `fails` fail.
     fn change(fails: usize, sticks: bool, programs: Programs) -> (Fake, PathTable, Option<Failed>) {
         let mut now = table(1);
         let mut fake = Fake {
@@ -290,7 +293,7 @@ mod tests {
                 let is_new = fake.in_force.0 == mode::REDUNDANT;
                 assert_eq!(failed.is_in_force(), is_new, "{programs:?} {fails}");
                 assert_eq!(now.weight(0), if is_new { 2 } else { 1 });
-                // Nothing that is published from here on looks old.
+                // Whatever is published from here on has a newer generation.
                 assert!(now.generation() >= fake.in_force.1);
                 if !is_new {
                     assert_eq!(fake.copies, matches!(programs, Keep | Restart));
@@ -310,7 +313,7 @@ mod tests {
         assert!(matches!(failed, Some(Failed::Mixed(_))));
         let (_, _, failed) = change(publish, false, Programs::Keep);
         assert!(matches!(failed, Some(Failed::TakenBack(_))));
-        // Copies had been started for nothing, and end.
+        // The copies had been started for nothing, so they end.
         let (fake, _, failed) = change(2, false, Programs::Start);
         assert!(matches!(failed, Some(Failed::TakenBack(_))) && !fake.copies);
     }

@@ -1,7 +1,8 @@
-//! What the agent takes hold of before it starts.
+//! Checks the host and takes what the agent holds of it, before the agent
+//! starts.
 //!
-//! The order is from the cheap and general to what takes hold of something;
-//! nothing that is taken outlives the process.
+//! The cheap and general checks come first, then the steps that take something.
+//! Nothing that is taken outlives the process.
 
 use std::net::TcpListener;
 use std::thread::sleep;
@@ -21,18 +22,19 @@ pub(super) struct Host {
     pub cgroup: Cgroup,
     /// Bound to `--listen`, not accepting yet.
     pub listener: TcpListener,
-    /// The control socket; none if it cannot be had, which was told.
+    /// The control socket; `None` if it cannot be had, which was logged.
     pub control: Option<SocketClaim>,
     /// The policy to begin with.
     pub provided: Provided,
     /// The sockets of the redundant policy, if that is the policy.
     pub sockets: Option<redundant::Sockets>,
-    /// Last: who takes over finds all the rest free.
+    /// The last field, so that it is dropped last: an agent that takes over
+    /// then finds everything else free.
     namespace: NamespaceClaim,
 }
 
 impl Host {
-    /// Checks, and takes what must be taken.
+    /// Checks the host, and takes what the agent needs.
     ///
     /// # Errors
     /// One line that says what is wrong and what to do about it.
@@ -77,7 +79,7 @@ impl Host {
         })
     }
 
-    /// This network namespace.
+    /// Returns this network namespace.
     ///
     /// # Errors
     /// /proc is not mounted.
@@ -86,9 +88,9 @@ impl Host {
     }
 }
 
-/// Takes the namespace from the agent that has it, if one does.
+/// Takes the namespace over from the agent that has it, if there is one.
 fn take_over(args: &RunArgs) -> Result<NamespaceClaim> {
-    /// How long that one may take to end.
+    /// How long the other agent may take to end.
     const PATIENCE: Duration = Duration::from_secs(5);
     let handed_over = client::hand_over(args.control.as_deref())
         .context("cannot take over from the agent that runs")?;
@@ -108,7 +110,7 @@ fn take_over(args: &RunArgs) -> Result<NamespaceClaim> {
 /// Binds the UDP port of the redundant policy.
 ///
 /// # Errors
-/// The port is not to be had: one line.
+/// The port cannot be had; the error is one line.
 pub(super) fn bind(settings: &Redundant) -> Result<redundant::Sockets> {
     redundant::Sockets::bind(settings.port).map_err(|(address, error)| {
         anyhow!(

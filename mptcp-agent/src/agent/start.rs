@@ -1,5 +1,5 @@
-//! What comes before the loop: the kernel side loaded, or taken over from the
-//! agent before; the policy in force; servers that listen.
+//! The steps before the loop: the kernel side is loaded, or taken over from the
+//! previous agent; the policy comes into force; the servers listen.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -25,11 +25,12 @@ use crate::{control, devices, http, links, redundant, report};
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
 
-/// How often the programs are told that the agent is alive.
+/// How often the agent tells the programs that it is alive.
 const BEAT: Duration = Duration::from_millis(500);
 
 impl Agent {
-    /// Starts everything; what is attached then waits for the loop.
+    /// Starts everything. From then on the events of the attached programs wait
+    /// for the loop.
     ///
     /// # Errors
     /// The kernel refuses, or a server cannot listen.
@@ -53,7 +54,8 @@ impl Agent {
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
         let key = host.provided.key.clone();
-        // Taken, so that the port is free again under another policy.
+        // Move the sockets out of `host`, so that the port is free again under
+        // another policy.
         if let (Some(settings), Some(sockets)) = (policy.redundant(), host.sockets.take()) {
             let claim = redundant::Claim {
                 sockets,
@@ -65,7 +67,8 @@ impl Agent {
             service.listen(&mut tasks);
             (redundant, datagrams) = (Some(service), received);
         }
-        // From here on these programs act, and those of an agent before no more.
+        // From here on these programs act, and those of a previous agent no
+        // longer do.
         kernel.publish(&table, policy.mode(), &recycled)?;
         if let Some(service) = &mut redundant {
             service.follow(present, &table, &mut kernel);
@@ -116,7 +119,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// What follows once the programs are in place.
+    /// Takes the remaining steps, once the programs are in place.
     fn settle(&mut self, args: &RunArgs) {
         let dead = kernel::sweep_dead_namespaces().removed;
         if dead > 0 {
@@ -149,8 +152,8 @@ impl Agent {
     }
 }
 
-/// The paths of `policy`, on the indices of the agent before, if there was one;
-/// and the indices that go to other paths.
+/// Returns the paths of `policy`, on the indices of the previous agent if there
+/// was one, and the indices that go to other paths now.
 fn resume(kernel: &Kernel, policy: &Policy) -> Result<(PathTable, Vec<u32>)> {
     let stats = kernel.path_stats()?;
     Ok(PathTable::resume(
@@ -161,7 +164,8 @@ fn resume(kernel: &Kernel, policy: &Policy) -> Result<(PathTable, Vec<u32>)> {
     ))
 }
 
-/// A tick each `period`; one that is late does not make up for it.
+/// Ticks each `period`. A late tick delays the following ones and is not made
+/// up for.
 fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,13 +1,14 @@
-//! Another policy, while the agent runs.
+//! Changes the policy while the agent runs.
 //!
 //! ```text
-//!   prepare  what can fail: BBR for a standby path and the key (by `host`, ahead
-//!            of the loop), UDP port, tc programs, a path's index
+//!   prepare  gets what may fail: BBR for a standby path and the key (by `host`,
+//!            ahead of the loop), UDP port, tc programs, a path's index
 //!                                                a refusal changes nothing
-//!   commit   maps, then the new generation: holds from each socket's next
-//!            callback on; one pass over the sockets: holds at once, on all;
-//!            then the old policy's tasks and devices go, the new one's come
-//!                                                a failure is told with the
+//!   commit   writes the maps, then the new generation, which holds from each
+//!            socket's next callback on; passes once over the sockets, so that
+//!            it holds at once on all; then ends the old policy's tasks and
+//!            devices, and starts the new one's
+//!                                                a failure is reported with the
 //!                                                policy that is in force then
 //! ```
 
@@ -25,7 +26,7 @@ use crate::control::settings;
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundant::{Claim, Received, Service};
 
-/// The policy that comes back by itself.
+/// The policy that comes back by itself after a temporary one.
 #[derive(Debug)]
 pub(super) struct Revert {
     at: Instant,
@@ -33,13 +34,13 @@ pub(super) struct Revert {
 }
 
 impl Revert {
-    /// When it comes back.
+    /// Returns when the policy comes back.
     pub(super) fn due(&self) -> Instant {
         self.at
     }
 }
 
-/// All that a new policy takes, had before anything is changed.
+/// Everything that a new policy needs, obtained before anything is changed.
 struct Prepared {
     provided: Provided,
     wanted: Wanted,
@@ -48,7 +49,7 @@ struct Prepared {
 
 /// The redundant policy's side in user space.
 enum Copies {
-    /// It is not there, or ends.
+    /// It is not there, or it ends.
     None,
     /// It goes on with these settings.
     Keep(Redundant),
@@ -58,14 +59,15 @@ enum Copies {
 
 /// Why a policy was not set, or not in full.
 enum Failure {
-    /// Before anything was changed.
+    /// It was refused before anything was changed.
     Refused(Refused),
-    /// After that.
+    /// It failed after something had been changed.
     Failed(Failed),
 }
 
 impl Agent {
-    /// The policy in force, and what is to come after it.
+    /// Returns the policy in force, and the one that replaces it by itself, if
+    /// any.
     pub(super) fn policy_view(&self) -> PolicyView {
         PolicyView {
             policy: settings::of(&self.policy),
@@ -77,12 +79,13 @@ impl Agent {
         }
     }
 
-    /// Makes `policy` the one in force, on every connection; for `lasting`, if
-    /// that is given, after which the last one that was to stay comes back.
+    /// Puts `provided` in force on every connection. If `lasting` is given, the
+    /// last policy that was set without a time limit comes back after that
+    /// time.
     ///
     /// # Errors
-    /// It cannot be had here, and nothing has changed; or it failed, and the
-    /// message says which policy is in force.
+    /// The policy cannot be used here, and nothing has changed; or the change
+    /// has failed, and the message says which policy is in force.
     pub(super) fn set_policy(
         &mut self,
         provided: Provided,
@@ -131,7 +134,7 @@ impl Agent {
         }
     }
 
-    /// Brings the policy back that was in force before a temporary one.
+    /// Brings back the policy that was in force before a temporary one.
     pub(super) fn revert_policy(&mut self) {
         let Some(Revert { provided, .. }) = self.revert.take() else {
             return;
@@ -149,7 +152,7 @@ impl Agent {
             Err(Failure::Failed(failed)) => failed.refusal(&self.policy).message,
             Err(Failure::Refused(Refused(error))) => format!("{error:#}"),
         };
-        // The policy lacks something, a port say, which may come back.
+        // The policy lacks something that may become available, such as a port.
         const AGAIN: Duration = Duration::from_secs(10);
         tracing::error!(
             policy = %provided.policy,
@@ -168,14 +171,15 @@ impl Agent {
         let prepared = prepared.map_err(|error| Failure::Refused(Refused(error)))?;
         let done = self.commit(prepared);
         if copies {
-            // Once more, for the segment sizes of sockets that listen.
+            // Sweep once more, to adjust the segment sizes of listening
+            // sockets.
             self.sweep(sweep::APPLY);
         }
         self.warn_if_missing();
         done.map_err(Failure::Failed)
     }
 
-    /// Gets all that the policy takes. Changes nothing.
+    /// Gets everything that the policy needs. Changes nothing.
     fn prepare(&self, provided: Provided) -> Result<Prepared> {
         let policy = &provided.policy;
         let stats = self.kernel.path_stats()?;
@@ -184,7 +188,7 @@ impl Agent {
             .set_weights(&policy.weights(), |path| is_unused(&stats, path))
             .map_err(|reason| anyhow!(reason))?;
         let (copies, programs) = match (policy.redundant(), self.policy.redundant()) {
-            // The path of the key file does not matter, its content does.
+            // The content of the key file matters, not its path.
             (Some(new), Some(old))
                 if (new.port, &provided.key) == (old.port, &self.key)
                     && self.redundant.is_some() =>
@@ -214,7 +218,8 @@ impl Agent {
 
     fn prepare_copies(&self, settings: &Redundant, key: &Key) -> Result<Copies> {
         self.kernel.can_copy()?;
-        // The port that the policy has had so far cannot be bound once more.
+        // A port that the present policy uses cannot be bound again, so its
+        // sockets are shared.
         let sockets = self
             .redundant
             .as_ref()
@@ -254,7 +259,8 @@ impl Agent {
             self.recent.forget(path);
         }
         (self.policy, self.key) = (provided.policy, provided.key);
-        // First what open connections feel: attaching and detaching takes longer.
+        // Sweep first, because open connections feel this step. Attaching and
+        // detaching takes longer.
         self.sweep(sweep::APPLY);
         match copies {
             Copies::None => self.redundant = None,
@@ -276,7 +282,7 @@ impl Agent {
         done
     }
 
-    /// Publishes the policy in force once more, after a failure that left the
+    /// Publishes the policy in force again, after a failure that left the
     /// kernel side with something else.
     pub(super) fn publish_again(&mut self) {
         self.table.supersede(self.kernel.generation());

@@ -1,7 +1,7 @@
-//! Events are told: in the log, and to the clients that want them.
+//! Reports events in the log, and to the clients that want them.
 //!
-//! Logged at info: what an operator acts on (a path that is down, a subflow
-//! that was lost, a priority that changed). At debug: what is routine.
+//! Events that an operator acts on (a path that is down, a subflow that was
+//! lost, a priority that changed) are logged at info, routine events at debug.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,10 +16,11 @@ use crate::control::view;
 use crate::events::Change;
 
 impl Agent {
-    /// Tells of an event whom it concerns.
+    /// Reports an event in the log, and to the clients that want events.
     pub(super) fn tell(&self, event: &abi::Event, change: Change) {
         let heard = self.told.receiver_count() > 0;
-        // Thousands a second, most often for nobody.
+        // There may be thousands of these a second, and most often nobody
+        // listens.
         if !heard && change.is_routine() && !enabled!(Level::DEBUG) {
             return;
         }
@@ -28,7 +29,7 @@ impl Agent {
         let told = view::event(event, path, SystemTime::now(), age);
         log(change, &told);
         if heard {
-            // Without a receiver by now: nobody misses it.
+            // The last client may just have left; ignore the send error.
             let _ = self.told.send(Arc::new(Reply::Event(told)));
         }
     }

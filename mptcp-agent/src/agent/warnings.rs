@@ -1,9 +1,10 @@
-//! Weights that do not do what was meant. Each is told once.
+//! Warns of weights that do not do what the user meant. Each warning is given
+//! once.
 //!
-//! The ids of a host's addresses change when its endpoints are deleted and added
-//! again, and then the weights that the other end keys by them are lost. What is
-//! seen of that here is subflows that joined without a listed path, beside a
-//! listed id or prefix that has none.
+//! The ids of a host's addresses change when its endpoints are deleted and
+//! added again. The weights that the agent at the other end has for the old ids
+//! then match nothing. That agent sees this as joined subflows that belong to
+//! no listed path, while a listed id or prefix has no subflow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +18,14 @@ use crate::paths::PathTable;
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     unmatched: Unmatched,
-    /// Standby paths of which a subflow could not be held out.
+    /// Standby paths with a subflow that could not be held out.
     locked: BTreeSet<String>,
-    /// Whether there was a lack of indices.
+    /// Whether the lack of indices was reported.
     crowded: bool,
 }
 
-/// Samples in a row after which it is no matter of subflows that are just being
-/// opened.
+/// How many samples in a row a label must stay unmatched. After fewer, its
+/// subflows may just be opening.
 const PATIENCE: u32 = 5;
 
 /// For how many samples in a row each label has been unmatched.
@@ -32,8 +33,8 @@ const PATIENCE: u32 = 5;
 struct Unmatched(BTreeMap<String, u32>);
 
 impl Unmatched {
-    /// Takes note of the labels that are unmatched now, and returns those of
-    /// which the user should hear: once, until they have been matched again.
+    /// Takes note of the labels that are unmatched now, and returns those to
+    /// warn of. A label is returned once, until it has been matched again.
     fn note(&mut self, labels: &[&str]) -> Vec<String> {
         self.0.retain(|label, _| labels.contains(&label.as_str()));
         let mut lasting = Vec::new();
@@ -49,7 +50,8 @@ impl Unmatched {
 }
 
 impl Agent {
-    /// Warns of weights that hold for nothing yet, or never for a first subflow.
+    /// Warns of weights whose device does not exist yet, and of ids that no
+    /// first subflow can have.
     pub(super) fn warn_if_missing(&self) {
         for name in self.table.missing() {
             tracing::warn!(
@@ -107,7 +109,7 @@ impl Agent {
     }
 }
 
-/// See [`PathTable::unmatched`].
+/// Returns what [`PathTable::unmatched`] finds.
 pub(super) fn unmatched<'a>(
     table: &'a PathTable,
     stats: &[PathStats],

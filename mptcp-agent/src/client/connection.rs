@@ -1,4 +1,5 @@
-//! The client's end of the control socket: every wait has an end.
+//! The client's end of the control socket. All waits are limited, except the
+//! one for the next event.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
@@ -12,10 +13,10 @@ use mptcp_api::schema::{Reply, Request};
 use super::{Failure, Fault};
 use crate::host::socket_path;
 
-/// How long a line may take, to be written or to be read.
+/// Time limit for writing a line, and for reading one.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long the agent may leave others waiting before it takes this one.
+/// How long the agent's backlog may be full before this client gives up.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection to an agent.
@@ -27,7 +28,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the agent at that path, or to that of this namespace.
+    /// Connects to the agent at the path `control`, or else to the agent of
+    /// this namespace.
     pub fn open(control: Option<&Path>) -> Result<Self, Failure> {
         let path = control.map_or_else(socket_path::default_path, Path::to_owned);
         Self::with_patience(path, PATIENCE)
@@ -56,7 +58,7 @@ impl Connection {
         })
     }
 
-    /// Another handle to the socket, to close it from elsewhere.
+    /// Returns another handle to the socket, for closing it from elsewhere.
     pub fn handle(&self) -> std::io::Result<UnixStream> {
         self.stream.get_ref().try_clone()
     }
@@ -66,7 +68,8 @@ impl Connection {
         let line = line::request(request)
             .map_err(|error| Failure::new(Fault::Usage, format!("not to be sent: {error}")))?;
         match self.stream.get_mut().write_all(&line) {
-            // Closed at once; the reason may be there to be read.
+            // The agent has closed the connection already. It may have sent a
+            // reason, which can still be read.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             written => written.map_err(|error| self.failure(&error)),
         }
@@ -86,12 +89,12 @@ impl Connection {
         })
     }
 
-    /// Reads a line that must come soon, unless the agent closes: `None`.
+    /// Reads a line that must come soon. Returns `None` if the agent closes.
     pub fn answer_or_end(&mut self) -> Result<Option<Reply>, Failure> {
         self.read(Some(Instant::now() + self.patience))
     }
 
-    /// Reads a line that may never come; `None` at the end.
+    /// Reads a line that may never come. Returns `None` if the agent closes.
     pub fn next(&mut self) -> Result<Option<Reply>, Failure> {
         self.read(None)
     }
@@ -110,7 +113,8 @@ impl Connection {
         }
     }
 
-    /// What has begun must come to its end in time, with or without deadline.
+    /// Reads a line. Even without a deadline, a line that has begun must be
+    /// complete within the time limit.
     fn line(&mut self, mut deadline: Option<Instant>) -> Result<Option<Vec<u8>>, Failure> {
         let mut line = Vec::new();
         loop {
@@ -126,7 +130,8 @@ impl Connection {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                // What was sent in vain makes the end a reset.
+                // If the agent closes before it has read what was sent, the end
+                // of the stream is a reset.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => Vec::new(),
                 Err(error) => return Err(self.failure(&error)),
             };
@@ -174,7 +179,7 @@ impl Connection {
     }
 }
 
-/// Why nobody was reached.
+/// Explains why no connection was possible.
 pub(super) fn unreachable(path: &Path, error: &std::io::Error) -> Failure {
     let shown = path.display();
     let is_socket = || std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());

@@ -1,4 +1,4 @@
-//! `connections`: a row for each subflow, those of a connection together.
+//! `connections`: prints a row for each subflow, grouped by connection.
 
 use std::cmp::Reverse;
 
@@ -10,10 +10,11 @@ use super::terminal::{Style, Terminal};
 use super::{Failure, Fault, Output, format};
 use crate::cli::SortKey;
 
-/// As many as an agent can track: `--max-connections`.
+/// The largest number of connections that an agent can track: the limit of
+/// `--max-connections`.
 const MOST: usize = 1_048_576;
 
-/// Asks, puts the parts together, sorts and shows.
+/// Requests the connections, joins the parts of the answer, sorts and prints.
 pub fn run(agent: &mut Agent, output: Output, sort: SortKey) -> Result<(), Failure> {
     let mut connections = all(agent)?;
     by(sort, &mut connections);
@@ -34,7 +35,7 @@ pub(super) fn all(agent: &mut Agent) -> Result<Vec<Connection>, Failure> {
         let Reply::Connections(part) = agent.answer()? else {
             return Err(Failure::unexpected());
         };
-        // Parts without end, or without anything in them, are no answer.
+        // Refuse an answer that never ends, be it of full or of empty parts.
         let endless = part.connections.is_empty() && !part.last;
         if endless || all.len() + part.connections.len() > MOST {
             let why = "the agent sends more connections than there can be";
@@ -47,7 +48,7 @@ pub(super) fn all(agent: &mut Agent) -> Result<Vec<Connection>, Failure> {
     }
 }
 
-/// Sorts, and by token where that leaves a choice.
+/// Sorts connections by `sort`, and those that are equal by token.
 fn by(sort: SortKey, connections: &mut [Connection]) {
     connections.sort_by(|a, b| a.token.cmp(&b.token));
     let total = |value: fn(&Subflow) -> u64| {
@@ -149,7 +150,7 @@ fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {
         }),
         Cell::from(subflow.retransmitted_segments.to_string()),
         known(connection.peer_proven, |_| subflow.copies_sent.to_string()),
-        // Where it says more than the path's name.
+        // The device is shown only if it differs from the path's name.
         known(
             subflow
                 .device
@@ -160,7 +161,7 @@ fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {
     ]
 }
 
-/// What is most worth knowing, in a word or two.
+/// Returns the most important fact about a subflow, in a word or two.
 fn state(connection: &Connection, subflow: &Subflow) -> (Style, &'static str) {
     if connection.fallback {
         (Style::Notable, "plain TCP")

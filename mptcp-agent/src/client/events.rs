@@ -1,4 +1,4 @@
-//! `events`: what happens, a line each, until Ctrl-C or the agent's end.
+//! `events`: prints a line for each event, until Ctrl-C or the agent's end.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -10,17 +10,18 @@ use super::connection::Connection;
 use super::terminal::{Style, Terminal};
 use super::{Failure, Fault, Output};
 
-/// Whether a signal has asked for the end.
+/// Whether a signal has asked this command to end.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Listens until the end, and says then how many events were lost.
+/// Prints events until the end, and then says how many were lost.
 pub fn run(mut agent: Connection, output: Output) -> Result<(), Failure> {
     stop_on_signal(&agent)?;
     let mut lost = 0_u64;
     let outcome = listen(&mut agent, output, &mut lost);
     let stopped = STOPPED.load(Ordering::Relaxed);
     let why = match (&outcome, stopped) {
-        // What a signal has cut off is no failure.
+        // An error after a signal is no failure: the signal closes the
+        // connection.
         (_, true) => "",
         (Ok(()), false) => "the agent has closed the connection; ",
         (Err(_), false) => return outcome,
@@ -33,13 +34,14 @@ pub fn run(mut agent: Connection, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A signal closes the connection, which ends the wait for a line.
+/// Lets a signal close the connection, which ends the wait for a line.
 fn stop_on_signal(agent: &Connection) -> Result<(), Failure> {
     let failed = |error: String| Failure::new(Fault::Failed, format!("cannot wait: {error}"));
     let handle = agent.handle().map_err(|error| failed(error.to_string()))?;
     ctrlc::set_handler(move || {
         if STOPPED.swap(true, Ordering::Relaxed) {
-            // The second time: stdout is stuck.
+            // This is the second signal, so the command is stuck writing to
+            // stdout.
             std::process::exit(1);
         }
         let _ = handle.shutdown(Shutdown::Both);
@@ -53,7 +55,8 @@ pub(super) fn listen(
     lost: &mut u64,
 ) -> Result<(), Failure> {
     agent.ask(&Request::Events)?;
-    // The first line comes at once, and says that from here on nothing is missed.
+    // The first line comes at once. It says that no event is missed from here
+    // on.
     let mut next = Some(agent.answer()?);
     while let Some(reply) = next {
         match &reply {
@@ -108,7 +111,8 @@ fn text(terminal: Terminal, event: &Event) -> String {
     text
 }
 
-/// What there is beside time, event and path.
+/// Returns the fields of an event beside time, event and path, with their
+/// names.
 fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
     let side = event.side.map(|side| side.name().to_owned());
     let id = |id: Option<u8>| id.map(|id| id.to_string());

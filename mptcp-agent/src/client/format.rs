@@ -1,11 +1,11 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
-/// A count of bytes: `512`, `1.5k`, `12M`; a k is 1000.
+/// Formats a number of bytes: `512`, `1.50k`, `12.3M`. 1k is 1000 bytes.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, "")
 }
 
-/// Bytes per second as a bit rate: `40 Mbit/s`.
+/// Formats bytes per second as a bit rate: `40.0 Mbit/s`.
 pub fn rate(bytes_per_second: f64) -> String {
     let bits = bytes_per_second * 8.0;
     if bits < 1.0 {
@@ -19,19 +19,19 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{bits:.0} bit/s")
 }
 
-/// Seconds as milliseconds: `0.213 ms`, `30.5 ms`.
+/// Formats seconds as milliseconds: `0.213 ms`, `30.5 ms`.
 pub fn milliseconds(seconds: f64) -> String {
     format!("{} ms", three_digits(seconds * 1e3))
 }
 
-/// A part of one, in percent.
+/// Formats a fraction of 1 as a percentage: `80.0%`.
 pub fn percent(part: f64) -> String {
     format!("{:.1}%", part * 100.0)
 }
 
-/// Whole seconds in the two largest units: `2h 5m`, `9m 50s`.
+/// Formats whole seconds in the two largest units: `2h 5m`, `9m 50s`.
 pub fn duration(seconds: f64) -> String {
-    // Negative and what is no number become 0.
+    // Negative values and NaN become 0.
     let mut left = seconds as u64;
     let mut parts = Vec::new();
     for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")] {

@@ -5,12 +5,12 @@ use mptcp_api::schema::{PolicySettings, PolicyView, Reply, Request, one_line};
 use super::connection::Connection;
 use super::{Failure, Output, format};
 
-/// Shows the policy in force.
+/// Prints the policy in force.
 pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {
     print(agent, output, &Request::PolicyShow)
 }
 
-/// Sets another one, and shows it.
+/// Changes the policy, and prints the new one.
 pub fn set(
     agent: &mut Connection,
     output: Output,
@@ -32,7 +32,7 @@ fn print(agent: &mut Connection, output: Output, request: &Request) -> Result<()
     output.write(&reply, |_| describe(view) + "\n")
 }
 
-/// The policy in force, and the one that comes back, in one line.
+/// Describes in one line the policy in force, and the one that comes back.
 pub fn describe(view: &PolicyView) -> String {
     let mut text = format!("{} (backend {})", settings(&view.policy), view.backend);
     if let Some(then) = &view.then {
@@ -45,7 +45,7 @@ pub fn describe(view: &PolicyView) -> String {
     one_line(&text)
 }
 
-/// In the words of the command line.
+/// Returns the settings as they are written on the command line.
 fn settings(settings: &PolicySettings) -> String {
     let PolicySettings {
         name,

@@ -1,4 +1,4 @@
-//! `status`: the agent, its policy, its hooks and the paths.
+//! `status`: prints the agent's state, its policy, its hooks and the paths.
 
 use mptcp_api::schema::{Hook, Path, Reply, Request, Status, one_line};
 
@@ -7,7 +7,7 @@ use super::table::{self, Cell, Column, known, left, right};
 use super::terminal::{Style, Terminal};
 use super::{Failure, Output, format, policy};
 
-/// Asks and shows.
+/// Requests the status and prints it.
 pub fn run(agent: &mut Connection, output: Output) -> Result<(), Failure> {
     let reply = agent.exchange(&Request::Status)?;
     let Reply::Status(status) = &reply else {
@@ -91,7 +91,7 @@ fn hooks(terminal: Terminal, hooks: &[Hook]) -> String {
     };
     let rows: Vec<_> = hooks.iter().map(row).collect();
     let mut text = table::render(terminal, &COLUMNS, &rows);
-    // In full, on lines of their own: they may be long.
+    // Reasons may be long, so each one has a line of its own.
     for hook in hooks {
         if let Some(reason) = &hook.reason {
             let line = format!("{}: {reason}", hook.program);
@@ -124,15 +124,16 @@ fn paths(terminal: Terminal, paths: &[Path]) -> String {
     table::render(terminal, &COLUMNS, &rows)
 }
 
-/// A path of which nothing was heard for so long may be alive or not.
+/// After this long without news from a path, it is unknown whether it is alive.
 const KNOWN_SECONDS: f64 = 10.0;
 
-/// Since when it is not known whether a path is alive, as words; `None` if it is
-/// known.
+/// Says for how long it has been unknown whether a path is alive. Returns
+/// `None` if it is known.
 fn unknown_since(path: &Path) -> Option<String> {
     let heard = path.heard_seconds.is_some_and(|ago| ago <= KNOWN_SECONDS);
     let carries = path.acked_bytes_per_second > 0.0 || path.received_bytes_per_second > 0.0;
-    // Under the redundant policy the peers' proof tells, whatever is carried.
+    // Under the redundant policy, the peers' proof shows whether a path is
+    // alive, even if it carries nothing.
     if heard || carries || path.copies.is_some() {
         return None;
     }
@@ -191,7 +192,7 @@ fn path(path: &Path) -> Vec<Cell> {
         known(copies, |copies| {
             format!("{}/{}", copies.received_first, copies.received_duplicate)
         }),
-        // Where it says more than the path's name.
+        // The device is shown only if it differs from the path's name.
         known(
             path.device.as_ref().filter(|device| **device != path.path),
             String::clone,

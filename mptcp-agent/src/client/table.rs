@@ -1,16 +1,17 @@
-//! A table that fits the terminal.
+//! Prints tables that fit the terminal.
 //!
-//! What does not fit is left out column by column, the least important first,
-//! and said so beneath. If even the rest is too wide, its lines are cut.
+//! If a table is too wide, columns are left out, the least important one first,
+//! and a note below the table names them. If the essential columns alone are
+//! too wide, the lines are cut.
 
 use mptcp_api::schema::one_line;
 
 use super::terminal::{Style, Terminal};
 
-/// Between columns.
+/// The space between columns.
 const GAP: &str = "  ";
 
-/// A column. Number 0 in importance stays to the end.
+/// A column. One whose `expendable` is 0 is never left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     title: &'static str,
@@ -18,7 +19,8 @@ pub struct Column {
     expendable: u8,
 }
 
-/// A column of words. The greater `expendable`, the sooner it is left out.
+/// Makes a column of words. Columns with a greater `expendable` are left out
+/// earlier.
 pub const fn left(title: &'static str, expendable: u8) -> Column {
     Column {
         title,
@@ -27,7 +29,7 @@ pub const fn left(title: &'static str, expendable: u8) -> Column {
     }
 }
 
-/// A column of numbers.
+/// Makes a column of numbers, which are aligned to the right.
 pub const fn right(title: &'static str, expendable: u8) -> Column {
     Column {
         title,
@@ -36,7 +38,7 @@ pub const fn right(title: &'static str, expendable: u8) -> Column {
     }
 }
 
-/// What is in a row under a column.
+/// The content of one column in one row.
 #[derive(Clone, Debug)]
 pub struct Cell {
     text: String,
@@ -44,9 +46,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// In a style of its own.
+    /// Makes a cell with a style.
     pub fn styled(style: Style, text: impl AsRef<str>) -> Self {
-        // Names of devices may hold anything, escape sequences as well.
+        // Names of devices may contain anything, even escape sequences.
         let text = one_line(text.as_ref());
         Self { text, style }
     }
@@ -58,13 +60,13 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// What is known, else a dash.
+/// Shows a value if it is known, else a dash.
 pub fn known<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> Cell {
     value.map_or_else(|| Cell::from("-"), |value| Cell::from(show(value)))
 }
 
-/// Lays the rows out; each has a cell for each column. A column in which no
-/// row has anything but a dash is left out, unsaid.
+/// Lays out the rows, each of which has a cell for each column. A column with
+/// nothing but dashes is left out without a note, unless it is essential.
 pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> String {
     let width = |index: usize| {
         let cells = rows.iter().filter_map(|row| row.get(index));
@@ -141,14 +143,14 @@ fn line<'a>(
         used += before + shown.chars().count();
         text.extend(std::iter::repeat_n(' ', before));
         text += &terminal.paint(cell.style, &shown);
-        // Not written unless something follows.
+        // Padding is written only if another cell follows.
         pending = if right { 0 } else { padding };
     }
     text.push('\n');
     text
 }
 
-/// As much of the text as fits.
+/// Returns as much of the text as fits.
 fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();

@@ -1,36 +1,37 @@
-//! What stdout is: how wide, and whether it shows colours.
+//! Properties of stdout: its width, and whether it shows colours.
 
 use std::io::IsTerminal as _;
 
 use terminal_size::{Width, terminal_size_of};
 
-/// What stdout is.
+/// The properties of stdout.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
-    /// Columns; none if it is no terminal: then nothing is left out.
+    /// Width in columns. `None` if stdout is no terminal; then no column is
+    /// left out.
     pub width: Option<usize>,
     /// Whether it shows colours.
     pub colours: bool,
 }
 
-/// How something is shown, where there are colours.
+/// The style of a text, on a terminal with colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// Ordinary.
+    /// Ordinary text.
     #[default]
     Plain,
     /// A heading.
     Bold,
-    /// As it should be.
+    /// A good state.
     Good,
-    /// Out of the ordinary.
+    /// An unusual state.
     Notable,
-    /// Something is wrong.
+    /// A state that is wrong.
     Bad,
 }
 
 impl Terminal {
-    /// That of stdout. `NO_COLOR` is respected, see no-color.org.
+    /// Returns the properties of stdout. Respects `NO_COLOR`, see no-color.org.
     pub fn of_stdout() -> Self {
         let stdout = std::io::stdout();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -38,7 +39,7 @@ impl Terminal {
         let terminal = stdout.is_terminal();
         let size = terminal.then(|| terminal_size_of(&stdout)).flatten();
         Self {
-            // A width of 0 is one that is not known.
+            // A width of 0 means that it is not known.
             width: size
                 .map(|(Width(width), _)| usize::from(width))
                 .filter(|width| *width > 0),
@@ -46,7 +47,7 @@ impl Terminal {
         }
     }
 
-    /// The text, in its style.
+    /// Returns the text with the escape sequences of its style.
     pub fn paint(self, style: Style, text: &str) -> String {
         let code = match style {
             _ if !self.colours || text.trim().is_empty() => return text.to_owned(),

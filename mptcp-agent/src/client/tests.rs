@@ -26,7 +26,7 @@ fn open(path: &Path) -> Result<Connection, Failure> {
     Connection::with_patience(path.to_owned(), SHORT)
 }
 
-/// What comes of a request to a server that does this.
+/// Returns the result of a request to a server that does `steps`.
 fn asked(steps: &[Step]) -> Result<Reply, (Fault, String)> {
     let server = Scripted::start(steps);
     let exchange = || open(server.path())?.exchange(&Request::PolicyShow);
@@ -54,7 +54,7 @@ fn an_answer_and_every_kind_of_refusal() {
         );
         for steps in [
             &[Step::Read, Step::Line(line.as_bytes())][..],
-            // Turned away before anything is read.
+            // Here the server refuses before it reads anything.
             &[Step::Line(line.as_bytes())],
         ] {
             let (found, message) = asked(steps).unwrap_err();
@@ -127,7 +127,7 @@ fn no_agent_and_no_permission() {
         assert!(failure.message.contains(reason), "{failure:?}");
     }
 
-    // Root may do anything, so whoever runs this test need not notice.
+    // The mode does not stop root, so root skips this part of the test.
     let _listener = UnixListener::bind(at("closed")).unwrap();
     std::fs::set_permissions(at("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {

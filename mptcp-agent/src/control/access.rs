@@ -1,22 +1,23 @@
-//! Who may use the control socket, by the credentials that the kernel vouches
-//! for. The file's mode keeps most others out before that.
+//! Decides which clients may use the control socket, by the credentials that
+//! the kernel reports. The mode of the socket's file keeps most others out
+//! earlier.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use tokio::net::UnixStream;
 
-/// Groups that a peer is first expected to have at most.
+/// Number of groups that the first query has room for.
 const GROUPS: usize = 64;
 
-/// Whom the agent listens to.
+/// The users and groups that may use the socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
     agent: libc::uid_t,
     group: Option<libc::gid_t>,
 }
 
-/// Who is at the other end, as of its `connect`.
+/// The credentials of a client, as of its `connect`.
 #[derive(Clone, Debug)]
 pub struct Peer {
     uid: libc::uid_t,
@@ -24,19 +25,20 @@ pub struct Peer {
     groups: Vec<libc::gid_t>,
 }
 
-/// What a peer may do.
+/// The requests that a client may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Nothing.
+    /// No requests.
     None,
-    /// All but take the agent's place and name files for it to open.
+    /// All requests, but not to take the agent's place or to name files for the
+    /// agent to open.
     Use,
-    /// Everything.
+    /// All requests.
     All,
 }
 
 impl Access {
-    /// Root, the agent's own user, and members of `group`.
+    /// Allows root, the agent's own user, and members of `group`.
     pub fn new(group: Option<libc::gid_t>) -> Self {
         Self {
             agent: rustix::process::geteuid().as_raw(),
@@ -44,7 +46,7 @@ impl Access {
         }
     }
 
-    /// Decides. Pure.
+    /// Returns the rights of a client. Pure.
     pub fn rights(self, peer: &Peer) -> Rights {
         if peer.uid == 0 || peer.uid == self.agent {
             return Rights::All;
@@ -57,10 +59,10 @@ impl Access {
 }
 
 impl Peer {
-    /// Asks the kernel.
+    /// Asks the kernel for the credentials of the client.
     ///
     /// # Errors
-    /// It does not say.
+    /// The kernel does not report them.
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         Ok(Self {
@@ -71,15 +73,16 @@ impl Peer {
     }
 }
 
-/// `SO_PEERGROUPS` (Linux 4.13): supplementary groups.
+/// Returns the supplementary groups, by `SO_PEERGROUPS` (Linux 4.13).
 fn groups(stream: &impl AsFd) -> io::Result<Vec<libc::gid_t>> {
     let socket = stream.as_fd();
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS];
     loop {
         let room = size_of_val(groups.as_slice());
         let mut len = room as libc::socklen_t;
-        // SAFETY: the descriptor is open as long as it is borrowed, and the
-        // pointers lead to a local and to as many bytes as it says.
+        // SAFETY: the descriptor is open as long as it is borrowed. The
+        // pointers lead to the local `len`, and to a buffer of as many bytes as
+        // it says.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -95,7 +98,7 @@ fn groups(stream: &impl AsFd) -> io::Result<Vec<libc::gid_t>> {
             return Ok(groups);
         }
         let error = io::Error::last_os_error();
-        // Too little room: now `len` says how much it takes.
+        // There was too little room. `len` now says how much is needed.
         if error.raw_os_error() != Some(libc::ERANGE) || needed <= room {
             return Err(error);
         }
@@ -128,9 +131,9 @@ mod tests {
             (peer(1000, 1000, &[4, 99]), Some(99), Rights::Use),
             (peer(1000, 99, &[]), Some(99), Rights::Use),
             (peer(0, 99, &[99]), Some(99), Rights::All),
-            // The agent's group is not its user.
+            // Membership in the agent's group does not make one its user.
             (peer(1000, 500, &[500]), None, Rights::None),
-            // Nor is root's group root.
+            // Membership in root's group does not make one root.
             (peer(1000, 0, &[0]), Some(99), Rights::None),
         ] {
             assert_eq!(access(group).rights(&peer), expected, "{peer:?} {group:?}");

@@ -1,8 +1,8 @@
-//! Serves the control socket: few clients, short lines, short patience.
+//! Serves the control socket, with limits on clients, lines and waiting times.
 //!
 //! Each client has a task, which holds one of the [`Limits::clients`] places
-//! until it closes, is silent, or does not read. Only the agent's loop knows
-//! the answers; nothing here makes it wait.
+//! until the client closes, is silent, or does not read. Only the agent's loop
+//! knows the answers; nothing here makes it wait.
 
 mod lines;
 
@@ -26,24 +26,24 @@ use super::{Call, EventSender, settings};
 use crate::policy::{self, Policy, Provided};
 use lines::{Line, Lines};
 
-/// Connections in a part of the answer to `connections`.
+/// Largest number of connections in a part of the answer to `connections`.
 const PART: usize = 256;
 
-/// After a failed accept: descriptors may have run out, and come back.
+/// Pause after a failed accept: descriptors may have run out for a moment.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a client may take.
+/// Limits for clients.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Clients at once.
+    /// Number of clients served at once.
     clients: usize,
-    /// Until a request is there in full.
+    /// Time until a request must have arrived in full.
     silence: Duration,
-    /// Until a line is written.
+    /// Time until a line must be written.
     write: Duration,
-    /// Until the agent's loop has answered.
+    /// Time until the agent's loop must have answered.
     answer: Duration,
-    /// Until the host has given what a policy needs.
+    /// Time until the host must have given what a policy needs.
     provide: Duration,
 }
 
@@ -53,14 +53,15 @@ impl Default for Limits {
             clients: 32,
             silence: Duration::from_secs(10),
             write: Duration::from_secs(10),
-            // The verifier may have to look at the programs of another policy.
+            // Loading the programs of another policy takes the verifier a
+            // while.
             answer: Duration::from_secs(12),
             provide: Duration::from_secs(2),
         }
     }
 }
 
-/// Serves `listener`, which must be non-blocking, for ever.
+/// Serves `listener` for ever. It must be non-blocking.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -89,8 +90,9 @@ struct Server {
     agent: mpsc::Sender<Call>,
     events: EventSender,
     limits: Limits,
-    /// For those who listen for as long as they like: the other places stay
-    /// for short questions.
+    /// Places for clients that listen to events, for as long as they like.
+    /// There are fewer of them than clients, so that short requests are still
+    /// served.
     streams: Arc<Semaphore>,
 }
 
@@ -137,7 +139,7 @@ impl Server {
         }
     }
 
-    /// Gets what `policy` needs of the host.
+    /// Gets the resources of the host that `policy` needs.
     async fn provide(&self, policy: Policy) -> Result<Provided, Refusal> {
         let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
         let provided = aside(|| policy::provide(policy)).map_err(|error| {
@@ -160,7 +162,7 @@ impl Server {
         }
     }
 
-    /// Asks the agent's loop.
+    /// Sends a call to the agent's loop, and waits for the answer.
     async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
         let exchange = async {
@@ -175,8 +177,8 @@ impl Server {
     }
 }
 
-/// Does `work`, which may wait for ever, on a thread that nobody waits for, as
-/// a runtime waits for its blocking tasks when it ends.
+/// Does `work` on a thread of its own, since it may block for ever. A blocking
+/// task of tokio would not do: the runtime waits for those when it ends.
 fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {
@@ -191,8 +193,8 @@ fn forbidden(what: &str) -> Refusal {
     Refusal::new(ErrorCode::Forbidden, &why)
 }
 
-/// Says why not. A new socket takes a line without delay, and who does not
-/// get it sees the end all the same.
+/// Tells a client why it is not served. Writing the line does not block, since
+/// the socket is new. If it fails, the client still sees the connection close.
 fn turn_away(stream: UnixStream, refusal: &Refusal) {
     use std::io::Write as _;
 
@@ -203,7 +205,7 @@ fn turn_away(stream: UnixStream, refusal: &Refusal) {
     }
 }
 
-/// The client is gone, or no longer worth a place.
+/// Means that the client is gone, or has lost its place.
 struct Gone;
 
 struct Client {
@@ -218,7 +220,7 @@ impl Client {
         while self.exchange().await.is_ok() {}
     }
 
-    /// One request and its answer.
+    /// Reads one request and answers it.
     async fn exchange(&mut self) -> Result<(), Gone> {
         let next = timeout(self.server.limits.silence, self.lines.next()).await;
         let request = match next.map_err(|_| Gone)? {
@@ -240,7 +242,7 @@ impl Client {
         }
     }
 
-    /// What is answered in one line.
+    /// Returns the answer to a request that is answered in one line.
     async fn answer(&self, request: Request) -> Result<Reply, Refusal> {
         let server = &self.server;
         match request {
@@ -250,8 +252,8 @@ impl Client {
                 for_seconds,
             } => {
                 let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
-                // Before the path is looked at: who may not name a file learns
-                // nothing about it.
+                // Check this before the path is used, so that a client that may
+                // not name a file learns nothing about it.
                 if policy.redundant_key.is_some() && self.rights != Rights::All {
                     return Err(forbidden("name a key file"));
                 }
@@ -276,14 +278,15 @@ impl Client {
                 server.ask(Call::HandOver).await?;
                 Ok(Reply::HandedOver)
             }
-            // Those answer in more than one line.
+            // These are answered in more than one line.
             Request::Connections | Request::Events => {
                 Err(Refusal::new(ErrorCode::Failed, "not answered in one line"))
             }
         }
     }
 
-    /// Part by part, so that no line is longer than a client may read.
+    /// Answers `connections` in parts, so that no line is too long for a
+    /// client.
     async fn connections(&mut self) -> Result<(), Gone> {
         let answer = self.server.ask(Call::Connections).await;
         let mut rest = match answer.and_then(|answer| answer) {
@@ -301,7 +304,7 @@ impl Client {
         }
     }
 
-    /// Every event from now on, until the client closes.
+    /// Sends every event from now on, until the client closes.
     async fn events(&mut self) -> Result<(), Gone> {
         let Ok(_stream) = Arc::clone(&self.server.streams).try_acquire_owned() else {
             let why = "as many clients as may are told events already";
@@ -309,7 +312,7 @@ impl Client {
             return self.send(&Reply::Error(busy)).await;
         };
         let mut events = self.server.events.subscribe();
-        // Says that nothing is missed from here on.
+        // This line says that no event is missed from here on.
         self.lost(0).await?;
         loop {
             let event = tokio::select! {

@@ -1,7 +1,7 @@
-//! A policy as the protocol has it, and as the agent has it.
+//! Converts policies between the protocol's form and the agent's.
 //!
-//! Names and strings are those of the command line, and the checks are the
-//! same ones: only the words for an argument differ.
+//! Names, values and checks are those of the command line. Only the name of an
+//! argument differs: here it is a field.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::policy::{
     MAX_SELECTORS, Policy, PolicyName, Redundant, RedundantArgs, UNLISTED_WEIGHT, WeightedMode,
 };
 
-/// The longest time after which a policy goes: a year.
+/// The longest time that a policy may be set for, in seconds: a year.
 const LONGEST: u64 = 365 * 24 * 60 * 60;
 
-/// Arguments, and the fields that stand for them.
+/// Command-line arguments, and the fields that stand for them.
 const FIELDS: [(&str, &str); 6] = [
     ("--weighted-mode", "`weighted_mode`"),
     ("--weight", "`weights`"),
@@ -26,7 +26,7 @@ const FIELDS: [(&str, &str); 6] = [
     ("--redundant-budget", "`redundant_budget`"),
 ];
 
-/// The settings of `policy`, with nothing left to a default.
+/// Returns the settings of `policy`, in full, without relying on defaults.
 pub fn of(policy: &Policy) -> PolicySettings {
     let mut settings = PolicySettings {
         name: policy.name().to_owned(),
@@ -60,7 +60,7 @@ pub fn of(policy: &Policy) -> PolicySettings {
         }) => {
             settings.redundant_copies = Some(*copies);
             settings.redundant_port = Some(*port);
-            // JSON has no other text than UTF-8.
+            // JSON text is always UTF-8.
             settings.redundant_key = key
                 .as_ref()
                 .map(|key| key.to_string_lossy().as_ref().into());
@@ -70,7 +70,7 @@ pub fn of(policy: &Policy) -> PolicySettings {
     settings
 }
 
-/// The policy that `settings` ask for.
+/// Returns the policy that `settings` ask for.
 ///
 /// # Errors
 /// One line that says which field is wrong, and what is expected.
@@ -79,7 +79,7 @@ pub fn policy(settings: &PolicySettings) -> Result<Policy, String> {
     let mode = settings.weighted_mode.as_deref();
     let mode: Option<WeightedMode> = mode.map(|mode| choice("weighted_mode", mode)).transpose()?;
     let given = settings.weights.len();
-    // One more: `default` takes no index.
+    // One more than the selectors, since `default` takes no index.
     if given > MAX_SELECTORS + 1 {
         return Err(format!(
             "`weights`: {given} are too many: {MAX_SELECTORS} selectors and `default` fit"
@@ -139,10 +139,10 @@ fn in_fields(message: &str) -> String {
     FIELDS.into_iter().fold(message.to_owned(), replace)
 }
 
-/// After how long the policy before comes back.
+/// Returns the time after which the previous policy comes back.
 ///
 /// # Errors
-/// No time, or one that is as good as for ever.
+/// The time is 0, or longer than a year.
 pub fn lasting(seconds: Option<u64>) -> Result<Option<Duration>, String> {
     match seconds {
         None => Ok(None),

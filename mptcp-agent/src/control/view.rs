@@ -1,6 +1,6 @@
-//! What the control socket shows, from what the programs know.
+//! Converts what the programs know to what the control socket shows.
 //!
-//! Pure: maps' contents go in, the schema's types come out.
+//! Pure: takes the contents of maps, returns the schema's types.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ use crate::recent::Recent;
 #[derive(Debug)]
 pub struct Open {
     connections: HashMap<u64, ConnectionImage>,
-    /// With their cookies; those of one connection next to each other.
+    /// Subflows with their cookies; those of one connection are adjacent.
     subflows: Vec<(u64, abi::Subflow)>,
     /// Whether the controller judges which paths make progress.
     weighted: bool,
@@ -29,7 +29,7 @@ pub struct Open {
 }
 
 impl Open {
-    /// From the two maps, read at `now_ns`.
+    /// Takes the contents of the two maps, read at `now_ns`.
     pub fn new(
         connections: Vec<(u64, ConnectionImage)>,
         mut subflows: Vec<(u64, abi::Subflow)>,
@@ -45,7 +45,8 @@ impl Open {
         }
     }
 
-    /// One row a connection. `proven` says whether a connection's peer is.
+    /// Returns one row for each connection. `proven` says whether a
+    /// connection's peer is proven.
     pub fn connections(
         &self,
         table: &PathTable,
@@ -119,13 +120,13 @@ impl Open {
         }
     }
 
-    /// Seconds since a round trip was last measured on a subflow.
+    /// Returns the seconds since a round trip was last measured on a subflow.
     fn heard_seconds(&self, subflow: &abi::Subflow) -> Option<f64> {
         let ago = || Duration::from_nanos(self.now_ns.saturating_sub(subflow.heard_ns));
         (subflow.heard_ns != 0).then(|| ago().as_secs_f64())
     }
 
-    /// Whether a subflow can carry data, as far as it is known.
+    /// Returns whether a subflow can carry data, as far as is known.
     fn is_alive(&self, subflow: &abi::Subflow, present: &Present) -> bool {
         let device = present.get(&subflow.ifindex);
         let connected = device.is_none_or(|device| device.carrier);
@@ -139,24 +140,24 @@ impl Open {
     }
 }
 
-/// What the rows of paths are made of.
+/// The sources of the rows of paths.
 pub struct Paths<'a> {
-    /// Labels, weights, devices' paths.
+    /// Labels, weights, and the paths of devices.
     pub table: &'a PathTable,
-    /// The devices that there are.
+    /// The devices that exist.
     pub present: &'a Present,
-    /// Totals, by index.
+    /// Totals, by index of the path.
     pub stats: &'a [PathStats],
-    /// The last ten seconds.
+    /// Rates of the last ten seconds.
     pub recent: &'a Recent,
-    /// Whether weights have a meaning.
+    /// Whether the policy is weighted, so that weights have a meaning.
     pub weighted: bool,
-    /// Under the redundant policy.
+    /// Copies, under the redundant policy only.
     pub copies: Option<&'a RedundantRows>,
 }
 
 impl Paths<'_> {
-    /// One row a path that is worth a series in the metrics.
+    /// Returns one row for each path that has a series in the metrics.
     pub fn rows(&self, open: &Open) -> Vec<Path> {
         let shares = self.recent.shares();
         let rows = PathRow::collect(self.table, self.stats, shares.as_deref());
@@ -233,7 +234,7 @@ fn copies_of(copies: &RedundantRows, label: &str) -> Option<PathCopies> {
     })
 }
 
-/// What is known of the peers.
+/// Returns the numbers of peers by state.
 pub fn peers(rows: &RedundantRows) -> Peers {
     let count = |state| {
         let found = rows.peers.iter().find(|(name, _)| *name == state);
@@ -247,7 +248,7 @@ pub fn peers(rows: &RedundantRows) -> Peers {
     }
 }
 
-/// A hook.
+/// Converts a hook.
 pub fn hook(row: &Attachment) -> Hook {
     Hook {
         program: row.program.to_owned(),
@@ -257,7 +258,8 @@ pub fn hook(row: &Attachment) -> Hook {
     }
 }
 
-/// An event, with the label of its path. `age` is how long ago it was.
+/// Converts an event. `path` is the label of its path, and `age` the time that
+/// has passed since it happened.
 pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) -> Event {
     let change = Change::from(event);
     let mut told = Event {

@@ -1,14 +1,15 @@
 //! The cgroup2 directory that sockops attaches to.
 //!
-//! Its mount may be anywhere, and from inside `ip netns exec`, which mounts a
-//! /sys of its own, none is to be seen. The hierarchy is one for the whole
-//! host, though, so a private mount of it (which never enters the mount table)
-//! does as well.
+//! The hierarchy may be mounted anywhere. From inside `ip netns exec`, which
+//! mounts a /sys of its own, no mount of it is visible. But the whole host has
+//! only one hierarchy, so a private mount of it, which never enters the mount
+//! table, does as well.
 //!
 //! Inside a cgroup namespace (a container's, say) a new mount shows the
 //! namespace's part of the hierarchy as if that were all. The root of the whole
-//! hierarchy is told by a file that every other cgroup has; it is within reach
-//! there only through a mount that was made outside.
+//! hierarchy can be told by a file that every other cgroup has and the root
+//! lacks. Inside a namespace the root can be reached only through a mount that
+//! was made outside.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,21 +26,22 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// A cgroup2 directory, by descriptor; the path is where another one may appear
-/// if it is removed.
+/// A cgroup2 directory, held by its descriptor. If it is removed, another one
+/// may appear at its path.
 #[derive(Debug)]
 pub struct Cgroup {
     directory: OwnedFd,
-    /// None: a root, which is never removed.
+    /// `None` for a root, which is never removed.
     path: Option<PathBuf>,
     gone: bool,
 }
 
 impl Cgroup {
-    /// Opens `wanted`, else one that holds every socket of the host.
+    /// Opens `wanted`, or else a cgroup that holds every socket of the host, if
+    /// one can be reached.
     ///
     /// # Errors
-    /// There is none: one line.
+    /// There is none; the error is one line.
     pub fn open(wanted: Option<&Path>) -> Result<Self> {
         Ok(Self {
             directory: open(wanted)?,
@@ -48,13 +50,13 @@ impl Cgroup {
         })
     }
 
-    /// Whether every socket of the host is in it.
+    /// Returns whether every socket of the host is in it.
     pub fn is_root(&self) -> bool {
         is_root(&self.directory)
     }
 
-    /// What to tell the user if, though no cgroup was asked for, only a part of
-    /// the hierarchy is within reach.
+    /// Returns a warning for the user if no cgroup was asked for, and yet only
+    /// a part of the hierarchy can be reached.
     pub fn warning(&self) -> Option<&'static str> {
         (self.path.is_none() && !self.is_root()).then_some(
             "only sockets of this cgroup namespace (a container's?) are seen: connections of other \
@@ -65,7 +67,7 @@ impl Cgroup {
         )
     }
 
-    /// The same one, for another owner.
+    /// Returns a second handle on the same cgroup.
     ///
     /// # Errors
     /// Too many open files.
@@ -80,8 +82,9 @@ impl Cgroup {
         })
     }
 
-    /// What has become of it, if that is news: `Some(None)`, it is gone; or
-    /// another one is in its place.
+    /// Returns what has become of the cgroup since the last call: `Some(None)`
+    /// if it is gone, `Some(Some(_))` if another one is in its place, `None` if
+    /// nothing has changed.
     pub fn changed(&mut self) -> Option<Option<OwnedFd>> {
         let path = self.path.as_deref()?;
         if !self.gone {
@@ -101,19 +104,20 @@ impl AsFd for Cgroup {
     }
 }
 
-/// Whether a cgroup2 directory is the root of the whole hierarchy: all others
-/// have this file.
+/// Returns whether a cgroup2 directory is the root of the whole hierarchy. All
+/// others have the file `cgroup.type`.
 pub fn is_root(directory: &impl AsFd) -> bool {
     accessat(directory, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
 }
 
-/// Whether a cgroup has not been removed: what its files are then is nothing.
+/// Returns whether a cgroup still exists. A removed one has no files.
 fn is_there(directory: &OwnedFd) -> bool {
     accessat(directory, "cgroup.procs", Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
-/// Opens `wanted`, else the root of the hierarchy by whichever mount shows it,
-/// else the first cgroup2 mount, else a private one.
+/// Opens `wanted`. Without it, opens the root of the hierarchy, through a
+/// visible mount or a private one; else the first visible cgroup2 mount; else
+/// the part that a private mount shows.
 ///
 /// # Errors
 /// `wanted` is no cgroup2 directory, or there is no cgroup2 to be had.
@@ -156,7 +160,7 @@ fn is_cgroup2(directory: &OwnedFd) -> bool {
     fstatfs(directory).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC))
 }
 
-/// The mount points of type cgroup2 in a mount table (fstab(5)).
+/// Returns the mount points of type cgroup2 in a mount table (fstab(5)).
 fn cgroup2_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
     mounts.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -187,7 +191,8 @@ fn unescaped(field: &str) -> String {
     text
 }
 
-/// The root of the hierarchy (of the cgroup namespace) without a mount point.
+/// Opens the root of the hierarchy (of the cgroup namespace) without a mount
+/// point.
 fn private_mount() -> Result<OwnedFd> {
     let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen")?;
     fsconfig_create(&context).context("fsconfig")?;
@@ -197,7 +202,7 @@ fn private_mount() -> Result<OwnedFd> {
         MountAttrFlags::empty(),
     )
     .context("fsmount")?;
-    // What fsmount returns is an O_PATH descriptor; BPF wants an open file.
+    // fsmount returns an O_PATH descriptor, but BPF wants an open file.
     openat(&mount, ".", DIRECTORY, Mode::empty()).context("open")
 }
 

@@ -1,7 +1,8 @@
 //! The control socket's file: `--control`, or the default place.
 //!
-//! One agent has it at a time. A file that a killed agent left is taken over;
-//! one that is answered at is not, nor is anything that is no socket.
+//! One agent has it at a time. A socket file that a killed agent has left is
+//! taken over. A socket at which somebody answers is not, nor is anything that
+//! is no socket.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -19,32 +20,33 @@ use rustix::fs::{Access, access};
 use super::lock::{Lock, NoLock};
 use super::socket_path;
 
-/// Whose members may use the socket, where there is such a group.
+/// The group whose members may use the socket, if there is such a group.
 const GROUP: &str = "mptcp";
 
-/// Of the socket: its owner and its group.
+/// The mode of the socket: its owner and its group may use it.
 const MODE: u32 = 0o660;
 
-/// Of directories that are made for it.
+/// The mode of directories that are made for it.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// The lock of a directory, in it.
+/// The name of a directory's lock file, which is in that directory.
 const LOCK: &str = ".mptcp-agent.lock";
 
-/// How long another agent may be at the same directory.
+/// How long to wait for another agent that is at work in the same directory.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What came of the wish for a socket.
+/// The outcome of taking a socket.
 #[derive(Debug)]
 pub enum Taken {
-    /// Here it is.
+    /// The socket was taken.
     Socket(Claim),
     /// The default place cannot be had, for this reason. The agent can do
-    /// without.
+    /// without a socket.
     Without(String),
 }
 
-/// The socket, bound; its file goes with this, unless it is another's by then.
+/// The bound socket. Dropping it removes its file, unless another socket is
+/// there by then.
 #[derive(Debug)]
 pub struct Claim {
     listener: UnixListener,
@@ -82,7 +84,7 @@ impl Claim {
         let cannot = || format!("cannot make the control socket {shown}");
         let directory = path.parent().unwrap_or(Path::new("/"));
         make_directories(directory).with_context(cannot)?;
-        // Between looking and binding nobody else may do the same.
+        // Nobody else may do the same between looking and binding.
         let _lock = lock(directory).with_context(cannot)?;
         clear(path)?;
         let listener = UnixListener::bind(path).with_context(cannot)?;
@@ -99,12 +101,12 @@ impl Claim {
         Ok(claim)
     }
 
-    /// Listens and does not block.
+    /// Returns the listener, which does not block.
     pub fn listener(&self) -> &UnixListener {
         &self.listener
     }
 
-    /// The group whose members may use it.
+    /// Returns the group whose members may use the socket.
     pub fn group(&self) -> Option<u32> {
         self.group
     }
@@ -114,7 +116,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let found = fs::symlink_metadata(&self.path);
         if found.is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
-            // What remains is a dead file, which the next agent removes.
+            // If this fails, a dead file remains, which the next agent removes.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -137,10 +139,10 @@ impl std::fmt::Display for Answered {
     }
 }
 
-/// Whether a socket could be made there. Creates nothing.
+/// Checks that a socket could be made at `path`. Creates nothing.
 ///
 /// # Errors
-/// Says why none could.
+/// None could be made; the error says why.
 pub fn check(path: &Path) -> Result<()> {
     let shown = path.display();
     ensure!(
@@ -173,13 +175,14 @@ pub fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes what is missing, with its mode, whatever the umask is.
+/// Makes the directories that are missing, with their mode, whatever the umask
+/// is.
 pub(super) fn make_directories(directory: &Path) -> std::io::Result<()> {
     let missing = directory.ancestors().take_while(|path| !path.exists());
     for path in missing.collect::<Vec<_>>().into_iter().rev() {
         match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
             Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?,
-            // Another agent, at the same time.
+            // Another agent has made it at the same time.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -187,9 +190,9 @@ pub(super) fn make_directories(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Keeps other agents off a directory. Where that cannot be had, somebody else
-/// may have made the directory or the file, and only two agents that start at
-/// the very same moment could get in each other's way.
+/// Keeps other agents off a directory. Returns `None` if no lock can be had,
+/// because somebody else may have made the directory or the file. Then only two
+/// agents that start at the very same moment could get in each other's way.
 fn lock(directory: &Path) -> Result<Option<Lock>> {
     let path = directory.join(LOCK);
     let start = Instant::now();
@@ -220,7 +223,7 @@ fn clear(path: &Path) -> Result<()> {
         ),
     }
     match socket_path::connect(path) {
-        // A full queue has an owner too.
+        // A listener with a full queue (`WouldBlock`) is alive, too.
         Ok(_) => bail!(Answered(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::WouldBlock => bail!(Answered(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -230,9 +233,9 @@ fn clear(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the sockets that agents of this host left when they were killed, in
-/// the default place, and says which. Those of network namespaces that are gone
-/// are never taken over by another.
+/// Removes the sockets that agents of this host left in the default place when
+/// they were killed, and returns their paths. No other agent ever takes over
+/// those of network namespaces that are gone.
 ///
 /// # Errors
 /// The directory cannot be read, or one cannot be removed.
@@ -268,7 +271,8 @@ fn remove_dead_in(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(removed)
 }
 
-/// Lets the group's members in, if there is such a group.
+/// Lets the members of the group in, if there is such a group. Returns the
+/// group's id.
 fn give_to_group(path: &Path) -> Option<u32> {
     let group = Group::from_name(GROUP).ok().flatten()?.gid.as_raw();
     match chown(path, None, Some(group)) {

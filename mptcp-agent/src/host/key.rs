@@ -14,8 +14,8 @@ const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
 /// Permission bits of those who are neither owner nor group.
 const OTHERS: u32 = 0o007;
 
-/// A pipe or a terminal is opened without waiting for its other end; what was
-/// opened is then looked at by its descriptor.
+/// The flags open even a pipe or a terminal without waiting for its other end.
+/// The opened file is then checked through its descriptor.
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
@@ -41,8 +41,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         "--redundant-key {shown} is open to every user of this host (mode {:04o}): chmod o= {shown}",
         mode & 0o7777
     );
-    // One byte more than a key and its newline: enough to see that it is too
-    // long.
+    // Reading one byte more than a key and its newline is enough to see that
+    // the key is too long.
     let most = *LENGTH.end() as u64 + 2;
     let mut key = Vec::new();
     file.by_ref()
@@ -89,7 +89,7 @@ mod tests {
         Ok(key)
     }
 
-    /// A file with a good key.
+    /// Writes a file with a good key.
     fn good(path: &Path) {
         fs::write(path, [b'k'; 16]).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -114,7 +114,7 @@ mod tests {
             sender.send(()).unwrap();
         });
         loop {
-            // A reader that waits sends nothing any more.
+            // A reader that is stuck would never send.
             match done.recv_timeout(Duration::ZERO) {
                 Ok(()) => break,
                 Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the reader has failed"),
@@ -142,7 +142,7 @@ mod tests {
     fn the_content_without_its_newline() {
         assert_eq!(said(&[b'k'; 16], 0o600).unwrap(), [b'k'; 16]);
         assert_eq!(said(b"0123456789abcdef\n", 0o640).unwrap().len(), 16);
-        // Only one newline, and whatever else is in it.
+        // Only one newline is removed. Everything else is part of the key.
         assert_eq!(said(b"0123456789abcde\n\n", 0o400).unwrap().len(), 16);
         assert_eq!(said(&[0; 1024], 0o600).unwrap().len(), 1024);
         let longest = [&[7_u8; 1024][..], b"\n"].concat();

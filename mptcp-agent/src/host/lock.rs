@@ -1,8 +1,8 @@
-//! A file that is a lock, which only root and the agent's user can take.
+//! A lock file that only root and the agent's user can take.
 //!
-//! flock(2) asks for no rights beyond an open file, so a directory, or any file
-//! that others can read, can be locked by everybody. This file is opened by its
-//! owner alone.
+//! flock(2) asks for no rights beyond an open file, so everybody can lock a
+//! directory, or any file that others can read. Only its owner can open this
+//! file.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The file is locked as long as this lives, and removed with it.
+/// A locked file. It is unlocked and removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
@@ -37,10 +37,11 @@ impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, NoLock> {
         let unavailable =
             |error: Errno| NoLock::Unavailable(format!("cannot lock {}: {error}", path.display()));
-        // As long as its holders remove it at the very moment.
+        // Try again as long as a holder removes the file at the very same
+        // moment.
         for _ in 0..100 {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            // NONBLOCK: what is there may be a FIFO that somebody else has made.
+            // NONBLOCK is for a FIFO that somebody else may have made there.
             let flags = flags | OFlags::NONBLOCK;
             let file = openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).map_err(unavailable)?;
             let own = fstat(&file).map_err(unavailable)?;
@@ -59,7 +60,8 @@ impl Lock {
                 Err(Errno::WOULDBLOCK) => return Err(NoLock::Held),
                 Err(error) => return Err(unavailable(error)),
             }
-            // The holder before may have removed it between the two calls.
+            // The previous holder may have removed the file between the two
+            // calls.
             if stat(path)
                 .is_ok_and(|found| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino))
             {
@@ -73,7 +75,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is still held: whoever opens it later makes another file.
+        // Remove the file while the lock is still held: a process that opens
+        // the path later makes another file.
         let _ = unlinkat(CWD, &self.path, rustix::fs::AtFlags::empty());
     }
 }

@@ -1,4 +1,5 @@
-//! What the kernel must have: Multipath TCP, switched on, and its types (BTF).
+//! Checks what the kernel must have: Multipath TCP, switched on, and its types
+//! (BTF).
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +12,10 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// `net.mptcp.enabled` of the reader's network namespace.
 const ENABLED: &str = "/proc/sys/net/mptcp/enabled";
 
-/// Whether the kernel can be observed.
+/// Checks that the kernel can be observed.
 ///
 /// # Errors
-/// The agent would have nothing to look at, or no way to.
+/// The kernel lacks MPTCP or its types, or MPTCP is switched off.
 pub fn check() -> Result<()> {
     check_enabled(fs::read_to_string(ENABLED).ok().as_deref())?;
     ensure!(

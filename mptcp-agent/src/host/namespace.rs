@@ -1,4 +1,5 @@
-//! A network namespace, named so that it can be told later whether it is gone.
+//! A network namespace, named so that the name can tell later whether it is
+//! gone.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,12 +14,13 @@ use anyhow::{Context as _, Result};
 pub struct Namespace {
     /// `SO_NETNS_COOKIE`: never used again while the host is up.
     pub cookie: u64,
-    /// Of its file in nsfs: by this processes and mounts can be seen to have it.
+    /// The inode of its file in nsfs, which shows what processes and mounts
+    /// hold it.
     pub inode: u64,
 }
 
 impl Namespace {
-    /// The one of this process, whose cookie is known.
+    /// Returns the namespace of this process, whose cookie is known.
     ///
     /// # Errors
     /// /proc is not mounted.
@@ -28,7 +30,7 @@ impl Namespace {
         Ok(Self { cookie, inode })
     }
 
-    /// The inode in what [`Namespace`] prints.
+    /// Returns the inode in the printed form of a [`Namespace`].
     pub fn inode_of(name: &str) -> Option<u64> {
         name.rsplit_once('-')?.1.parse().ok()
     }
@@ -55,7 +57,7 @@ impl Namespace {
             let path = process.path();
             match fs::read_link(path.join("ns/net")) {
                 Ok(target) => live.seen.extend(inode_in(&target.to_string_lossy())),
-                // Ended, or about to.
+                // The process has ended, or is about to.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 // A host may hide its init even from root. Init shares its network
@@ -63,7 +65,8 @@ impl Namespace {
                 Err(_) if process.file_name() == "1" => {}
                 Err(_) => live.complete = false,
             }
-            // Many processes share few mount namespaces.
+            // Many processes share few mount namespaces, so each one is read
+            // once.
             if let Ok(mounts) = fs::read_link(path.join("ns/mnt"))
                 && mount_namespaces.insert(mounts)
             {
@@ -81,13 +84,14 @@ impl Namespace {
 pub struct Live {
     /// Inodes of those that were found.
     pub seen: HashSet<u64>,
-    /// Whether there are no others: this process sees every process of the host.
+    /// Whether there are no others, because this process sees every process of
+    /// the host.
     pub complete: bool,
 }
 
-/// Whether /proc shows the processes of all PID namespaces: this process is in
-/// the initial one, whose inode is fixed (`PROC_PID_INIT_INO`), and /proc numbers
-/// it as its own namespace does.
+/// Returns whether /proc shows the processes of all PID namespaces. That is so
+/// if this process is in the initial one, whose inode is fixed
+/// (`PROC_PID_INIT_INO`), and /proc numbers it as that namespace does.
 fn is_initial_pid_namespace() -> bool {
     const INITIAL: &str = "pid:[4026531836]";
     let reads = |link: &str, wanted: &str| {
@@ -102,7 +106,7 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// The number in `net:[4026531840]`.
+/// Returns the number in `net:[4026531840]`.
 fn inode_in(text: &str) -> Option<u64> {
     text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -1,11 +1,12 @@
-//! One agent a network namespace, and which namespace this is.
+//! Makes sure that a network namespace has one agent, and tells which namespace
+//! this is.
 //!
-//! Two things say that there is an agent. An abstract Unix socket is seen in the
-//! whole network namespace, from whatever mount namespace, but everybody may bind
-//! its name; so whoever has it counts only if it has the rights of an agent. A
-//! file in /run is a lock that nobody else can take, but another mount namespace
-//! may have another /run. Where somebody without rights holds the name, the
-//! heartbeat in the BPF file system is watched as well.
+//! Two things show that there is an agent. One is an abstract Unix socket. It
+//! is seen in the whole network namespace, from any mount namespace, but
+//! everybody may bind its name. So its holder counts only with the rights of an
+//! agent. The other is a lock file in /run. Nobody else can take it, but
+//! another mount namespace may have another /run. If somebody without rights
+//! holds the name, the heartbeat in the BPF file system is watched as well.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -28,10 +29,10 @@ use super::socket_path;
 /// however the process ends.
 const NAME: &str = "mptcp-agent";
 
-/// How many may ask at once who has the name.
+/// How many processes may ask at once who has the name.
 const BACKLOG: i32 = 4096;
 
-/// This process is the network namespace's agent as long as this lives.
+/// As long as this lives, this process is the network namespace's agent.
 #[derive(Debug)]
 pub struct Claim {
     /// Holds the name; `None` if somebody without rights has it.
@@ -39,7 +40,7 @@ pub struct Claim {
     /// Holds the name that earlier versions look for. Sockets of another type
     /// have names of their own.
     _earlier: Option<UnixDatagram>,
-    /// `None` if no such file can be made.
+    /// Holds the lock file; `None` if no such file can be made.
     _lock: Option<Lock>,
     cookie: u64,
 }
@@ -111,17 +112,18 @@ impl Claim {
         })
     }
 
-    /// The namespace's cookie, unique as long as the host is up.
+    /// Returns the namespace's cookie, which is unique as long as the host is
+    /// up.
     pub fn cookie(&self) -> u64 {
         self.cookie
     }
 }
 
-/// Who has the abstract name.
+/// The holder of the abstract name.
 enum Name {
     /// This process has it now.
     Taken(UnixListener),
-    /// Somebody else has, who does not seem to be an agent.
+    /// Somebody else has it, who does not seem to be an agent. Says who.
     Of(String),
 }
 
@@ -136,15 +138,16 @@ fn take_name(name: &str) -> Result<Name> {
         Err(error) if error.kind() == ErrorKind::AddrInUse => return holder(name).map(Name::Of),
         Err(error) => return Err(error).context("cannot claim this network namespace"),
     };
-    // Nobody is let in: whoever connects learns whose socket this is by that.
+    // No connection is ever accepted. Connecting alone tells a process whose
+    // socket this is.
     rustix::net::listen(&listener, BACKLOG).context("cannot claim this network namespace")?;
     Ok(Name::Taken(listener))
 }
 
-/// Says who has the name, if that is no agent, as far as can be told.
+/// Returns who has the name, if the holder does not seem to be an agent.
 ///
 /// # Errors
-/// It is one: it has the rights of an agent.
+/// The holder has the rights of an agent.
 fn holder(name: &str) -> Result<String> {
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -153,7 +156,8 @@ fn holder(name: &str) -> Result<String> {
         return Ok(format!("a process that does not answer ({error})"));
     }
     let peer = getsockopt(&socket, PeerCredentials).context("cannot tell who has the name")?;
-    // The process is 0 if this one's PID namespace does not show it.
+    // The process id is 0 if the PID namespace of this process does not show
+    // the holder.
     let (user, process) = (peer.uid(), peer.pid());
     if user == 0 || user == geteuid().as_raw() || may_be_an_agent(process) {
         bail!(
@@ -164,8 +168,8 @@ fn holder(name: &str) -> Result<String> {
     Ok(format!("process {process} of user {user}"))
 }
 
-/// Whether a process has the capabilities that an agent needs, in the user
-/// namespace of this one.
+/// Returns whether a process is in the user namespace of this one, and has the
+/// capabilities there that an agent needs.
 fn may_be_an_agent(process: i32) -> bool {
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
@@ -183,7 +187,7 @@ fn may_be_an_agent(process: i32) -> bool {
     has(NET_ADMIN) && (has(BPF) || has(SYS_ADMIN))
 }
 
-/// The cookie of this thread's network namespace.
+/// Returns the cookie of this thread's network namespace.
 ///
 /// # Errors
 /// The kernel does not tell.
@@ -191,7 +195,7 @@ pub fn own_cookie() -> io::Result<u64> {
     cookie(UnixDatagram::unbound()?.as_fd())
 }
 
-/// `SO_NETNS_COOKIE` (Linux 5.14) of any socket.
+/// Reads `SO_NETNS_COOKIE` (Linux 5.14) of any socket.
 fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
@@ -219,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// No agent is pinned here.
+    /// Says that no heartbeat goes on.
     fn nobody(_: Namespace) -> bool {
         false
     }
@@ -236,7 +240,7 @@ mod tests {
             assert!(error.contains("another mptcp-agent runs"), "{error}");
         };
         refused(&name, dir.path());
-        // By either of the two alone.
+        // Either of the two alone is enough to refuse.
         let elsewhere = tempfile::tempdir().unwrap();
         refused(&name, elsewhere.path());
         refused(&format!("{name}-other"), dir.path());

@@ -1,9 +1,9 @@
-//! The capabilities that loading and attaching take.
+//! Checks the capabilities that loading and attaching take.
 
 use anyhow::{Result, bail};
 use caps::{CapSet, Capability};
 
-/// What the agent needs, and what for.
+/// The capabilities that the agent needs, and what for.
 const NEEDED: [(Capability, &str); 3] = [
     (Capability::CAP_BPF, "load eBPF programs and maps"),
     (Capability::CAP_PERFMON, "read kernel structures"),
@@ -13,11 +13,11 @@ const NEEDED: [(Capability, &str); 3] = [
     ),
 ];
 
-/// Whether this process has them. `CAP_SYS_ADMIN` implies the others, as the
-/// kernel's `bpf_capable`, `perfmon_capable` and `bpf_net_capable` have it.
+/// Checks that this process has them. `CAP_SYS_ADMIN` implies the others, as in
+/// the kernel's `bpf_capable`, `perfmon_capable` and `bpf_net_capable`.
 ///
 /// # Errors
-/// Some are missing: names them.
+/// Some are missing; the error names them.
 pub fn check() -> Result<()> {
     let has = |capability| {
         // An error means that this kernel does not know the capability.

@@ -1,8 +1,10 @@
-//! Where the control socket is, for the agent and for those who look for it.
+//! The place of the control socket, for the agent and for those who look for
+//! it.
 //!
 //! Network namespaces share `/run` as a rule, and each may have an agent. So
-//! the namespace of the first process has the plain name, every other one a
-//! name of its own: a command finds the agent of the namespace it runs in.
+//! the socket in the namespace of the first process has the plain name, and in
+//! every other one a name of its own. A command finds the agent of the
+//! namespace that it runs in.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -12,17 +14,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::netns;
 
-/// The agent of the first process's network namespace.
+/// The socket of the agent in the first process's network namespace.
 pub const MAIN: &str = "/run/mptcp-agent/control.sock";
 
-/// Bytes of a socket's path: `sun_path`, less its terminating zero.
+/// The most bytes of a socket's path: `sun_path`, less its terminating zero.
 pub const LONGEST: usize = 107;
 
-/// Where the socket of this network namespace's agent is by default.
+/// Returns where the socket of this network namespace's agent is by default.
 pub fn default_path() -> PathBuf {
     let identity = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    // A sandbox may hide the first process, but not kthreadd, which is where
-    // that one is.
+    // A sandbox may hide the first process, but not kthreadd (process 2), which
+    // is in the same namespace.
     let first = identity("1").or_else(|| identity("2"));
     let same = identity("self").zip(first).map(|(own, first)| own == first);
     let own = || netns::own_cookie().ok().map(own_path);
@@ -33,9 +35,10 @@ fn own_path(cookie: u64) -> PathBuf {
     Path::new(MAIN).with_file_name(format!("netns-{cookie}.sock"))
 }
 
-/// `same`: whether this is the first process's namespace, if that can be told.
-/// Without privileges it cannot. Then a socket of this very namespace counts;
-/// the first has none by that name.
+/// Chooses between the namespace's own path and the plain one. `same` says
+/// whether this is the first process's namespace, or `None` if that cannot be
+/// told, as without privileges. Then the own path counts if a socket is there,
+/// because the first namespace has none by that name.
 fn choose(
     same: Option<bool>,
     own: impl FnOnce() -> Option<PathBuf>,
@@ -49,11 +52,12 @@ fn choose(
     own.unwrap_or_else(|| MAIN.into())
 }
 
-/// Connects without waiting for a place in the listener's queue, which one
-/// that hangs would never give (`WouldBlock`). The stream itself does block.
+/// Connects without waiting for a place in the listener's queue, which a
+/// listener that hangs would never give; fails with `WouldBlock` instead. The
+/// stream itself does block.
 ///
 /// # Errors
-/// As `connect` has them.
+/// Those of `connect`.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -64,7 +68,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Whether a socket can have this path.
+/// Returns whether a socket can have this path.
 pub fn fits(path: &Path) -> bool {
     path.as_os_str().len() <= LONGEST
 }

@@ -1,5 +1,5 @@
-//! What weight 0 needs: BBR, by which an idle subflow that was held out is
-//! brought back (`revive` on the eBPF side tells why).
+//! Checks what weight 0 needs: BBR, which brings back an idle subflow that was
+//! held out (`revive` on the eBPF side tells why).
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::net::{AddressFamily, SocketType, socket};
 
-/// Congestion controls that sockets of this namespace can be given.
+/// The congestion controls that sockets of this namespace can be given.
 const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 
-/// Whether standby paths can be had; loads the module if it is not there.
+/// Checks that standby paths can be had. Loads the module if it is missing.
 ///
 /// # Errors
 /// The kernel has no BBR: an idle standby path would never be used.

@@ -1,4 +1,4 @@
-//! A TCP listener whose connections are few and short, whoever connects.
+//! A TCP listener that limits the number and the lifetime of its connections.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// Connections that are served at once; more wait in the backlog.
+/// Number of connections that are served at once. More wait in the backlog.
 pub const MAX_CONNECTIONS: usize = 32;
 
 /// How long a connection may take, from accept to the last byte.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// Accepts at most [`MAX_CONNECTIONS`] at once, each for [`LIFETIME`].
+/// Accepts at most [`MAX_CONNECTIONS`] at once, each for at most [`LIFETIME`].
 #[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
@@ -28,7 +28,7 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// Bounds a listener.
+    /// Applies the limits to a listener.
     pub fn new(listener: TcpListener) -> Self {
         Self::with_lifetime(listener, LIFETIME)
     }
@@ -47,9 +47,9 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // Never closed, so there is always a permit to come.
+        // The semaphore is never closed, so this always gets a permit.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        // Retries after a pause if descriptors run out.
+        // Axum's listener retries after a pause if descriptors run out.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
         let deadline = Box::pin(sleep(self.lifetime));
         (
@@ -67,7 +67,7 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that fails once its time is over.
+/// A connection whose reads and writes fail once its time is over.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -76,7 +76,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The stream, while there is time; else the error to return.
+    /// Returns the stream while there is time left, else the error to report.
     fn in_time(&mut self, cx: &mut Context<'_>) -> Result<Pin<&mut TcpStream>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Err(Error::from(ErrorKind::TimedOut));

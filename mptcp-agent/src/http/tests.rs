@@ -8,7 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// A server on a free port, and the agent's end of it.
+/// Starts a server on a free port. Returns its address and the agent's end of
+/// the channel.
 async fn start(lifetime: Duration) -> (SocketAddr, mpsc::Receiver<Request>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -18,7 +19,8 @@ async fn start(lifetime: Duration) -> (SocketAddr, mpsc::Receiver<Request>) {
     (address, requests)
 }
 
-/// Status line and all the rest of the answer; the server closes.
+/// Sends a request and returns the whole answer, from the status line on, until
+/// the server closes.
 async fn fetch(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
@@ -94,7 +96,7 @@ async fn a_silent_client_is_dropped() {
         .await
         .unwrap();
     let mut answer = Vec::new();
-    // Closed or reset, but not kept.
+    // The connection may be closed or reset, but must not be kept.
     let _ = stream.read_to_end(&mut answer).await;
     assert!(start.elapsed() < Duration::from_secs(5));
 }

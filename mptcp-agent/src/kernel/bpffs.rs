@@ -1,11 +1,11 @@
 //! The BPF file system: where it is, and directories in it, by handle.
 //!
-//! Whoever may write to the file system may put anything there: `mount -t bpf`
-//! without options lets everybody in. So a name is never followed. Each
+//! Anybody who may write to the file system may put anything there, and a plain
+//! `mount -t bpf` lets everybody in. So a name is never followed. Each
 //! directory is opened by itself, without following symbolic links, and is used
 //! only if it lies in this very file system, belongs to root or to the user of
-//! this process, and nobody else may write to it. What is removed is an entry of
-//! such a directory, so it is never anything outside of the file system.
+//! this process, and nobody else may write to it. Only entries of such
+//! directories are removed, and so never anything outside of the file system.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,18 +22,20 @@ use rustix::process::geteuid;
 /// `BPF_FS_MAGIC` (linux/magic.h).
 const MAGIC: u64 = 0xcafe_4a11;
 
-/// Where every host has it.
+/// Where every host mounts it.
 const USUAL: &str = "/sys/fs/bpf";
 
-/// The same from inside a mount namespace with a /sys of its own, as `ip netns
-/// exec` makes one: it would not outlive the process.
+/// The host's mount as seen from a mount namespace with a /sys of its own,
+/// which `ip netns exec` makes. A mount inside that namespace would not outlive
+/// the process.
 const OF_THE_HOST: &str = "/proc/1/root/sys/fs/bpf";
 
-/// What a directory may have that is used: nobody else writes to it.
+/// The mode bits that let others write to a directory. A directory with any of
+/// them is not used.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// How often a directory that belongs to somebody else is moved out of the way,
-/// while that one puts another in its place.
+/// in case its owner keeps putting another in its place.
 const ATTEMPTS: u32 = 16;
 
 /// A directory of the BPF file system that nobody else may write to, or the
@@ -41,14 +43,14 @@ const ATTEMPTS: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Directory {
     handle: OwnedFd,
-    /// For what is said about it.
+    /// The directory's path, for messages.
     shown: PathBuf,
 }
 
 /// Opens the root of the file system, if it is mounted and can be trusted.
 ///
 /// # Errors
-/// Everybody may rename what others have in it: one line.
+/// Everybody may rename the entries of others; the error is one line.
 pub(super) fn find() -> Result<Option<Directory>> {
     for path in [USUAL, OF_THE_HOST] {
         let Ok(handle) = openat(CWD, path, DIRECTORY, Mode::empty()) else {
@@ -74,12 +76,12 @@ pub(super) fn find() -> Result<Option<Directory>> {
     Ok(None)
 }
 
-/// Opens the root; mounts the file system where it is missing, as systemd and
+/// Opens the root. Mounts the file system if it is missing, as systemd and
 /// bpftool do.
 ///
 /// # Errors
-/// It cannot be mounted, or only for this process, or it cannot be trusted: one
-/// line that says why.
+/// It cannot be mounted, or only for this process, or it cannot be trusted; the
+/// error is one line that says why.
 pub(super) fn find_or_mount() -> Result<Directory> {
     if let Some(root) = find()? {
         return Ok(root);
@@ -103,14 +105,14 @@ impl Directory {
     /// Opens a directory in this one; `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be trusted: one line that says whose it is.
+    /// It cannot be trusted; the error is one line that says whose it is.
     pub(super) fn open(&self, name: &str) -> Result<Option<Self>> {
         let shown = self.shown.join(name);
         let flags = DIRECTORY | OFlags::NOFOLLOW;
         let handle = match openat(&self.handle, name, flags, Mode::empty()) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
-            // A symbolic link, or a file.
+            // The name is a symbolic link, or a file.
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 let stat = statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 bail!(Foreign::new(&shown, &stat));
@@ -119,7 +121,7 @@ impl Directory {
         };
         let (stat, own) = (fstat(&handle)?, fstat(&self.handle)?);
         let is_safe = is_ours(&stat) && stat.st_mode & OTHERS_WRITE == 0;
-        // Another device: something else is mounted there.
+        // Another device number means that something else is mounted there.
         if !is_safe || stat.st_dev != own.st_dev {
             bail!(Foreign::new(&shown, &stat));
         }
@@ -129,7 +131,8 @@ impl Directory {
     /// Opens a directory in this one, and makes it if there is none.
     ///
     /// # Errors
-    /// It cannot be made, or what is there cannot be trusted: one line.
+    /// It cannot be made, or what is there cannot be trusted; the error is one
+    /// line.
     pub(super) fn open_or_make(&self, name: &str) -> Result<Self> {
         match mkdirat(&self.handle, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -142,11 +145,11 @@ impl Directory {
             .ok_or_else(|| anyhow!("{} is gone again", self.shown.join(name).display()))
     }
 
-    /// As [`Directory::open_or_make`]; what is there and cannot be trusted is
-    /// moved out of the way, under another name.
+    /// Does the same as [`Directory::open_or_make`], but moves what is there
+    /// and cannot be trusted out of the way, under another name.
     ///
     /// # Errors
-    /// As there; or it cannot be moved.
+    /// As there; or the untrusted entry cannot be moved.
     pub(super) fn open_or_replace(&self, name: &str) -> Result<Self> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -165,10 +168,10 @@ impl Directory {
         Err(last.unwrap_or_else(|| anyhow!("{name} cannot be made")))
     }
 
-    /// Names of what is in it, in order.
+    /// Returns the names of its entries, in order.
     pub(super) fn entries(&self) -> Vec<String> {
         let mut names = Vec::new();
-        // A handle of its own: reading moves the position.
+        // Use another handle, because reading moves the position.
         let Ok(handle) = openat(&self.handle, ".", DIRECTORY, Mode::empty()) else {
             return names;
         };
@@ -184,25 +187,26 @@ impl Directory {
         names
     }
 
-    /// Whether there is a pin of this name: a regular file, and no link to one.
+    /// Returns whether there is a pin of this name: a regular file, and not a
+    /// link to one.
     pub(super) fn has(&self, name: &str) -> bool {
         self.inode(name).is_some()
     }
 
-    /// The inode of the pin of this name.
+    /// Returns the inode of the pin of this name.
     pub(super) fn inode(&self, name: &str) -> Option<u64> {
         let stat = statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         is_file.then_some(stat.st_ino)
     }
 
-    /// The directory's own inode.
+    /// Returns the directory's own inode.
     pub(super) fn own_inode(&self) -> Option<u64> {
         Some(fstat(&self.handle).ok()?.st_ino)
     }
 
-    /// A path to an entry that leads through the handle, for calls that take
-    /// paths alone. It holds as long as this lives.
+    /// Returns a path to an entry that leads through the handle, for calls that
+    /// accept only paths. It is valid as long as `self` lives.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         let handle = self.handle.as_raw_fd();
         Path::new("/proc/self/fd")
@@ -228,7 +232,8 @@ impl Directory {
     }
 }
 
-/// What is in a place that should be the agent's belongs to somebody else.
+/// The error that a place which should be the agent's holds what belongs to
+/// somebody else.
 #[derive(Debug)]
 struct Foreign {
     path: PathBuf,
@@ -271,12 +276,13 @@ impl std::fmt::Display for Foreign {
     }
 }
 
-/// Whether root, or the user of this process, owns it.
+/// Returns whether root, or the user of this process, owns it.
 fn is_ours(stat: &Stat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }
 
-/// Whether the first process has another one; where that cannot be read, no.
+/// Returns whether this process and the first one are in different mount
+/// namespaces; false if that cannot be read.
 fn in_mount_namespace_of_its_own() -> bool {
     let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
     match (of("1"), of("self")) {

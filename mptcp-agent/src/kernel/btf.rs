@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use btf_rs::{Btf, BtfType, Struct, Type};
 
-/// What the running kernel's structures look like.
+/// The layout of the running kernel's structures.
 pub struct Layout {
     btf: Btf,
     /// The file, which holds all names.
@@ -25,15 +25,16 @@ impl Layout {
         Ok(Self { btf, bytes })
     }
 
-    /// Whether the kernel's types name this constant, or anything else so.
+    /// Returns whether the kernel's types have this name, for a constant or for
+    /// anything else.
     pub fn has_name(&self, name: &str) -> bool {
         let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
         let mut windows = self.bytes.windows(wanted.len());
         windows.any(|window| window == wanted)
     }
 
-    /// Offset in bits of `member` (a path of names) in `structure`; `None` if
-    /// the kernel has no such member.
+    /// Returns the offset in bits of `member` (a path of names) in `structure`;
+    /// `None` if the kernel has no such member.
     pub fn offset_bits(&self, structure: &str, member: &str) -> Option<u32> {
         let types = self.btf.resolve_types_by_name(structure).ok()?;
         types.into_iter().find_map(|found| match found {
@@ -50,7 +51,8 @@ impl Layout {
         for member in &structure.members {
             let found = self.btf.resolve_name(member).unwrap_or_default();
             let inner = if found.is_empty() {
-                // Unnamed structs and unions lend their members.
+                // The members of unnamed structs and unions count as members of
+                // the outer one.
                 self.aggregate(member)
                     .and_then(|inner| self.member_bits(&inner, path))
             } else if found != name {
@@ -68,7 +70,7 @@ impl Layout {
         None
     }
 
-    /// The struct or union that a member is of, behind qualifiers.
+    /// Returns the struct or union that is a member's type, behind qualifiers.
     fn aggregate(&self, member: &dyn BtfType) -> Option<Struct> {
         let mut found = self.btf.resolve_chained_type(member).ok()?;
         loop {

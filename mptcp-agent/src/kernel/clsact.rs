@@ -1,8 +1,8 @@
 //! The clsact qdisc, to which tc programs attach where the kernel has no tcx
 //! (before Linux 6.6).
 //!
-//! It is added where it is missing, and taken away again if this agent added
-//! it and nobody else has put a filter on it.
+//! The agent adds it where it is missing. It removes the qdisc again if it
+//! added it and nobody else has put a filter on it.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::tc::{TcError, qdisc_add_clsact};
@@ -23,7 +23,8 @@ const RTM_NEWTFILTER: u16 = 44;
 /// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// Makes sure that the device has it. Returns whether it had to be added.
+/// Makes sure that the device has the qdisc. Returns whether it had to be
+/// added.
 ///
 /// # Errors
 /// The kernel refuses it, or the device is gone.
@@ -37,7 +38,8 @@ pub fn ensure_there(device: &str) -> Result<bool> {
     }
 }
 
-/// Removes it if there is no filter on it. Returns whether it was removed.
+/// Removes the qdisc if there is no filter on it. Returns whether it was
+/// removed.
 ///
 /// # Errors
 /// The kernel refuses it, or the device is gone.
@@ -54,7 +56,7 @@ pub fn remove_if_unused(ifindex: u32) -> Result<bool> {
         major: TcHandle::CLSACT.major,
         minor: 0,
     };
-    // Another qdisc may have taken its place: then the kernel refuses.
+    // If another qdisc has taken its place, this name makes the kernel refuse.
     message.attributes = vec![TcAttribute::Kind("clsact".to_owned())];
     exchange(
         RouteNetlinkMessage::DelQueueDiscipline(message),
@@ -105,7 +107,7 @@ fn exchange(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<u16>> {
     }
 }
 
-/// What an NLMSG_ERROR says: 0 is an acknowledgement.
+/// Reads what an NLMSG_ERROR says; 0 is an acknowledgement.
 fn error(payload: &[u8]) -> Result<()> {
     let code = payload.first_chunk().copied().map(i32::from_ne_bytes);
     match code {
@@ -152,7 +154,7 @@ mod tests {
         for cut in 0..HEADER {
             assert_eq!(Messages(&bytes[..cut]).next(), None);
         }
-        // A length that contradicts the datagram's.
+        // The length of this message contradicts that of the datagram.
         assert_eq!(Messages(&message(44, b"abcd")[..18]).next(), None);
         assert_eq!(Messages(&[0; 32]).next(), None);
     }
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_device_without_filters_lists_none() {
-        // lo of a test machine; without a clsact qdisc the list is empty.
+        // Index 1 is lo. Without a clsact qdisc the list is empty.
         assert!(has_filter(1, TcHandle::MIN_EGRESS).is_ok());
     }
 }

@@ -26,7 +26,7 @@ impl Events {
         })
     }
 
-    /// The next event; waits for one.
+    /// Waits for the next event and returns it.
     ///
     /// # Errors
     /// The ring buffer cannot be polled.
@@ -47,6 +47,7 @@ fn decode(bytes: &[u8]) -> Option<Event> {
     if bytes.len() < size_of::<Event>() {
         return None;
     }
-    // SAFETY: as long as an `Event`, which is valid for every bit pattern.
+    // SAFETY: `bytes` is at least as long as an `Event`, which is valid for
+    // every bit pattern.
     Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
 }

@@ -1,19 +1,22 @@
-//! Entries whose socket is gone without a callback: somebody else's program had
-//! switched the callbacks off, and no sweep switched them on in time.
+//! Finds entries whose socket has gone without a callback. That happens if
+//! somebody else's program has switched the callbacks off, and no sweep has
+//! switched them on in time.
 //!
-//! A pass of `iter_tcp` names every socket that is known. An entry that two
-//! comparisons in a row miss, some seconds apart, has none: a socket that opens
-//! while a pass runs may be missed by one.
+//! A pass of `iter_tcp` names every socket that the programs know. An entry has
+//! no socket if two comparisons in a row, some seconds apart, do not find one.
+//! One comparison is not enough, because a pass may miss a socket that opens
+//! while it runs.
 
 use std::collections::HashSet;
 
-/// Nanoseconds from one comparison to the next.
+/// Least time from one comparison to the next, in nanoseconds.
 const INTERVAL_NS: u64 = 5_000_000_000;
 
-/// Entries that are removed after one comparison at most: each takes a pass.
+/// How many entries are removed at most after one comparison, because each
+/// takes a pass.
 const MOST: usize = 16;
 
-/// What is suspected.
+/// The entries that are suspected to have no socket.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     missing: HashSet<u64>,
@@ -21,8 +24,8 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// Whether to compare: there are more entries than sockets, and the last
-    /// comparison is some time ago.
+    /// Returns whether to compare: there are more entries than sockets, and the
+    /// last comparison is some time ago.
     pub(super) fn is_due(&mut self, entries: u64, sockets: usize, now_ns: u64) -> bool {
         if entries <= sockets as u64 {
             self.missing.clear();
@@ -66,7 +69,7 @@ mod tests {
         // 3 was a socket that had just been opened.
         let sockets = HashSet::from([1, 2, 3]);
         assert_eq!(gone.compare(1..=5, &sockets, 15 * SECOND), [4]);
-        // Once all entries have sockets, suspicions are void.
+        // Once all entries have sockets, nothing is suspected any more.
         assert!(!gone.is_due(3, 3, 30 * SECOND));
         let none = HashSet::new();
         assert!(gone.compare(5..=5, &none, 30 * SECOND).is_empty());

@@ -1,4 +1,5 @@
-//! The kernel side's life: kept alive, kept beyond the process, lifted, left.
+//! The life of the kernel side: how it is kept alive, kept beyond the process,
+//! lifted, and left to the next agent.
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
@@ -9,16 +10,17 @@ use mptcp_common::abi::{self, ALIVE_NS, Config};
 use super::{Kernel, Link, load, pins::Pins, program, sweep::Sweep};
 use crate::clock;
 
-/// How long sockets have to lift their limits themselves, where they cannot be
+/// How long sockets have to lift their limits themselves if they cannot be
 /// visited: a few of the longest round trips.
 pub const GRACE: Duration = Duration::from_millis(700);
 
-/// Why the sockops program is not attached, once its cgroup has been removed.
+/// The reason why the sockops program is not attached, once its cgroup has been
+/// removed.
 pub(super) const CGROUP_GONE: &str = "its cgroup is gone";
 
 impl Kernel {
-    /// Says that the agent is alive; to be called several times in
-    /// [`ALIVE_NS`], by the loop that does the agent's work.
+    /// Tells the programs that the agent is alive. The loop that does the
+    /// agent's work calls it several times in [`ALIVE_NS`].
     ///
     /// # Errors
     /// The map refused it.
@@ -26,8 +28,8 @@ impl Kernel {
         self.set_config(self.config)
     }
 
-    /// Writes `config`, as of an agent that is alive. What the map refuses is
-    /// not said again by the next beat.
+    /// Writes `config` with a fresh heartbeat. If the map refuses it, the next
+    /// beat does not write it again.
     pub(super) fn set_config(&mut self, config: Config) -> Result<()> {
         let config = Config {
             alive_until_ns: clock::monotonic_ns() + ALIVE_NS,
@@ -38,23 +40,22 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether an earlier agent's maps and totals go on.
+    /// Returns whether the maps and totals of an earlier agent go on.
     pub fn adopted(&self) -> bool {
         self.adopted
     }
 
-    /// Whether the programs outlive this process, and lift what it set; the
-    /// reason if not.
+    /// Returns `Ok` if the programs outlive this process, and then lift what it
+    /// set; otherwise returns the reason why not.
     pub fn outlived(&self) -> Result<(), &str> {
         self.not_outlived.as_deref().map_or(Ok(()), Err)
     }
 
-    /// Sees to it that the programs outlive this process, if they can. The
-    /// process holds them as well, so that they stay attached if somebody
-    /// removes the pins.
+    /// Makes the programs outlive this process, if they can. The process holds
+    /// them as well, so that they stay attached if somebody removes the pins.
     pub(super) fn keep(&mut self, pins: Result<Pins>, links: Vec<Link>) -> Result<()> {
         let pins = match pins {
-            // Behind `self`, so that an error below removes it.
+            // Store the pins in `self`, so that an error below removes them.
             Ok(pins) => self.pins.insert(pins),
             Err(error) => {
                 self.not_outlived = Some(format!("{error:#}"));
@@ -73,8 +74,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Attaches to `cgroup`, whose predecessor is gone, and with it what was
-    /// attached there; `None`: there is none now.
+    /// Attaches the sockops program to `cgroup`, which is in the place of one
+    /// that was removed; `None` means that there is none now. The removal has
+    /// detached what was attached to the old one.
     ///
     /// # Errors
     /// The kernel refused it.
@@ -100,8 +102,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Says why the sockops program is not attached. Returns whether that is
-    /// news.
+    /// Records why the sockops program is not attached, or that it is. Returns
+    /// whether that has changed.
     pub(super) fn set_sockops_error(&mut self, error: Option<&str>) -> bool {
         let mut rows = self.attachments.iter_mut();
         let row = rows.find(|row| row.program == program::SOCKOPS);
@@ -112,11 +114,11 @@ impl Kernel {
         })
     }
 
-    /// Lifts every limit, detaches, and leaves nothing.
+    /// Lifts every limit, detaches the programs, and leaves nothing behind.
     ///
     /// # Errors
-    /// The sockets could not be visited: those that send lift their limits at
-    /// their next callback, as long as the programs are attached.
+    /// The sockets could not be visited. Those that send data lift their limits
+    /// at their next callback, as long as the programs are attached.
     pub fn shutdown(mut self) -> Result<Sweep> {
         let lifted = self.lift();
         if let Some(pins) = self.pins.take() {
@@ -125,11 +127,11 @@ impl Kernel {
         lifted
     }
 
-    /// Ends without lifting anything: the next agent goes on with it. If none
-    /// comes, the programs lift it.
+    /// Ends without lifting the limits, so that the next agent goes on with
+    /// them. If none comes, the programs lift them.
     ///
     /// # Errors
-    /// The programs do not outlive this process, so that it was lifted.
+    /// The programs do not outlive this process, so the limits were lifted.
     pub fn leave(mut self) -> Result<()> {
         if let Some(reason) = self.not_outlived.clone() {
             self.shutdown()?;
@@ -143,25 +145,25 @@ impl Kernel {
 
     fn lift(&mut self) -> Result<Sweep> {
         self.lifted = true;
-        // Whatever becomes of the copies: they expire by themselves, limits do not.
+        // Go on even if this fails: copies expire by themselves, limits do not.
         let stopped = self.stop_redundant();
         // First stop the programs from setting anything again.
         self.config.mode = abi::mode::DEFAULT;
         self.config.generation = u32::MAX;
         let lifted = self.sweep(abi::sweep::LIFT);
         if lifted.is_err() {
-            // Sockets that send lift their limits at their next callback, as
-            // long as the programs are there.
+            // Sockets that send data lift their limits at their next callback,
+            // as long as the programs are there.
             std::thread::sleep(GRACE);
         }
         lifted.and_then(|lifted| stopped.map(|()| lifted))
     }
 }
 
-/// Says that an agent is alive, on behalf of the one that its programs act for.
+/// Says that an agent is alive, on behalf of the agent whose programs act.
 ///
 /// # Errors
-/// The map cannot be read or refused it.
+/// The map cannot be read, or refused the heartbeat.
 pub(super) fn stand_in(told: &mut Array<MapData, Config>) -> Result<()> {
     let mut config = told.get(&0, 0)?;
     config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
@@ -170,7 +172,8 @@ pub(super) fn stand_in(told: &mut Array<MapData, Config>) -> Result<()> {
 
 impl Drop for Kernel {
     fn drop(&mut self) {
-        // A panic, an early error: the last chance.
+        // After a panic or an early error, this is the last chance to lift the
+        // limits.
         if self.lifted {
             return;
         }

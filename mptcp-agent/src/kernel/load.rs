@@ -26,21 +26,21 @@ use super::{
 };
 use crate::host::{Namespace, VMLINUX, is_cgroup_root};
 
-/// The eBPF side, built by `cargo xtask build`; empty if it was not.
+/// The eBPF object, built by `cargo xtask build`; empty if it was not built.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
 
-/// What is to be loaded, and where.
+/// Options for loading the kernel side.
 pub struct LoadOptions<'a> {
-    /// Connections that the maps hold.
+    /// How many connections the maps can hold.
     pub max_connections: u32,
-    /// cgroup2 directory whose sockets are seen.
+    /// The cgroup2 directory whose sockets are seen.
     pub cgroup: BorrowedFd<'a>,
     /// The agent's network namespace.
     pub namespace: Namespace,
-    /// Whether the kernel is to measure the programs' run time.
+    /// Whether to let the kernel measure the programs' run time.
     pub measure_programs: bool,
-    /// A random number, not 0: who owns the programs, and what marks copies on
-    /// their way through this host.
+    /// A random number, not 0. It identifies the owner of the programs, and
+    /// marks copies on their way through this host.
     pub number: u64,
 }
 
@@ -49,14 +49,14 @@ pub(super) struct Hook {
     pub(super) name: &'static str,
     pub(super) symbol: &'static str,
     purpose: &'static str,
-    /// Where it counts its runs: one of `abi::runs::program`.
+    /// The index of its run counter: one of `abi::runs::program`.
     pub(super) count: usize,
     /// Bit in `offsets::hook`.
     bit: u8,
     attach: fn(&mut Ebpf, &Btf, BorrowedFd<'_>) -> Result<Option<FdLink>>,
 }
 
-/// Every program, the indispensable first.
+/// Every program. The indispensable one comes first.
 pub(super) const PROGRAMS: &[Hook] = &[
     Hook {
         name: program::SOCKOPS,
@@ -111,9 +111,9 @@ pub(super) fn load(options: &LoadOptions<'_>) -> Result<Kernel> {
     Ok(kernel)
 }
 
-/// Does `work`, which may take the verifier a second or more, and meanwhile
-/// speaks for the agent before, if that one was alive a moment ago: its programs
-/// go on until these take over.
+/// Does `work`, which may take the verifier a second or more. Meanwhile sends
+/// the heartbeat for the previous agent, if that one was alive a moment ago, so
+/// that its programs go on until the new ones take over.
 fn while_standing_in<T: Send>(
     before: Option<&Pins>,
     work: impl FnOnce() -> Result<T> + Send,
@@ -138,8 +138,8 @@ fn while_standing_in<T: Send>(
     })
 }
 
-/// Makes room for what this agent keeps; whether it goes on with an earlier
-/// one's.
+/// Makes room for the pins of this agent. Returns whether it goes on with those
+/// of an earlier one.
 fn prepare(pins: &mut Pins, options: &LoadOptions<'_>) -> Result<bool> {
     for (layout, removed) in pins.reject_foreign()? {
         tracing::warn!(
@@ -170,8 +170,9 @@ fn load_into(
     pins: Result<&Pins, &anyhow::Error>,
 ) -> Result<(Kernel, Vec<Link>)> {
     let pins = pins.ok();
-    // Lockdown does not always say that it is there: its file is in securityfs,
-    // which may not be mounted.
+    // Lockdown may be in force unseen, because its file is in securityfs, which
+    // may not be mounted. So if this attempt fails, another one follows that
+    // does without bpf_probe_read_kernel.
     if may_probe_read() {
         match load_with(options, pins, true) {
             Err(error) => tracing::debug!("without bpf_probe_read_kernel, because: {error:#}"),
@@ -198,9 +199,10 @@ fn load_with(
     let stats = options.measure_programs.then(measure).flatten();
 
     let probe_read = u32::from(probe_read);
-    // Older sockets do not tell the programs where they belong, so that only an
-    // agent at the root may adopt them. A kernel without the option that it takes
-    // would refuse each; its verifier (Linux 6.1) does not get through the code.
+    // Programs cannot tell which cgroup an older socket belongs to, so only an
+    // agent at the root may adopt such sockets. Adopting also takes an option
+    // that older kernels lack. They would refuse each socket, and the verifier
+    // of Linux 6.1 does not get through the code.
     let can_adopt = layout.has_name("TCP_BPF_SOCK_OPS_CB_FLAGS");
     let adopt = u32::from(can_adopt && is_cgroup_root(&options.cgroup));
     let subflows = options
@@ -237,8 +239,8 @@ fn load_with(
         .map_err(|error| tracing::debug!("no log of the eBPF programs: {error}"))
         .ok();
 
-    // Now, rather than once another policy wants them: a switch is to be quick.
-    // The redundant policy is nothing without them.
+    // Load these now rather than when another policy needs them, so that a
+    // switch is quick. The redundant policy cannot work without them.
     let no_tc = match members.refusal(hook::INGRESS) {
         Some(missing) => Some(missing),
         None => tc::load(&mut ebpf).err().map(|error| describe(&error)),
@@ -294,8 +296,8 @@ fn load_with(
     Ok((kernel, links))
 }
 
-/// Has the kernel measure the run time of every BPF program of the host, for as
-/// long as the descriptor is open. Where that is refused, only the metric of it
+/// Makes the kernel measure the run time of every BPF program of the host, for
+/// as long as the descriptor is open. If the kernel refuses, only that metric
 /// is missing.
 fn measure() -> Option<OwnedFd> {
     match enable_stats(Stats::RunTime) {
@@ -307,7 +309,8 @@ fn measure() -> Option<OwnedFd> {
     }
 }
 
-/// Of the random number, not 0: no agent.
+/// Returns the owner id that is made from the random number. It is never 0,
+/// which means no agent.
 fn owner(number: u64) -> u32 {
     ((number >> 32) as u32).max(1)
 }
@@ -318,10 +321,11 @@ fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<Op
     attach_again(ebpf, cgroup).map(Some)
 }
 
-/// Attaches the sockops program, which is loaded, to another cgroup.
+/// Attaches the sockops program, which is already loaded, to a cgroup.
 pub(super) fn attach_again(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<FdLink> {
     let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
-    // A link: any number of them share a cgroup, whatever the mode's name.
+    // With a BPF link, any number of programs share a cgroup, despite the
+    // mode's name.
     let id = program
         .attach(cgroup, CgroupAttachMode::Single)
         .map_err(|error| match others::exclusive(cgroup) {
@@ -341,14 +345,14 @@ fn attach_get_send(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Opti
     attach_get_send_again(ebpf).map(Some)
 }
 
-/// Attaches the tracepoint's program, which is loaded.
+/// Attaches the program of the tracepoint, which is already loaded.
 pub(super) fn attach_get_send_again(ebpf: &mut Ebpf) -> Result<FdLink> {
     let program: &mut BtfTracePoint = find(ebpf, "mptcp_subflow_get_send")?.try_into()?;
     let id = program.attach()?;
     Ok(program.take_link(id)?.into())
 }
 
-/// The iterator is attached anew for each pass.
+/// Loads the iterator. Each pass attaches it anew.
 fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {
     let program: &mut Iter = find(ebpf, "iter_tcp")?.try_into()?;
     program.load("tcp", btf)?;
@@ -360,18 +364,18 @@ pub(super) fn find<'a>(ebpf: &'a mut Ebpf, symbol: &str) -> Result<&'a mut aya::
         .with_context(|| format!("the eBPF object has no program {symbol}"))
 }
 
-/// Whether programs may call bpf_probe_read_kernel: not under lockdown
-/// `confidentiality` (LOCKDOWN_BPF_READ_KERNEL).
+/// Returns whether programs may call bpf_probe_read_kernel. Lockdown
+/// `confidentiality` forbids it (LOCKDOWN_BPF_READ_KERNEL).
 fn may_probe_read() -> bool {
     match std::fs::read_to_string("/sys/kernel/security/lockdown") {
         Ok(levels) => !levels.contains("[confidentiality]"),
-        // No lockdown in this kernel, or its file system is not mounted.
+        // This kernel has no lockdown, or its file system is not mounted.
         Err(_) => true,
     }
 }
 
-/// The first line of an error; the rest, such as the verifier's log, goes to
-/// the debug log.
+/// Returns the first line of an error. The rest, such as the verifier's log,
+/// goes to the debug log.
 pub(super) fn describe(error: &anyhow::Error) -> String {
     let whole = format!("{error:#}");
     if let Some(ProgramError::LoadError {

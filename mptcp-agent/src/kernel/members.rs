@@ -1,5 +1,5 @@
-//! Which offsets this kernel gives the programs, and which programs have to do
-//! without one that they need.
+//! The offsets that the programs get on this kernel, and the programs that lack
+//! one that they need.
 
 use mptcp_common::offsets::{ABSENT, MEMBERS};
 
@@ -7,8 +7,8 @@ use super::btf::Layout;
 
 /// The globals of the eBPF object, and what is missing.
 pub struct Members {
-    /// Global and value: bytes, or bits for flags; [`ABSENT`] if the kernel
-    /// has no such member.
+    /// Global and value: an offset in bytes, or in bits for flags; [`ABSENT`]
+    /// if the kernel has no such member.
     pub globals: Vec<(&'static str, u32)>,
     /// `structure.member` and the programs that need it (`offsets::hook`).
     missing: Vec<(String, u8)>,
@@ -38,7 +38,8 @@ impl Members {
         Self { globals, missing }
     }
 
-    /// Why the programs in `hook` cannot run on this kernel, if so.
+    /// Returns why the programs in `hook` cannot run on this kernel, if they
+    /// cannot.
     pub fn refusal(&self, hook: u8) -> Option<String> {
         let names: Vec<&str> = self
             .missing
@@ -50,9 +51,9 @@ impl Members {
     }
 }
 
-/// The programs read a flag as bit `n % 8` of byte `n / 8`. On little-endian
-/// hosts that is how BTF counts bit-fields; on big-endian ones bits count from
-/// the other end of the byte.
+/// Returns a flag's offset as the programs count it: they read bit `n % 8` of
+/// byte `n / 8`. On little-endian hosts BTF counts bit-fields in the same way.
+/// On big-endian ones it counts bits from the other end of the byte.
 fn flag_bits(bits: u32) -> u32 {
     if cfg!(target_endian = "big") {
         bits ^ 7

@@ -1,7 +1,7 @@
-//! Other people's sockops programs: who holds a cgroup for itself.
+//! Finds a sockops program of somebody else that holds a cgroup for itself.
 //!
-//! A program that was attached without `BPF_F_ALLOW_MULTI` bears no other beside
-//! it, here or further down. The kernel says only EPERM then.
+//! A program that was attached without `BPF_F_ALLOW_MULTI` allows no other one
+//! beside it, in this cgroup or further down. The kernel then says only EPERM.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -16,10 +16,11 @@ const BPF_CGROUP_SOCK_OPS: u32 = 3;
 /// `BPF_F_ALLOW_MULTI`.
 const ALLOW_MULTI: u32 = 1 << 1;
 
-/// Programs that are named at most: one alone holds a cgroup for itself.
+/// How many programs are listed at most. A program that holds a cgroup for
+/// itself is alone there.
 const MOST: usize = 8;
 
-/// Levels of the hierarchy that are looked at, from the cgroup upwards.
+/// How many levels of the hierarchy are searched, from the cgroup upwards.
 const LEVELS: usize = 32;
 
 /// `union bpf_attr` for `BPF_PROG_QUERY`, up to its last member of today.
@@ -44,7 +45,8 @@ pub(super) fn exclusive(cgroup: BorrowedFd<'_>) -> Option<String> {
     let mut above: Option<OwnedFd> = None;
     for _ in 0..LEVELS {
         let here = above.as_ref().map_or(cgroup, |directory| directory.as_fd());
-        // Above the root of the hierarchy there is another file system.
+        // This ends above the root of the hierarchy, where there is another
+        // file system.
         let (flags, ids) = attached(here).ok()?;
         if let Some(&id) = ids.first()
             && flags & ALLOW_MULTI == 0
@@ -57,7 +59,8 @@ pub(super) fn exclusive(cgroup: BorrowedFd<'_>) -> Option<String> {
     None
 }
 
-/// Flags and ids of the sockops programs that are attached to a cgroup itself.
+/// Returns the flags and ids of the sockops programs that are attached to a
+/// cgroup itself.
 fn attached(cgroup: BorrowedFd<'_>) -> io::Result<(u32, Vec<u32>)> {
     let mut ids = [0_u32; MOST];
     let mut query = Query {
@@ -79,7 +82,8 @@ fn attached(cgroup: BorrowedFd<'_>) -> io::Result<(u32, Vec<u32>)> {
         )
     };
     let error = io::Error::last_os_error();
-    // ENOSPC: there are more, and flags and ids are there.
+    // ENOSPC means that there are more programs. Flags and ids are there all
+    // the same.
     if result != 0 && error.raw_os_error() != Some(libc::ENOSPC) {
         return Err(error);
     }

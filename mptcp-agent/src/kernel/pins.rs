@@ -1,4 +1,5 @@
-//! What outlives the agent, by names in a BPF file system (bpffs):
+//! The maps and programs that outlive the agent, by their names in a BPF file
+//! system (bpffs):
 //!
 //! ```text
 //!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-N/
@@ -6,14 +7,15 @@
 //!       links/sockops-<owner> ...       the programs, attached
 //! ```
 //!
-//! While the agent lives it says so every half second. If it stops saying so,
-//! killed or hung, the programs that are held here lift what they find set, at
-//! the next callback of each socket, and go on counting. The next agent takes
-//! maps and totals over, attaches its own programs, and becomes their owner
-//! with one write; then the old ones go.
+//! While the agent lives, it writes a heartbeat every half second. If the
+//! heartbeat stops, because the agent was killed or hangs, the programs that
+//! are held here lift the limits that they find, at the next callback of each
+//! socket, and go on counting. The next agent takes maps and totals over,
+//! attaches its own programs, and makes them the only ones that act with one
+//! write. Then it detaches the old ones.
 //!
-//! A layout of another version, or of another size, is never read: it is
-//! removed, programs and all.
+//! A layout of another version, or of another size, is never read. It is
+//! removed with its programs.
 
 use std::path::PathBuf;
 
@@ -32,9 +34,9 @@ use super::remains::{self, Content, LINKS, MAPS, Remains, remove_layout, trusted
 use crate::clock;
 use crate::host::Namespace;
 
-/// Maps that outlive the agent: name, bytes of a key and of a value (the ring
-/// buffer has neither). The others hold nothing that the next agent misses:
-/// where copies may go, it has to find out anew.
+/// The maps that outlive the agent: name, bytes of a key and of a value (the
+/// ring buffer has neither). The other maps hold nothing that the next agent
+/// misses, because it has to find out anew where copies may go.
 const KEPT: [(&str, usize, usize); 15] = [
     ("CONNECTIONS", 8, size_of::<Connection>()),
     ("SUBFLOWS", 8, size_of::<Subflow>()),
@@ -65,7 +67,7 @@ pub struct Pins {
     kept: Vec<(Kind, String, u64)>,
 }
 
-/// What is pinned.
+/// The kind of a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Map,
@@ -76,7 +78,8 @@ impl Pins {
     /// Finds, or makes, the directories of `namespace`.
     ///
     /// # Errors
-    /// No BPF file system is to be had, or nothing can be made in it: one line.
+    /// There is no BPF file system, or nothing can be made in it; the error is
+    /// one line.
     pub fn open(namespace: Namespace) -> Result<Self> {
         let remains = Remains::open(namespace)?;
         let own = remains.home.open_or_make(&remains::own_layout())?;
@@ -90,10 +93,10 @@ impl Pins {
     }
 
     /// Removes what this agent cannot read: layouts of other versions, and its
-    /// own if a map is missing or of another size. Returns what it was.
+    /// own if a map is missing or of another size. Returns what was removed.
     ///
     /// # Errors
-    /// The own directories, which are removed then, cannot be made again.
+    /// The directories of its own layout were removed and cannot be made again.
     pub fn reject_foreign(&mut self) -> Result<Vec<(String, Content)>> {
         let mut rejected = Vec::new();
         for layout in self.remains.home.entries() {
@@ -104,45 +107,46 @@ impl Pins {
             let removed = remove_layout(&self.remains.home, &layout);
             rejected.push((layout, removed));
             if own {
-                // To be filled anew.
+                // Make empty directories, to be filled anew.
                 *self = Self::open(self.namespace)?;
             }
         }
         Ok(rejected)
     }
 
-    /// Whether no earlier agent has left anything.
+    /// Returns whether no earlier agent has left anything.
     fn is_empty(&self) -> bool {
         self.maps.entries().is_empty()
     }
 
-    /// Where each map is, or is to be. The paths lead through this one's
-    /// handles.
+    /// Returns where each map is pinned, or will be. The paths lead through the
+    /// handles of `self`.
     pub fn map_paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
         KEPT.iter()
             .map(move |(name, ..)| (*name, self.maps.path_of(name)))
     }
 
-    /// What the programs of an earlier agent obey, if that one counts as alive,
-    /// or did until a moment ago. The policy of one that is long dead must not
-    /// act again.
+    /// Returns the `CONFIG` that the programs of an earlier agent obey, if that
+    /// agent's heartbeat has not expired yet. The policy of an agent that is
+    /// long dead must not act again.
     pub fn living_config(&self) -> Option<Array<MapData, Config>> {
         let config = remains::config(&self.maps).ok()?;
         let told = config.get(&0, 0).ok()?;
         (clock::monotonic_ns() < told.alive_until_ns).then_some(config)
     }
 
-    /// Entries that a map holds, if it is there.
+    /// Returns how many entries a map can hold, if it is there.
     pub fn capacity(&self, map: &str) -> Option<u32> {
         let info = MapInfo::from_pin(self.maps.path_of(map)).ok()?;
         Some(info.max_entries())
     }
 
     /// Keeps a program of `owner` attached when this process ends. Returns the
-    /// link, so that it stays attached too if somebody removes the pin.
+    /// link: if the caller holds it, the program stays attached even if
+    /// somebody removes the pin.
     ///
     /// # Errors
-    /// The file system refused it, and the program is detached.
+    /// The file system refused it, and so the program is detached.
     pub fn keep(&mut self, program: &str, owner: u32, link: FdLink) -> Result<FdLink> {
         let name = link_name(program, owner);
         let pinned = link
@@ -152,7 +156,7 @@ impl Pins {
         Ok(pinned.into())
     }
 
-    /// Keeps maps that are not pinned yet; takes note of all.
+    /// Pins the maps that are not pinned yet, and takes note of all.
     ///
     /// # Errors
     /// The file system refused one.
@@ -185,8 +189,9 @@ impl Pins {
             .count()
     }
 
-    /// Names the pins that are no longer there, or no longer those that this
-    /// process has made; everything, if the directory has gone from its place.
+    /// Returns the names of the pins that are gone, or that are not the ones
+    /// which this process made or found; all of them, if a directory is no
+    /// longer in its place.
     pub fn missing(&self) -> Vec<&str> {
         let in_place = self.are_directories_in_place();
         let is_there = |kind: Kind, name: &str, inode: u64| {
@@ -203,8 +208,8 @@ impl Pins {
             .collect()
     }
 
-    /// Empties the own directories, which somebody has tampered with, or makes
-    /// them again.
+    /// Empties the directories of this layout, which somebody has tampered
+    /// with, or makes them again.
     ///
     /// # Errors
     /// They cannot be made.
@@ -219,7 +224,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes everything: programs that no process holds are detached by that.
+    /// Removes everything. This detaches the programs that no process holds.
     pub fn remove(&self) {
         self.remains.remove();
     }
@@ -245,7 +250,7 @@ impl Pins {
             .extend(inode.map(|inode| (kind, name.to_owned(), inode)));
     }
 
-    /// Whether every map is there, and is a pin of the size that this agent
+    /// Returns whether every map is there, as a pin of the size that this agent
     /// reads.
     fn fits(&self) -> bool {
         KEPT.iter().all(|&(name, key, value)| {

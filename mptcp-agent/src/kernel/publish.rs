@@ -1,5 +1,5 @@
-//! What the programs read of a policy, and its change as a list of writes, of
-//! which either all hold or none.
+//! The part of a policy that the programs read. A change of it is a list of
+//! writes, of which either all hold or none.
 //!
 //! ```text
 //!   read      what the maps hold now
@@ -21,7 +21,7 @@ use mptcp_common::abi::{PathConfig, PathStats, redundant::CopyStats};
 /// them.
 pub type PrefixKey = (u32, [u8; 16]);
 
-/// What the maps hold of a policy.
+/// The content of the maps that a policy sets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Published {
     /// `PATHS`, by index.
@@ -46,7 +46,7 @@ pub struct Published {
 pub struct Head {
     /// One of `abi::mode`.
     pub mode: u32,
-    /// Sends subflows to the maps above.
+    /// A new value makes subflows look their path up in the maps again.
     pub generation: u32,
     /// The agent whose programs act.
     pub owner: u32,
@@ -85,11 +85,10 @@ pub trait PolicyMaps {
 /// Why a policy was not published.
 #[derive(Debug)]
 pub enum PublishError {
-    /// The maps hold what they held before. Only the generation may be another
-    /// one.
+    /// The maps hold what they held before. Only the generation may differ.
     TakenBack(anyhow::Error),
-    /// The maps hold parts of both policies: what had been written could not be
-    /// taken back in full.
+    /// The maps hold parts of both policies, because what had been written
+    /// could not be taken back in full.
     Mixed {
         /// The first failure.
         error: anyhow::Error,
@@ -111,7 +110,7 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-/// Makes the maps, which hold `before`, hold `wanted`.
+/// Changes the maps, which hold `before`, so that they hold `wanted`.
 ///
 /// # Errors
 /// A map refused an entry; [`PublishError`] tells what the maps hold then.
@@ -142,15 +141,15 @@ fn take_back(
         .map(|write| inverse(write, before))
         .collect();
     if !undo.is_empty() {
-        // Subflows that opened meanwhile may have found their path in the maps
-        // as they were half-way. A generation that nobody has seen makes them
-        // look once more.
+        // Subflows that opened meanwhile may have found their path in the
+        // half-written maps. A generation that nobody has seen makes them look
+        // once more.
         undo.push(Write::Head(Head {
             generation: wanted.head.generation.wrapping_add(1),
             ..before.head
         }));
     }
-    // All are tried, so that as little as possible stays behind.
+    // Try all of them, so that as little as possible stays behind.
     let failures = undo.iter().filter_map(|write| maps.write(write).err());
     match failures.reduce(|first, _| first) {
         None => PublishError::TakenBack(error),
@@ -158,7 +157,8 @@ fn take_back(
     }
 }
 
-/// The writes that lead from one to the other. Each key is written once.
+/// Returns the writes that lead from `before` to `wanted`. Each key is written
+/// once.
 fn changes(before: &Published, wanted: &Published) -> Vec<Write> {
     let mut writes = Vec::new();
     for (&path, (paths, copies)) in &wanted.totals {
@@ -184,8 +184,8 @@ fn changes(before: &Published, wanted: &Published) -> Vec<Write> {
     writes
 }
 
-/// First what is new or different, then what goes: an entry that stays is never
-/// missing.
+/// Returns the writes of one map. Those for new or different entries come
+/// first, then the removals, so that an entry that stays is never missing.
 fn entries<K: Copy + Ord>(
     before: &BTreeMap<K, u32>,
     wanted: &BTreeMap<K, u32>,
@@ -202,7 +202,7 @@ fn entries<K: Copy + Ord>(
     put.chain(gone).collect()
 }
 
-/// The write that makes the entry of `write` what it was before.
+/// Returns the write that restores the entry of `write` to what `before` has.
 fn inverse(write: &Write, before: &Published) -> Write {
     match *write {
         Write::Path(index, _) => {
@@ -281,7 +281,7 @@ mod tests {
         (vec![path; 2], vec![CopyStats::default(); 2])
     }
 
-    /// Two policies of which every kind of entry differs in every way.
+    /// Returns two policies that differ in every kind of entry, in every way.
     fn policies() -> (Published, Published) {
         let prefix = |number| (120, [number; 16]);
         let before = Published {
@@ -342,7 +342,7 @@ mod tests {
             let generation = maps.held.head.generation;
             maps.held.head.generation = before.head.generation;
             assert_eq!(maps.held, before, "write {number}");
-            // Whoever has looked at a map meanwhile looks once more.
+            // A subflow that has looked at a map meanwhile looks once more.
             let expected = if number == 0 { 10 } else { 12 };
             assert_eq!(generation, expected, "write {number}");
         }
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_failure_of_going_back_is_told() {
         let (before, wanted) = policies();
-        // With nothing written yet, there is nothing that could stay behind.
+        // If the very first write is refused, nothing can stay behind.
         for number in 1..changes(&before, &wanted).len() {
             let mut maps = maps(&before, number..usize::MAX);
             let error = commit(&mut maps, &before, &wanted).unwrap_err();

@@ -1,4 +1,4 @@
-//! The redundant policy's part of the door: its maps and devices.
+//! The redundant policy's part of `Kernel`: its maps and its devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,18 +19,19 @@ use mptcp_common::abi::{
 
 use super::{Attachment, Kernel};
 
-/// What the programs count of each link; a handle of its own on their map.
+/// The counters that the programs keep of each link, read through a map handle
+/// of its own.
 pub struct LinkTraffic(Array<MapData, Traffic>);
 
 impl LinkTraffic {
-    /// Totals of link `index`; zero if they cannot be read.
+    /// Returns the totals of link `index`; zero if they cannot be read.
     pub fn get(&self, index: u32) -> Traffic {
         self.0.get(&index, 0).unwrap_or_default()
     }
 }
 
 impl Kernel {
-    /// What the programs count of each link.
+    /// Returns a handle on what the programs count of each link.
     ///
     /// # Errors
     /// Too many open files.
@@ -42,10 +43,10 @@ impl Kernel {
         Ok(LinkTraffic(Array::try_from(Map::from_map_data(map)?)?))
     }
 
-    /// Whether this kernel can have the tc programs.
+    /// Checks that this kernel can have the tc programs.
     ///
     /// # Errors
-    /// It cannot: one line.
+    /// It cannot; the error is one line that says why.
     pub fn can_copy(&self) -> Result<()> {
         match &self.no_tc {
             Some(missing) => bail!("--policy redundant cannot run here: {missing}"),
@@ -57,14 +58,15 @@ impl Kernel {
     ///
     /// # Errors
     /// This kernel cannot have them, or what an earlier policy found out about
-    /// peers cannot be removed: one line.
+    /// peers cannot be removed; the error is one line.
     pub fn start_redundant(&mut self) -> Result<()> {
         if self.tc.is_some() {
             return Ok(());
         }
         self.can_copy()?;
         if self.peers_left {
-            // Its entries name links, which are other ones from now on.
+            // The entries that are left name links by index, and each index
+            // means another link from now on.
             self.clear_redundant()?;
         }
         let tc = super::tc::Tc::default();
@@ -79,7 +81,7 @@ impl Kernel {
     }
 
     /// Ends copying and detaches the tc programs, if they are there. The next
-    /// pass over the sockets gives those that listen their segment size back.
+    /// pass over the sockets gives listening sockets their segment size back.
     ///
     /// # Errors
     /// A map cannot be read or refused it.
@@ -87,7 +89,7 @@ impl Kernel {
         let Some(mut tc) = self.tc.take() else {
             return Ok(());
         };
-        // Copies end before what would unwrap them is gone.
+        // End copying before the programs that unwrap copies are gone.
         let cleared = self.clear_redundant();
         tc.clear();
         let programs = super::tc::PROGRAMS.map(|program| program.name);
@@ -102,7 +104,7 @@ impl Kernel {
 
     /// Attaches the tc programs to the devices in `wanted` (names by ifindex)
     /// and detaches them from all others. Returns the ifindex of each device
-    /// that has them then; what failed is in the log.
+    /// that has them then. Logs what failed.
     pub fn follow_devices(&mut self, wanted: &BTreeMap<u32, String>) -> BTreeSet<u32> {
         let Some(tc) = &mut self.tc else {
             return BTreeSet::new();
@@ -117,7 +119,7 @@ impl Kernel {
         tc.devices()
     }
 
-    /// Makes `settings` what the programs obey.
+    /// Makes the programs obey `settings`.
     ///
     /// # Errors
     /// The map refused it.
@@ -142,7 +144,8 @@ impl Kernel {
         replace(HashMap::try_from(self.map("ADDRESSES")?)?, &wanted)
     }
 
-    /// Makes `stacked` the pairs of devices that run over each other.
+    /// Publishes `stacked`: pairs of devices of which the first runs over the
+    /// second.
     ///
     /// # Errors
     /// The map refused an entry.
@@ -159,7 +162,7 @@ impl Kernel {
         Ok(Array::try_from(self.map("LINKS")?)?.set(index, *link, 0)?)
     }
 
-    /// Makes `key` lead to link `index`; `None`: nowhere.
+    /// Makes `key` lead to link `index`, or nowhere if that is `None`.
     ///
     /// # Errors
     /// The map refused it.
@@ -167,8 +170,8 @@ impl Kernel {
         put(HashMap::try_from(self.map("LINK_OF")?)?, key, index)
     }
 
-    /// Makes new connections like `key` ones with the peer of link `index`;
-    /// `None`: of nobody known.
+    /// Makes the programs take new connections like `key` for connections with
+    /// the peer of link `index`, or with nobody known if that is `None`.
     ///
     /// # Errors
     /// The map refused it.
@@ -193,7 +196,8 @@ impl Kernel {
         put(map, &connection, carriers)
     }
 
-    /// Writes or removes what a subflow's peer has for its addresses.
+    /// Writes or removes the addresses that a subflow has as its peer sees
+    /// them.
     ///
     /// # Errors
     /// The map refused it.
@@ -201,7 +205,8 @@ impl Kernel {
         put(HashMap::try_from(self.map("PEER_VIEW")?)?, &cookie, view)
     }
 
-    /// Cookies of the listening sockets whose segment size the policy has lowered.
+    /// Returns the cookies of the listening sockets whose segment size the
+    /// policy has lowered.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -222,7 +227,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Forgets all that was found out about peers: no copy is sent or taken.
+    /// Forgets all that was found out about peers. From then on no copy is sent
+    /// or accepted.
     ///
     /// # Errors
     /// A map cannot be read or refused it.
@@ -241,7 +247,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether a connection's peer is proven.
+    /// Returns whether a connection's peer is proven.
     pub fn has_carriers(&self, connection: u64) -> bool {
         let map = self.map_ref("CARRIERS").and_then(|map| {
             let map: HashMap<_, u64, Carriers> = HashMap::try_from(map)?;
@@ -250,7 +256,8 @@ impl Kernel {
         map.unwrap_or(false)
     }
 
-    /// Every open connection, by its key: as [`Kernel::subflows`].
+    /// Returns every open connection, by its key. The limits of
+    /// [`Kernel::subflows`] apply here too.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -260,7 +267,7 @@ impl Kernel {
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
-    /// What the programs know of a connection, if it is open.
+    /// Returns what the programs know of a connection, if it is open.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -269,7 +276,7 @@ impl Kernel {
         get(&map, key)
     }
 
-    /// What the programs know of a subflow, if it is open.
+    /// Returns what the programs know of a subflow, if it is open.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -278,8 +285,9 @@ impl Kernel {
         get(&map, cookie)
     }
 
-    /// Every open subflow, by cookie. One that opens or closes meanwhile may
-    /// be missing, and another be missing or twice because of it.
+    /// Returns every open subflow, by cookie. If subflows open or close
+    /// meanwhile, these and others may be missing, and others may be there
+    /// twice.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -288,8 +296,8 @@ impl Kernel {
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
-    /// Totals of every path's copies, summed over the CPUs; the index is the
-    /// path's.
+    /// Returns the totals of every path's copies, summed over the CPUs. A
+    /// path's position is its index.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -344,7 +352,7 @@ fn clear<K: Pod, V: Pod>(mut map: HashMap<&mut MapData, K, V>) -> Result<()> {
     present.iter().try_for_each(|key| remove(&mut map, key))
 }
 
-/// What is not there need not be removed.
+/// Removes an entry. It is no error if there is none.
 fn remove<K: Pod, V: Pod>(map: &mut HashMap<&mut MapData, K, V>, key: &K) -> Result<()> {
     match map.remove(key) {
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {

@@ -1,10 +1,10 @@
-//! What agents have pinned for a network namespace, in whatever layout: what it
-//! is, whether an agent lives behind it, and its removal.
+//! The pins of a network namespace, in any layout: lists them, tells whether a
+//! living agent is behind them, and removes them.
 //!
 //! A namespace's pins are removed by the agent of that namespace, or after the
-//! namespace is gone. Nobody takes it for gone whose own /proc merely does not
-//! show it: the heartbeat in the pinned `CONFIG` has to have ended as well, and
-//! this process must be one that sees every process of the host.
+//! namespace is gone. It is not enough that /proc does not show the namespace.
+//! The heartbeat in the pinned `CONFIG` has to have ended as well, and this
+//! process must be one that sees every process of the host.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::host::Namespace;
 /// The directory of all agents of a host.
 const ROOT: &str = "mptcp-agent";
 
-/// What the name of each layout's directory begins with.
+/// How the name of each layout's directory begins.
 pub(super) const ABI: &str = "abi-";
 
 /// The directories of a layout.
@@ -35,7 +35,7 @@ pub struct Remains {
     pub(super) home: Directory,
 }
 
-/// What is there, or was removed.
+/// The pins that are there, or that were removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// Names of attached programs.
@@ -45,13 +45,13 @@ pub struct Content {
 }
 
 impl Content {
-    /// Whether there was nothing.
+    /// Returns whether there was nothing.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty() && self.maps.is_empty()
     }
 }
 
-/// What a search for pins of namespaces that are gone has found.
+/// The result of a search for pins of namespaces that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Namespaces that are gone, whose pins were removed.
@@ -62,8 +62,8 @@ pub struct Swept {
 }
 
 impl Remains {
-    /// Finds what there is of `namespace`, if there is anything that this
-    /// process may trust.
+    /// Finds the pins of `namespace`, if there are any that this process may
+    /// trust.
     pub fn find(namespace: Namespace) -> Option<Self> {
         let root = find_root()?;
         let name = namespace.to_string();
@@ -74,7 +74,8 @@ impl Remains {
     /// Finds, or makes, the directory of `namespace`.
     ///
     /// # Errors
-    /// No BPF file system is to be had, or nothing can be made in it: one line.
+    /// There is no BPF file system, or nothing can be made in it; the error is
+    /// one line.
     pub(super) fn open(namespace: Namespace) -> Result<Self> {
         let root = bpffs::find_or_mount()?.open_or_replace(ROOT)?;
         let name = namespace.to_string();
@@ -82,13 +83,13 @@ impl Remains {
         Ok(Self { root, name, home })
     }
 
-    /// Whether the directory is still in its place.
+    /// Returns whether the directory is still in its place.
     pub(super) fn is_in_place(&self) -> bool {
         let found = find_root().and_then(|root| trusted(root.open(&self.name)));
         found.is_some_and(|home| home.own_inode() == self.home.own_inode())
     }
 
-    /// Names everything that is pinned, of whatever layout.
+    /// Returns the names of everything that is pinned, in any layout.
     pub fn content(&self) -> Content {
         let mut content = Content::default();
         for layout in self.layouts() {
@@ -99,14 +100,14 @@ impl Remains {
         content
     }
 
-    /// Removes everything: programs that no process holds are detached by that.
+    /// Removes everything. This detaches the programs that no process holds.
     pub fn remove(&self) {
         remove_namespace(&self.root, &self.name, &self.home);
         remove_root_if_empty();
     }
 
-    /// Makes the policy that the programs obey the default one, unless the agent
-    /// that set it is long gone, after which they do so by themselves.
+    /// Makes the programs obey the default policy. If the agent that set
+    /// another one is long gone, they do so already.
     pub fn end_policy(&self) {
         if let Some(mut map) = self.own_maps().and_then(|maps| config(&maps).ok())
             && let Ok(told) = map.get(&0, 0)
@@ -121,7 +122,8 @@ impl Remains {
         }
     }
 
-    /// Entries that a map of this version's layout holds, if it is there.
+    /// Returns how many entries a map of this version's layout can hold, if it
+    /// is there.
     pub fn capacity(&self, map: &str) -> Option<u32> {
         let info = MapInfo::from_pin(self.own_maps()?.path_of(map)).ok()?;
         Some(info.max_entries())
@@ -132,8 +134,8 @@ impl Remains {
         trusted(own.open(MAPS))
     }
 
-    /// Until when the agent behind any of the layouts counts as alive; the
-    /// latest. `None`: no agent was ever alive.
+    /// Returns until when the agent behind any of the layouts counts as alive:
+    /// the latest of these times. `None`: no agent was ever alive.
     pub fn alive_until_ns(&self) -> Option<u64> {
         alive_until_ns(&self.home)
     }
@@ -143,24 +145,24 @@ impl Remains {
     }
 }
 
-/// The directory of this version's layout.
+/// Returns the name of the directory of this version's layout.
 pub(super) fn own_layout() -> String {
     format!("{ABI}{}", abi::ABI_VERSION)
 }
 
-/// What the programs of an earlier agent obey.
+/// Opens the `CONFIG` that the programs of an earlier agent obey.
 ///
 /// # Errors
-/// It is not there.
+/// The map is not there.
 pub(super) fn config(maps: &Directory) -> Result<Array<MapData, Config>> {
     let map = MapData::from_pin(maps.path_of("CONFIG"))?;
     Ok(Array::try_from(Map::Array(map))?)
 }
 
-/// Whether an agent acts in `namespace`: its heartbeat goes on. Waits for the
-/// next beat, if one may come.
+/// Returns whether an agent acts in `namespace`, that is, whether its heartbeat
+/// goes on. Waits for the next beat, if one may come.
 pub fn is_beating(namespace: Namespace) -> bool {
-    /// Ample for one beat of an agent that is busy.
+    /// Long enough for one beat of an agent that is busy.
     const PATIENCE: Duration = Duration::from_millis(1500);
     const STEP: Duration = Duration::from_millis(20);
     let alive_until_ns = || Remains::find(namespace).and_then(|found| found.alive_until_ns());
@@ -183,7 +185,8 @@ pub fn sweep_dead_namespaces() -> Swept {
     let Some(root) = find_root() else {
         return swept;
     };
-    // Names first: a namespace that is made later is not among them.
+    // Read the names first, so that a namespace that is made later is not among
+    // them.
     let names = root.entries();
     let now = clock::monotonic_ns();
     let live = Namespace::all_live();
@@ -197,7 +200,7 @@ pub fn sweep_dead_namespaces() -> Swept {
         let Some(home) = trusted(root.open(&name)) else {
             continue;
         };
-        // Somebody acts there, in a namespace that cannot be seen from here.
+        // An agent acts there, in a namespace that this process cannot see.
         if alive_until_ns(&home).is_some_and(|until| now < until) {
             continue;
         }
@@ -218,8 +221,8 @@ fn find_root() -> Option<Directory> {
     trusted(bpffs.open(ROOT))
 }
 
-/// What is there, if it can be trusted: what belongs to somebody else is left
-/// alone.
+/// Returns what is there, if it can be trusted. What belongs to somebody else
+/// is left alone.
 pub(super) fn trusted(found: Result<Option<Directory>>) -> Option<Directory> {
     found.unwrap_or_else(|error| {
         tracing::debug!("left alone: {error:#}");
@@ -242,7 +245,8 @@ fn alive_until_ns(home: &Directory) -> Option<u64> {
     heartbeats.max()
 }
 
-/// The heartbeat in a `CONFIG` of any version; `None` if it cannot be read.
+/// Reads the heartbeat in a `CONFIG` of any version; `None` if it cannot be
+/// read.
 fn read_heartbeat(maps: &Directory) -> Option<u64> {
     const WORD: usize = size_of::<u64>();
     fn word<const N: usize>(map: MapData) -> Option<u64> {
@@ -255,7 +259,8 @@ fn read_heartbeat(maps: &Directory) -> Option<u64> {
     let path = maps.path_of("CONFIG");
     let size = MapInfo::from_pin(&path).ok()?.value_size() as usize;
     let map = MapData::from_pin(&path).ok()?;
-    // The size of a value is part of aya's types.
+    // In aya the size of a value is part of the map's type, hence one arm per
+    // size.
     match size.div_ceil(WORD) {
         3 => word::<3>(map),
         4 => word::<4>(map),
@@ -274,8 +279,8 @@ fn remove_namespace(root: &Directory, name: &str, home: &Directory) {
     root.remove_directory(name);
 }
 
-/// Removes one layout of a namespace, or whatever has taken its place, and says
-/// what it held.
+/// Removes one layout of a namespace, or whatever has taken its place, and
+/// returns what it held.
 pub(super) fn remove_layout(home: &Directory, name: &str) -> Content {
     let mut removed = Content::default();
     let Some(layout) = trusted(home.open(name)) else {
@@ -299,7 +304,7 @@ pub(super) fn remove_layout(home: &Directory, name: &str) -> Content {
     removed
 }
 
-/// Goes only if no other namespace has anything.
+/// Removes the directory of all agents, if no namespace has anything in it.
 fn remove_root_if_empty() {
     if let Some(bpffs) = trusted(bpffs::find())
         && let Some(root) = trusted(bpffs.open(ROOT))

@@ -7,21 +7,21 @@ use anyhow::{Context as _, Result};
 use aya::programs::Iter;
 use mptcp_common::abi::Visit;
 
-/// What a pass found.
+/// How many subflows a pass found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sweep {
-    /// MPTCP subflows.
+    /// MPTCP subflows that were visited.
     pub visited: u64,
-    /// Of those, not known before, and taken over.
+    /// Those of them that were not known before, and were taken over.
     pub adopted: u64,
-    /// Of those, not known before, and not to be had: the kernel (before 6.12)
-    /// gives a socket callbacks only when it is established, lockdown
-    /// (`confidentiality`) hides the connection, or the agent's cgroup is not
-    /// the root of the hierarchy.
+    /// Those of them that were not known before, and cannot be taken over: the
+    /// kernel (before 6.12) gives a socket callbacks only when it is
+    /// established, lockdown (`confidentiality`) hides the connection, or the
+    /// agent's cgroup is not the root of the hierarchy.
     pub refused: u64,
 }
 
-/// What one pass has found.
+/// Everything that one pass has found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pass {
     /// How many sockets there were, by outcome.
@@ -32,10 +32,10 @@ pub(super) struct Pass {
     pub listening: HashSet<u64>,
 }
 
-/// Runs one pass; takes about a microsecond a socket.
+/// Runs one pass, which takes about a microsecond per socket.
 ///
 /// # Errors
-/// The kernel refused the iterator, or reading it.
+/// The kernel refused the iterator, or refused to let it be read.
 pub(super) fn run(program: &mut Iter) -> Result<Pass> {
     let id = program.attach().context("cannot attach iter/tcp")?;
     let mut file = program

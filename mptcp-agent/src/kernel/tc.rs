@@ -5,12 +5,13 @@
 //! | `redundant_egress` | tcx egress (Linux 6.6), else clsact | no copies are sent |
 //! | `redundant_ingress` | tcx ingress, else clsact | no copies are received |
 //!
-//! They come first on tcx: a program ahead of them that ends a packet's way
-//! (`TCX_PASS`, `TCX_DROP`) would keep it from them. If one gets ahead later, or
-//! detaches them, they are put back, up to [`MAX_RESTORED`] times a device; after
-//! that its owner has the last word, and the agent says so. On clsact they take
-//! priority 1, and where that is taken the one that the kernel gives. Other
-//! programs, filters and qdiscs stay as they are.
+//! On tcx they are placed first, because a program ahead of them that ends a
+//! packet's way (`TCX_PASS`, `TCX_DROP`) would keep it from them. If one gets
+//! ahead later, or somebody detaches them, the agent puts them back, up to
+//! [`MAX_RESTORED`] times per device. After that it leaves the order as it is,
+//! and says so. On clsact they take priority 1, or, where that is taken, the
+//! one that the kernel assigns. Other programs, filters and qdiscs stay as they
+//! are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,12 +34,13 @@ pub(super) struct TcProgram {
     pub(super) name: &'static str,
     pub(super) symbol: &'static str,
     pub(super) purpose: &'static str,
-    /// Where it counts its runs: one of `abi::runs::program`.
+    /// The index of its run counter: one of `abi::runs::program`.
     pub(super) count: usize,
     side: TcAttachType,
 }
 
-/// Receiving first: no copy goes out where none could come in.
+/// The receiving side comes first, so that no copy goes out where none could
+/// come in.
 pub(super) const PROGRAMS: [TcProgram; 2] = [
     TcProgram {
         name: program::REDUNDANT_INGRESS,
@@ -59,7 +61,7 @@ pub(super) const PROGRAMS: [TcProgram; 2] = [
 /// Loads both programs.
 ///
 /// # Errors
-/// The object has none, or the kernel refuses one.
+/// The object lacks one, or the kernel refuses one.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
     for TcProgram { symbol, .. } in &PROGRAMS {
         let program: &mut SchedClassifier = find(ebpf, symbol)?.try_into()?;
@@ -70,35 +72,35 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-/// How often the programs are put back in front on one device. Whoever puts a
-/// program ahead of them once more means it.
+/// How often the programs are put back in front on one device. If somebody puts
+/// a program ahead of them once more, that is on purpose.
 const MAX_RESTORED: u32 = 3;
 
 /// The devices that the programs are attached to.
 #[derive(Default)]
 pub(super) struct Tc {
     attached: BTreeMap<u32, Attached>,
-    /// Why a device has no programs, as it was told.
+    /// The reason why a device has no programs, as it was logged.
     failed: BTreeMap<u32, String>,
 }
 
 struct Attached {
-    /// One for each of [`PROGRAMS`]. Their end detaches.
+    /// One for each of [`PROGRAMS`]. Dropping a link detaches its program.
     links: Vec<SchedClassifierLink>,
-    /// Whether it is tcx, and not clsact.
+    /// Whether the programs are attached by tcx, and not by clsact.
     tcx: bool,
     /// Whether this agent added the clsact qdisc.
     added_clsact: bool,
     /// How often a program was put back in front.
     restored: u32,
-    /// Which program is not in front, and why.
+    /// The program that is not in front, and the reason.
     behind: Option<(&'static str, String)>,
 }
 
 impl Tc {
     /// Attaches to the devices in `wanted` (names by ifindex) that have no
-    /// programs yet, and detaches from all others. What fails is told once a
-    /// device and reason, and tried again at the next call.
+    /// programs yet, and detaches from devices that are not in it. A failure is
+    /// logged once per device and reason, and tried again at the next call.
     pub(super) fn follow(&mut self, ebpf: &mut Ebpf, wanted: &BTreeMap<u32, String>) {
         let gone: Vec<u32> = self
             .attached
@@ -136,13 +138,13 @@ impl Tc {
         }
     }
 
-    /// The devices that have both programs.
+    /// Returns the devices that have both programs.
     pub(super) fn devices(&self) -> BTreeSet<u32> {
         self.attached.keys().copied().collect()
     }
 
-    /// Why a program is not, or need not be, run: no device has it, or others run
-    /// ahead of it on one; `None` if all is well.
+    /// Returns why a program is not run, or may not be: no device has it, or
+    /// others run ahead of it on one. `None` if all is well.
     pub(super) fn error(&self, program: &str) -> Option<String> {
         if !self.attached.is_empty() {
             let behind = self.attached.values().filter_map(|one| one.behind.as_ref());
@@ -209,7 +211,7 @@ fn attach(ebpf: &mut Ebpf, ifindex: u32, device: &str) -> Result<Attached> {
             })
         }
     };
-    // 0: what the kernel gives.
+    // With priority 0 the kernel assigns one.
     let links = attach_both(ebpf, device, at(1)).or_else(|_| attach_both(ebpf, device, at(0)));
     if links.is_err() && added_clsact {
         let _ = clsact::remove_if_unused(ifindex);
@@ -223,10 +225,10 @@ fn attach(ebpf: &mut Ebpf, ifindex: u32, device: &str) -> Result<Attached> {
     })
 }
 
-/// Sees to it that both programs are still in front on a device.
+/// Makes sure that both programs are still in front on a device.
 ///
 /// # Errors
-/// One was not, and cannot be attached any more.
+/// One was not in front, and cannot be attached any more.
 fn inspect(ebpf: &mut Ebpf, device: &str, mut attached: Attached) -> Result<Attached> {
     if !attached.tcx {
         return Ok(attached);
@@ -241,7 +243,8 @@ fn inspect(ebpf: &mut Ebpf, device: &str, mut attached: Attached) -> Result<Atta
     {
         let program: &mut SchedClassifier = find(ebpf, symbol)?.try_into()?;
         let own = program.info()?.id();
-        // The device may be gone, or a program in the list: the next look tells.
+        // The device, or a program in the list, may be gone. The next call will
+        // tell.
         let Ok((_, order)) = SchedClassifier::query_tcx(device, *side) else {
             continue;
         };
@@ -253,7 +256,8 @@ fn inspect(ebpf: &mut Ebpf, device: &str, mut attached: Attached) -> Result<Atta
             continue;
         }
         attached.restored += 1;
-        // A program is attached to a device only once.
+        // Detach it first, because a program can be attached to a device only
+        // once.
         drop(attached.links.remove(index));
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program
@@ -273,8 +277,8 @@ fn inspect(ebpf: &mut Ebpf, device: &str, mut attached: Attached) -> Result<Atta
     Ok(attached)
 }
 
-/// Why the program with the id `own` is not the first in `order` (ids and
-/// names); `None` if it is.
+/// Returns why the program with the id `own` is not the first in `order` (ids
+/// and names); `None` if it is.
 fn not_first(own: u32, order: impl Iterator<Item = (u32, String)>) -> Option<String> {
     let mut ahead = Vec::new();
     for (id, name) in order {
@@ -294,7 +298,7 @@ fn named(program: &ProgramInfo) -> String {
     program.name_as_str().unwrap_or_default().to_owned()
 }
 
-/// Both or none.
+/// Attaches both programs, or none.
 fn attach_both(
     ebpf: &mut Ebpf,
     device: &str,
@@ -311,9 +315,9 @@ fn attach_both(
     Ok(links)
 }
 
-/// A filter, unlike a tcx link, outlives an agent that was killed. No other
-/// agent runs in this network namespace, so that whatever has the programs'
-/// names is left over. Returns how many were there.
+/// Removes the filters that a killed agent has left; unlike a tcx link, a
+/// filter outlives it. No other agent runs in this network namespace, so
+/// whatever has the programs' names is left over. Returns how many were there.
 fn remove_stale(device: &str) -> usize {
     let stale = PROGRAMS.iter().filter(|TcProgram { symbol, side, .. }| {
         let found = qdisc_detach_program(device, *side, symbol).is_ok();
@@ -325,7 +329,8 @@ fn remove_stale(device: &str) -> usize {
     stale.count()
 }
 
-/// The same on every device, with the clsact qdisc where nothing else is on it.
+/// Removes such filters from every device, and the clsact qdisc where nothing
+/// else is on it. Returns how many filters were there.
 pub(super) fn remove_leftovers() -> usize {
     let Ok(devices) = if_nameindex() else {
         return 0;

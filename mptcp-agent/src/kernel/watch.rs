@@ -1,8 +1,9 @@
 //! Puts back what somebody else has taken away: pins, and attached programs.
 //!
-//! Neither is needed while the agent lives and holds its links itself. But pins
-//! are what lifts the limits of an agent that is killed, and a program that was
-//! detached by force (`bpftool link detach`) sees nothing any more.
+//! Pins are not needed while the agent lives, because it holds its links
+//! itself. But the limits of an agent that is killed are lifted only if its
+//! programs are pinned. A program that was detached by force (`bpftool link
+//! detach`) sees nothing any more.
 
 use std::fs;
 use std::os::fd::BorrowedFd;
@@ -17,14 +18,15 @@ use super::{Kernel, describe, life::CGROUP_GONE, load, pins::Pins, program};
 /// How often something had to be put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Pins in the BPF file system, all of them at a time.
+    /// How often the pins in the BPF file system were put back, all of them at
+    /// a time.
     pub pins: u64,
-    /// Programs that somebody had detached.
+    /// How often the program was attached again that somebody had detached.
     pub programs: u64,
 }
 
 impl Restored {
-    /// The counts, as they are labelled in metrics.
+    /// Returns the counts, as they are labelled in metrics.
     pub fn by_what(self) -> [(&'static str, u64); 2] {
         [("pins", self.pins), ("programs", self.programs)]
     }
@@ -35,12 +37,13 @@ pub(super) struct Link {
     /// One of the names in `program`.
     pub(super) program: &'static str,
     pub(super) link: FdLink,
-    /// What the kernel says about the descriptor; none if /proc is hidden.
+    /// The file of /proc in which the kernel describes the link; `None` if
+    /// /proc is hidden.
     about: Option<PathBuf>,
 }
 
 impl Link {
-    /// Takes note of where the kernel tells what becomes of the link.
+    /// Finds the file in which the kernel describes the link.
     ///
     /// # Errors
     /// The descriptor is no link.
@@ -57,8 +60,8 @@ impl Link {
         })
     }
 
-    /// Whether the program has been detached behind the back of the link, which
-    /// only links to cgroups allow.
+    /// Returns whether somebody has detached the program although the link is
+    /// still open, which is possible only for links to cgroups.
     fn is_detached(&self) -> bool {
         let text = self.about.as_ref().map(fs::read_to_string);
         text.is_some_and(|text| text.is_ok_and(|text| text.contains("cgroup_id:\t0\n")))
@@ -75,7 +78,7 @@ impl Kernel {
         was_blind
     }
 
-    /// How often something had to be put back.
+    /// Returns how often something had to be put back.
     pub fn restored(&self) -> Restored {
         self.restored
     }
@@ -84,7 +87,7 @@ impl Kernel {
         let mut rows = self.attachments.iter();
         let row = rows.find(|row| row.program == program::SOCKOPS);
         if row.is_some_and(|row| row.error.as_deref() == Some(CGROUP_GONE)) {
-            // The one that takes its place is waited for.
+            // The agent waits for the cgroup that takes its place.
             return false;
         }
         let mut links = self.links.iter();
@@ -152,7 +155,7 @@ impl Kernel {
                 Ok(link) => Ok(link),
                 Err(error) => {
                     failed = Some(error);
-                    // What cannot be pinned is detached by the attempt.
+                    // A failed attempt to pin has detached the program.
                     attach_again(&mut self.ebpf, program, cgroup)
                 }
             };

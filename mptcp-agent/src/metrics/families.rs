@@ -28,7 +28,7 @@ impl Families {
         self.family(name, help, MetricType::HISTOGRAM)
     }
 
-    /// The text format; families without a series are left out.
+    /// Renders the text format. Families without a series are left out.
     pub fn encode(mut self) -> prometheus::Result<String> {
         self.0.retain(|family| !family.get_metric().is_empty());
         TextEncoder::new().encode_to_string(&self.0)
@@ -49,7 +49,7 @@ impl Families {
 pub struct Family<'a>(&'a mut MetricFamily);
 
 impl Family<'_> {
-    /// Adds a series whose value is `value`, of a counter or gauge.
+    /// Adds a series with this value to a counter or gauge.
     pub fn add(&mut self, labels: &[Label<'_>], value: f64) {
         let mut metric = metric(labels);
         if self.0.get_field_type() == MetricType::COUNTER {
@@ -64,13 +64,13 @@ impl Family<'_> {
         self.0.mut_metric().push(metric);
     }
 
-    /// Adds a series of a counter or gauge; exact up to 2^53.
+    /// Adds a series to a counter or gauge. The value is exact up to 2^53.
     pub fn add_count(&mut self, labels: &[Label<'_>], value: u64) {
         self.add(labels, value as f64);
     }
 
-    /// Adds a series of a histogram: `counts` has one more element than
-    /// `bounds`, for what exceeds the last.
+    /// Adds a series to a histogram. `counts` has one more element than
+    /// `bounds`, for values above the last bound.
     pub fn add_histogram(
         &mut self,
         labels: &[Label<'_>],

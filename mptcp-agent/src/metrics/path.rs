@@ -1,10 +1,11 @@
-//! Subflows of each path, and what they carried. Totals outlive subflows.
+//! Subflows of each path, and the traffic they carried. The totals stay when
+//! subflows close.
 
 use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, close_reason, subflow_kind};
 
 use super::{Families, Snapshot};
 
-/// A counter: name, help, and where it comes from.
+/// A counter: name, help, and the function that reads its value.
 type Total = (&'static str, &'static str, fn(&PathStats) -> u64);
 
 const TOTALS: [Total; 5] = [

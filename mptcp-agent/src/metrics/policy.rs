@@ -1,4 +1,4 @@
-//! What was asked of each path, and what came of it.
+//! The weight of each path, and the share of the traffic that it got.
 
 use super::{Families, PathRow, Snapshot};
 
@@ -33,8 +33,9 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     }
 }
 
-/// A path counts if the user named it or if it is in use. The ratio is of all
-/// such paths; a connection that lacks some shares out among those it has.
+/// Describes the weight ratios. A path counts if the user named it or if it is
+/// in use, and the ratio refers to all these paths. A connection that does not
+/// have all of them divides its traffic among those it has.
 fn weights(snapshot: &Snapshot, families: &mut Families) {
     let counts = |row: &&PathRow| row.listed || row.stats.live != 0;
     let sum: u32 = snapshot
@@ -48,7 +49,7 @@ fn weights(snapshot: &Snapshot, families: &mut Families) {
         "Part of the traffic that is asked of the path: its weight over the sum of weights.",
     );
     for row in snapshot.paths.iter().filter(counts) {
-        // Sum 0: every path that is there is standby.
+        // If the sum is 0, all these paths are on standby.
         let asked = f64::from(row.weight) / f64::from(sum.max(1));
         ratio.add(&[("path", &row.label)], asked);
     }

@@ -1,4 +1,4 @@
-//! Copies, and the peers that take them. Only under the redundant policy.
+//! Copies, and the peers that receive them. Only under the redundant policy.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ use mptcp_common::abi::redundant::{CopyStats, not_sent, outcome, refused};
 use super::{Families, Snapshot};
 use crate::paths::PathTable;
 
-/// What one scrape says of the redundant policy.
+/// The figures of the redundant policy for one scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RedundantRows {
     /// Links, by state.
     pub peers: [(&'static str, u64); 4],
-    /// Links that there was no room for, by why.
+    /// Messages of proven peers whose link found no room, by reason.
     pub crowded: [(&'static str, u64); 2],
-    /// Hellos and answers, by what became of them.
+    /// Hellos and answers, by result.
     pub hellos: [(&'static str, u64); 7],
     /// The paths that copies can use, or have used.
     pub paths: Vec<CopyRow>,
@@ -23,15 +23,16 @@ pub struct RedundantRows {
 /// One path's copies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CopyRow {
-    /// As [`super::PathRow::label`].
+    /// The path's label, as in [`super::PathRow::label`].
     pub label: String,
     /// Totals.
     pub stats: CopyStats,
 }
 
 impl CopyRow {
-    /// The paths in `attached`, and those with totals that are still there.
-    /// `stats` is by index. What shares a label is one path.
+    /// Returns rows for the paths in `attached`, and for those that have totals
+    /// and still exist. `stats` is by index. Paths with the same label share a
+    /// row.
     pub fn collect(table: &PathTable, stats: &[CopyStats], attached: &BTreeSet<u32>) -> Vec<Self> {
         let mut rows: Vec<Self> = Vec::new();
         for (index, stats) in (0..).zip(stats) {
@@ -52,7 +53,7 @@ impl CopyRow {
     }
 }
 
-/// A counter: name, help, and where it comes from.
+/// A counter: name, help, and the function that reads its value.
 type Total = (&'static str, &'static str, fn(&CopyStats) -> u64);
 
 const TOTALS: [Total; 7] = [
@@ -93,8 +94,8 @@ const TOTALS: [Total; 7] = [
     ),
 ];
 
-/// A counter with one more label: name, help, label, its values, and where
-/// they come from.
+/// A counter with one more label: name, help, label, the label's values, and
+/// the function that reads the counts.
 type Split = (
     &'static str,
     &'static str,
@@ -187,7 +188,7 @@ pub(super) mod tests {
         table
     }
 
-    /// Rows in which every series has a value of its own.
+    /// Returns rows in which every series has a value of its own.
     pub fn rows() -> RedundantRows {
         let eth0 = CopyStats {
             sent: 1,

@@ -1,4 +1,5 @@
-//! What the kernel's packet scheduler chose, and from what.
+//! The choices of the kernel's packet scheduler, and the subflows it chose
+//! from.
 
 use mptcp_common::abi::candidate;
 

@@ -1,4 +1,4 @@
-//! What a scrape renders: plain values, read from the kernel and the agent.
+//! The values that a scrape renders, read from the kernel and the agent.
 
 use std::time::Duration;
 
@@ -7,23 +7,25 @@ use mptcp_common::abi::{PathStats, Totals};
 use super::RedundantRows;
 use crate::paths::PathTable;
 
-/// Everything that one scrape says.
+/// All values of one scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The policy's name.
     pub policy: &'static str,
-    /// What it acts with; `none` if it only observes.
+    /// The backend that it acts with; `none` if it only observes.
     pub backend: &'static str,
-    /// Whether weights have a meaning.
+    /// Whether the policy is weighted, so that weights have a meaning.
     pub weighted: bool,
-    /// Whether the programs outlive the agent, and lift what it set.
+    /// Whether the programs outlive the agent, and lift its limits if it is
+    /// killed.
     pub outlived: bool,
     /// Whether sockets of every cgroup are seen.
     pub sees_all_cgroups: bool,
-    /// How often something had to be put back, by what it was.
+    /// How often the agent put back something that others had removed or
+    /// detached, by what it was.
     pub restored: Vec<(&'static str, u64)>,
-    /// Listed ids and prefixes that no subflow has, beside unlisted ones that
-    /// joined.
+    /// Number of ids and prefixes with a weight that no subflow has, while
+    /// joined subflows have none with a weight.
     pub unmatched_selectors: usize,
     /// Host-wide totals.
     pub totals: Totals,
@@ -39,7 +41,7 @@ pub struct Snapshot {
     pub rearmed: u64,
     /// Subflows whose socket was gone without a callback.
     pub reclaimed: u64,
-    /// What it took to collect all this.
+    /// Time that it took to collect all this.
     pub scrape_duration: Duration,
 }
 
@@ -50,13 +52,13 @@ pub struct PathRow {
     pub index: u32,
     /// Its device, or the selector that named it.
     pub label: String,
-    /// What it carried.
+    /// The traffic that it carried, and other totals.
     pub stats: PathStats,
     /// Its weight.
     pub weight: u16,
     /// Whether the user named it.
     pub listed: bool,
-    /// Its part of all acked bytes of late, 0 to 1; none without traffic.
+    /// Its part of all recently acked bytes, 0 to 1; `None` without traffic.
     pub share: Option<f64>,
 }
 
@@ -69,14 +71,14 @@ pub struct ProgramRow {
     pub attached: bool,
     /// How often it ran.
     pub runs: u64,
-    /// For how long, if the kernel measures that.
+    /// For how long it ran, if the kernel measures that.
     pub run_time: Option<Duration>,
 }
 
 impl PathRow {
-    /// The paths that are worth a series: those that the user named, and those
-    /// that ever carried a subflow and are still there. `stats` and `shares`
-    /// are by index. What shares a label is one path.
+    /// Returns rows for the paths that the user named, and for those that ever
+    /// carried a subflow and still exist. `stats` and `shares` are by index.
+    /// Paths with the same label share a row.
     pub fn collect(table: &PathTable, stats: &[PathStats], shares: Option<&[f64]>) -> Vec<Self> {
         let mut rows: Vec<Self> = Vec::new();
         for (index, stats) in (0..).zip(stats) {

@@ -34,7 +34,7 @@ fn carried(acked_bytes: u64, live: u64) -> PathStats {
     }
 }
 
-/// A snapshot in which every family has a series.
+/// Returns a snapshot in which every family has a series.
 fn full() -> Snapshot {
     let mut eth0 = carried(1 << 40, 3);
     eth0.closed[1] = 4;
@@ -244,7 +244,7 @@ fn a_vanished_device_has_no_series_until_it_is_back() {
     assert_eq!(rows(&table, &stats), 1);
     table.set_devices(names(&[]));
     assert_eq!(rows(&table, &stats), 0);
-    // Its last subflow has yet to close.
+    // The path still counts while its last subflow is open.
     stats[1].live = 1;
     assert_eq!(rows(&table, &stats), 1);
     stats[1].live = 0;
@@ -257,7 +257,7 @@ fn what_shares_a_label_is_summed() {
     let mut stats = vec![PathStats::default(); MAX_PATHS];
     stats[0] = carried(5, 1);
     stats[1] = carried(7, 2);
-    // A device that is called as index 0 is.
+    // This device has the same name as the label of index 0.
     let table = table(&[], &[(3, "unknown")]);
     let mut shares = vec![0.0; MAX_PATHS];
     (shares[0], shares[1]) = (0.25, 0.75);

@@ -1,4 +1,4 @@
-//! What of the weights names nothing, as far as the table can tell.
+//! Finds the weights that match nothing, as far as the table can tell.
 
 use mptcp_common::abi::MAX_PATHS;
 
@@ -6,7 +6,7 @@ use super::{Kind, Path, PathTable};
 use crate::selector::Selector;
 
 impl PathTable {
-    /// Listed devices that do not exist now.
+    /// Returns the listed devices that do not exist now.
     pub fn missing(&self) -> impl Iterator<Item = &str> {
         let listed = self.paths.iter().flatten().filter(|path| path.listed);
         listed
@@ -14,14 +14,14 @@ impl PathTable {
             .filter(|name| !self.exists(name))
     }
 
-    /// Listed ids and prefixes that no open subflow has, while subflows that
-    /// joined have none that is listed: most likely the other end's ids or
-    /// addresses have changed. `live` is how many subflows of a path are open,
-    /// `connections` how many connections.
+    /// Returns the listed ids and prefixes that no open subflow has, while
+    /// joined subflows have none that is listed. Most likely the ids or
+    /// addresses of the other end have changed. `live` says how many subflows
+    /// of a path are open, `connections` is the number of open connections.
     pub fn unmatched(&self, live: impl Fn(u32) -> u64, connections: u64) -> Vec<&str> {
         let is_first =
             |selector: &Selector| matches!(selector, Selector::LocalId(0) | Selector::RemoteId(0));
-        // Of each connection's subflows the first has id 0, and did not join.
+        // The first subflow of each connection has id 0, and did not join.
         let firsts: u64 = self
             .selectors()
             .filter(|(selector, _)| is_first(selector))
@@ -40,8 +40,8 @@ impl PathTable {
             .collect()
     }
 
-    /// Listed address ids, if they are all that is listed and none is 0: a
-    /// connection's first subflow belongs to none of them.
+    /// Returns the listed address ids, if nothing else is listed and none of
+    /// them is 0: a connection's first subflow then belongs to no listed path.
     pub fn never_first(&self) -> Vec<&str> {
         let listed = self.paths.iter().flatten().filter(|path| path.listed);
         let is_id = |path: &Path| match &path.kind {

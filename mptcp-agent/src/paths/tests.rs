@@ -137,7 +137,7 @@ fn devices_that_subflows_leave_by_are_served_first() {
     let mut table = table(&[]);
     let many: Devices = (1..=70).map(|n| (n, format!("veth{n:02}"))).collect();
     let has_index = |table: &PathTable, ifindex| table.devices().any(|(at, _)| at == ifindex);
-    // Those that came last have addresses.
+    // The devices that came last have addresses.
     table.set_usable((66..=70).collect());
     table.set_devices(many);
     for ifindex in 66..=70 {
@@ -262,8 +262,8 @@ fn the_next_agent_goes_on_with_the_indices_of_the_one_before() {
 }
 
 proptest! {
-    /// Whatever devices come and go: a label keeps its index, a device that
-    /// has an index is found under its name, no index means two things.
+    /// Whatever devices come and go, a label keeps its index, a device that has
+    /// an index is found under its name, and no index stands for two things.
     #[test]
     fn labels_are_stable(
         rounds in prop::collection::vec(prop::collection::btree_map(1_u32..20, 0_u8..12, 0..8), 1..8)

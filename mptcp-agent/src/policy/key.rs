@@ -12,7 +12,7 @@ impl Key {
         Self(bytes)
     }
 
-    /// The secret itself.
+    /// Returns the secret itself.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

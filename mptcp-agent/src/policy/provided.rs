@@ -18,7 +18,8 @@ pub struct Provided {
 /// a module, so the agent's loop never calls it.
 ///
 /// # Errors
-/// The host has no BBR for a standby path, or the key cannot be read: one line.
+/// The host has no BBR for a standby path, or the key cannot be read; the error
+/// is one line.
 pub fn provide(policy: Policy) -> Result<Provided> {
     let key = policy
         .redundant()

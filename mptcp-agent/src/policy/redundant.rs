@@ -1,4 +1,4 @@
-//! What the user asks of the redundant policy.
+//! The settings of the redundant policy, as the user gives them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use clap::Args;
 use mptcp_common::abi::redundant::{DEFAULT_PORT, MAX_COPIES};
 use mptcp_common::bucket;
 
-/// Copies of each segment, the original included, unless the user says more.
+/// How often each segment is sent by default, the original included.
 const DEFAULT_COPIES: u32 = 2;
 
-/// The least budget, bytes per second: below, no full-size segment would be
-/// copied for seconds.
+/// The least budget, in bytes per second. With less, no full-size segment would
+/// be copied for seconds.
 const LEAST_BUDGET: u64 = 1_000;
 
-/// The largest, bytes per second: 34 Gbit/s. The programs' token bucket
-/// multiplies in 64 bits, for which a rate has to stay below 2^32.
+/// The largest budget, in bytes per second: 34 Gbit/s. The programs' token
+/// bucket multiplies in 64 bits, so a rate has to stay below 2^32.
 const LARGEST_BUDGET: u64 = 4_250_000_000;
 
 const _: () = assert!(LARGEST_BUDGET <= bucket::LARGEST_RATE);
@@ -56,7 +56,7 @@ pub struct RedundantArgs {
 }
 
 impl RedundantArgs {
-    /// The first argument that was given, if any was.
+    /// Returns the first argument that was given, if any was.
     pub fn given(&self) -> Option<&'static str> {
         [
             ("--redundant-copies", self.copies.is_some()),
@@ -79,7 +79,8 @@ pub struct Rate {
 impl FromStr for Rate {
     type Err = String;
 
-    /// Reads a whole number and its unit; none is bit/s, and a kbit is 1000.
+    /// Reads a whole number and its unit. Without a unit, it is bit/s. A kbit
+    /// is 1000 bit.
     ///
     /// # Errors
     /// One line that says what is expected.
@@ -111,7 +112,7 @@ impl FromStr for Rate {
 }
 
 impl fmt::Display for Rate {
-    /// In the largest unit that leaves a whole number.
+    /// Writes the rate in the largest unit that leaves a whole number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = self.bytes_per_sec * 8;
         let units = [
@@ -138,12 +139,13 @@ pub struct Redundant {
     pub port: u16,
     /// File with the key that peers share.
     pub key: Option<PathBuf>,
-    /// Bytes per second of copies on each path; `None`: copies yield.
+    /// Bytes per second of copies on each path. `None`: copies yield to the
+    /// path's own subflows.
     pub budget: Option<Rate>,
 }
 
 impl Redundant {
-    /// The arguments, and defaults for those that were not given.
+    /// Takes the arguments, and defaults for those that were not given.
     pub fn new(args: &RedundantArgs) -> Self {
         Self {
             copies: args.copies.unwrap_or(DEFAULT_COPIES),

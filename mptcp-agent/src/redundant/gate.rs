@@ -1,9 +1,9 @@
-//! Which datagrams to the agent's port are worth the loop's time.
+//! Decides which datagrams to the agent's port are worth the loop's time.
 //!
-//! A flood must neither take the loop's time nor the room of those who are
-//! proven. So what cannot be a message is dropped where it is read, and what
-//! comes from strangers is let in at a limited rate, shared out by address, and
-//! while there is room.
+//! A flood must neither take the loop's time nor the queue from proven peers.
+//! So the listener drops what cannot be a message, and datagrams from unknown
+//! senders (strangers) are let in only while half of the queue is free, and at
+//! a limited rate that is shared out by address.
 //!
 //! Pure: time is an argument.
 
@@ -12,25 +12,25 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Buckets that strangers share, by address: who floods from one address, or a
-/// few, shuts out a small part of the others.
+/// Number of buckets that strangers share, by a hash of their address. A flood
+/// from one address, or a few, shuts out only a small part of the others.
 const BUCKETS: usize = 1024;
 
-/// What one bucket lets in: messages per second.
+/// Rate of one bucket, messages per second.
 const RATE: u64 = 200;
 
-/// What it lets in at once after a pause.
+/// Messages that a bucket lets in at once after a pause.
 const BURST: u64 = 100;
 
-/// What all of them let in: messages per second, ...
+/// Rate of all buckets together, messages per second.
 const ALL_RATE: u64 = 2000;
 
-/// ... and at once.
+/// Messages that all buckets together let in at once after a pause.
 const ALL_BURST: u64 = 500;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Where proven peers send from; shared with those who read the sockets.
+/// The addresses that proven peers send from; shared with the listeners.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<RwLock<HashSet<SocketAddr>>>);
 
@@ -51,10 +51,10 @@ impl Known {
     }
 }
 
-/// A token bucket; counts in nanoseconds of its own rate.
+/// A token bucket, measured in time: a token is worth a second over the rate.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// When it would be full, if nothing was taken from now on.
+    /// When the bucket is full again, if nothing is taken from now on.
     full_ns: u64,
 }
 
@@ -70,7 +70,7 @@ impl Bucket {
     }
 }
 
-/// Lets datagrams in, or not.
+/// Lets datagrams in, or keeps them out.
 #[derive(Debug)]
 pub struct Gate {
     known: Known,
@@ -80,7 +80,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Lets all in that `known` has, as long as there is room.
+    /// Creates a gate that always lets in the addresses in `known`, as long as
+    /// the queue has room.
     pub fn new(known: Known) -> Self {
         Self {
             known,
@@ -90,8 +91,8 @@ impl Gate {
         }
     }
 
-    /// Whether a message from `remote` is let in, if so many of the queue's
-    /// `places` are `free`. Strangers have half of them.
+    /// Returns whether to let in a message from `remote`, while `free` of the
+    /// queue's `places` are free. Strangers may fill only half of them.
     pub fn admits(&mut self, remote: &SocketAddr, free: usize, places: usize, now_ns: u64) -> bool {
         if self.known.has(remote) {
             return free > 0;
@@ -103,7 +104,8 @@ impl Gate {
     }
 }
 
-/// Whose an address is: of IPv6 addresses, a host has 2^64.
+/// Returns the part of an address that identifies its owner: all of an IPv4
+/// address, the first 64 bits of an IPv6 one, since a host has 2^64 of those.
 pub fn prefix(remote: IpAddr) -> [u8; 16] {
     match remote.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -133,7 +135,7 @@ mod tests {
         let mut gate = Gate::new(Known::default());
         let mut let_in = 0;
         for step in 0..100_000_u64 {
-            // 100,000 a second.
+            // The flood has 100,000 datagrams a second.
             let now_ns = SECOND + step * 10_000;
             let_in += u64::from(gate.admits(&stranger(1), PLACES, PLACES, now_ns));
             if step % 10_000 == 9_999 {

@@ -1,7 +1,7 @@
-//! What maps `LINKS`, `LINK_OF` and `PEER_LINKS` are to hold.
+//! The wanted content of maps `LINKS`, `LINK_OF` and `PEER_LINKS`.
 //!
-//! Pure: what is to be written comes out, in an order in which no key ever
-//! leads to a link that is another.
+//! Pure: returns the writes, in an order in which a key never leads to the
+//! wrong link.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,29 +10,30 @@ use mptcp_common::abi::redundant::{Link, LinkKey, PeerLinks};
 /// One write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// To `LINKS`.
+    /// Sets an entry of `LINKS`.
     Link(u32, Link),
-    /// To `LINK_OF`.
+    /// Sets an entry of `LINK_OF`.
     Key(LinkKey, u32),
-    /// From `LINK_OF`.
+    /// Removes an entry of `LINK_OF`.
     Gone(LinkKey),
-    /// To `PEER_LINKS`, or from there.
+    /// Sets an entry of `PEER_LINKS`, or removes it.
     Peer(u64, Option<PeerLinks>),
 }
 
-/// The links that there are.
+/// The links that exist.
 #[derive(Debug, Default)]
 pub struct LinkTable {
     links: BTreeMap<u32, Link>,
-    /// Which link a key leads to. Two may have the same one for a while: a
-    /// peer's agent that was restarted has a new id and the old address.
+    /// The link that each key leads to. Two links may have the same key for a
+    /// while: a restarted agent has a new id at its old address.
     owners: HashMap<LinkKey, u32>,
     /// The links to each peer.
     peers: HashMap<u64, BTreeSet<u32>>,
 }
 
 impl LinkTable {
-    /// Makes `link` (none: nothing) what index `index` stands for.
+    /// Puts `link` at `index`, or removes the link there, and adds the writes
+    /// that this takes to `writes`.
     pub fn set(&mut self, index: u32, link: Option<Link>, writes: &mut Vec<Write>) {
         let before = self.links.get(&index).copied();
         let Some(link) = link else {
@@ -65,13 +66,14 @@ impl LinkTable {
         if self.peers.entry(link.peer).or_default().insert(index) {
             writes.push(self.peer(link.peer));
         }
-        // A link that is only kept alive does not take a key back.
+        // A link that is only kept alive does not take its key back from
+        // another link.
         if !same && self.owners.insert(key(&link), index) != Some(index) {
             writes.push(Write::Key(key(&link), index));
         }
     }
 
-    /// Every link with its index.
+    /// Returns every link with its index.
     pub fn all(&self) -> Vec<(u32, Link)> {
         self.links
             .iter()
@@ -79,13 +81,13 @@ impl LinkTable {
             .collect()
     }
 
-    /// The devices (by ifindex) of links that a peer has answered on.
+    /// Returns the devices (by ifindex) of links that a peer has answered on.
     pub fn devices(&self) -> BTreeSet<u32> {
         let links = self.links.values().filter(|link| link.peer != 0);
         links.map(|link| link.ifindex).collect()
     }
 
-    /// What index `index` stands for.
+    /// Returns the link at `index`.
     pub fn get(&self, index: u32) -> Option<&Link> {
         self.links.get(&index)
     }
@@ -102,7 +104,8 @@ impl LinkTable {
         }
     }
 
-    /// The list of a peer's links: as many of them as it has room for.
+    /// Returns the write of the list of a peer's links: as many of them as the
+    /// list has room for.
     fn peer(&self, peer: u64) -> Write {
         let list = self.peers.get(&peer).map(|links| {
             let mut list = PeerLinks::default();
@@ -114,7 +117,8 @@ impl LinkTable {
         Write::Peer(peer, list)
     }
 
-    /// Takes `key` from `index`, if it has it; another link may have a claim.
+    /// Takes key `gone` from link `index`, if the key leads there. If other
+    /// links have the same key, it then leads to the one that expires last.
     fn release(&mut self, index: u32, gone: LinkKey, writes: &mut Vec<Write>) {
         if self.owners.get(&gone) != Some(&index) {
             return;
@@ -138,7 +142,8 @@ impl LinkTable {
     }
 }
 
-/// How a datagram of the link's peer looks when it arrives.
+/// Returns the key in `LINK_OF`: the addresses and the port that datagrams
+/// from the link's peer arrive with.
 fn key(link: &Link) -> LinkKey {
     LinkKey {
         local: link.local,
@@ -164,7 +169,7 @@ mod tests {
         }
     }
 
-    /// The writes to `LINKS` and `LINK_OF`.
+    /// Returns the writes to `LINKS` and `LINK_OF`.
     fn set(table: &mut LinkTable, index: u32, link: Option<Link>) -> Vec<Write> {
         let mut writes = Vec::new();
         table.set(index, link, &mut writes);
@@ -172,7 +177,7 @@ mod tests {
         writes
     }
 
-    /// The last list of the links to a peer that was written by `set`.
+    /// Returns the last list of links to `peer` that `set` writes, if any.
     fn list(
         table: &mut LinkTable,
         peer: u64,
@@ -199,9 +204,9 @@ mod tests {
         let (one, two) = (link(7, 2, 10), link(7, 3, 10));
         assert_eq!(list(&mut table, 7, 1, Some(one)), links(&[1]));
         assert_eq!(list(&mut table, 7, 2, Some(two)), links(&[1, 2]));
-        // Kept alive: nothing to be written.
+        // A link that is only kept alive does not change the list.
         assert_eq!(list(&mut table, 7, 2, Some(link(7, 3, 20))), None);
-        // Another peer at the other end.
+        // Now another peer is at the other end of the link.
         assert_eq!(list(&mut table, 7, 1, Some(link(8, 2, 20))), links(&[2]));
         assert_eq!(list(&mut table, 7, 2, None), Some(None));
         for index in 10..30 {
@@ -221,7 +226,8 @@ mod tests {
             set(&mut table, 1, Some(one)),
             [Write::Link(1, one), Write::Key(key(&one), 1)]
         );
-        // Kept alive: the entry alone; unchanged: nothing.
+        // If a link is kept alive, only its entry is written. If it did not
+        // change, nothing is.
         let later = link(7, 2, 20);
         assert_eq!(set(&mut table, 1, Some(later)), [Write::Link(1, later)]);
         assert_eq!(set(&mut table, 1, Some(later)), []);

@@ -1,4 +1,4 @@
-//! Reads one of the port's sockets, and forwards what is for the loop.
+//! Reads one of the port's sockets, and forwards messages to the agent's loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use super::gate::Gate;
 use super::socket::{self, Received};
 use crate::clock::monotonic_ns;
 
-/// Datagrams that were dropped where they were read: totals.
+/// Totals of the datagrams that the listeners dropped.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// They are no messages of the agents' protocol.
+    /// Datagrams that are no messages of the agents' protocol.
     pub malformed: AtomicU64,
-    /// They came too fast, or found the queue full.
+    /// Datagrams that came too fast, or found the queue full.
     pub too_many: AtomicU64,
 }
 
-/// Forwards what arrives and `gate` lets in.
+/// Forwards the datagrams that arrive on `socket` and that `gate` admits.
 pub async fn listen(
     socket: UdpSocket,
     sender: mpsc::Sender<Received>,
@@ -33,7 +33,7 @@ pub async fn listen(
         let received = socket.async_io(Interest::READABLE, || socket::receive(&socket));
         let received = match received.await {
             Ok(Some(received)) => received,
-            // The kernel did not say where it arrived.
+            // The kernel did not say to which address it was sent.
             Ok(None) => continue,
             Err(error) => {
                 tracing::debug!("cannot read the UDP port: {error}");

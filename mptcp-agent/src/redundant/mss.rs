@@ -1,18 +1,18 @@
-//! How large segments may be, so that their copies fit every path.
+//! Chooses segment sizes so that the copies fit every path.
 //!
 //! ```text
 //!   MTU = outer IP and UDP | inner IP | TCP | options and payload
 //!         OVERHEAD_V4/_V6    20 or 40   20    TCP_MAXSEG
 //! ```
 //!
-//! A copy may leave by any device, in the outer family of that device's link:
-//! the smallest MTU and the largest overhead count. It says nothing about what
-//! lies beyond the devices: TCP's own path MTU discovery, on the originals,
-//! keeps doing that.
+//! A copy may leave by any device, with the outer IP version of that device's
+//! link. So the smallest MTU and the largest overhead decide. The network
+//! beyond the devices is not considered here: TCP's own path MTU discovery, on
+//! the originals, takes care of that.
 //!
-//! Only devices that carry links count. Which ones will is unknown when the
-//! first connection starts, and segment sizes are settled by then: so a device
-//! counts for a while, until it has had its chance ([`Counting`]).
+//! Only devices that carry links count. But when the first connection starts,
+//! its segment size is fixed while nobody knows which devices will carry links.
+//! So each device counts for a trial period at first ([`Counting`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,41 +22,41 @@ const TCP_HEADER: u32 = 20;
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 
-/// What every host takes over IPv4 (RFC 9293, 3.7.1) and IPv6: less would cost
-/// more than a copy is worth.
+/// Segment sizes that every host accepts over IPv4 (RFC 9293, 3.7.1) and IPv6.
+/// Smaller ones would cost more than a copy is worth.
 const LEAST_V4: u32 = 536;
 const LEAST_V6: u32 = 1220;
 
-/// The kernel refuses more (`MAX_TCP_WINDOW`).
+/// The largest value that the kernel accepts (`MAX_TCP_WINDOW`).
 const LARGEST: u32 = 32_767;
 
-/// A device with a smaller MTU counts only if it carries a link: IPv6 does not
-/// run over it, and hardly anybody's uplink has so little.
+/// A device with a smaller MTU counts only if it carries a link. IPv6 does not
+/// run over such a device, and it is hardly anybody's uplink.
 const LEAST_UNTRIED: u32 = 1280;
 
-/// A device counts for so long after it came, or after the first link of all,
-/// without carrying one.
+/// How long a device counts without carrying a link: from its appearance, or
+/// from the first link of all, if that is later.
 const TRIAL_NS: u64 = 10_000_000_000;
 
-/// Which devices count.
+/// Keeps track of the devices that count for the segment sizes.
 #[derive(Debug, Default)]
 pub struct Counting {
-    /// Those that carry a link, or have carried one.
+    /// Devices that carry a link, or have carried one.
     carriers: BTreeSet<u32>,
-    /// When the first of them did.
+    /// When the first of them carried a link.
     first_ns: Option<u64>,
     /// When each device was first seen.
     seen_ns: BTreeMap<u32, u64>,
 }
 
 impl Counting {
-    /// Takes note that a device carries a link.
+    /// Notes that a device carries a link.
     pub fn carries(&mut self, ifindex: u32, now_ns: u64) {
         self.first_ns.get_or_insert(now_ns);
         self.carriers.insert(ifindex);
     }
 
-    /// Which of the devices that are there, by ifindex and MTU, count now.
+    /// Returns which of the `present` devices (ifindex to MTU) count now.
     pub fn of(&mut self, present: &BTreeMap<u32, u32>, now_ns: u64) -> BTreeSet<u32> {
         self.carriers
             .retain(|ifindex| present.contains_key(ifindex));
@@ -79,7 +79,7 @@ impl Counting {
     }
 }
 
-/// `TCP_MAXSEG` of sockets over IPv4 and over IPv6; 0: leave it.
+/// `TCP_MAXSEG` of sockets over IPv4 and over IPv6; 0: do not set it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentSizes {
     /// Over IPv4, bytes.
@@ -88,8 +88,8 @@ pub struct SegmentSizes {
     pub v6: u32,
 }
 
-/// The sizes that fit all `devices`: the MTU of each and whether it has an
-/// IPv6 address. Zeros if there is no device.
+/// Returns the sizes that fit all `devices`, each given by its MTU and whether
+/// it has an IPv6 address. Returns zeros if there is no device.
 pub fn segment_sizes(devices: impl IntoIterator<Item = (u32, bool)>) -> SegmentSizes {
     let mut smallest: Option<u32> = None;
     let mut overhead = OVERHEAD_V4;
@@ -125,11 +125,11 @@ mod tests {
             (&[(1500, false), (1400, false)], 1332, 1312),
             (&[(1500, true), (1400, false)], 1312, 1292),
             (&[(9000, true)], 8912, 8892),
-            // What every host takes.
+            // Never less than every host accepts.
             (&[(576, false)], 536, 1220),
             (&[(0, true)], 536, 1220),
             (&[(1280, true)], 1192, 1220),
-            // What the kernel takes.
+            // Never more than the kernel accepts.
             (&[(65_535, false)], 32_767, 32_767),
         ] {
             let sizes = segment_sizes(devices.iter().copied());
@@ -144,20 +144,20 @@ mod tests {
         let mut present = BTreeMap::from([(1, 1500), (2, 1400), (3, 576)]);
         let set = |indices: &[u32]| indices.iter().copied().collect::<BTreeSet<u32>>();
         assert_eq!(counting.of(&present, 0), set(&[1, 2]));
-        // However long it takes until there is a connection.
+        // The trial does not end before there is a link.
         assert_eq!(counting.of(&present, 500 * S), set(&[1, 2]));
         counting.carries(1, 500 * S);
         counting.carries(1, 501 * S);
         assert_eq!(counting.of(&present, 509 * S), set(&[1, 2]));
         assert_eq!(counting.of(&present, 510 * S), set(&[1]));
-        // One that comes later has its chance too.
+        // A device that appears later has its trial too.
         present.insert(4, 1300);
         assert_eq!(counting.of(&present, 600 * S), set(&[1, 4]));
         assert_eq!(counting.of(&present, 610 * S), set(&[1]));
-        // Whatever its MTU, what carries counts.
+        // A device that carries a link counts, whatever its MTU.
         counting.carries(3, 611 * S);
         assert_eq!(counting.of(&present, 900 * S), set(&[1, 3]));
-        // Without any that carries, all do again.
+        // When no device carries links any more, all count again.
         present.remove(&1);
         present.remove(&3);
         assert_eq!(counting.of(&present, 901 * S), set(&[2, 4]));

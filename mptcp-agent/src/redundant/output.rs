@@ -1,4 +1,4 @@
-//! What the policy puts out: entries of the kernel's maps, and lines in the log.
+//! The policy's output: entries of the kernel's maps, and lines in the log.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use super::peers::Notice;
 use super::unwritten::Write;
 use crate::kernel::Kernel;
 
-/// Writes one entry.
+/// Writes one entry to its map, or removes it.
 ///
 /// # Errors
 /// The map refused it.
@@ -25,7 +25,7 @@ pub fn apply(write: &Write, kernel: &mut Kernel) -> Result<()> {
     }
 }
 
-/// Tells of a peer.
+/// Logs a notice about a peer.
 pub fn log(notice: Notice) {
     match notice {
         Notice::Proven { remote } => {

@@ -1,4 +1,5 @@
-//! Peer discovery: which hosts run an agent too, and know our connections.
+//! Peer discovery: finds the hosts that run an agent too and know our
+//! connections.
 //!
 //! ```text
 //!  client of a connection                     its server
@@ -9,15 +10,15 @@
 //!    hello each 500 ms, by one subflow of the link, answered likewise
 //! ```
 //!
-//! Each subflow is proven by itself, and brings the link between its addresses
-//! along; from then on one hello keeps the link for all. The client asks, since
-//! NAT may lie before it; the server answers to where the hello came from, and
-//! only one whose HMAC is right. A nonce is good once, for one subflow, from
-//! the address that it was sent to.
+//! Each subflow is proven by itself, and that also proves the link between its
+//! addresses. From then on, one hello at a time keeps the link alive for all
+//! subflows on it. The client asks, since it may be behind a NAT. The server
+//! answers only hellos whose HMAC is right, to the address they came from. A
+//! nonce is good once, for one subflow, from the address that it was sent to.
 //!
-//! Pure: no socket, no clock, no source of random numbers. What a datagram or a
-//! timer costs does not grow with the number of connections (but with its
-//! logarithm, and with the subflows of one connection).
+//! Pure: no socket, no clock, no source of random numbers. The cost of a
+//! datagram or a timer grows only with the logarithm of the number of
+//! connections, and with the number of subflows of one connection.
 
 mod asking;
 mod changes;
@@ -51,12 +52,12 @@ use links::Links;
 use report::Report;
 use schedule::{Schedule, Timer};
 
-/// What does not change while the agent runs.
+/// Settings that do not change while the agent runs.
 #[derive(Clone)]
 pub struct Settings {
-    /// Random, not 0: who this agent is until it ends.
+    /// Random, not 0: identifies this agent until it ends.
     pub agent_id: u64,
-    /// `--redundant-port`, this agent's and its peers'.
+    /// `--redundant-port`, the same for this agent and its peers.
     pub port: u16,
     /// Content of `--redundant-key`; empty: none.
     pub key: Vec<u8>,
@@ -65,9 +66,9 @@ pub struct Settings {
 /// A connection as the kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// The kernel's address of it: key of `CONNECTIONS`.
+    /// Its address in the kernel: its key in `CONNECTIONS`.
     pub key: u64,
-    /// This host accepted it.
+    /// Whether this host accepted it.
     pub server: bool,
     /// Token of this end (RFC 8684, 3.2).
     pub token: u32,
@@ -84,7 +85,7 @@ pub struct SubflowInfo {
     pub cookie: u64,
     /// [`ConnectionInfo::key`].
     pub connection: u64,
-    /// Addresses, ports, and ids if flagged as known.
+    /// Addresses, ports, and address ids if flagged as known.
     pub tuple: Tuple,
     /// The device that carries it; 0: not known.
     pub ifindex: u32,
@@ -95,11 +96,11 @@ pub struct SubflowInfo {
 pub struct Datagram {
     /// Its source address.
     pub from: IpAddr,
-    /// The device that it leaves by; 0: as routed.
+    /// The device that it leaves by; 0: the one that the route says.
     pub ifindex: u32,
     /// Its destination.
     pub to: SocketAddr,
-    /// A message.
+    /// An encoded message.
     pub payload: Vec<u8>,
 }
 
@@ -115,17 +116,18 @@ pub struct Peers {
     schedule: Schedule,
     changes: Changes,
     report: Report,
-    /// Where subflows without a link ask, and how many do.
+    /// The addresses between which subflows without a link send hellos, and the
+    /// number of these subflows.
     asking: HashMap<LinkKey, usize>,
-    /// Connections that are over and were kept, so far.
+    /// Number of connections that were kept after they closed, so far.
     retired: u64,
 }
 
-/// Keys of connections that are over begin here: no address of the kernel's.
+/// Keys of connections that are over begin here: these are no kernel addresses.
 const RETIRED: u64 = 1 << 62;
 
 impl Peers {
-    /// Knows nobody. `random` gives numbers that nobody can foresee.
+    /// Starts without peers. `random` returns numbers that nobody can predict.
     #[must_use]
     pub fn new(settings: Settings, mut random: impl FnMut() -> u64 + Send + 'static) -> Self {
         let links = Links::new(settings.port, random());
@@ -145,14 +147,14 @@ impl Peers {
         }
     }
 
-    /// Takes what the kernel counts of each link, by its index, from `traffic`.
+    /// Reads the kernel's counters of a link, by its index, with `traffic`.
     pub fn count_by(&mut self, traffic: impl Fn(u32) -> Traffic + Send + 'static) {
         self.traffic = Box::new(traffic);
     }
 
-    /// A connection is there; its subflows are to follow. Ignored while one of
-    /// its keys or its token is 0 (not known yet). If the kernel's address of
-    /// it was another connection's, that one is gone.
+    /// Adds a connection; its subflows follow. Ignored while one of its keys or
+    /// its token is 0 (not known yet). If another connection had the same
+    /// address in the kernel, that one is gone and is forgotten.
     pub fn connection(&mut self, info: ConnectionInfo) {
         if info.token == 0 || info.local_key == 0 || info.remote_key == 0 {
             return;
@@ -170,14 +172,14 @@ impl Peers {
         self.connections.add(info);
     }
 
-    /// Whether [`Peers::connection`] took this one.
+    /// Returns whether [`Peers::connection`] accepted this connection.
     #[must_use]
     pub fn knows(&self, connection: u64) -> bool {
         self.connections.get(connection).is_some()
     }
 
-    /// A subflow opened, or its device or ids are others than before. Ignored
-    /// if its connection is not known.
+    /// Adds a subflow that opened, or updates its device or ids. Ignored if its
+    /// connection is not known.
     pub fn subflow(&mut self, info: SubflowInfo, now_ns: u64) {
         let Some(connection) = self.connections.get(info.connection) else {
             return;
@@ -194,14 +196,14 @@ impl Peers {
                 }
                 return;
             }
-            // A cookie is never used twice; events may have been lost, though.
+            // The kernel never reuses a cookie, but events may have been lost.
             self.forget(info.cookie);
         }
         if self.connections.add_subflow(&info).is_none() {
             return;
         }
         if server {
-            // The client is to open the way; if it does not, that is news.
+            // The client speaks first. If it does not in time, report that.
             let late = now_ns.saturating_add(schedule::NO_AGENT_AFTER);
             self.schedule.set(Timer::Subflow(info.cookie), Some(late));
         } else {
@@ -209,8 +211,9 @@ impl Peers {
         }
     }
 
-    /// A subflow closed. The last one takes its connection along; the last one
-    /// of a link is kept for a while, since the next connection may be near.
+    /// Removes a subflow that closed. A connection goes with its last subflow.
+    /// The last subflow of a link is kept for a while, so that the link is
+    /// still there for the next connection.
     pub fn closed(&mut self, cookie: u64, now_ns: u64) {
         let Some(subflow) = self.connections.subflow(cookie) else {
             return;
@@ -229,7 +232,8 @@ impl Peers {
         }
     }
 
-    /// Keeps a closed subflow for its link's sake, if it is the last one there.
+    /// Keeps a closed subflow if it is the last one of its link, and returns
+    /// whether it did.
     fn linger(&mut self, cookie: u64, now_ns: u64) -> bool {
         let Some(subflow) = self.connections.subflow(cookie) else {
             return false;
@@ -256,19 +260,20 @@ impl Peers {
         true
     }
 
-    /// When [`Peers::due`] has something to do next.
+    /// Returns the time at which [`Peers::due`] has something to do next.
     #[must_use]
     pub fn next_due_ns(&self) -> Option<u64> {
         self.schedule.next_ns()
     }
 
-    /// What the kernel's maps are to hold, since the last call; to be written
-    /// in this order.
+    /// Returns the changes of the kernel's maps since the last call. They must
+    /// be written in this order.
     pub fn changes(&mut self) -> Vec<Change> {
         self.changes.take()
     }
 
-    /// For the metrics. Costs as many steps as there are links.
+    /// Returns the figures for the metrics. Costs as many steps as there are
+    /// links.
     #[must_use]
     pub fn counts(&self, now_ns: u64) -> Counts {
         let mut counts = Counts {
@@ -294,13 +299,12 @@ impl Peers {
         counts
     }
 
-    /// For the log, since the last call.
+    /// Returns the notices for the log since the last call.
     pub fn notices(&mut self) -> Vec<Notice> {
         self.report.take()
     }
 
-    /// Takes a subflow away from everything. The last one takes its connection
-    /// along.
+    /// Removes a subflow everywhere. A connection goes with its last subflow.
     fn forget_entirely(&mut self, cookie: u64) {
         let Some(connection) = self.forget(cookie) else {
             return;
@@ -313,8 +317,8 @@ impl Peers {
         }
     }
 
-    /// Takes back what the programs may have assumed of a connection whose peer
-    /// does not prove to be there.
+    /// Tells the programs that a connection has no proven peer. They may have
+    /// assumed one, because of the connection's addresses.
     fn disown(&mut self, key: u64) {
         let known = self.connections.get(key);
         if known.is_some_and(|known| known.carriers.is_none()) {
@@ -322,8 +326,8 @@ impl Peers {
         }
     }
 
-    /// Takes a subflow away from everything but its connection's entry, and
-    /// returns that connection.
+    /// Removes a subflow, but not its connection even if that has no other.
+    /// Returns the connection's key.
     fn forget(&mut self, cookie: u64) -> Option<u64> {
         self.leave_link(cookie);
         let subflow = self.connections.remove_subflow(cookie)?;
@@ -345,7 +349,8 @@ impl Peers {
         }
     }
 
-    /// Takes a subflow off its link, if it has one: a client's is asking again.
+    /// Takes a subflow off its link, if it has one. If this end is the client,
+    /// the subflow counts as asking again.
     fn leave_link(&mut self, cookie: u64) {
         let Some(subflow) = self.connections.subflow_mut(cookie) else {
             return;
@@ -373,13 +378,13 @@ impl Peers {
         }
     }
 
-    /// Sets a link's timer after whatever happened to it.
+    /// Sets a link's timer anew, after something happened to the link.
     fn reschedule(&mut self, link: u32) {
         let due_ns = self.links.get(link).and_then(links::Link::due_ns);
         self.schedule.set(Timer::Link(link), due_ns);
     }
 
-    /// Tells the kernel a connection's carriers if they changed.
+    /// Publishes a connection's carriers to the kernel if they changed.
     fn publish(&mut self, key: u64) {
         let Some(connection) = self.connections.get(key) else {
             return;
@@ -420,7 +425,7 @@ impl Peers {
     }
 }
 
-/// Without the shared key and those of connections.
+/// Leaves out the shared key and the keys of connections.
 impl fmt::Debug for Peers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut peers = formatter.debug_struct("Peers");
@@ -428,7 +433,7 @@ impl fmt::Debug for Peers {
     }
 }
 
-/// Whether two tuples are of one subflow.
+/// Returns whether two tuples belong to one subflow.
 fn same_ends(one: &Tuple, other: &Tuple) -> bool {
     let ends = |tuple: &Tuple| {
         (
@@ -441,7 +446,7 @@ fn same_ends(one: &Tuple, other: &Tuple) -> bool {
     ends(one) == ends(other)
 }
 
-/// An address as maps and messages have it: IPv4 as `::ffff:a.b.c.d`.
+/// Returns an address as maps and messages have it: IPv4 as `::ffff:a.b.c.d`.
 fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -449,7 +454,7 @@ fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The reverse.
+/// Does the reverse of [`octets`].
 fn address(octets: [u8; 16]) -> IpAddr {
     IpAddr::from(Ipv6Addr::from(octets)).to_canonical()
 }

@@ -1,4 +1,5 @@
-//! The devices that copies leave and arrive by, and what links take from them.
+//! The devices that copies leave and arrive by, and the device's properties
+//! that links need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,21 +18,21 @@ use crate::kernel::Kernel;
 use crate::paths::PathTable;
 use crate::policy;
 
-/// What the kernel side has been told of devices.
+/// Keeps the kernel side informed about devices.
 pub struct Ports {
     settings: Redundant,
     present: Present,
     /// Index of the path of each device.
     paths: BTreeMap<u32, u32>,
-    /// What is in map `DEVICES`.
+    /// Content of map `DEVICES`.
     attached: BTreeMap<u32, abi::redundant::Device>,
-    /// What is in map `ADDRESSES`.
+    /// Content of map `ADDRESSES`.
     own: BTreeSet<[u8; 16]>,
-    /// What is in map `STACKED`.
+    /// Content of map `STACKED`.
     stacked: BTreeSet<Stacked>,
     /// Devices that carry subflows between link-local addresses.
     linked: BTreeSet<u32>,
-    /// Devices whose link layer the programs do not know: told once.
+    /// Devices whose link layer the programs do not know; each is logged once.
     odd: BTreeSet<u32>,
     /// Which devices count for the segment sizes.
     counting: Counting,
@@ -39,7 +40,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// No devices yet.
+    /// Starts without devices.
     pub fn new(settings: &policy::Redundant) -> Self {
         Self {
             settings: to_kernel(settings),
@@ -55,20 +56,21 @@ impl Ports {
         }
     }
 
-    /// Other settings, from the next [`Ports::update`] on.
+    /// Changes the settings, from the next [`Ports::update`] on.
     pub fn set_settings(&mut self, settings: &policy::Redundant) {
         self.settings = to_kernel(settings);
     }
 
-    /// Takes note of the devices that there are now and of their paths.
+    /// Takes the devices that exist now, and their paths.
     pub fn set(&mut self, present: Present, table: &PathTable) {
         self.present = present;
         self.paths = table.devices().collect();
     }
 
-    /// A subflow between link-local addresses runs over this device; whether that
-    /// is news. Such an address alone does not make a device a path: the port of
-    /// a bridge has one, too.
+    /// Notes that a subflow between link-local addresses runs over this device,
+    /// and returns whether that is new. Without such a subflow, a device that
+    /// has only a link-local address is no path: the port of a bridge has one,
+    /// too.
     pub fn carries(&mut self, ifindex: u32) -> bool {
         self.linked.insert(ifindex)
     }
@@ -98,7 +100,9 @@ impl Ports {
                 Some((ifindex, entry))
             })
             .collect();
-        // Before a device's programs obey: what is not for this host passes.
+        // The programs of a device start to work once it is in `DEVICES`. Write
+        // this host's addresses first, so that packets to others pass
+        // untouched.
         let own = self.own_addresses();
         if own != self.own {
             kernel.set_own_addresses(&own)?;
@@ -119,7 +123,8 @@ impl Ports {
         self.update_settings(kernel, now_ns)
     }
 
-    /// Brings the settings up to date: segment sizes follow the devices.
+    /// Brings the settings up to date, since segment sizes depend on the
+    /// devices.
     fn update_settings(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<()> {
         let mtus = self.attached.iter();
         let mtus = mtus
@@ -140,7 +145,7 @@ impl Ports {
         kernel.set_redundant(&settings)?;
         tracing::debug!(?settings, "settings of the redundant policy");
         let sizes = |settings: Redundant| (settings.mss_v4, settings.mss_v6);
-        // A policy that begins has a pass of its own.
+        // When the policy starts, it does a sweep anyway.
         let changed = self
             .written
             .is_some_and(|old| sizes(old) != sizes(settings));
@@ -151,12 +156,13 @@ impl Ports {
         Ok(())
     }
 
-    /// Index of each path that has a device with the programs.
+    /// Returns the indices of the paths whose device has the programs attached.
     pub fn attached_paths(&self) -> BTreeSet<u32> {
         self.attached.values().map(|device| device.path).collect()
     }
 
-    /// `link` with what its device, and the route there, say now.
+    /// Fills in the fields of `link` that follow from its device and from the
+    /// current route to the peer.
     pub fn fill(&self, mut link: Link) -> Link {
         let local = address(link.local);
         if link.ifindex == 0 {
@@ -175,13 +181,14 @@ impl Ports {
         link
     }
 
-    /// Every address of this host, as the programs look it up.
+    /// Returns the addresses of this host, as the programs look them up.
     fn own_addresses(&self) -> BTreeSet<[u8; 16]> {
         let addresses = self.present.values().flat_map(|device| &device.addresses);
         addresses.map(mapped).take(MAX_ADDRESSES as usize).collect()
     }
 
-    /// The pairs of `devices` that run over each other, in both orders.
+    /// Returns the pairs of `devices` of which one runs over the other, in both
+    /// orders.
     fn stacked(&self, devices: &BTreeMap<u32, abi::redundant::Device>) -> BTreeSet<Stacked> {
         let pairs = devices::stacked(&self.present).into_iter();
         pairs
@@ -201,7 +208,7 @@ impl Ports {
         self.paths.get(&ifindex).copied().unwrap_or(UNKNOWN_PATH)
     }
 
-    /// Names of the devices that are to have the programs.
+    /// Returns the names of the devices that need the programs.
     fn wanted(&mut self) -> BTreeMap<u32, String> {
         let present = &self.present;
         self.odd.retain(|ifindex| present.contains_key(ifindex));
@@ -226,7 +233,7 @@ impl Ports {
     }
 }
 
-/// The settings as the programs have them, without segment sizes.
+/// Converts the settings to what the programs read, without segment sizes.
 fn to_kernel(settings: &policy::Redundant) -> Redundant {
     Redundant {
         budget_bytes_per_sec: settings.budget.map_or(0, |rate| rate.bytes_per_sec),
@@ -236,7 +243,7 @@ fn to_kernel(settings: &policy::Redundant) -> Redundant {
     }
 }
 
-/// As the maps have an address: IPv4 as `::ffff:a.b.c.d`.
+/// Returns an address as the maps have it: IPv4 as `::ffff:a.b.c.d`.
 fn mapped(address: &IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -244,13 +251,13 @@ fn mapped(address: &IpAddr) -> [u8; 16] {
     }
 }
 
-/// IPv4 is in the maps as `::ffff:a.b.c.d`.
+/// Does the reverse of [`mapped`].
 fn address(bytes: [u8; 16]) -> IpAddr {
     IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
 }
 
-/// Whether the device drops packets whose source it would not route back over
-/// itself: `rp_filter` 1, of it or of all, and neither 2.
+/// Returns whether the device drops a packet if the route to its source is not
+/// over this device: `rp_filter` is 1 for it or for `all`, and 2 for neither.
 fn is_strict(device: &str) -> bool {
     let read = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
@@ -260,7 +267,7 @@ fn is_strict(device: &str) -> bool {
     strictest(read("all"), read(device)) == 1
 }
 
-/// As `IN_DEV_RPFILTER` has it.
+/// Combines both settings as the kernel's `IN_DEV_RPFILTER` does.
 fn strictest(all: u8, device: u8) -> u8 {
     all.max(device)
 }
@@ -321,7 +328,7 @@ mod tests {
         let filled = ports.fill(link);
         assert_eq!((filled.mtu, filled.path), (1400, ports.path(2)));
         assert_ne!(filled.path, UNKNOWN_PATH);
-        // The device with that address, while the protocol knows none.
+        // While the protocol knows no device, it is the one with the address.
         link.ifindex = 0;
         assert_eq!(ports.fill(link), filled);
         link.ifindex = 99;

@@ -2,36 +2,36 @@
 //!
 //! HMAC-SHA256, truncated. Its key is `--redundant-key`, then the two keys that
 //! the ends exchanged when they opened the connection (RFC 8684, 3.1), the
-//! client's first. Who saw that handshake could make a tag without a shared
-//! key, as he could join the connection.
+//! client's first. Without a shared key, anybody who saw that handshake could
+//! make a valid tag, just as he could join the connection.
 
 use hmac::{Hmac, KeyInit as _, Mac};
 use mptcp_api::hello::TAG;
 use sha2::{Digest as _, Sha256};
 
-/// A connection's keys (RFC 8684, 3.1), as the kernel has them: host order.
+/// A connection's keys (RFC 8684, 3.1), in host order as in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// Of the end that connected.
+    /// The key of the end that connected.
     pub client: u64,
-    /// Of the end that accepted.
+    /// The key of the end that accepted.
     pub server: u64,
 }
 
-/// The tag of a message's body. `shared` may be empty.
+/// Computes the tag of a message's body. `shared` may be empty.
 #[must_use]
 pub fn tag(shared: &[u8], keys: Keys, body: &[u8]) -> [u8; TAG] {
     let whole: [u8; 32] = mac(shared, keys, body).finalize().into_bytes().into();
     std::array::from_fn(|at| whole[at])
 }
 
-/// Whether `tag` is that of `body`; takes as long if it is not.
+/// Returns whether `tag` is the tag of `body`, in constant time.
 #[must_use]
 pub fn verify(shared: &[u8], keys: Keys, body: &[u8], tag: &[u8; TAG]) -> bool {
     mac(shared, keys, body).verify_truncated_left(tag).is_ok()
 }
 
-/// The token of the end that has this key (RFC 8684, 3.2).
+/// Computes the token of the end that has this key (RFC 8684, 3.2).
 #[must_use]
 pub fn token(key: u64) -> u32 {
     let digest: [u8; 32] = Sha256::digest(key.to_be_bytes()).into();
@@ -39,7 +39,8 @@ pub fn token(key: u64) -> u32 {
 }
 
 fn mac(shared: &[u8], keys: Keys, body: &[u8]) -> Hmac<Sha256> {
-    // The keys come last and have a fixed length: no two inputs are one key.
+    // The keys come last and have a fixed length, so that two different
+    // inputs never concatenate to the same HMAC key.
     let key = [
         shared,
         &keys.client.to_be_bytes(),
@@ -62,7 +63,7 @@ mod tests {
         server: 0xfedc_ba98_7654_3210,
     };
 
-    /// Computed with Python's `hmac` and `hashlib`.
+    /// The expected values were computed with Python's `hmac` and `hashlib`.
     #[test]
     fn as_others_compute_it() {
         assert_eq!(token(KEYS.client), TOKEN);

@@ -1,8 +1,9 @@
-//! Which subflows there are, and whose connection's keys are still awaited.
+//! The open subflows, and the connections whose keys are not known yet.
 //!
-//! A subflow is told to the protocol once its connection's keys are known; the
-//! programs may learn them a little after they have told the subflow. Events
-//! may be lost: what the maps hold is compared with this from time to time.
+//! The protocol (`peers`) learns of a subflow once its connection's keys are
+//! known. The programs may report a subflow a little before they know the keys.
+//! Events may be lost, so the service compares the roster with the kernel's
+//! maps from time to time.
 //!
 //! Pure: time is an argument, in nanoseconds of `CLOCK_MONOTONIC`.
 
@@ -10,10 +11,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use mptcp_common::abi::{self, Event, Tuple, subflow_flag};
 
-/// How long keys are waited for at first; twice as long each time.
+/// First wait until the keys are looked for again; it doubles each time.
 const FIRST_WAIT_NS: u64 = 2_000_000;
 
-/// After so many waits (four seconds in all) it is left to the next comparison.
+/// Number of waits (four seconds in all). After the last one, the next
+/// comparison with the maps starts anew.
 const WAITS: u32 = 11;
 
 /// One subflow.
@@ -21,9 +23,9 @@ const WAITS: u32 = 11;
 pub struct Subflow {
     /// Key in map `CONNECTIONS`.
     pub connection: u64,
-    /// Addresses, ids, flags.
+    /// Addresses, ports, address ids and flags.
     pub tuple: Tuple,
-    /// Its device; 0 if it is not known.
+    /// Index of its device; 0 if it is not known.
     pub ifindex: u32,
 }
 
@@ -50,17 +52,18 @@ impl From<&abi::Subflow> for Subflow {
 #[derive(Debug)]
 struct Entry {
     subflow: Subflow,
-    /// Whether the protocol knows it as it is.
+    /// Whether the protocol knows the subflow in its current state.
     told: bool,
 }
 
 #[derive(Debug, Default)]
 struct Connection {
     cookies: BTreeSet<u64>,
-    /// As the first subflow says, or one that joined while that is not known.
+    /// Whether this host accepted the connection: as its first subflow says,
+    /// or, while that is not known, one that joined.
     server: bool,
     first_seen: bool,
-    /// When its keys are looked for; `None`: not before something changes.
+    /// When to look for its keys next; `None`: not until a subflow changes.
     due_ns: Option<u64>,
     waits: u32,
 }
@@ -70,12 +73,12 @@ struct Connection {
 pub struct Roster {
     subflows: HashMap<u64, Entry>,
     connections: HashMap<u64, Connection>,
-    /// When keys are looked for, and of which connection: the `due_ns` of each.
+    /// The `due_ns` of each connection that has one, with its key, in order.
     ordered: BTreeSet<(u64, u64)>,
 }
 
 impl Roster {
-    /// A subflow is open, or is not quite as it was.
+    /// Enters a subflow that is open, or updates it.
     pub fn see(&mut self, cookie: u64, subflow: Subflow, now_ns: u64) {
         if let Some(entry) = self.subflows.get(&cookie)
             && entry.subflow == subflow
@@ -93,7 +96,8 @@ impl Roster {
             let server = flags & subflow_flag::SERVER != 0;
             connection.first_seen |= first;
             if std::mem::replace(&mut connection.server, server) != server {
-                // Another connection, to the protocol: its subflows are to follow.
+                // For the protocol this is a different connection, so report
+                // all of its subflows again.
                 for known in &connection.cookies {
                     if let Some(entry) = self.subflows.get_mut(known) {
                         entry.told = false;
@@ -107,7 +111,7 @@ impl Roster {
         }
     }
 
-    /// A subflow is gone. Returns whether it was known.
+    /// Removes a subflow that is gone. Returns whether it was known.
     pub fn close(&mut self, cookie: u64) -> bool {
         let Some(entry) = self.subflows.remove(&cookie) else {
             return false;
@@ -123,31 +127,31 @@ impl Roster {
         true
     }
 
-    /// Subflows of a connection, by cookie.
+    /// Returns the cookies of a connection's subflows.
     pub fn cookies(&self, connection: u64) -> Vec<u64> {
         let known = self.connections.get(&connection);
         known.map_or_else(Vec::new, |known| known.cookies.iter().copied().collect())
     }
 
-    /// Every subflow, by cookie.
+    /// Returns the cookies of all subflows.
     pub fn all(&self) -> Vec<u64> {
         self.subflows.keys().copied().collect()
     }
 
-    /// The connections whose keys are to be looked for now, each with whether
-    /// this host accepted it.
+    /// Returns the connections whose keys must be looked for now, each with
+    /// whether this host accepted it.
     pub fn due(&self, now_ns: u64) -> Vec<(u64, bool)> {
         let due = self.ordered.range(..=(now_ns, u64::MAX));
         due.filter_map(|(_, key)| Some((*key, self.connections.get(key)?.server)))
             .collect()
     }
 
-    /// When [`Roster::due`] has something next.
+    /// Returns the time at which [`Roster::due`] has something to return.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.ordered.first().map(|(due_ns, _)| *due_ns)
     }
 
-    /// Sets when the keys of a known connection are looked for. Costs log n.
+    /// Sets when to look for the keys of a known connection. Costs log n.
     fn set_due(&mut self, connection: u64, due_ns: Option<u64>) {
         let Some(known) = self.connections.get_mut(&connection) else {
             return;
@@ -160,7 +164,8 @@ impl Roster {
         }
     }
 
-    /// The keys are there: what the protocol is to be told.
+    /// Notes that a connection's keys are known now. Returns its subflows that
+    /// the protocol does not know in their current state.
     pub fn tell(&mut self, connection: u64) -> Vec<(u64, Subflow)> {
         self.set_due(connection, None);
         let Some(known) = self.connections.get(&connection) else {
@@ -178,7 +183,7 @@ impl Roster {
         news
     }
 
-    /// The keys are not there yet.
+    /// Notes that the keys are not known yet, and sets the next attempt.
     pub fn wait(&mut self, connection: u64, now_ns: u64) {
         if let Some(known) = self.connections.get_mut(&connection) {
             let delay = FIRST_WAIT_NS << known.waits.min(WAITS);

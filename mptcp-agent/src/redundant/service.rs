@@ -1,8 +1,9 @@
-//! The policy at work: events, devices, datagrams and timers in, maps out.
+//! Runs the policy: takes events, devices, datagrams and timers, and writes the
+//! kernel's maps.
 //!
-//! Part of the agent's loop, which owns the kernel side. What arrives on the
-//! port is forwarded by a task a socket; a queue that is full drops, so that a
-//! flood costs no memory.
+//! It is part of the agent's loop, which owns the kernel side. One task for
+//! each socket forwards what arrives on the port. When the queue to the loop is
+//! full, the task drops datagrams, so that a flood costs no memory.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -42,14 +43,14 @@ use crate::policy;
 /// Datagrams that may wait for the agent's loop.
 const QUEUE: usize = 1024;
 
-/// How often next hops are confirmed: well before the kernel doubts them
-/// (`base_reachable_time_ms`, `delay_first_probe_time`: seconds).
+/// Time between confirmations of next hops. The kernel doubts them only after
+/// seconds (`base_reachable_time_ms`, `delay_first_probe_time`).
 const CONFIRM_NS: u64 = 500_000_000;
 
-/// How often what is known is compared with what the kernel has.
+/// Time between comparisons of the roster with the kernel's maps.
 const COMPARE: Duration = Duration::from_secs(5);
 
-/// Comparing takes at most one part in this many of the time.
+/// Comparing takes at most one part in this many of the loop's time.
 const DUTY: u32 = 20;
 
 /// The redundant policy's user-space side.
@@ -61,21 +62,21 @@ pub struct Service {
     sockets: Vec<Socket>,
     /// When to compare next.
     compare_ns: u64,
-    /// When next hops are to be confirmed.
+    /// When to confirm next hops next.
     confirm_ns: u64,
     events_lost: u64,
-    /// Where proven peers send from.
+    /// The addresses that proven peers send from.
     known: Known,
-    /// Datagrams that were dropped where they were read.
+    /// Datagrams that the listeners dropped.
     dropped: Arc<Dropped>,
-    /// How many of them were too many, as the log was told.
+    /// The value of `dropped.too_many` that was logged last.
     told_dropped: u64,
     unwritten: Unwritten,
-    /// A write that fails is told once.
+    /// Whether a failed write was logged already; reset once all are done.
     failed: bool,
-    /// Sockets that nobody listens on yet, and where to forward what arrives.
+    /// Sockets without a listener yet, each with the sender for what arrives.
     unheard: Vec<(UdpSocket, mpsc::Sender<Received>)>,
-    /// The tasks that listen on the sockets, for as long as this lives.
+    /// The tasks that listen on the sockets; they end with the service.
     listeners: Vec<AbortHandle>,
 }
 
@@ -86,10 +87,11 @@ impl Drop for Service {
 }
 
 impl Service {
-    /// Takes the claimed sockets, on which [`Service::listen`] listens. Within tokio.
+    /// Takes over the claimed sockets, for [`Service::listen`] to listen on.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// No random numbers, or too many open files.
+    /// The kernel has no random numbers, or there are too many open files.
     pub fn new(
         settings: &policy::Redundant,
         claim: &Claim,
@@ -108,7 +110,7 @@ impl Service {
             port: settings.port,
             key: claim.key.bytes().to_vec(),
         };
-        // The kernel gave some just now, and does not run out.
+        // The kernel has just given one, and it does not run out of them.
         let random = || random_nonzero().expect("the kernel has random numbers");
         let mut peers = Peers::new(protocol, random);
         peers.count_by(move |link| traffic.get(link));
@@ -132,7 +134,7 @@ impl Service {
         Ok((service, received))
     }
 
-    /// Listens on the sockets, in `tasks`.
+    /// Starts the tasks that listen on the sockets, in `tasks`.
     pub fn listen(&mut self, tasks: &mut JoinSet<Result<()>>) {
         for (socket, sender) in self.unheard.drain(..) {
             let gate = Gate::new(self.known.clone());
@@ -141,7 +143,7 @@ impl Service {
         }
     }
 
-    /// The sockets on the policy's port, for a successor.
+    /// Returns handles to the sockets on the policy's port, for a successor.
     ///
     /// # Errors
     /// Too many open files.
@@ -152,25 +154,25 @@ impl Service {
         Ok(Sockets { sockets })
     }
 
-    /// Other settings, but for port and key, which peers were proven with.
+    /// Changes the settings, except port and key: peers were proven with them.
     pub fn set(&mut self, settings: &policy::Redundant) {
         self.ports.set_settings(settings);
     }
 
-    /// The devices that there are now.
+    /// Takes the devices that exist now.
     pub fn follow(&mut self, present: Present, table: &PathTable, kernel: &mut Kernel) {
         self.ports.set(present, table);
         self.update(kernel);
     }
 
-    /// A subflow opened, closed or changed.
+    /// Handles an event: a subflow opened, closed or changed.
     pub fn on_event(&mut self, event: &Event, kernel: &mut Kernel) {
         let now_ns = now_ns();
         let cookie = event.cookie;
         match event.kind {
             event_kind::OPENED => {
-                // The kernel reuses addresses; the end of the connection that
-                // had this one was lost.
+                // The kernel reuses the addresses of connections. If subflows
+                // are left at this one, the events of their end were lost.
                 for other in self.roster.cookies(event.connection) {
                     if other != cookie {
                         self.close(other, now_ns);
@@ -187,7 +189,7 @@ impl Service {
         self.write(kernel);
     }
 
-    /// What arrived on the port.
+    /// Handles a datagram that arrived on the port.
     pub fn on_datagram(&mut self, received: &Received, kernel: &mut Kernel) {
         let Received {
             payload,
@@ -197,7 +199,8 @@ impl Service {
         } = received;
         let (now_ns, peers) = (now_ns(), &mut self.peers);
         let answer = peers.receive(payload, *local, *remote, *ifindex, now_ns);
-        // First what the answer lets the peer do: send copies.
+        // The answer lets the peer send copies, so the maps must be ready
+        // first.
         self.write(kernel);
         if let Some(answer) = answer {
             self.send(&answer);
@@ -206,14 +209,15 @@ impl Service {
         self.write(kernel);
     }
 
-    /// Tells how many events were lost so far.
+    /// Takes the number of events lost so far. If it has changed, the next
+    /// timer compares the roster with the maps.
     pub fn on_lost(&mut self, events_lost: u64) {
         if self.events_lost != events_lost {
             (self.events_lost, self.compare_ns) = (events_lost, 0);
         }
     }
 
-    /// When [`Service::on_timer`] has something to do.
+    /// Returns the time at which [`Service::on_timer`] has something to do.
     pub fn due(&self) -> Instant {
         let due_ns = [
             self.peers.next_due_ns(),
@@ -223,7 +227,7 @@ impl Service {
         .into_iter()
         .flatten()
         .fold(self.compare_ns.min(self.confirm_ns), u64::min);
-        // `Instant` is CLOCK_MONOTONIC too, but does not say so.
+        // `Instant` is CLOCK_MONOTONIC too, but does not expose its value.
         Instant::now() + Duration::from_nanos(due_ns.saturating_sub(now_ns()))
     }
 
@@ -257,7 +261,7 @@ impl Service {
         self.write(kernel);
     }
 
-    /// What the metrics say of the policy.
+    /// Returns the policy's figures for the metrics.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -321,7 +325,7 @@ impl Service {
         }
     }
 
-    /// Tells the protocol of subflows whose connection's keys are known by now.
+    /// Reports subflows to the protocol once their connection's keys are known.
     fn look_up(&mut self, now_ns: u64, kernel: &Kernel) {
         for (key, server) in self.roster.due(now_ns) {
             let Ok(Some(image)) = kernel.connection(key) else {
@@ -351,11 +355,12 @@ impl Service {
         }
     }
 
-    /// Compares what is known with the kernel's maps.
+    /// Compares the roster with the kernel's maps, and corrects it.
     fn compare(&mut self, now_ns: u64, kernel: &mut Kernel) -> Result<()> {
         let open = kernel.subflows()?;
         let cookies: HashSet<u64> = open.iter().map(|(cookie, _)| *cookie).collect();
-        // First what is gone: its connection's address may be another's now.
+        // Close what is gone first, since the kernel may have reused the
+        // address of its connection for a new one.
         for cookie in self.roster.all() {
             if !cookies.contains(&cookie) && kernel.subflow(cookie)?.is_none() {
                 self.close(cookie, now_ns);
@@ -381,17 +386,17 @@ impl Service {
         let Some(socket) = socket else {
             return;
         };
-        // It is as good as lost on the way: the protocol tries again.
+        // An error is no worse than a loss on the way: the protocol retries.
         if let Err(error) = socket.send(datagram) {
             let (from, to) = (datagram.from, datagram.to);
             tracing::debug!(%from, %to, ifindex = datagram.ifindex, "no hello: {error}");
         }
     }
 
-    /// Keeps the next hop of every link beyond doubt. While a path is dead its
-    /// next hop does not answer either, and the kernel would, after some
-    /// seconds, hold its packets back: ahead of tc egress, where nothing is
-    /// copied then.
+    /// Confirms the next hop of every link. While a path is dead, its next hop
+    /// does not answer either, and after some seconds the kernel would hold
+    /// packets back until it does. They would wait ahead of tc egress, so that
+    /// nothing could be copied.
     fn confirm(&self) {
         for (_, link) in self.links.all() {
             let from = IpAddr::from(link.local).to_canonical();
@@ -404,7 +409,7 @@ impl Service {
         }
     }
 
-    /// Devices, and what links take from them.
+    /// Brings the devices, and what links take from them, up to date.
     fn update(&mut self, kernel: &mut Kernel) {
         let carriers = self.links.devices();
         let mut result = self.ports.update(kernel, &carriers, now_ns());
@@ -419,7 +424,7 @@ impl Service {
         self.told(result);
     }
 
-    /// Writes what the protocol has found out, and logs it.
+    /// Writes the protocol's changes to the maps, and logs its notices.
     fn write(&mut self, kernel: &mut Kernel) {
         let mut result = Ok(());
         for change in self.peers.changes() {
@@ -446,7 +451,7 @@ impl Service {
         self.peers.notices().into_iter().for_each(log);
     }
 
-    /// Writes to the kernel's maps, now or, if that fails, later.
+    /// Writes to the kernel's maps. If that fails, it is retried later.
     fn put(&mut self, write: Write, kernel: &mut Kernel) -> Result<()> {
         let at = |key: &LinkKey| {
             let remote = IpAddr::from(key.remote).to_canonical();
@@ -461,8 +466,8 @@ impl Service {
             .write(write, now_ns(), |write| apply(write, kernel))
     }
 
-    /// A link that is only kept alive keeps what it took from its device:
-    /// [`Service::update`] sees to changes.
+    /// Completes a link with its device's properties. A link that is only kept
+    /// alive keeps those it has: [`Service::update`] takes care of changes.
     fn filled(&self, index: u32, link: Link) -> Link {
         let ends = |link: &Link| (link.local, link.remote);
         match self.links.get(index) {

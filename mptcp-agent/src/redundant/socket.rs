@@ -1,7 +1,8 @@
-//! The UDP port of hellos and copies: one socket a family.
+//! The UDP port of hellos and copies: one socket for IPv4, one for IPv6.
 //!
-//! What is sent names its source and device (`IP_PKTINFO`, `IPV6_PKTINFO`),
-//! since a hello has to take the subflow's path; what arrives says where.
+//! A hello has to take the subflow's path, so each datagram is sent with its
+//! source address and device (`IP_PKTINFO`, `IPV6_PKTINFO`). For received
+//! datagrams, the kernel reports the same.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -15,31 +16,31 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use super::peers::Datagram;
 
-/// The longest datagram that is read whole; what is longer is no hello.
+/// The longest datagram that is read in full; longer ones are no hellos.
 const LONGEST: usize = 512;
 
-/// Neither waits.
+/// Flags of all sockets here. No call on them blocks.
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// The port's sockets, bound.
 #[derive(Debug)]
 pub struct Sockets {
-    /// One, or two where the host has IPv6.
+    /// The IPv4 socket, and the IPv6 one if the host has IPv6.
     pub sockets: Vec<Socket>,
 }
 
 impl Sockets {
-    /// Binds `port` of every address.
+    /// Binds `port` on every address.
     ///
     /// # Errors
-    /// The address that cannot be bound, and why.
+    /// The address that cannot be bound, and the reason.
     pub fn bind(port: u16) -> Result<Self, (SocketAddr, io::Error)> {
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let mut sockets = vec![Socket::bind(v4).map_err(|error| (v4, error))?];
         match Socket::bind(v6) {
             Ok(socket) => sockets.push(socket),
-            // A kernel without IPv6 (ipv6.disable=1).
+            // The kernel has no IPv6 (ipv6.disable=1).
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
             Err(error) => return Err((v6, error)),
         }
@@ -47,20 +48,20 @@ impl Sockets {
     }
 }
 
-/// What arrived.
+/// A datagram that arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Received {
-    /// The datagram's content; cut off after 512 bytes.
+    /// Its content, cut off after 512 bytes.
     pub payload: Vec<u8>,
-    /// Where it was sent to.
+    /// The address of this host that it was sent to.
     pub local: IpAddr,
-    /// Where it came from.
+    /// The address and port that it came from.
     pub remote: SocketAddr,
-    /// By which device.
+    /// The device that it arrived by.
     pub ifindex: u32,
 }
 
-/// One bound socket, which never waits.
+/// One bound socket, which never blocks.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
@@ -82,7 +83,7 @@ impl Socket {
         Ok(Self { fd, ipv6 })
     }
 
-    /// Another handle to the same socket.
+    /// Returns another handle to the same socket.
     ///
     /// # Errors
     /// Too many open files.
@@ -93,16 +94,16 @@ impl Socket {
         })
     }
 
-    /// Whether datagrams from `address` leave by this socket.
+    /// Returns whether datagrams from `address` leave by this socket.
     pub fn is_for(&self, address: IpAddr) -> bool {
         self.ipv6 == address.to_canonical().is_ipv6()
     }
 
-    /// Sends from the datagram's own address by its device (0: any).
+    /// Sends a datagram from its own source address by its device (0: any).
     ///
     /// # Errors
-    /// The kernel refuses it: there is no route over that device, or the
-    /// address is gone.
+    /// The kernel refuses it: there is no route over that device, or this host
+    /// no longer has the address.
     pub fn send(&self, datagram: &Datagram) -> io::Result<()> {
         let Datagram {
             from,
@@ -113,9 +114,9 @@ impl Socket {
         self.send_with(*from, *ifindex, *to, payload, MsgFlags::empty())
     }
 
-    /// Tells the kernel that the way from an address to another, by a device,
-    /// is open, without sending anything (`MSG_CONFIRM | MSG_PROBE`): it then
-    /// does not doubt the next hop.
+    /// Tells the kernel that the next hop from one address to another by this
+    /// device is reachable, without sending anything
+    /// (`MSG_CONFIRM | MSG_PROBE`).
     ///
     /// # Errors
     /// There is no such route.
@@ -168,17 +169,17 @@ impl Socket {
 }
 
 impl From<Socket> for UdpSocket {
-    /// To wait on, and then to [`receive`] from.
+    /// Makes a socket that can be waited on, and then passed to [`receive`].
     fn from(socket: Socket) -> Self {
         socket.fd.into()
     }
 }
 
-/// Reads the next datagram from a [`Socket`]; `None` if the kernel did not say
-/// where it arrived.
+/// Reads the next datagram from a [`Socket`]. Returns `None` if the kernel did
+/// not report its addresses.
 ///
 /// # Errors
-/// `WouldBlock` if there is none.
+/// `WouldBlock` if there is no datagram.
 pub fn receive(socket: &impl AsFd) -> io::Result<Option<Received>> {
     let mut bytes = [0_u8; LONGEST];
     let mut control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
@@ -212,16 +213,16 @@ pub fn receive(socket: &impl AsFd) -> io::Result<Option<Received>> {
         }))
 }
 
-/// The largest IP packet from `local` to `remote` over the device that is
-/// called so, as the kernel knows it now: a route's MTU, or what path MTU
-/// discovery has found. `None` if it has no route.
+/// Returns the size of the largest IP packet from `local` to `remote` over the
+/// device with that name, as far as the kernel knows now: the route's MTU, or
+/// what path MTU discovery has found. Returns `None` if there is no route.
 pub fn route_mtu(local: IpAddr, remote: IpAddr, device: &str) -> Option<u32> {
     let (local, remote) = (local.to_canonical(), remote.to_canonical());
     let ipv6 = remote.is_ipv6();
     let fd = socket_with(family(ipv6), SocketType::DGRAM, FLAGS, None).ok()?;
     setsockopt(&fd, sockopt::BindToDevice, &device.into()).ok()?;
     bind(&fd, &SocketAddr::new(local, 0)).ok()?;
-    // Any port: nothing is sent.
+    // The port does not matter, since nothing is sent.
     connect(&fd, &SocketAddr::new(remote, 9)).ok()?;
     if ipv6 {
         rustix::net::sockopt::ipv6_mtu(&fd).ok()
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
     use crate::skip::skip;
 
-    /// A port that is free in both families just now.
+    /// Finds a port that is free over IPv4 and IPv6 just now, and binds it.
     fn bound() -> (u16, Sockets) {
         (0..100)
             .find_map(|_| {

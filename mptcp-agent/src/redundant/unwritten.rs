@@ -1,10 +1,10 @@
-//! Writes to the kernel's maps that failed, and are tried again.
+//! Writes to the kernel's maps that failed and must be retried.
 //!
-//! A map may be full, or the kernel short of memory, for a moment. What was to
-//! be written is kept, by the entry that it is for, until it is written or
-//! something else is to be there.
+//! For a moment, a map may be full or the kernel short of memory. A write that
+//! failed is kept, one for each entry, until it succeeds or a newer write
+//! to the same entry replaces it.
 //!
-//! Pure: who writes is an argument, and so is time.
+//! Pure: the function that writes is an argument, and so is time.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use mptcp_common::abi::redundant::{Carriers, LinkKey, PeerView};
 
 use super::link_table;
 
-/// From try to try.
+/// Time between two attempts.
 const AGAIN_NS: u64 = 250_000_000;
 
 /// One write to a map of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// `LINKS`, and what leads there.
+    /// `LINKS`, or a map that leads to its entries.
     Links(link_table::Write),
     /// `FAMILIAR`.
     Familiar(LinkKey, Option<u32>),
@@ -28,7 +28,8 @@ pub enum Write {
     View(u64, Option<PeerView>),
 }
 
-/// The entry that a write is for. What leads to a link comes ahead of it.
+/// The entry that a write is for. Retries follow this order: the maps that lead
+/// to a link come before the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
     Familiar(LinkKey),
@@ -54,20 +55,20 @@ impl Write {
     }
 }
 
-/// What was to be written and is not.
+/// The writes that failed so far.
 #[derive(Debug, Default)]
 pub struct Unwritten {
     writes: BTreeMap<Entry, Write>,
-    /// When to try again.
+    /// Time of the next attempt.
     due_ns: u64,
 }
 
 impl Unwritten {
-    /// Writes; what fails is kept. It takes the place of what was to be there
-    /// before.
+    /// Does `write` now, and keeps it if it fails. It replaces an earlier write
+    /// to the same entry that is still kept.
     ///
     /// # Errors
-    /// That of `apply`.
+    /// The error of `apply`.
     pub fn write<E>(
         &mut self,
         write: Write,
@@ -84,15 +85,15 @@ impl Unwritten {
         })
     }
 
-    /// When [`Unwritten::again`] has something to do.
+    /// Returns the time at which [`Unwritten::again`] has something to do.
     pub fn due_ns(&self) -> Option<u64> {
         (!self.writes.is_empty()).then_some(self.due_ns)
     }
 
-    /// Tries again what failed, if it is time; what fails again is kept.
+    /// Retries the kept writes, if it is time, and keeps those that fail again.
     ///
     /// # Errors
-    /// The first of `apply`. Each write is tried.
+    /// The first error of `apply`. All writes are tried nevertheless.
     pub fn again<E>(
         &mut self,
         now_ns: u64,
@@ -120,7 +121,7 @@ impl Unwritten {
 mod tests {
     use super::*;
 
-    /// A map of which each write fails while it is `full`, unless it removes.
+    /// A map in which only removals succeed while it is `full`.
     #[derive(Default)]
     struct Map {
         full: bool,

@@ -1,34 +1,35 @@
-//! What the agent tells the programs.
+//! The settings that the agent publishes for the programs.
 
-/// What the agent wants, in one-element map `CONFIG`. The programs read it at
-/// every callback, so that a new policy holds from the next one on.
+/// The agent's settings, in one-element map `CONFIG`. The programs read them at
+/// every callback, so that a new policy holds from the next callback on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// One of [`mode`].
     pub mode: u32,
-    /// Raised whenever selectors or devices change: a subflow that carries
+    /// Raised whenever selectors or devices change. A subflow that carries
     /// another value looks its path up again.
     pub generation: u32,
-    /// Whose programs are to act: those of the agent with this number (their
-    /// global `OWNER`). Others, which an agent left that was killed, do nothing:
-    /// one write changes hands.
+    /// Number of the agent in charge: only programs whose global `OWNER` has
+    /// this value act. Programs that a killed agent left behind do nothing, and
+    /// one write hands over to another agent.
     pub owner: u32,
     /// Keeps `alive_until_ns` aligned.
     pub reserved: u32,
-    /// Until when the agent counts as alive (`bpf_ktime_get_ns`), unless it says
-    /// so again. After that no policy is in force: see [`Config::at`].
+    /// Until when the agent counts as alive (`bpf_ktime_get_ns`) unless it
+    /// renews this. After that no policy is in force: see [`Config::at`].
     pub alive_until_ns: u64,
 }
 
 impl Config {
-    /// The configuration as it is at `now_ns`. An agent that has died or hangs
-    /// is not followed: every limit that a callback finds is lifted then.
+    /// Returns the configuration that holds at `now_ns`. If the agent has died
+    /// or hangs, no policy is in force, so every limit that a callback finds is
+    /// lifted.
     #[inline(always)]
     #[must_use]
     pub fn at(self, now_ns: u64) -> Self {
-        // Without a branch, which the verifier would follow through all the
-        // rest.
+        // Written without a branch, which the verifier would follow through all
+        // the code that comes after.
         let alive = u32::from(now_ns < self.alive_until_ns);
         Self {
             mode: self.mode * alive,
@@ -36,15 +37,16 @@ impl Config {
         }
     }
 
-    /// Whether subflows are capped.
+    /// Returns whether subflows are capped.
     #[inline(always)]
     #[must_use]
     pub fn is_weighted(&self) -> bool {
-        // One comparison: the verifier follows each.
+        // A single comparison, because the verifier follows both results of
+        // each.
         self.mode.wrapping_sub(mode::STRICT) <= mode::SPILL - mode::STRICT
     }
 
-    /// Whether segments are copied.
+    /// Returns whether segments are copied.
     #[inline(always)]
     #[must_use]
     pub fn is_redundant(&self) -> bool {
@@ -54,29 +56,29 @@ impl Config {
 
 /// Values of [`Config::mode`].
 pub mod mode {
-    /// Observe only; a cap that is found is lifted. 0, since [`super::Config::at`]
-    /// multiplies.
+    /// Observe only, and lift any cap that is found. It is 0 because
+    /// [`super::Config::at`] multiplies.
     pub const DEFAULT: u32 = 0;
     /// Acked bytes follow the weights.
     pub const STRICT: u32 = 1;
-    /// As `STRICT` until a path is full; then the others may take more.
+    /// Like `STRICT` until a path is full. Then the others may take more.
     pub const SPILL: u32 = 2;
     /// Segments are copied to other paths; nothing is capped.
     pub const REDUNDANT: u32 = 3;
 }
 
-/// How long an agent counts as alive after it said so.
+/// How long an agent counts as alive after a heartbeat.
 pub const ALIVE_NS: u64 = 2_000_000_000;
 
-/// Where each version of [`Config`] has `alive_until_ns`, so that an agent can
-/// tell whether one of another version lives.
+/// Offset of `alive_until_ns` in every version of [`Config`], so that an agent
+/// can tell whether an agent of another version is alive.
 pub const HEARTBEAT_OFFSET: usize = 16;
 
 /// Bytes of a path's label in [`PathConfig`]: the longest is an IPv6 prefix, 43
 /// characters.
 pub const LABEL: usize = 56;
 
-/// What the agent wants of one path, in array `PATHS`.
+/// The agent's settings for one path, in array `PATHS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathConfig {
@@ -84,8 +86,8 @@ pub struct PathConfig {
     pub weight: u32,
     /// One of [`path_kind`].
     pub kind: u32,
-    /// The path's label, with zeros behind: for the next agent, which goes on
-    /// with this one's totals. No program reads it.
+    /// The path's label, padded with zeros, for the next agent, which continues
+    /// this one's totals. No program reads it.
     pub label: [u8; LABEL],
 }
 
@@ -105,7 +107,7 @@ pub mod path_kind {
     pub const FREE: u32 = 0;
     /// The path is a device.
     pub const DEVICE: u32 = 1;
-    /// The path is what another selector names: an id or a prefix.
+    /// The path is named by another selector: an id or a prefix.
     pub const SELECTOR: u32 = 2;
 }
 

@@ -1,18 +1,18 @@
-//! What the tracepoint keeps of scheduling decisions.
+//! The tracepoint's memory of scheduling decisions.
 
 use super::MAX_PATHS;
 
-/// What `mptcp_subflow_get_send` has found so far in the decision at hand;
-/// index 0 for ordinary candidates, 1 for backups. What of it counts only where
-/// there is a path comes first.
+/// The state of the decision that the hook `mptcp_subflow_get_send` is
+/// following. Index 0 is for ordinary candidates, index 1 for backups. `linger`
+/// and `full` count only where there is a `path`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Least linger time of a candidate.
+    /// Least linger time of the candidates so far.
     pub linger: [u64; 2],
-    /// 1 if its send queue is full.
+    /// 1 if the send queue of that candidate is full.
     pub full: [u32; 2],
-    /// Its path, plus one; 0: none.
+    /// The path of that candidate, plus one; 0: none.
     pub path: [u32; 2],
     /// Ordinary candidates that are active.
     pub active: u32,
@@ -21,15 +21,14 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Another decision begins.
+    /// Begins another decision.
     #[inline(always)]
     pub fn begin(&mut self) {
         (self.path, self.active, self.candidates) = ([0; 2], 0, 0);
     }
 }
 
-/// What was found out about a candidate when it was last looked up in
-/// `SUBFLOWS`.
+/// The result of the last lookup of a candidate in `SUBFLOWS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {

@@ -1,18 +1,19 @@
-//! What user space reads of a connection.
+//! A connection as user space reads it.
 
 use core::mem::offset_of;
 
 use super::Connection;
 use crate::controller::{Controller, MAX_SLOTS, Slot};
 
-/// A [`Connection`] as user space reads it: words, since atomics cannot be
-/// copied.
+/// A [`Connection`] as user space reads it: plain words, because atomics cannot
+/// be copied.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionImage([u64; size_of::<Connection>() / 8]);
 
 impl ConnectionImage {
-    /// Whether the path of slot `index` makes no progress ([`Slot::dead`]).
+    /// Returns whether the path of slot `index` makes no progress
+    /// ([`Slot::dead`]).
     #[must_use]
     pub fn is_dead(&self, index: usize) -> bool {
         let slots = offset_of!(Connection, controller) + offset_of!(Controller, slots);
@@ -20,19 +21,19 @@ impl ConnectionImage {
         self.0[(slot + offset_of!(Slot, dead)) / 8] != 0
     }
 
-    /// [`Connection::token`].
+    /// Returns [`Connection::token`].
     #[must_use]
     pub fn token(&self) -> u32 {
         self.0[offset_of!(Connection, token) / 8] as u32
     }
 
-    /// [`Connection::local_key`].
+    /// Returns [`Connection::local_key`].
     #[must_use]
     pub fn local_key(&self) -> u64 {
         self.0[offset_of!(Connection, local_key) / 8]
     }
 
-    /// [`Connection::remote_key`].
+    /// Returns [`Connection::remote_key`].
     #[must_use]
     pub fn remote_key(&self) -> u64 {
         self.0[offset_of!(Connection, remote_key) / 8]

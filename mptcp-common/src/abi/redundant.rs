@@ -1,36 +1,37 @@
-//! What the redundant policy shares between the tc programs and user space.
+//! The types that the redundant policy's tc programs share with user space.
 //!
 //! ```text
-//!   link      two agents, an address of each: hello and answer go there, and
-//!             so do wrapped copies (UDP)
+//!   link      an address of this agent and one of a peer: hello and answer go
+//!             there, and so do wrapped copies (UDP)
 //!   carriers  the subflows of a connection, each with its link: user space
 //!             lists them once the peer has proven to know the connection
-//!   arrival   what has come for a subflow lately
+//!   arrival   what has arrived for a subflow lately
 //! ```
 //!
-//! A copy is the original's IP packet, whole, as the payload of a UDP datagram
-//! between the two addresses of another subflow's link. Its first four bits are
-//! an IP version; those of a hello (`HELLO_NIBBLE`) are none.
+//! A copy is the original's whole IP packet, as the payload of a UDP datagram
+//! between the two addresses of another subflow's link. The first four bits of
+//! a copy are an IP version; those of a hello (`HELLO_NIBBLE`) are not.
 
 use crate::word::Word;
 
 /// Default of `--redundant-port`.
 pub const DEFAULT_PORT: u16 = 8684;
 
-/// New connections that are known to be with a peer: entries of `FAMILIAR`.
+/// Entries of `FAMILIAR`: address pairs whose new connections are known to be
+/// with a peer.
 pub const MAX_FAMILIAR: u32 = 4 * MAX_LINKS;
 
-/// Most copies of a segment, the original included.
+/// The largest number of copies of a segment, the original included.
 pub const MAX_COPIES: u32 = 4;
 
 /// Links that one agent can hold. Index 0 of `LINKS` is never used.
 pub const MAX_LINKS: u32 = 4096;
 
-/// Listening sockets whose segment size the programs can lower, and give back.
+/// Listening sockets whose segment size the programs can lower and restore.
 pub const MAX_LISTENERS: u32 = 4096;
 
-/// Addresses of this host that the programs know. A datagram to a further one
-/// is left to the agent's socket, which refuses it.
+/// Addresses of this host that the programs know. If there are more, a datagram
+/// to one of them is left to the agent's socket, which refuses it.
 pub const MAX_ADDRESSES: u32 = 4096;
 
 /// Pairs of devices that the programs know to run over each other.
@@ -39,28 +40,28 @@ pub const MAX_STACKED: u32 = 8192;
 /// Subflows of one connection that can carry copies.
 pub const MAX_CARRIERS: usize = 8;
 
-/// Segments that a receiver remembers to have let through; a power of two.
+/// Segments that a receiver remembers having let through; a power of two.
 pub const MAX_PASSED: usize = 16;
 
-/// What costs of links are less than: a power of two.
+/// Upper bound of a link's cost, which is always less; a power of two.
 pub const MAX_COST: u32 = 1 << 29;
 
-/// First four bits of a hello; of a copy they are 4 or 6.
+/// First four bits of a hello. Those of a copy are 4 or 6.
 pub const HELLO_NIBBLE: u8 = 0xA;
 
-/// What wrapping adds between IPv4 addresses: IPv4 and UDP headers, bytes.
+/// Bytes that wrapping adds between IPv4 addresses: IPv4 and UDP headers.
 pub const OVERHEAD_V4: u32 = 20 + 8;
 
-/// What wrapping adds between IPv6 addresses, bytes.
+/// Bytes that wrapping adds between IPv6 addresses.
 pub const OVERHEAD_V6: u32 = 40 + 8;
 
-/// The policy's settings, in one-element array `REDUNDANT`; all zero while the
-/// policy is another.
+/// The policy's settings, in one-element array `REDUNDANT`; all zero while
+/// another policy is in force.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Redundant {
-    /// Bytes per second of copies that each path may carry, on the wire; 0:
-    /// copies yield to the path's own subflows instead.
+    /// Bytes per second of copies that each path may carry, on the wire; 0: no
+    /// budget, copies yield to the path's own subflows instead.
     pub budget_bytes_per_sec: u64,
     /// Copies of each segment, the original included: 2 to [`MAX_COPIES`].
     pub copies: u32,
@@ -68,7 +69,8 @@ pub struct Redundant {
     pub port: u16,
     /// Keeps the size a multiple of four.
     pub reserved: u16,
-    /// `TCP_MAXSEG` of sockets that connect or listen over IPv4; 0: leave it.
+    /// `TCP_MAXSEG` of sockets that connect or listen over IPv4; 0: leave it
+    /// unchanged.
     pub mss_v4: u32,
     /// The same over IPv6.
     pub mss_v6: u32,
@@ -80,19 +82,20 @@ pub struct Redundant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Length of its link-layer header: 14 (Ethernet) or 0 (TUN, WWAN,
-    /// WireGuard). Others are not attached to.
+    /// WireGuard). The programs are not attached to other devices.
     pub header: u32,
     /// Its MTU, bytes.
     pub mtu: u32,
     /// 1 if it drops packets whose source it would not route back over itself
-    /// (`rp_filter` 1): what is unwrapped goes in by the original's device.
+    /// (`rp_filter` 1). An unwrapped packet then enters by the original's
+    /// device.
     pub strict: u32,
     /// Index in `PATHS`.
     pub path: u32,
 }
 
-/// Key of hash map `STACKED`: two devices of which one runs over the other (a
-/// macvlan or VLAN and its parent, a bridge and its port), in either order. A
+/// Key of hash map `STACKED`: two devices, in either order, of which one runs
+/// over the other (a macvlan or VLAN and its parent, a bridge and its port). A
 /// packet of one passes the hooks of both.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,19 +106,19 @@ pub struct Stacked {
     pub other: u32,
 }
 
-/// Two agents, an address of each; in array `LINKS`.
+/// An address of this agent and one of a peer, in array `LINKS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Where copies leave from; IPv4 as `::ffff:a.b.c.d`.
+    /// Source address of copies; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
-    /// Where they go, likewise.
+    /// Destination address of copies, likewise.
     pub remote: [u8; 16],
-    /// Who answers there: the peer's agent id. 0: the entry is free.
+    /// Agent id of the peer that answers there; 0: the entry is free.
     pub peer: u64,
-    /// Until when the peer counts as there (`bpf_ktime_get_ns`).
+    /// Until when the peer counts as present (`bpf_ktime_get_ns`).
     pub expires_ns: u64,
-    /// By which device copies leave.
+    /// The device that copies leave by.
     pub ifindex: u32,
     /// The largest IP packet for `remote`, bytes.
     pub mtu: u32,
@@ -126,8 +129,8 @@ pub struct Link {
     pub local_port: u16,
     /// Index in `PATHS` of the device.
     pub path: u32,
-    /// What a copy over it costs: those with less are preferred. Less than
-    /// [`MAX_COST`].
+    /// Cost of a copy over this link, less than [`MAX_COST`]. Links of lower
+    /// cost are preferred.
     pub cost: u32,
     /// Bytes per second that copies may take without a budget, on the wire.
     pub rate: u32,
@@ -138,12 +141,12 @@ pub struct Link {
     pub reserved: u32,
 }
 
-/// Totals of the datagrams of one link, in array `LINK_TRAFFIC`. An index that
-/// becomes another link's goes on from where it is.
+/// Totals of the datagrams of one link, in array `LINK_TRAFFIC`. When another
+/// link takes over an index, its totals continue from the present values.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Copies sent, in packets as they are on the wire.
+    /// Copies sent, counted in packets as they are on the wire.
     pub sent: u64,
     /// Their bytes.
     pub sent_bytes: u64,
@@ -151,8 +154,8 @@ pub struct Traffic {
     pub arrived: u64,
 }
 
-/// The links to one peer, in hash map `PEER_LINKS` by agent id: over these goes
-/// what a connection copies that has no second path yet.
+/// The links to one peer, in hash map `PEER_LINKS` by agent id. They carry the
+/// copies of a connection that has no second path yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerLinks {
@@ -160,11 +163,11 @@ pub struct PeerLinks {
     pub links: [u32; MAX_CARRIERS],
 }
 
-/// Key of hash map `LINK_OF`: where a datagram came from, and to.
+/// Key of hash map `LINK_OF`: where a datagram came from, and where it went.
 ///
-/// Key of hash map `FAMILIAR`, too, whose values are also indices in `LINKS`:
-/// the addresses of a subflow, and the TCP port at its remote end (0: any). A
-/// new connection there is with the peer of that link.
+/// It is also the key of hash map `FAMILIAR`, whose values are indices in
+/// `LINKS` as well: the addresses of a subflow, and the TCP port at its remote
+/// end (0: any). A new connection there is with the peer of that link.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkKey {
@@ -174,13 +177,13 @@ pub struct LinkKey {
     pub remote: [u8; 16],
     /// Its source port, host byte order.
     pub remote_port: u16,
-    /// The lower half of the device's index if the addresses are link-local:
-    /// they mean nothing without it. Else 0.
+    /// The lower half of the device's index if the addresses are link-local,
+    /// because such addresses mean nothing without their device. Otherwise 0.
     pub scope: u16,
 }
 
 impl LinkKey {
-    /// What [`LinkKey::scope`] is for this remote address, and this device.
+    /// Returns [`LinkKey::scope`] for this remote address and this device.
     #[inline(always)]
     #[must_use]
     pub const fn scope_of(remote: &[u8; 16], ifindex: u32) -> u16 {
@@ -199,11 +202,11 @@ impl LinkKey {
 pub struct Carriers {
     /// The peer's agent id.
     pub peer: u64,
-    /// In no order; those with cookie 0 are unused.
+    /// In no order. Entries with cookie 0 are unused.
     pub carriers: [Carrier; MAX_CARRIERS],
 }
 
-/// One subflow.
+/// One subflow that can carry copies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carrier {
@@ -216,18 +219,18 @@ pub struct Carrier {
     pub translated: u32,
 }
 
-/// A subflow as its peer knows it, where NAT lies between: hash map
-/// `PEER_VIEW` by socket cookie. `local` is this end's.
+/// A subflow as its peer knows it if there is NAT between the two, in hash map
+/// `PEER_VIEW` by socket cookie. `local` is this end's address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PeerView {
     /// This end's address as the peer sees it; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
-    /// The peer's own, as the peer has it.
+    /// The peer's own address, as the peer has it.
     pub remote: [u8; 16],
-    /// Ports, host byte order.
+    /// This end's port as the peer sees it, host byte order.
     pub local_port: u16,
-    /// The peer's.
+    /// The peer's own port, host byte order.
     pub remote_port: u16,
 }
 
@@ -236,42 +239,43 @@ pub struct PeerView {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
-    /// What it had, and gets back; 0: the application had set none.
+    /// The size that the socket had and gets back; 0: the application had set
+    /// none.
     pub own: u32,
-    /// What the policy has set. If the socket has another now, the application
-    /// has set that since.
+    /// The size that the policy has set. If the socket has another one now, the
+    /// application has set that one since.
     pub given: u32,
 }
 
-/// What has arrived for a subflow, in hash map `ARRIVALS` by socket
-/// cookie: see [`crate::arrival`].
+/// The segments that have arrived for a subflow, in hash map `ARRIVALS` by
+/// socket cookie: see [`crate::arrival`].
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Arrival {
-    /// Newest timestamp (TSval) of a segment that brought something, in the
+    /// Newest timestamp (TSval) of a segment that brought missing bytes, in the
     /// lower half.
     pub newest: Word,
-    /// When the last of those came (`bpf_ktime_get_ns`).
+    /// When the last such segment came (`bpf_ktime_get_ns`).
     pub fresh_ns: Word,
-    /// The latest segments that were let through: first sequence number in the
-    /// upper half, the one after the last in the lower.
+    /// The latest segments that were let through. The upper half holds the
+    /// first sequence number, the lower half the one after the last.
     pub passed: [Word; MAX_PASSED],
-    /// How many were.
+    /// How many segments were let through.
     pub count: Word,
-    /// When the last of them was.
+    /// When the last of them was let through.
     pub passed_ns: Word,
     /// When a segment last waited in vain.
     pub in_vain_ns: Word,
 }
 
-/// What one CPU has left for segments that wait for their other arrival, in
-/// per-CPU array `PATIENCE`: see [`crate::arrival`].
+/// The rounds that one CPU has left for segments that wait for their other
+/// arrival, in per-CPU array `PATIENCE`: see [`crate::arrival`].
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Patience {
-    /// Number of the period that is running.
+    /// Number of the current period.
     pub period: Word,
-    /// Rounds that were asked for in it.
+    /// Rounds that were asked for in this period.
     pub used: Word,
 }
 
@@ -286,8 +290,8 @@ pub struct CopyStats {
     pub sent_bytes: u64,
     /// Copies that arrived over this path, by [`outcome`].
     pub received: [u64; outcome::COUNT],
-    /// Payload bytes that only a copy had brought so far, and that were
-    /// delivered by it.
+    /// Payload bytes that a copy delivered before any other arrival had brought
+    /// them.
     pub rescued_bytes: u64,
     /// Originals that arrived after their copy, over this path, and were
     /// dropped.
@@ -301,13 +305,13 @@ pub struct CopyStats {
     pub not_sent: [u64; not_sent::COUNT],
     /// Datagrams that were refused, by [`refused`].
     pub refused: [u64; refused::COUNT],
-    /// Copies for this path that shared a device with their original, at this end
-    /// or at the peer's, for want of another.
+    /// Copies for this path that shared a device with their original, at this
+    /// end or at the peer's, because no other carrier was available.
     pub shared_device: u64,
 }
 
 impl CopyStats {
-    /// The sum, modulo 2^64.
+    /// Returns the sum, modulo 2^64.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         let sum = |a: &mut u64, b: &u64| *a = a.wrapping_add(*b);
@@ -326,7 +330,7 @@ impl CopyStats {
     }
 }
 
-/// What became of a copy: indices of [`CopyStats::received`].
+/// The fate of a copy that arrived: indices of [`CopyStats::received`].
 pub mod outcome {
     /// It came before the original.
     pub const FIRST: u8 = 0;
@@ -342,16 +346,18 @@ pub mod outcome {
 
 /// Why a segment got no copy: indices of [`CopyStats::not_sent`].
 pub mod not_sent {
-    /// The segment is not a thin connection's, and the path's own subflow has
-    /// more to send than the path takes ([`crate::spare`]), or copies have taken
-    /// what the link has to spare ([`super::Link::rate`]).
+    /// The segment's connection is not thin, and there is no room for a copy:
+    /// the path's own subflow has more to send than the path takes
+    /// ([`crate::spare`]), or copies have already used what the link can spare
+    /// ([`super::Link::rate`]).
     pub const BUSY: u8 = 0;
     /// The path's `--redundant-budget` is used up.
     pub const BUDGET: u8 = 1;
     /// The wrapped segment would not fit the path's MTU.
     pub const MTU: u8 = 2;
     /// The connection's peer has shown no agent, or has fallen silent on this
-    /// path. Counted for the original's path where there is no other.
+    /// path. If there is no other path, this is counted for the original's
+    /// path.
     pub const NO_PEER: u8 = 3;
     /// TCP timestamps are off: the receiver could not tell copies from
     /// retransmissions.
@@ -375,14 +381,15 @@ pub mod not_sent {
 /// Why a datagram to the agent's port was refused: indices of
 /// [`CopyStats::refused`].
 pub mod refused {
-    /// Its source has not proven to be a peer, or has fallen silent.
+    /// Its source has not proven to be a peer, or is a peer that has fallen
+    /// silent.
     pub const UNPROVEN: u8 = 0;
-    /// It is no whole IP packet with a whole TCP header, or lengths contradict
-    /// each other.
+    /// It holds no complete IP packet with a complete TCP header, or its
+    /// lengths contradict each other.
     pub const MALFORMED: u8 = 1;
     /// The datagram or the packet in it is a fragment.
     pub const FRAGMENT: u8 = 2;
-    /// Something else than TCP is in it.
+    /// It holds something other than TCP.
     pub const NOT_TCP: u8 = 3;
     /// It belongs to no MPTCP subflow with that peer.
     pub const FOREIGN: u8 = 4;

@@ -1,25 +1,25 @@
-//! What the programs count of themselves.
+//! Counters of the programs' own runs.
 
-/// Of the programs that one agent has loaded, on one CPU, in per-CPU array
-/// `RUNS`.
+/// Counters of the programs that one agent has loaded, on one CPU, in per-CPU
+/// array `RUNS`.
 ///
-/// The programs count themselves: the kernel would count and time them only
-/// together with every other program of the host.
+/// The programs count their runs themselves, because the kernel would count and
+/// time them only together with every other program of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
     /// Runs, by [`program`].
     pub count: [u64; program::COUNT],
-    /// Sockets whose callbacks somebody else's program had switched off, and a
-    /// sweep switched on again.
+    /// Sockets whose callbacks somebody else's program had switched off, and
+    /// which a sweep switched on again.
     pub rearmed: u64,
-    /// Subflows whose socket was gone without a callback, and which a sweep
+    /// Subflows whose socket disappeared without a callback, and which a sweep
     /// removed.
     pub reclaimed: u64,
 }
 
 impl Runs {
-    /// The sum, modulo 2^64.
+    /// Returns the sum, modulo 2^64.
     #[must_use]
     pub fn plus(self, other: &Self) -> Self {
         Self {
@@ -38,7 +38,7 @@ pub mod program {
     pub const SOCKOPS: usize = 0;
     /// The scheduler's tracepoint.
     pub const GET_SEND: usize = 1;
-    /// The iterator: once for each socket that it visits.
+    /// The iterator, which runs once for each socket that it visits.
     pub const ITER: usize = 2;
     /// tc egress, under the redundant policy.
     pub const REDUNDANT_EGRESS: usize = 3;

@@ -1,33 +1,35 @@
-//! A pass of `iter/tcp` over the sockets: what it is to do, in one-element array
-//! `SWEEP`, and what it says.
+//! A pass of `iter/tcp` over the sockets: its task, in one-element array
+//! `SWEEP`, and its records.
 
-/// Bring the totals up to date; adopt what is not known.
+/// Bring the totals up to date, and adopt sockets that are not known.
 pub const ACCOUNT: u32 = 0;
-/// And look each subflow's cap up again.
+/// Do the same, and apply the policy to each subflow at once.
 pub const APPLY: u32 = 1;
-/// Lift every cap and option, and forget the callbacks.
+/// Lift every cap and option, and switch off the callbacks that the agent has
+/// added.
 pub const LIFT: u32 = 2;
 
-/// What `iter/tcp` writes for each subflow, and each listening MPTCP socket, when
-/// it is read.
+/// A record that `iter/tcp` writes for each subflow, and for each listening
+/// MPTCP socket, when it is read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Visit {
     /// Socket cookie.
     pub cookie: u64,
-    /// 1 if the socket was not known: adopted in this pass. [`Visit::CLOSING`]:
-    /// known and closing, and nothing else was done.
+    /// 1 if the socket was not known and was adopted in this pass.
+    /// [`Visit::CLOSING`] if it is known and closing, and the pass left it
+    /// alone.
     pub adopted: u32,
     /// 1 if the socket could not be given callbacks (before Linux 6.12).
     pub refused: u32,
-    /// 1 if the socket listens: it is no subflow.
+    /// 1 if the socket listens, and so is no subflow.
     pub listens: u32,
     /// Keeps the size a multiple of eight.
     pub reserved: u32,
 }
 
 impl Visit {
-    /// A value of [`Visit::adopted`].
+    /// Value of [`Visit::adopted`] for a known socket that is closing.
     pub const CLOSING: u32 = 2;
 }
 

@@ -1,9 +1,10 @@
-//! What one subflow is to be given: its share of its path's cap, and a queue.
+//! The limits of one subflow: its share of its path's cap, and the length of
+//! its send queue.
 
 use super::tuning::*;
 use super::{Controller, Slot};
 
-/// What one subflow is to be given.
+/// The limits of one subflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `SO_MAX_PACING_RATE`, bytes per second; [`NO_CAP`]: none.
@@ -13,17 +14,17 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Nothing of the agent's: the socket has what it had before.
+    /// No limit by the agent: the socket has what it had before.
     pub const NONE: Self = Self {
         cap: NO_CAP,
         lowat: 0,
     };
 
-    /// Splits what a socket has, of which nothing is known, into what an agent
-    /// has set and what was there before. An agent that was killed leaves its
-    /// limits, and where its programs could not outlive it no record of them:
-    /// they are told by [`LOWAT_MARK`], and by a rate of 0, which nobody else
-    /// sets.
+    /// Splits the limits of a socket, of which nothing else is known, into
+    /// those that an agent has set and those that were there before. An agent
+    /// that was killed leaves its limits behind, and where its programs could
+    /// not outlive it, no record of them. Its limits are then recognised by
+    /// [`LOWAT_MARK`], or by a rate of 0, which nobody else sets.
     #[inline(always)]
     #[must_use]
     pub fn split(self) -> (Self, Self) {
@@ -40,11 +41,14 @@ impl Limits {
 }
 
 impl Controller {
-    /// Whether a path is to rest: its weight is 0, and one that carries is left.
-    /// A path that is no backup rests only for another that is none: while it is
-    /// there the kernel gives backups nothing, even if it is held out itself.
-    /// Not a matter for the next step: an idle subflow brings about none, be it
-    /// that it was just opened, that weights changed, or that it is all there is.
+    /// Returns whether a path must rest: its weight is 0, and another path
+    /// carries the connection. If the path is no backup, that other path must
+    /// not be one either: as long as there is a path that is no backup, the
+    /// kernel gives backups nothing, even if that path is held out.
+    ///
+    /// This cannot wait for the next step, since an idle subflow causes none:
+    /// it may just have been opened, its weight may have changed, or it may be
+    /// all there is.
     #[inline(always)]
     fn rests(&self, slot: &Slot) -> bool {
         let standby = slot.weight.get() == 0 && slot.dead.get() == 0;
@@ -53,8 +57,8 @@ impl Controller {
         standby && self.slots.iter().any(relieves)
     }
 
-    /// What a subflow of path `slot` is to be given, `queued` bytes of whose
-    /// data wait to be sent.
+    /// Returns the limits of a subflow of path `slot` that has `queued` unsent
+    /// bytes.
     #[inline(always)]
     pub fn limits(&self, slot: &Slot, queued: u64) -> Limits {
         let longest_us = self.tally.longest_us.get();
@@ -67,7 +71,7 @@ impl Controller {
         if self.tally.free.get() != 0 || self.tally.open.get() < 2 {
             return Limits::NONE;
         }
-        // The kernel gives it nothing as it is.
+        // The kernel gives this backup nothing anyway.
         if slot.is_backup() && self.tally.primary.get() != 0 {
             return Limits::NONE;
         }
@@ -91,10 +95,12 @@ impl Controller {
     }
 }
 
+/// Returns how long a subflow's send queue may be, bytes.
+///
 /// The scheduler sends nothing while its favourite's queue is full. With equal
-/// queues a path of a short round trip would always look emptier, so each may
-/// hold, beyond [`QUEUE_NS`] of its cap, what it lacks in round trip to the
-/// longest.
+/// queues a path with a short round trip would always look emptier. So each
+/// path may queue [`QUEUE_NS`] of its cap, and beyond that as much as it
+/// carries in the time by which its round trip is shorter than the longest.
 #[inline(always)]
 fn lowat(slot: &Slot, path_cap: u32, longest_us: u64) -> u64 {
     let gap_us = longest_us.saturating_sub(slot.srtt_us.get());

@@ -1,18 +1,19 @@
 //! Which callbacks of a thin connection are passed over.
 //!
-//! An account and a step at each callback would be most of what a request and
-//! its response feel of the policy: a callback runs before what came with the
-//! ACK is handed to the application, and with caches that are cold after each
-//! pause. Nothing is lost: who becomes faster is looked at with the next ACK, and
-//! totals lag by [`REST_NS`] at most.
+//! Accounting and a step at each callback would be most of the delay that the
+//! policy adds to a request and its response: a callback runs before the data
+//! that came with the ACK is handed to the application, and with caches that
+//! are cold after each pause. Nothing is lost by passing callbacks over: a
+//! connection that becomes faster is looked at with the next ACK, and totals
+//! lag by [`REST_NS`] at most.
 
 use super::tuning::*;
 use super::{Controller, Slot};
 
 impl Controller {
-    /// Whether there is nothing to steer for a subflow of path `slot` that has no
-    /// limit, as long as it stays quiet ([`is_quiet`]): the connection is thin,
-    /// and nothing about the path waits for its next ACK.
+    /// Returns whether a subflow of path `slot` that has no limit needs no
+    /// steering as long as it stays quiet ([`is_quiet`]): the connection is
+    /// thin, and the path has neither timed out nor died.
     #[inline(always)]
     pub fn may_rest(&self, slot: &Slot) -> bool {
         let well = slot.timeouts.get() == 0 && slot.dead.get() == 0;
@@ -20,12 +21,13 @@ impl Controller {
     }
 }
 
-/// Whether `acked` bytes in `elapsed_ns`, counted anew each [`STEP_NS`] or at the
-/// next ACK after that, are no more than a thin connection's.
+/// Returns whether `acked` bytes in `elapsed_ns` are no more than a thin
+/// connection's. Callers count them anew each [`STEP_NS`], or at the next ACK
+/// after that.
 #[inline(always)]
 #[must_use]
 pub fn is_quiet(acked: u64, elapsed_ns: u64) -> bool {
-    // A pause of more than a second earns nothing, and cannot overflow.
+    // A pause counts as a second at most, so that the product cannot overflow.
     let elapsed_ns = elapsed_ns.clamp(STEP_NS, NS_PER_SEC);
     acked <= THIN_BYTES_PER_SEC * elapsed_ns / NS_PER_SEC
 }

@@ -1,4 +1,4 @@
-//! One path of one connection: what it did, what it is owed.
+//! One path of one connection: what it did, and what it is owed.
 
 use super::Tally;
 use super::tuning::*;
@@ -6,8 +6,8 @@ use crate::word::Word;
 
 /// One path of one connection.
 ///
-/// The atomics are written by the callbacks of any of the path's subflows, on
-/// any CPU; the rest only by the step, of which one runs at a time.
+/// The callbacks of any of the path's subflows write the atomics, on any CPU.
+/// Only the step writes the rest, and only one step runs at a time.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Slot {
@@ -22,19 +22,20 @@ pub struct Slot {
     pub acked_bytes: Word,
     /// When the last of them were acked.
     pub progress_ns: Word,
-    /// Retransmission timeouts since.
+    /// Retransmission timeouts since then.
     pub timeouts: Word,
-    /// Smoothed round trip of the subflow that spoke last, microseconds.
+    /// Smoothed round trip of the subflow that reported last, microseconds.
     pub srtt_us: Word,
-    /// What that subflow has not sent, bytes.
+    /// Bytes that this subflow has not sent.
     pub queued: Word,
     /// The path's cap, bytes per second, or [`NO_CAP`].
     pub cap: Word,
     /// 1 while the path makes no progress.
     pub dead: Word,
-    /// What the last step made of it: [`Slot::DIED`], [`Slot::RETURNED`] or 0.
+    /// The change that the last step saw: [`Slot::DIED`], [`Slot::RETURNED`] or
+    /// 0.
     pub turned: Word,
-    /// Weight, as in `PATHS` when the slot was taken, and before each step.
+    /// Weight, copied from `PATHS` when the slot is taken and before each step.
     pub weight: Word,
     /// 1 once the step has seen the slot.
     pub(super) known: u64,
@@ -44,13 +45,14 @@ pub struct Slot {
     pub rate: u64,
     /// Bytes acked beyond the path's share.
     pub excess_bytes: i64,
-    /// When the path was last owed nothing, or nobody was held back for it.
+    /// When the path was last owed nothing, or no other path was held back for
+    /// it.
     pub(super) unowed_ns: u64,
     /// When the path was last not meant to carry anything.
     pub(super) rested_ns: u64,
 }
 
-/// Which paths are weighed against each other in a step.
+/// The part that a path takes in a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// No subflow, or no progress: neither counted nor capped.
@@ -68,28 +70,29 @@ impl Slot {
     /// [`Slot::turned`]: it makes progress again.
     pub const RETURNED: u64 = 2;
 
-    /// Whether the path is in use.
+    /// Returns whether the path is in use.
     #[inline(always)]
     pub fn open(&self) -> bool {
         self.path.get() != 0 && self.subflows.get() != 0
     }
 
-    /// 1 if one of the path's subflows is no backup to the kernel's scheduler,
-    /// else 0. No branch depends on it: the verifier would follow both values.
+    /// Returns 1 if one of the path's subflows is no backup to the kernel's
+    /// scheduler, else 0. No branch depends on it, because the verifier would
+    /// follow both values.
     #[inline(always)]
     pub(super) fn ordinary(&self) -> u64 {
         self.backups.get().wrapping_sub(self.subflows.get()) >> 63
     }
 
-    /// Whether the kernel's scheduler takes all of the path's subflows for
-    /// backups.
+    /// Returns whether the kernel's scheduler takes all of the path's subflows
+    /// for backups.
     #[inline(always)]
     pub(super) fn is_backup(&self) -> bool {
         self.ordinary() == 0
     }
 
-    /// A subflow of this path had `acked` more bytes acked (maybe none), and
-    /// has `queued` bytes that it has not sent.
+    /// Notes that a subflow of this path had `acked` more bytes acked (maybe
+    /// none), and has `queued` unsent bytes.
     #[inline(always)]
     pub fn progress(&self, acked: u64, srtt_us: u64, queued: u64, now_ns: u64) {
         if acked != 0 {
@@ -103,7 +106,8 @@ impl Slot {
         self.queued.set(queued);
     }
 
-    /// Whether the path makes no progress, though it has something to send.
+    /// Returns whether the path makes no progress, though it has something to
+    /// send.
     #[inline(always)]
     pub(super) fn is_dead(&self, now_ns: u64) -> bool {
         let timeouts = self.timeouts.get();
@@ -116,22 +120,24 @@ impl Slot {
         self.acked_bytes.get().wrapping_sub(self.counted_bytes)
     }
 
-    /// Whether the path carries all that it can: it has something to send, and
-    /// leaves room below its cap.
+    /// Returns whether the path carries all that it can: it has something to
+    /// send, and its rate stays well below its cap.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.queued.get() >= BASE_LOWAT / 2 && self.rate < self.cap.get() / 8 * 7
     }
 
-    /// Whether its cap is what keeps the path from carrying more.
+    /// Returns whether its cap keeps the path from carrying more.
     #[inline(always)]
     pub(super) fn is_held(&self) -> bool {
         self.cap.get() < self.rate / 32 * 33
     }
 
-    /// Whether the path has been given nothing, while it was owed something and
-    /// others were held back for it, for longer than it takes to carry three
-    /// chunks at the rate `fair`, up to when anybody was last given something.
+    /// Returns whether the path has been given nothing for too long, although
+    /// it was owed something and others were held back for it: longer than it
+    /// takes to carry three chunks at the rate `fair`, and than four round
+    /// trips and 100 ms. The time ends at `given_ns`, when any path was last
+    /// given data.
     #[inline(always)]
     pub(super) fn is_idle(&self, given_ns: u64, fair: u64) -> bool {
         let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns));
@@ -141,10 +147,11 @@ impl Slot {
         self.timeouts.get() == 0 && quiet_ns > least_ns
     }
 
-    /// Whether the path has been given nothing for so long, since `steered_ns` and
-    /// up to when anybody was last given something, that nothing will come,
-    /// whether others are held back or not. The time in which the path was not
-    /// meant to carry anything does not count.
+    /// Returns whether the path has been given nothing for so long that nothing
+    /// will come, whether others are held back or not. The time begins no
+    /// earlier than `steered_ns` and ends at `given_ns`, when any path was last
+    /// given data. The time in which the path was not meant to carry anything
+    /// does not count.
     #[inline(always)]
     pub(super) fn is_forgotten(&self, given_ns: u64, steered_ns: u64) -> bool {
         let since_ns = self.progress_ns.get().max(steered_ns).max(self.rested_ns);
@@ -152,7 +159,8 @@ impl Slot {
         self.timeouts.get() == 0 && quiet_ns > FORGOTTEN_NS
     }
 
-    /// Whether standby paths may rest: this one carries.
+    /// Returns whether this path carries the connection, so that standby paths
+    /// may rest.
     #[inline(always)]
     pub(super) fn carries(&self) -> bool {
         let alive = self.dead.get() == 0 && self.timeouts.get() < DEAD_TIMEOUTS;
@@ -174,16 +182,17 @@ impl Slot {
         }
     }
 
-    /// Adds `gained` to the excess and returns the lead, in thousandths of a
-    /// horizon at the rate `fair` (of this path; `total` is all paths').
+    /// Adds `gained` to the excess and returns the lead, in thousandths of what
+    /// the path carries in a horizon at its rate `fair`. `total` is the rate of
+    /// all paths.
     ///
-    /// A lead is forgotten beyond two horizons. A lag is remembered for longer:
-    /// what one light path lacks is what holds all the others back.
+    /// A lead is forgotten beyond two horizons. A lag is remembered for longer,
+    /// because what one light path lacks is what holds all the others back.
     #[inline(always)]
     pub(super) fn lead_permille(&mut self, gained: i64, fair: u64, total: u64) -> i64 {
         let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
         let longest_lag = 2 * horizon + (total / (NS_PER_SEC / TAU_NS)) as i64 / 2;
-        // Not `clamp`: it can panic, and the verifier refuses what can.
+        // Not `clamp`: it can panic, which the verifier refuses.
         #[allow(clippy::manual_clamp, reason = "see above")]
         let excess = (self.excess_bytes + gained)
             .max(-longest_lag)
@@ -193,8 +202,8 @@ impl Slot {
     }
 }
 
-/// `size` with the sign of `like`: eBPF has no signed division before its
-/// fourth version.
+/// Returns `size` with the sign of `like`. eBPF has no signed division before
+/// its fourth version.
 #[inline(always)]
 pub(super) fn signed(like: i64, size: u64) -> i64 {
     if like < 0 {

@@ -1,5 +1,5 @@
-//! The weighted controller against simulated paths: tables for what a user
-//! would name, random ones for what nobody thought of.
+//! Tests the weighted controller against simulated paths: tables of cases that
+//! a user would name, and random cases that nobody thought of.
 
 mod simulation;
 
@@ -19,15 +19,15 @@ fn link(mbit: f64, rtt_ms: u64, weight: u32) -> Link {
     }
 }
 
-/// What a link carries alone: its congestion control, not the policy, decides
-/// that under loss and long round trips. Bytes per second.
+/// Returns the rate that a link carries alone, bytes per second. Under loss and
+/// long round trips its congestion control decides that, not the policy.
 fn alone(link: &Link, settle_ms: u64) -> f64 {
     let mut simulation = Simulation::new(std::slice::from_ref(link), 7);
     simulation.run(settle_ms, Load::Bulk);
     rate(&simulation.run(5000, Load::Bulk), 5000)
 }
 
-/// The links, each with the rate that it carries alone.
+/// Returns the links, each with the rate that it carries alone.
 fn carried(links: &[Link], settle_ms: u64) -> Vec<Link> {
     let link = |link: &Link| Link {
         rate: alone(link, settle_ms),
@@ -36,8 +36,8 @@ fn carried(links: &[Link], settle_ms: u64) -> Vec<Link> {
     links.iter().map(link).collect()
 }
 
-/// The largest rate in which every path keeps its share and none exceeds its
-/// link, bytes per second.
+/// Returns the largest rate at which every path keeps its share and none
+/// exceeds its link, bytes per second.
 fn bound(links: &[Link]) -> f64 {
     let weights: u32 = links.iter().map(|link| link.weight).sum();
     links
@@ -160,7 +160,8 @@ fn a_dead_path_is_left_out_and_taken_back() {
     assert_eq!(simulation.controller.slots[1].dead.get(), 1);
     assert!(rate(&acked, 2000) > 0.8 * links[0].rate, "{acked:?}");
     simulation.link(1).rate = links[1].rate;
-    // Its own retransmission timer, long by now, has to fire first.
+    // The path's own retransmission timer, which is long by now, has to fire
+    // first.
     simulation.run(9000, Load::Bulk);
     let acked = simulation.run(5000, Load::Bulk);
     assert!(worst(&acked, &links) < 0.03, "{:?}", shares(&acked));
@@ -198,7 +199,7 @@ fn a_backup_is_left_out_of_the_ratio_until_it_is_all_there_is() {
     let reached = rate(&acked, 5000) / bound(&carried(&links[..2], 4000));
     assert!(reached > 0.75, "{reached:.3} of the bound");
 
-    // It becomes an ordinary path, and a backup again.
+    // The backup becomes an ordinary path, and then a backup again.
     simulation.link(2).backup = false;
     simulation.run(6000, Load::Bulk);
     let acked = simulation.run(5000, Load::Bulk);
@@ -212,11 +213,13 @@ fn a_backup_is_left_out_of_the_ratio_until_it_is_all_there_is() {
     simulation.link(1).rate = 0.0;
     simulation.run(6000, Load::Bulk);
     let acked = simulation.run(3000, Load::Bulk);
-    // Its window was small, and grows by a segment each of its 200 ms.
+    // The backup's window was small, and grows by one segment per round trip of
+    // 200 ms.
     assert!(rate(&acked, 3000) > 0.5 * links[2].rate, "{acked:?}");
 }
 
-/// The kernel uses no backup while a path that is none is there, held out or not.
+/// The kernel uses no backup while there is a path that is none, even if that
+/// path is held out.
 #[test]
 fn standby_yields_to_no_backup() {
     let links = [link(50.0, 5, 0), backup(50.0, 5, 1), backup(50.0, 5, 0)];
@@ -228,7 +231,8 @@ fn standby_yields_to_no_backup() {
     simulation.link(0).rate = 0.0;
     simulation.run(6000, Load::Bulk);
     let acked = simulation.run(3000, Load::Bulk);
-    // What the dead path times out on goes to an idle path, held out or not.
+    // Data that the dead path times out on goes to an idle path, even if that
+    // path is held out.
     assert!(shares(&acked)[1] > 0.95, "{acked:?}");
 }
 
@@ -264,12 +268,13 @@ prop_compose! {
     }
 }
 
-// A fixed seed: a collapse is a factor of ten, and these bounds are far from
-// both; still, CI is no place to look for new cases. PROPTEST_RNG_SEED is.
+// The seed is fixed, because CI is no place to look for new cases, although
+// these bounds are far from both a normal run and a collapse, which is a factor
+// of ten. Set PROPTEST_RNG_SEED to look for new cases.
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 40, failure_persistence: None, rng_seed: seed(), ..ProptestConfig::default() })]
 
-    /// Whatever the paths: no collapse, nobody starved.
+    /// Whatever the paths are, the rate does not collapse and no path starves.
     #[test]
     fn bulk_never_collapses(links in prop::collection::vec(any_link(), 2..=4), seed: u64) {
         let mut simulation = Simulation::new(&links, seed);
@@ -284,7 +289,8 @@ proptest! {
         }
     }
 
-    /// Loads that start and stop, and paths that die and return.
+    /// The connection recovers from loads that start and stop, and from paths
+    /// that die and return.
     #[test]
     fn it_recovers_from_anything(
         links in prop::collection::vec(any_link(), 2..=3),
@@ -335,7 +341,8 @@ proptest! {
     }
 }
 
-/// Pauses are not a path's fault.
+/// The ratio holds although the application pauses: a pause is not a path's
+/// fault.
 #[test]
 fn an_application_that_pauses_keeps_the_ratio() {
     for (links, pause_ms) in [
@@ -367,7 +374,7 @@ fn an_application_that_pauses_keeps_the_ratio() {
     }
 }
 
-/// A host that stands still for a moment is no sign of anything.
+/// A host that stands still for a moment says nothing about its paths.
 #[test]
 fn a_host_that_stands_still_keeps_the_ratio() {
     for links in [
@@ -395,8 +402,8 @@ fn a_host_that_stands_still_keeps_the_ratio() {
     }
 }
 
-/// Callbacks on other CPUs may come with a time that is already past: one of
-/// them, taken for an age that went by, would make every rate zero.
+/// A callback on another CPU may come with a time that is already past. If a
+/// step took it for a long time that went by, every rate would become zero.
 #[test]
 fn a_step_is_not_claimed_with_a_time_that_is_past() {
     let controller = Controller::default();

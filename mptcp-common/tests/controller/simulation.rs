@@ -1,11 +1,11 @@
-//! A connection in the small: paths with a rate, a round trip, a queue and
-//! random loss; congestion control by halves; the kernel's default scheduler;
-//! and the controller, called as the eBPF side calls it.
+//! Simulates a connection: paths with a rate, a round trip, a queue and random
+//! loss; congestion control that cuts its window on loss; the kernel's default
+//! scheduler; and the controller, called as the eBPF side calls it.
 //!
-//! Time runs in ticks of a millisecond. What is modelled is what the policy
+//! Time runs in ticks of a millisecond. The simulation models what the policy
 //! acts on: the scheduler's choice by `wmem / pace`, which sends nothing while
-//! its favourite's queue is full; pacing caps that a socket learns of at its
-//! own ACKs only; the send buffer, which data stuck on one path fills.
+//! its favourite's queue is full; pacing caps, which a socket learns of at its
+//! own ACKs only; and the send buffer, which data stuck on one path fills.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,9 +13,9 @@ use mptcp_common::controller::{Controller, Limits, NO_CAP, REST_NS, STEP_NS, is_
 
 pub const MS: u64 = 1_000_000;
 const MSS: f64 = 1448.0;
-/// What the scheduler hands out at once: a page fragment.
+/// Bytes that the scheduler hands out at once: a page fragment.
 const BURST: u64 = 32_768;
-/// What the kernel accounts for a full-size segment.
+/// Bytes that the kernel accounts for a full-size segment.
 const TRUESIZE: f64 = 2304.0;
 
 /// Timeouts in a row after which a path is stale (mptcp_pm_subflow_chk_stale).
@@ -31,7 +31,7 @@ pub struct Link {
     pub rtt_ms: u64,
     pub loss: f64,
     pub weight: u32,
-    /// The kernel takes its subflow for a backup.
+    /// Whether the kernel takes its subflow for a backup.
     pub backup: bool,
 }
 
@@ -41,7 +41,7 @@ pub enum Load {
     Bulk,
     /// Bytes per second.
     Rate(f64),
-    /// So many bytes at once, and the next when they have arrived.
+    /// Requests of so many bytes: each is sent when the one before has arrived.
     Requests(f64),
     Idle,
 }
@@ -61,16 +61,17 @@ struct Path {
     /// `Subflow::resting`, `seen_ns`.
     resting: bool,
     seen_ns: u64,
-    /// Given by the scheduler, not sent.
+    /// Given by the scheduler, and not sent yet.
     unsent: VecDeque<Piece>,
-    /// In the link's queue, then on the wire until the time its ACK is back.
+    /// First in the link's queue, then on the wire until the time when the ACK
+    /// is back.
     queued: VecDeque<Piece>,
     flying: VecDeque<(u64, Piece)>,
     cwnd: f64,
-    /// As tcp_sndbuf_expand: two windows, and never less again.
+    /// As in tcp_sndbuf_expand: room for two windows, and it never shrinks.
     send_buffer: u64,
     slow_start: bool,
-    /// The window, not the pace, held it back lately.
+    /// Whether the window, not the pace, held it back lately.
     window_limited: bool,
     pace_credit: f64,
     link_credit: f64,
@@ -88,17 +89,19 @@ pub struct Simulation {
     pub now_ms: u64,
     pub spill: bool,
     next_seq: u64,
-    /// Data that is not acked yet, oldest first: its bytes, by where it begins.
+    /// Data that is not acked yet, oldest first: bytes by first sequence
+    /// number.
     outstanding: BTreeMap<u64, u64>,
     backlog: f64,
-    /// What timed out: sent once more where a path is idle.
+    /// Data that timed out. It is sent once more where a path is idle.
     reinject: VecDeque<Piece>,
-    /// What a stale path has not delivered: scheduled once more.
+    /// Data that a stale path has not delivered. It is scheduled once more.
     recover: VecDeque<Piece>,
     random: u64,
 }
 
-/// The first of `pieces` that is still needed; drops those before it.
+/// Returns the first of `pieces` that is still needed, and drops those before
+/// it.
 fn first_unacked(pieces: &mut VecDeque<Piece>, outstanding: &BTreeMap<u64, u64>) -> Option<Piece> {
     while let Some(piece) = pieces.front() {
         if outstanding.contains_key(&piece.seq) {
@@ -124,7 +127,7 @@ impl Path {
     }
 
     fn pace(&self) -> f64 {
-        // As TCP paces: twice the window a round trip, below the cap.
+        // TCP paces at two windows per round trip, but not above the cap.
         let own = 2.0 * self.cwnd * 1000.0 / self.link.rtt_ms.max(1) as f64;
         if self.limits.cap == NO_CAP {
             own
@@ -184,12 +187,13 @@ impl Simulation {
         }
     }
 
-    /// Changes a link while the connection runs; rate 0: it is dead.
+    /// Returns a link, to change it while the connection runs. A link of rate 0
+    /// is dead.
     pub fn link(&mut self, path: usize) -> &mut Link {
         &mut self.paths[path].link
     }
 
-    /// Runs for `ms` and returns what each path got acked.
+    /// Runs for `ms` and returns the bytes that each path got acked.
     pub fn run(&mut self, ms: u64, load: Load) -> Vec<u64> {
         let before: Vec<u64> = self.paths.iter().map(|path| path.acked).collect();
         for _ in 0..ms {
@@ -221,8 +225,8 @@ impl Simulation {
             .collect()
     }
 
-    /// The host stands still for `ms`, as a shared machine does at times: the
-    /// load goes on, and nothing else does.
+    /// Lets the host stand still for `ms`, as a shared machine does at times:
+    /// the load goes on, and nothing else does.
     pub fn stand_still(&mut self, ms: u64, rate: f64) {
         self.now_ms += ms;
         self.backlog += rate * ms as f64 / 1000.0;
@@ -240,8 +244,8 @@ impl Simulation {
         (self.random >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// mptcp_subflow_get_retrans: to a path that has nothing of its own, held
-    /// out or not.
+    /// Retransmits as mptcp_subflow_get_retrans does: on a path that has
+    /// nothing of its own to send, even if it is held out.
     fn retransmit(&mut self) {
         while let Some(piece) = first_unacked(&mut self.reinject, &self.outstanding) {
             let idle = |path: &&mut Path| {
@@ -255,14 +259,15 @@ impl Simulation {
         }
     }
 
-    /// `iter/tcp` with `sweep::APPLY`, which the agent runs when a path is lost.
+    /// Does what `iter/tcp` does with `sweep::APPLY`. The agent runs that when
+    /// a path is lost.
     fn sweep(&mut self) {
         for (path, slot) in self.paths.iter_mut().zip(&self.controller.slots) {
             path.limits = self.controller.limits(slot, bytes(&path.unsent));
         }
     }
 
-    /// mptcp_subflow_get_send, until it finds nobody.
+    /// Schedules as mptcp_subflow_get_send does, until it finds no subflow.
     fn schedule(&mut self) {
         loop {
             let again = first_unacked(&mut self.recover, &self.outstanding);
@@ -300,7 +305,8 @@ impl Simulation {
                 u64::from(path.limits.lowat)
             };
             let unsent = bytes(&path.unsent);
-            // The send buffer: twice the window.
+            // The scheduler sends nothing if the queue is full, or the
+            // subflow's own send buffer (three windows and 64 KiB).
             if unsent >= lowat || (unsent + path.in_flight()) as f64 > 3.0 * path.cwnd + 65_536.0 {
                 return;
             }
@@ -358,7 +364,8 @@ impl Simulation {
             path.pace_credit -= bytes_now;
             let sent = (bytes_now as u64).max(1);
             piece.bytes = piece.bytes.saturating_sub(sent);
-            // The last part carries the piece's name: acked as a whole.
+            // Only the last part carries the piece's number: the piece is acked
+            // as a whole.
             let part = Piece {
                 seq: if piece.bytes == 0 {
                     piece.seq
@@ -375,7 +382,8 @@ impl Simulation {
         let limit = (path.link.rate * 0.05).max(30.0 * MSS);
         drop |= bytes(&path.queued) as f64 > limit;
         if drop && now > path.recovered_ms {
-            // One halving a round trip; the loss itself is repaired in place.
+            // Cut the window once per round trip at most. The loss itself is
+            // repaired in place.
             path.cwnd = (path.cwnd * 0.7).max(4.0 * MSS);
             path.slow_start = false;
             path.recovered_ms = now + path.link.rtt_ms.max(1);
@@ -423,7 +431,8 @@ impl Simulation {
             };
             path.cwnd += growth;
         }
-        // RTT_CB: once a round trip, and no more than once a millisecond.
+        // RTT_CB comes once per round trip, and no more than once per
+        // millisecond.
         if now < path.heard_ms + path.link.rtt_ms.max(1) {
             return;
         }
@@ -454,7 +463,8 @@ impl Simulation {
         path.backoff += 1;
         path.rto_ms = now + ((200 + 2 * path.link.rtt_ms) << path.backoff.min(6));
         path.cwnd = 2.0 * MSS;
-        // What is stuck is sent again on the others; this path keeps its copy.
+        // Stuck data is sent again on the other paths. This path keeps its
+        // copy.
         let backoff = path.backoff;
         let stuck = self.outstanding.iter();
         let stuck = stuck.map(|(&seq, &bytes)| Piece { seq, bytes });
@@ -469,7 +479,7 @@ impl Simulation {
         self.callback(index);
     }
 
-    /// What `sockops` does at a callback of this path's subflow.
+    /// Does what `sockops` does at a callback of this path's subflow.
     fn callback(&mut self, index: usize) {
         let now_ns = self.now_ms * MS;
         let path = &mut self.paths[index];

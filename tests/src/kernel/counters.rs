@@ -1,4 +1,4 @@
-//! Counters of a namespace.
+//! The kernel's counters of a network namespace.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::host::Host;
 
-/// What a device has counted. A veth device counts a segment of up to 64 KiB
+/// The counters of a device. A veth device counts a segment of up to 64 KiB
 /// (GSO) as one packet, and its headers once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeviceCounters {
@@ -26,18 +26,18 @@ pub struct DeviceCounters {
 pub struct Netstat(BTreeMap<String, u64>);
 
 impl Netstat {
-    /// A counter's value, such as `get("MPTcpExt", "MPJoinAckRx")`; 0 for one
-    /// that this kernel has not.
+    /// Returns a counter's value, such as `get("MPTcpExt", "MPJoinAckRx")`, or 0 if
+    /// this kernel lacks the counter.
     pub fn get(&self, group: &str, name: &str) -> u64 {
         self.0.get(&format!("{group}.{name}")).copied().unwrap_or(0)
     }
 
-    /// A counter of the group `MPTcpExt`.
+    /// Returns a counter of the group `MPTcpExt`.
     pub fn mptcp(&self, name: &str) -> u64 {
         self.get("MPTcpExt", name)
     }
 
-    /// What has changed since `before`, by `group.name`.
+    /// Returns how much each counter has grown since `before`, by `group.name`.
     pub fn since(&self, before: &Self) -> BTreeMap<String, u64> {
         let change = self.0.iter().filter_map(|(name, &now)| {
             let change = now.saturating_sub(before.0.get(name).copied().unwrap_or(0));
@@ -46,7 +46,7 @@ impl Netstat {
         change.collect()
     }
 
-    /// Pairs of lines: `Group: name name ...` and `Group: value value ...`.
+    /// Parses pairs of lines: `Group: name name ...` and `Group: value value ...`.
     fn parse(text: &str) -> Self {
         let lines: Vec<&str> = text.lines().collect();
         let mut counters = BTreeMap::new();
@@ -54,7 +54,7 @@ impl Netstat {
             let (mut names, values) = (pair[0].split(' '), pair[1].split(' '));
             let group = names.next().unwrap_or_default().trim_end_matches(':');
             for (name, value) in names.zip(values.skip(1)) {
-                // Gauges may be negative; none of those is an event.
+                // Only gauges can be negative, and no test needs those.
                 counters.insert(format!("{group}.{name}"), value.parse().unwrap_or(0));
             }
         }
@@ -63,29 +63,29 @@ impl Netstat {
 }
 
 impl Host {
-    /// The namespace's MIB counters.
+    /// Reads the namespace's SNMP counters.
     pub fn netstat(&self) -> Result<Netstat> {
-        // /proc/net would be that of the process's first thread.
+        // /proc/net would show the namespace of the process's first thread.
         let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
         let text = self.in_ns(|| Ok(read("snmp")? + &read("netstat")?))?;
         Ok(Netstat::parse(&text))
     }
 
-    /// How many subflows are open in the namespace, by the kernel's own list of
-    /// TCP sockets: those of plain TCP count, too, but for loopback's.
+    /// Counts the open subflows in the namespace, from the kernel's list of TCP
+    /// sockets. Plain TCP connections count too, except those over loopback.
     pub fn open_subflows(&self) -> Result<usize> {
         const OPEN: [&str; 5] = ["ESTAB", "FIN-WAIT-1", "CLOSE-WAIT", "LAST-ACK", "CLOSING"];
         let sockets = self.run("ss -HtanO")?;
         let open = |line: &&str| {
             let mut words = line.split_whitespace();
             let is_open = words.next().is_some_and(|state| OPEN.contains(&state));
-            // The agent is asked over loopback.
+            // Skip loopback: tests query the agent over it.
             is_open && words.nth(2).is_some_and(|local| !local.starts_with("127."))
         };
         Ok(sockets.lines().filter(open).count())
     }
 
-    /// What the device `name` has counted.
+    /// Reads the counters of the device `name`.
     pub fn device(&self, name: &str) -> Result<DeviceCounters> {
         let text = self.in_ns(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
         DeviceCounters::parse(&text, name).with_context(|| format!("no counters for {name}"))

@@ -1,4 +1,4 @@
-//! Detaching a program that somebody else has attached, as `bpftool link
+//! Detaches a program that another process has attached, as `bpftool link
 //! detach` does.
 
 use std::ffi::CString;
@@ -29,8 +29,8 @@ struct DetachAttr {
     link_fd: u32,
 }
 
-/// Detaches the program behind a pinned link. The pin stays, and whoever holds
-/// the link goes on holding it, but the program runs no more.
+/// Detaches the program of a pinned link. The pin stays, and any process that
+/// holds the link keeps it, but the program no longer runs.
 ///
 /// # Errors
 /// There is no link at `path`, or it cannot be detached.
@@ -43,7 +43,7 @@ pub fn detach_pinned_link(path: &Path) -> Result<()> {
     // SAFETY: the attribute and the path in it live until the call returns.
     let fd = unsafe { bpf(BPF_OBJ_GET, &get) }
         .with_context(|| format!("no pin at {}", path.display()))?;
-    // SAFETY: the call has just made the descriptor, and nobody else knows it.
+    // SAFETY: the call has just made the descriptor; nothing else owns it.
     let link = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) };
     let detach = DetachAttr {
         link_fd: u32::try_from(link.as_raw_fd())?,
@@ -56,9 +56,9 @@ pub fn detach_pinned_link(path: &Path) -> Result<()> {
 /// Calls bpf(2).
 ///
 /// # Safety
-/// `attr` is what the command reads, and pointers in it are valid.
+/// `attr` must be what the command reads, and pointers in it must be valid.
 unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<libc::c_long> {
-    // SAFETY: the caller vouches for the attribute, and its size is told.
+    // SAFETY: the caller guarantees a valid attribute, and its size is passed.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());

@@ -1,4 +1,4 @@
-//! Sockops programs of somebody else, which keep the agent's from their work.
+//! Foreign sockops programs, which interfere with those of the agent.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -27,7 +27,7 @@ impl Foreign {
     /// The name of [`Foreign::exclusive`]'s program.
     pub const NAME: &str = "somebody_else";
 
-    /// A program that does nothing, and lets no other join it.
+    /// Attaches a program that does nothing and allows no second one beside it.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -35,8 +35,8 @@ impl Foreign {
         Self::attach(cgroup, &[op(0xb7, 0, 0, 0, 1), op(0x95, 0, 0, 0, 0)], 0)
     }
 
-    /// A program that leaves a socket without callbacks once it is established,
-    /// whoever has asked for them.
+    /// Attaches a program that turns off all callbacks of a socket when it is
+    /// established, including those that other programs have asked for.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -105,7 +105,7 @@ fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
     }
 }
 
-/// The part of `union bpf_attr` that loading takes.
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads.
 #[repr(C)]
 #[derive(Default)]
 struct LoadAttributes {
@@ -137,6 +137,6 @@ fn load(code: &[Instruction]) -> Result<OwnedFd> {
     let size = size_of_val(&attributes);
     let fd = call(BPF_PROG_LOAD, (&raw const attributes).cast(), size)
         .context("load a sockops program")?;
-    // SAFETY: the kernel has just made it, for this process alone.
+    // SAFETY: the kernel has just made the descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,4 +1,4 @@
-//! A map that refuses every write from user space from now on: the fault that a
+//! Makes a map refuse every further write from user space: a fault that a
 //! change of policy has to survive.
 
 use std::ffi::CString;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_MAP_FREEZE: libc::c_int = 22;
 
-/// The part of `union bpf_attr` that a pinned object is opened by.
+/// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
 #[repr(C)]
 #[derive(Default)]
 struct ObjectAttributes {
@@ -25,7 +25,7 @@ struct ObjectAttributes {
 /// Freezes the map that is pinned at `path`, for as long as the map exists.
 ///
 /// # Errors
-/// There is none, or the kernel refuses.
+/// There is no map at `path`, or the kernel refuses.
 pub fn freeze(path: &Path) -> Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let get = ObjectAttributes {
@@ -34,7 +34,7 @@ pub fn freeze(path: &Path) -> Result<()> {
     };
     let fd = call(BPF_OBJ_GET, (&raw const get).cast(), size_of_val(&get))
         .with_context(|| format!("open {}", path.display()))?;
-    // SAFETY: the kernel has just made it, for this process alone.
+    // SAFETY: the kernel has just made the descriptor; nothing else owns it.
     let map = unsafe { OwnedFd::from_raw_fd(fd) };
     let number = std::os::fd::AsRawFd::as_raw_fd(&map).cast_unsigned();
     call(
@@ -51,8 +51,8 @@ pub(super) fn call(
     attributes: *const u8,
     size: usize,
 ) -> io::Result<libc::c_int> {
-    // SAFETY: the pointer leads to a local of this size, and the command only
-    // reads it.
+    // SAFETY: the pointer is that of a local variable of this size, and the
+    // command only reads it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
     match libc::c_int::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),

@@ -1,4 +1,4 @@
-//! What the kernel knows of one socket and its subflows.
+//! Reads the kernel's state of one socket and its subflows.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,13 +19,13 @@ const FLAG_FALLBACK: u32 = 1;
 /// `TCP_CA_NAME_MAX`.
 const CONGESTION_NAME_MAX: usize = 16;
 
-/// A connection, by `MPTCP_INFO`.
+/// The state of a connection, from `MPTCP_INFO`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MptcpInfo {
-    /// Subflows beside the first, those being opened included.
+    /// Subflows in addition to the first, including those that are being opened.
     pub extra_subflows: u8,
-    /// Whether it has become plain TCP. All else is zero then: the kernel
-    /// passes such a socket's options on to TCP, which has no `MPTCP_INFO`.
+    /// Whether the connection has become plain TCP. All else is zero then: the
+    /// kernel passes such a socket's options on to TCP, which has no `MPTCP_INFO`.
     pub fallback: bool,
     /// The token of the connection on this host.
     pub token: u32,
@@ -33,7 +33,7 @@ pub struct MptcpInfo {
     pub bytes_sent: u64,
     /// Data-level bytes received.
     pub bytes_received: u64,
-    /// Data-level bytes that the peer has acknowledged.
+    /// Data-level bytes that the other end has acknowledged.
     pub bytes_acked: u64,
     /// Data-level bytes sent again (reinjected).
     pub bytes_retrans: u64,
@@ -75,12 +75,13 @@ pub struct SubflowInfo {
     pub retransmissions: u32,
 }
 
-/// Whether the socket was made with IPPROTO_MPTCP (it may have fallen back).
+/// Returns whether the socket was made with IPPROTO_MPTCP. (It may have fallen
+/// back to TCP since.)
 pub fn is_mptcp(socket: &Socket) -> Result<bool> {
     Ok(socket.protocol()? == Some(Protocol::MPTCP))
 }
 
-/// What the kernel says of an MPTCP connection.
+/// Reads the kernel's state of an MPTCP connection.
 ///
 /// # Errors
 /// On a plain TCP socket.
@@ -106,9 +107,9 @@ pub fn mptcp_info(socket: &Socket) -> Result<MptcpInfo> {
     })
 }
 
-/// The subflows that an MPTCP connection has now, in the kernel's order. A
-/// plain TCP connection counts as one subflow. The counters of a subflow are
-/// lost with it.
+/// Returns the current subflows of an MPTCP connection, in the kernel's order.
+/// A plain TCP connection counts as one subflow. When a subflow is gone, so
+/// are its counters.
 pub fn subflows(socket: &Socket) -> Result<Vec<SubflowInfo>> {
     if !is_mptcp(socket)? {
         return tcp_subflow(socket);
@@ -123,8 +124,9 @@ fn has_fallen_back(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EOPNOTSUPP)
 }
 
-/// The congestion control by name. On an MPTCP socket this is the one that
-/// was set on it, which its subflows get; of a subflow alone only `ss` tells.
+/// Returns the name of the congestion control. On an MPTCP socket this is the
+/// one set on that socket, which its subflows inherit; only `ss` shows the one
+/// of a single subflow.
 pub fn congestion(socket: &Socket) -> Result<String> {
     let mut name = [0u8; CONGESTION_NAME_MAX];
     get(socket, libc::IPPROTO_TCP, libc::TCP_CONGESTION, &mut name).context("TCP_CONGESTION")?;
@@ -132,8 +134,8 @@ pub fn congestion(socket: &Socket) -> Result<String> {
     Ok(String::from_utf8(name)?)
 }
 
-/// `TCP_NOTSENT_LOWAT`, which the kernel keeps at the MPTCP socket unless the
-/// connection has fallen back to TCP.
+/// Returns `TCP_NOTSENT_LOWAT`, which the kernel keeps at the MPTCP socket
+/// unless the connection has fallen back to TCP.
 pub fn notsent_lowat(socket: &Socket) -> Result<u32> {
     let mut bytes = 0;
     get(
@@ -146,7 +148,7 @@ pub fn notsent_lowat(socket: &Socket) -> Result<u32> {
     Ok(bytes)
 }
 
-/// Sets what [`notsent_lowat`] gets.
+/// Sets the option that [`notsent_lowat`] returns.
 pub fn set_notsent_lowat(socket: &Socket, bytes: u32) -> Result<()> {
     // SAFETY: `bytes` is an integer of that size.
     let status = unsafe {
@@ -232,11 +234,11 @@ impl SubflowInfo {
     }
 }
 
-/// `getsockopt` into a structure for which every bit pattern is a value.
+/// Calls `getsockopt` with a structure for which every bit pattern is valid.
 fn get<T: Copy>(socket: &Socket, level: i32, name: i32, value: &mut T) -> io::Result<()> {
     let mut len = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is `len` writable bytes of integers (each caller's T);
-    // what the pointers in a `FullInfo` lead to is told where it is filled.
+    // the pointers in a `FullInfo` are explained where it is filled.
     let status = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -253,7 +255,7 @@ fn get<T: Copy>(socket: &Socket, level: i32, name: i32, value: &mut T) -> io::Re
     }
 }
 
-/// The address in a `sockaddr_storage`.
+/// Reads the address in a `sockaddr_storage`.
 fn address(storage: &[u8; 128]) -> Result<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes([storage[0], storage[1]]));
     let port = u16::from_be_bytes([storage[2], storage[3]]);
@@ -270,7 +272,7 @@ fn address(storage: &[u8; 128]) -> Result<SocketAddr> {
     Ok(canonical(SocketAddr::new(ip, port)))
 }
 
-/// Without v4-mapped addresses.
+/// Turns a v4-mapped address into an IPv4 address.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

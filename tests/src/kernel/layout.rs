@@ -1,6 +1,6 @@
-//! Structures of include/uapi/linux/{mptcp,tcp}.h that `libc` has not, or not
-//! in full. Newer kernels append members, older ones fill in fewer: the sizes
-//! travel with the calls.
+//! Structures of include/uapi/linux/{mptcp,tcp}.h that `libc` lacks or has only
+//! in part. Newer kernels append members and older ones fill in fewer, so each
+//! call passes the sizes.
 
 /// `SOL_MPTCP`.
 pub(super) const SOL_MPTCP: i32 = 284;
@@ -8,8 +8,8 @@ pub(super) const SOL_MPTCP: i32 = 284;
 pub(super) const MPTCP_INFO: i32 = 1;
 /// Fills a [`FullInfo`] and what it points to (Linux 6.5).
 pub(super) const MPTCP_FULL_INFO: i32 = 4;
-/// As many subflows as the kernel allows: eight beside the first, and those
-/// that are closing.
+/// Room for all subflows that the kernel allows: eight beside the first, and
+/// those that are closing.
 pub(super) const MAX_SUBFLOWS: usize = 16;
 
 /// `struct mptcp_info`, up to Linux 6.10.

@@ -1,4 +1,4 @@
-//! A sockops program of somebody else.
+//! A foreign sockops program that sets pacing rates.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,16 +16,16 @@ const BPF_FUNC_SETSOCKOPT: i32 = 49;
 const BPF_FUNC_GET_NETNS_COOKIE: i32 = 122;
 const SO_NETNS_COOKIE: i32 = 71;
 
-/// A sockops program that gives each TCP socket of one host a pacing rate when it
-/// is established, as others may do; gone when it is dropped.
+/// A sockops program that sets a pacing rate on each TCP socket of one host when
+/// it is established, as other software may do. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Pacer {
     _link: OwnedFd,
 }
 
 impl Pacer {
-    /// Attaches it to the root of the cgroup hierarchy; in other network
-    /// namespaces than that of `host` it does nothing.
+    /// Attaches the program to the root of the cgroup hierarchy. It acts only in
+    /// the network namespace of `host`.
     pub fn attach(host: &Host, rate_bytes_per_sec: u32) -> Result<Self> {
         let program = load(&program(netns_cookie(host)?, rate_bytes_per_sec))?;
         let mounts = fs::read_to_string("/proc/self/mounts")?;
@@ -87,7 +87,7 @@ fn program(cookie: u64, rate: u32) -> Vec<Instruction> {
     ]
 }
 
-/// Of `union bpf_attr`, what loading takes.
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads.
 #[repr(C)]
 struct ProgLoad {
     kind: u32,
@@ -101,7 +101,7 @@ struct ProgLoad {
     flags: u32,
 }
 
-/// Of `union bpf_attr`, what attaching takes.
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads.
 #[repr(C)]
 struct LinkCreate {
     program: i32,
@@ -126,13 +126,13 @@ fn load(code: &[Instruction]) -> Result<OwnedFd> {
 }
 
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is a prefix of `union bpf_attr` for this command; what it
-    // points to lives as long as the call.
+    // SAFETY: `attr` is a prefix of `union bpf_attr` for this command, and the
+    // data that it points to outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: both commands return a file descriptor, which is nobody else's.
+    // SAFETY: both commands return a new file descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 

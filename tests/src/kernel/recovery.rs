@@ -1,4 +1,4 @@
-//! What TCP had to do about segments that did not arrive, or arrived twice.
+//! How often TCP reacted to segments that were lost or arrived twice.
 
 use std::ops::{Add, Sub};
 
@@ -7,27 +7,27 @@ use anyhow::Result;
 use super::Netstat;
 use crate::host::Host;
 
-/// Counters of one namespace, or what has been added to them.
+/// Counters of one namespace, or the difference of two readings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Retransmission timeouts (`TCPTimeouts`).
     pub timeouts: u64,
-    /// Segments sent again for whatever reason, probes at the tail included
+    /// Segments sent again for any reason, including tail loss probes
     /// (`RetransSegs`).
     pub retransmitted: u64,
-    /// Probes at the tail (`TCPLossProbes`).
+    /// Tail loss probes (`TCPLossProbes`).
     pub probes: u64,
-    /// Duplicates that this end reported to its peers (`TCPDSACKOldSent` and
+    /// Duplicates that this host reported to other ends (`TCPDSACKOldSent` and
     /// `TCPDSACKOfoSent`).
     pub dsacks_sent: u64,
-    /// Duplicates that peers reported (`TCPDSACKRecv` and `TCPDSACKOfoRecv`).
+    /// Duplicates that other ends reported (`TCPDSACKRecv` and `TCPDSACKOfoRecv`).
     pub dsacks_received: u64,
     /// Data sent again on another subflow (`MPTCPRetrans`).
     pub reinjected: u64,
 }
 
 impl Recovery {
-    /// From all counters of a namespace.
+    /// Picks these counters out of all counters of a namespace.
     pub fn of(counters: &Netstat) -> Self {
         let tcp = |name| counters.get("TcpExt", name);
         Self {
@@ -40,7 +40,7 @@ impl Recovery {
         }
     }
 
-    /// Of several hosts together.
+    /// Reads the counters of several hosts and adds them up.
     ///
     /// # Errors
     /// The counters of one cannot be read.
@@ -73,7 +73,7 @@ impl Add for Recovery {
 impl Sub for Recovery {
     type Output = Self;
 
-    /// What was added since `earlier`.
+    /// Returns how much was added since `earlier`.
     fn sub(self, earlier: Self) -> Self {
         self.each(earlier, u64::saturating_sub)
     }

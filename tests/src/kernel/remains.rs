@@ -1,5 +1,5 @@
-//! What an agent that has ended could leave in the kernel: programs, maps and
-//! links, files in the BPF file system, and what is attached to devices.
+//! Lists what an agent that has ended could leave in the kernel: programs, maps
+//! and links, files in the BPF file system, and attachments to devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,10 +14,10 @@ use aya::programs::{
 
 use crate::host::Host;
 
-/// Where the agents of all network namespaces pin what outlives them.
+/// The directory in which the agents of all network namespaces pin their objects.
 const PINS: &str = "/sys/fs/bpf/mptcp-agent";
 
-/// What the kernel keeps of a program's or a map's name.
+/// How many bytes of a program's or map's name the kernel keeps.
 const NAME_MAX: usize = 15;
 
 /// The agent's programs.
@@ -29,8 +29,8 @@ const PROGRAMS: [&str; 5] = [
     "redundant_ingress",
 ];
 
-/// The agent's maps, but for the sections of globals, whose names every BPF
-/// object has; they go with the programs.
+/// The agent's maps. The sections of globals are left out, because their names
+/// are the same in every BPF object; they go with the programs.
 const MAPS: [&str; 36] = [
     "CONNECTIONS",
     "SUBFLOWS",
@@ -70,7 +70,7 @@ const MAPS: [&str; 36] = [
     "EVENTS",
 ];
 
-/// BPF objects of agents, each kind by id; ids are not used again.
+/// BPF objects of agents by id. The kernel does not reuse ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BpfObjects {
     /// Programs with their names.
@@ -82,11 +82,11 @@ pub struct BpfObjects {
 }
 
 impl BpfObjects {
-    /// Those that no process holds open: what agents that have ended left
-    /// attached or pinned, whichever network namespace they were of.
+    /// Lists the objects that no process holds open: agents that have ended left
+    /// them attached or pinned, in any network namespace.
     ///
     /// # Errors
-    /// The kernel does not list them.
+    /// The kernel cannot list its objects.
     pub fn orphans() -> Result<Self> {
         let mut all = Self::loaded()?;
         let held = Held::find();
@@ -99,7 +99,7 @@ impl BpfObjects {
     fn loaded() -> Result<Self> {
         let mut all = Self::default();
         for program in loaded_programs() {
-            // One may go while they are listed.
+            // A program may disappear while the list is read.
             let Some(program) = unless_gone(program)? else {
                 continue;
             };
@@ -127,7 +127,7 @@ impl BpfObjects {
         Ok(all)
     }
 
-    /// Those that were not there `before`.
+    /// Returns the objects that did not exist `before`.
     #[must_use]
     pub fn since(mut self, before: &Self) -> Self {
         self.programs
@@ -137,7 +137,7 @@ impl BpfObjects {
         self
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self == &Self::default()
     }
@@ -155,14 +155,14 @@ fn is_gone(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOENT)
 }
 
-/// The object, if its name is among these.
+/// Returns the object, if its name is one of `names`.
 fn named(id: u32, name: Option<&str>, names: &[&str]) -> Option<(u32, String)> {
     let name = name?;
     let is_ours = |ours: &&str| &ours[..ours.len().min(NAME_MAX)] == name;
     names.iter().any(is_ours).then(|| (id, name.to_owned()))
 }
 
-/// Ids of what processes have open.
+/// The ids of the objects that processes have open.
 #[derive(Default)]
 struct Held {
     programs: BTreeSet<u32>,
@@ -173,7 +173,7 @@ struct Held {
 impl Held {
     fn find() -> Self {
         let mut held = Self::default();
-        // Processes and files may go meanwhile: what cannot be read, is not held.
+        // A process or file that disappears meanwhile holds nothing any more.
         for process in entries(Path::new("/proc")) {
             for file in entries(&process.join("fdinfo")) {
                 let text = fs::read_to_string(file).unwrap_or_default();
@@ -185,7 +185,8 @@ impl Held {
         held
     }
 
-    /// `prog_id:\t7`; a link has a line for its program, too.
+    /// Takes the id from a line like `prog_id:\t7`. A link's file also has a line
+    /// for its program.
     fn take(&mut self, line: &str) {
         let Some((key, value)) = line.split_once(":\t") else {
             return;
@@ -206,14 +207,14 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 }
 
 impl Host {
-    /// The files that agents of this network namespace have pinned.
+    /// Lists the files that agents of this network namespace have pinned.
     ///
     /// # Errors
     /// The namespace's name has been removed.
     pub fn pins(&self) -> Result<Vec<PathBuf>> {
         let path = self.netns_path();
         let inode = fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
-        // `<cookie>-<inode>`; the cookie cannot be asked for from outside.
+        // The name is `<cookie>-<inode>`; only the inode is known out here.
         let suffix = format!("-{}", inode.ino());
         let mut left = entries(Path::new(PINS));
         left.retain(|path| path.to_string_lossy().ends_with(&suffix));
@@ -229,7 +230,7 @@ impl Host {
         Ok(files)
     }
 
-    /// All that tc shows of a device: qdiscs, classes, filters.
+    /// Returns all that `tc` shows for a device: qdiscs, classes and filters.
     ///
     /// # Errors
     /// There is no such device.
@@ -244,8 +245,8 @@ impl Host {
         whats.into_iter().map(of).collect()
     }
 
-    /// How many programs tcx has on a device, in and out; `None` before Linux
-    /// 6.6, which has tc's filters alone.
+    /// Counts the tcx programs on a device, ingress and egress; `None` before Linux
+    /// 6.6, which has only tc filters.
     ///
     /// # Errors
     /// There is no such device.

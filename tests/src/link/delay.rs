@@ -1,8 +1,8 @@
-//! A link with a delay, in user space: two TUN devices, and for each
-//! direction a thread that reads from one and writes to the other by way of a
-//! [`Shaper`]. A thread sleeps in `ppoll` until a packet comes or is due, with
-//! a timer slack of 1 ns and a nice value of -20, so packets are late by some
-//! tens of microseconds on an idle machine.
+//! A link with a delay, in user space: it has two TUN devices, and for each
+//! direction a thread that reads from one device and writes to the other
+//! through a [`Shaper`]. A thread sleeps in `ppoll` until a packet arrives or
+//! is due, with a timer slack of 1 ns and a nice value of -20. So packets are
+//! only some tens of microseconds late on an idle machine.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -22,16 +22,16 @@ use super::shaper::{Settings, Shaper};
 use super::tun;
 use crate::host::Host;
 
-/// How many packets a thread reads before it looks at what is due.
+/// How many packets a thread reads before it delivers those that are due.
 const READ_BATCH: usize = 32;
-/// The transmit queue of a TUN device, in packets: ample, since the link's
-/// own queue is the one that should fill.
+/// The transmit queue of a TUN device, in packets: large, since the link's own
+/// queue is the one that should fill.
 const TUN_QUEUE: u32 = 2000;
 
-/// A link with a delay: [`Link`](super::Link) is its face.
+/// A link with a delay, used through [`Link`](super::Link).
 #[derive(Debug)]
 pub struct DelayLink {
-    /// Up, down.
+    /// The directions: up, down.
     lanes: [Arc<Lane>; 2],
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -40,7 +40,7 @@ pub struct DelayLink {
 #[derive(Debug)]
 pub struct Lane {
     path: Path,
-    /// 0 is unlimited.
+    /// The rate; 0 means unlimited.
     rate_bits_per_sec: AtomicU64,
     /// In units of 0.01 %.
     loss: AtomicU32,
@@ -55,14 +55,14 @@ pub struct Lane {
     blackhole_drops: AtomicU64,
 }
 
-/// What a direction has counted.
+/// The counters of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LaneStats {
     /// Packets delivered.
     pub forwarded_packets: u64,
-    /// Bytes of those, IP headers included.
+    /// Bytes delivered, IP headers included.
     pub forwarded_bytes: u64,
-    /// Packets that found the queue full.
+    /// Packets dropped because the queue was full.
     pub queue_drops: u64,
     /// Packets lost at random.
     pub random_drops: u64,
@@ -104,7 +104,8 @@ impl DelayLink {
     pub(crate) fn stop(&self) {
         for lane in &self.lanes {
             lane.stop.store(true, Relaxed);
-            // Fails only if the counter is about to overflow: it is awake then.
+            // This fails only if the counter would overflow; the thread is
+            // awake then.
             let _ = lane.wake.write(1);
         }
         for thread in self
@@ -113,17 +114,17 @@ impl DelayLink {
             .unwrap_or_else(PoisonError::into_inner)
             .drain(..)
         {
-            // A panic of a lane was printed when it happened.
+            // Ignore a panic of the lane: it was printed when it happened.
             let _ = thread.join();
         }
     }
 
-    /// CPU time, user and system, of both threads.
+    /// Returns the CPU time, user and system, of both threads.
     pub(super) fn cpu_time(&self) -> Result<Duration> {
         let mut nanos = 0;
         for lane in &self.lanes {
             let id = lane.thread_id.load(Relaxed);
-            // Its first number is nanoseconds on a CPU.
+            // The first number in schedstat is nanoseconds on a CPU.
             let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/schedstat"))?;
             nanos += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
         }
@@ -210,7 +211,7 @@ impl Lane {
                             self.queue_drops.fetch_add(1, Relaxed);
                         }
                     }
-                    // Nothing more, or (EIO) the device is down.
+                    // There is no further packet, or the device is down (EIO).
                     Err(error) => readable = error.kind() == ErrorKind::Interrupted,
                 }
             }
@@ -232,7 +233,8 @@ impl Lane {
         } else if random.u32(..10_000) < self.loss.load(Relaxed) {
             &self.random_drops
         } else {
-            // A device that is down refuses it (EIO): lost, as on a wire.
+            // A device that is down refuses the packet (EIO): it is lost, as
+            // on a wire.
             let _ = to.write(packet);
             self.forwarded_bytes.fetch_add(packet.len() as u64, Relaxed);
             &self.forwarded_packets
@@ -240,27 +242,27 @@ impl Lane {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Waits for a packet, the timeout or [`DelayLink::stop`]; tells whether
+    /// Waits for a packet, the timeout or [`DelayLink::stop`]. Returns whether
     /// there may be a packet.
     fn wait(&self, from: &File, timeout: Option<Duration>) -> bool {
         let packets = PollFd::new(from.as_fd(), PollFlags::POLLIN);
         let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
         let mut fds = [packets, wake];
-        // An error can only be a signal, which is as good as a time-out.
+        // The only possible error is a signal; treat it as a timeout.
         let _ = ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None);
         let got = fds[0].revents().unwrap_or(PollFlags::empty());
         if got.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
-            // The device is gone: there is nothing left to carry.
+            // The device is gone, so there is nothing left to carry.
             self.stop.store(true, Relaxed);
         }
         got.contains(PollFlags::POLLIN)
     }
 }
 
-/// Asks the kernel to wake this thread when it is time, not later.
+/// Asks the kernel to wake this thread exactly on time.
 fn be_punctual() {
-    // Both are only asked for: without them packets are later.
+    // Ignore errors: without these settings packets are only later.
     let _ = nix::sys::prctl::set_timerslack(1);
-    // SAFETY: a call without pointers; 0 is the calling thread.
+    // SAFETY: the call takes no pointers; 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }

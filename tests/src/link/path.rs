@@ -1,4 +1,4 @@
-//! What a path should be like.
+//! The description of a path before it is made.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 
 /// The longest name that a Linux device can have.
 const NAME_MAX: usize = 15;
-/// The least queue, in packets of MTU size.
+/// The smallest queue, in packets of MTU size.
 const QUEUE_MIN_PACKETS: u64 = 10;
-/// The queue of a path with less than this round-trip time.
+/// The default queue of a path whose round-trip time is less than this.
 const QUEUE_DEFAULT: Duration = Duration::from_millis(50);
 
 /// A veth link's rate counts the Ethernet header too.
@@ -28,7 +28,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The addresses (client, server) of path number `number`.
+    /// Returns the addresses (client, server) of path number `number`.
     pub(crate) fn addresses(self, number: u8) -> (IpAddr, IpAddr) {
         let end = |host: u8| -> IpAddr {
             match self {
@@ -54,14 +54,14 @@ impl Family {
     }
 }
 
-/// A path to be made by [`Lab::path`](crate::Lab::path). As given by
-/// [`Path::new`]: IPv4, MTU 1500, no delay, no limit of rate.
+/// The description of a path for [`Lab::path`](crate::Lab::path). By default
+/// ([`Path::new`]): IPv4, MTU 1500, no delay and no limit on the rate.
 #[derive(Debug, Clone)]
 pub struct Path {
     pub(crate) name: String,
     pub(crate) family: Family,
     pub(crate) mtu: u32,
-    /// One way.
+    /// The one-way delay.
     pub(crate) delay: Duration,
     pub(crate) rate_mbit: Option<f64>,
     pub(crate) queue: Option<Duration>,
@@ -69,7 +69,8 @@ pub struct Path {
 }
 
 impl Path {
-    /// A path whose devices are called `name` (at most 15 bytes) on both hosts.
+    /// Describes a path whose devices are called `name` (at most 15 bytes) on both
+    /// hosts.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -82,15 +83,15 @@ impl Path {
         }
     }
 
-    /// The rate in each direction, in Mbit/s of IP packets (delay links) or of
-    /// Ethernet frames without their check sum (veth links).
+    /// Sets the rate in each direction, in Mbit/s of IP packets (delay links) or of
+    /// Ethernet frames without their checksum (veth links).
     #[must_use]
     pub fn rate_mbit(mut self, rate_mbit: f64) -> Self {
         self.rate_mbit = Some(rate_mbit);
         self
     }
 
-    /// The delay in each direction, in milliseconds: the round-trip time of an
+    /// Sets the delay in each direction, in milliseconds. The round-trip time of an
     /// idle path is twice that.
     #[must_use]
     pub fn delay_ms(mut self, delay_ms: f64) -> Self {
@@ -98,44 +99,44 @@ impl Path {
         self
     }
 
-    /// The family of the addresses.
+    /// Sets the family of the addresses.
     #[must_use]
     pub fn family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
 
-    /// The MTU in bytes.
+    /// Sets the MTU in bytes.
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu;
         self
     }
 
-    /// How much the queue ahead of the bottleneck holds, in milliseconds at
-    /// the path's rate. Without this: 50 ms or the round-trip time, whichever
-    /// is more; and never less than ten packets.
+    /// Sets the size of the queue before the bottleneck, in milliseconds at the
+    /// path's rate. The default is 50 ms or the round-trip time, whichever is more.
+    /// The queue always holds at least ten packets.
     #[must_use]
     pub fn queue_ms(mut self, queue_ms: f64) -> Self {
         self.queue = Some(Duration::from_secs_f64(queue_ms / 1e3));
         self
     }
 
-    /// Makes a veth link carry packets of MTU size, at a cost of CPU time. (A
-    /// delay link always does.)
+    /// Makes a veth link carry packets of MTU size, which costs CPU time. (A delay
+    /// link always does.)
     #[must_use]
     pub fn no_gso(mut self) -> Self {
         self.gso = false;
         self
     }
 
-    /// The device's name.
+    /// Returns the device's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The most payload of TCP that the rate leaves room for, in Mbit/s, in
-    /// full segments; `None` without a rate.
+    /// Returns the highest rate of TCP payload that fits into the path's rate with
+    /// full segments, in Mbit/s; `None` without a rate.
     pub fn goodput_mbit(&self) -> Option<f64> {
         let payload = self.mtu - self.family.ip_header() - TCP_HEADER;
         let is_veth = self.delay.is_zero();
@@ -144,7 +145,7 @@ impl Path {
             .map(|rate| rate * f64::from(payload) / f64::from(counted))
     }
 
-    /// The queue's size in bytes at a rate in bits per second.
+    /// Returns the queue's size in bytes at a rate in bits per second.
     pub(crate) fn queue_bytes(&self, rate_bits_per_sec: u64) -> u64 {
         let queue = self.queue.unwrap_or(QUEUE_DEFAULT.max(self.delay * 2));
         let bytes = queue.as_secs_f64() * rate_bits_per_sec as f64 / 8.0;
@@ -169,7 +170,7 @@ impl Path {
     }
 }
 
-/// Bits per second of a rate in Mbit/s.
+/// Converts a rate from Mbit/s to bits per second.
 pub(crate) fn bits_per_sec(rate_mbit: f64) -> u64 {
     (rate_mbit * 1e6) as u64
 }

@@ -1,27 +1,28 @@
-//! One direction of a link, as arithmetic: no IO and no clock, time is an
-//! argument (since any fixed moment).
+//! One direction of a link, as pure arithmetic: no IO and no clock. The time is
+//! an argument (since any fixed moment).
 //!
 //! ```text
 //!   offer -> [ backlog, drop-tail ] -> serialise at the rate -> [ in flight ] -> pop
 //!                queue_bytes             len * 8 / rate            delay
 //! ```
 //!
-//! Service times add up from packet to packet, not from the moment the caller
-//! looks; a caller that wakes late delays a packet but loses no capacity.
+//! The service of a packet starts when that of the packet before it ends, not
+//! when the caller looks. So a caller that wakes late delays a packet but loses
+//! no capacity.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const NANOS_PER_SEC: u128 = 1_000_000_000;
 
-/// What acts on packets; may change between calls.
+/// The settings of the link; they may change between calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// The rate; 0 is unlimited.
+    /// The rate; 0 means unlimited.
     pub rate_bits_per_sec: u64,
-    /// One way.
+    /// The one-way delay.
     pub delay: Duration,
-    /// What the backlog holds; one packet is always let in.
+    /// The size of the backlog. An empty backlog accepts any packet.
     pub queue_bytes: u64,
 }
 
@@ -35,8 +36,8 @@ pub struct Shaper {
 }
 
 impl Shaper {
-    /// Takes a packet that arrives now; `false` if the queue is full and the
-    /// packet is dropped.
+    /// Takes a packet that arrives now. Returns `false` if the queue is full and
+    /// the packet is dropped.
     pub fn offer(&mut self, now: Duration, packet: Vec<u8>, settings: &Settings) -> bool {
         self.advance(now, settings);
         let len = packet.len() as u64;
@@ -49,7 +50,7 @@ impl Shaper {
         true
     }
 
-    /// Gives the next packet that has reached the far end by now.
+    /// Returns the next packet that has reached the far end by now.
     pub fn pop(&mut self, now: Duration, settings: &Settings) -> Option<Vec<u8>> {
         self.advance(now, settings);
         self.flight
@@ -57,15 +58,15 @@ impl Shaper {
             .map(|(_, packet)| packet)
     }
 
-    /// When to look next, if nothing more is offered: at an arrival, or while
-    /// nothing is in flight at the next start of service. (Services that could
-    /// have started before an arrival are made up for at the arrival.)
+    /// Returns when the caller should look next if it offers no further packet: at
+    /// the next arrival or, if nothing is in flight, at the next start of service.
+    /// (Services that could have started before an arrival are made up for then.)
     pub fn next_event(&self) -> Option<Duration> {
         let service = self.backlog.front().map(|_| self.busy_until);
         self.flight.front().map(|(arrival, _)| *arrival).or(service)
     }
 
-    /// Serialises what could start by now.
+    /// Serialises the packets whose service could start by now.
     fn advance(&mut self, now: Duration, settings: &Settings) {
         while self.busy_until <= now {
             let Some((arrived, packet)) = self.backlog.pop_front() else {
@@ -78,7 +79,7 @@ impl Shaper {
                 .flight
                 .back()
                 .map_or(Duration::ZERO, |(arrival, _)| *arrival);
-            // A delay that was lowered must not reorder.
+            // A lowered delay must not reorder packets.
             self.flight
                 .push_back(((self.busy_until + settings.delay).max(earliest), packet));
         }
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_burst_is_spaced_by_the_rate_and_cut_by_the_queue() {
         let mut shaper = Shaper::default();
-        // One is being sent, three wait, the fifth finds the queue full.
+        // The first is being sent, three wait, and the fifth finds the queue full.
         let taken: Vec<bool> = (0..5)
             .map(|id| shaper.offer(Duration::ZERO, packet(id), &SETTINGS))
             .collect();

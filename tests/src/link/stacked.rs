@@ -1,4 +1,4 @@
-//! A link whose devices lie over those of another link: each of its packets
+//! A link whose devices are on top of those of another link. Each of its packets
 //! passes two devices of a host, the second time as a packet of the other link.
 
 use anyhow::{Result, ensure};
@@ -6,12 +6,12 @@ use anyhow::{Result, ensure};
 use super::{Kind, Link};
 use crate::host::Host;
 
-/// What such a device is.
+/// The kind of a device on top of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// A MAC address of its own on the same wire.
+    /// A device with its own MAC address on the same wire.
     Macvlan,
-    /// A VLAN (IEEE 802.1Q) with this number.
+    /// A device for the VLAN (IEEE 802.1Q) with this number.
     Vlan(u16),
 }
 

@@ -9,15 +9,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::host::Host;
 
-/// Makes the device `name` on `host`; it goes when its file is closed. Reads
-/// and writes do not block and are of one IP packet each, complete with check
-/// sums and no larger than the MTU.
+/// Makes the device `name` on `host`. It disappears when its file is closed.
+/// Each read or write moves one IP packet and does not block; packets have
+/// complete checksums and are no larger than the MTU.
 pub(super) fn create(host: &Host, name: &str) -> Result<File> {
     ensure!(
         name.len() < libc::IFNAMSIZ,
         "a device cannot be called {name:?}"
     );
-    // The device is made in the namespace of the thread that asks.
+    // The kernel makes the device in the namespace of the calling thread.
     host.in_ns(|| {
         let mut options = OpenOptions::new();
         options
@@ -25,14 +25,14 @@ pub(super) fn create(host: &Host, name: &str) -> Result<File> {
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
         let file = options.open("/dev/net/tun").context("open /dev/net/tun")?;
-        // SAFETY: `ifreq` is integers, arrays and raw pointers, for all of
-        // which zero is a value.
+        // SAFETY: `ifreq` consists of integers, arrays and raw pointers, for
+        // all of which zero is a valid value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from.cast_signed();
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-        // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives on.
+        // SAFETY: TUNSETIFF reads and writes one `ifreq`, which outlives the call.
         let status = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
         ensure!(
             status == 0,

@@ -1,4 +1,4 @@
-//! A link without a delay: a veth pair, a TBF for the rate, a tc filter for
+//! A link without a delay: a veth pair, a TBF for the rate, and a tc filter for
 //! loss.
 
 use anyhow::Result;
@@ -11,19 +11,19 @@ use crate::process::output_of;
 const BURST_SECONDS: f64 = 0.004;
 /// Two full packets of Ethernet.
 const BURST_MIN: u64 = 3200;
-/// What a device allows a segment at first.
+/// The initial limit for the size of a segment on a device.
 const GSO_MAX: u64 = 65536;
 
-/// The last there is: behind every other filter.
+/// The lowest priority there is, so that the filter runs after all others.
 const FILTER_PRIORITY: &str = "65535";
-/// Classic BPF: let the packet pass (`TC_ACT_UNSPEC`), and make it vanish
-/// without a word to its sender (`TC_ACT_STOLEN`).
+/// Classic BPF: lets the packet pass (`TC_ACT_UNSPEC`), or drops it while the
+/// sender believes that it was sent (`TC_ACT_STOLEN`).
 const PASS: &str = "6 0 0 4294967295";
 const STEAL: &str = "6 0 0 4";
-/// Classic BPF: a random number (`SKF_AD_RANDOM`).
+/// Classic BPF: loads a random number (`SKF_AD_RANDOM`).
 const RANDOM: &str = "32 0 0 4294963256";
 
-/// What happens to packets on their way.
+/// The impairments of packets in one direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Impairment {
     /// In units of 0.01 %.
@@ -36,14 +36,15 @@ impl Impairment {
         self.loss = (percent * 100.0).round() as u32;
     }
 
-    /// As `tc` takes it: the number of instructions, and each of them.
+    /// Returns the program as `tc` takes it: the number of instructions, then each
+    /// instruction.
     fn bytecode(self) -> String {
         match self {
             Self {
                 blackhole: true, ..
             } => format!("1,{STEAL}"),
             Self { loss: 0, .. } => format!("1,{PASS}"),
-            // Modulo 10000, and one instruction further if that is no less.
+            // Take it modulo 10000, and skip the drop if that is `loss` or more.
             Self { loss, .. } => {
                 format!("5,{RANDOM},148 0 0 10000,53 1 0 {loss},{STEAL},{PASS}")
             }
@@ -74,8 +75,8 @@ pub(super) fn set_rate(host: &Host, path: &Path, rate_mbit: f64) -> Result<()> {
     let burst = ((BURST_SECONDS * rate as f64 / 8.0) as u64).max(BURST_MIN + u64::from(path.mtu));
     let limit = path.queue_bytes(rate) + burst;
     let name = &path.name;
-    // TBF splits larger segments; should it drop some of the packets of one,
-    // TCP believes that it dropped all, and sends them again and again.
+    // TBF splits larger segments. If it drops some packets of a segment, TCP
+    // believes that all are dropped and sends the segment again and again.
     host.run(&format!(
         "ip link set dev {name} gso_max_size {}",
         burst.min(GSO_MAX)
@@ -88,9 +89,10 @@ pub(super) fn set_rate(host: &Host, path: &Path, rate_mbit: f64) -> Result<()> {
 
 /// Sets what happens to packets that `host` sends.
 ///
-/// A classic BPF filter on clsact, behind whatever else is there: the kernel
-/// runs tcx programs first, and filters in the order of their priorities. It
-/// passes (-1: as if there were no filter) or steals: to the sender it is sent.
+/// Uses a classic BPF filter on clsact that runs after everything else there:
+/// the kernel runs tcx programs first, then filters in the order of their
+/// priorities. The filter passes a packet (-1: as if there were no filter) or
+/// steals it, and then the sender believes that it was sent.
 pub(super) fn impair(host: &Host, device: &str, impairment: Impairment) -> Result<()> {
     tc(host, &["qdisc", "replace", "dev", device, "clsact"])?;
     let filter = [

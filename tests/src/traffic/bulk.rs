@@ -1,4 +1,4 @@
-//! A bulk transfer, up (to a [`Behaviour::Sink`]) or down (from a
+//! A bulk transfer: an upload (to a [`Behaviour::Sink`]) or a download (from a
 //! [`Behaviour::Source`]).
 
 use std::net::SocketAddr;
@@ -19,16 +19,16 @@ use crate::wait;
 #[cfg(doc)]
 use super::Behaviour;
 
-/// Bytes moved by one call.
+/// How many bytes one call reads or writes.
 const BUFFER: usize = 128 * 1024;
 /// How long a connect may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How much longer than asked a transfer may take, connection's end included.
+/// How much longer than its duration a transfer may take, including closing.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The most time that a transfer by bytes may take, unless told otherwise.
+/// The default time limit of a transfer of a number of bytes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A transfer to be.
+/// The description of a transfer.
 #[derive(Debug, Clone)]
 pub struct Bulk {
     direction: Direction,
@@ -39,7 +39,7 @@ pub struct Bulk {
     sockets: Sockets,
 }
 
-/// A transfer under way; its drop stops it.
+/// A running transfer. Dropping it stops it.
 #[derive(Debug)]
 pub struct Transfer {
     socket: Arc<Socket>,
@@ -51,48 +51,48 @@ pub struct Transfer {
 struct Progress {
     bytes: AtomicU64,
     stop: AtomicBool,
-    /// Nobody waits for the end any more.
+    /// Set when nobody waits for the end any more.
     abandoned: AtomicBool,
 }
 
-/// A transfer that has ended.
+/// The result of a transfer that has ended.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Payload moved by the application.
     pub bytes: u64,
-    /// From connected to the last byte (up: to the peer's end of stream, which
-    /// follows its last byte).
+    /// The time from the established connection to the last byte. For an upload, to
+    /// the other end's end of stream, which follows the last byte.
     pub elapsed: Duration,
-    /// Whether an upload was confirmed by the peer's end of stream.
+    /// Whether the other end's end of stream confirmed an upload.
     pub confirmed: bool,
     /// The subflows just before the end, on the client's side.
     pub subflows: Vec<SubflowInfo>,
 }
 
 impl Report {
-    /// Goodput in Mbit/s.
+    /// Returns the goodput in Mbit/s.
     pub fn rate_mbit(&self) -> f64 {
         self.bytes as f64 * 8e-6 / self.elapsed.as_secs_f64()
     }
 }
 
 impl Bulk {
-    /// Sends for a time.
+    /// Describes an upload that lasts for `duration`.
     pub fn upload_for(duration: Duration) -> Self {
         Self::new(Direction::Up, u64::MAX, Some(duration))
     }
 
-    /// Sends so many bytes.
+    /// Describes an upload of `bytes` bytes.
     pub fn upload_bytes(bytes: u64) -> Self {
         Self::new(Direction::Up, bytes, None)
     }
 
-    /// Receives for a time.
+    /// Describes a download that lasts for `duration`.
     pub fn download_for(duration: Duration) -> Self {
         Self::new(Direction::Down, u64::MAX, Some(duration))
     }
 
-    /// Receives at least so many bytes.
+    /// Describes a download of at least `bytes` bytes.
     pub fn download_bytes(bytes: u64) -> Self {
         Self::new(Direction::Down, bytes, None)
     }
@@ -109,44 +109,44 @@ impl Bulk {
         }
     }
 
-    /// The rate at which the application sends, in Mbit/s. (That of a download
-    /// is the server's: [`Behaviour::Source`].)
+    /// Sets the rate at which the application sends, in Mbit/s. (For a download,
+    /// set the server's rate: [`Behaviour::Source`].)
     #[must_use]
     pub fn rate_mbit(mut self, rate_mbit: f64) -> Self {
         self.rate_mbit = Some(rate_mbit);
         self
     }
 
-    /// The most time that the transfer may take; it is an error to take more.
+    /// Sets the time limit of the transfer; it is an error to take longer.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How the client's socket is made.
+    /// Sets how the client's socket is made.
     #[must_use]
     pub fn sockets(mut self, sockets: Sockets) -> Self {
         self.sockets = sockets;
         self
     }
 
-    /// The congestion control: `"cubic"`, `"reno"` or `"bbr"`.
+    /// Sets the congestion control: `"cubic"`, `"reno"` or `"bbr"`.
     #[must_use]
     pub fn congestion(mut self, name: &str) -> Self {
         self.sockets.congestion = Some(name.to_owned());
         self
     }
 
-    /// Plain TCP instead of MPTCP.
+    /// Uses plain TCP instead of MPTCP.
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.sockets.protocol = Protocol::Tcp;
         self
     }
 
-    /// An AF_INET6 socket whatever the server's address: such a connection may
-    /// have subflows of both families.
+    /// Uses an AF_INET6 socket even if the server's address is IPv4: such a
+    /// connection may have subflows of both families.
     #[must_use]
     pub fn dual_stack(mut self) -> Self {
         self.sockets.dual_stack = true;
@@ -181,7 +181,7 @@ impl Bulk {
             self.send(socket, progress, end)?;
             socket.shutdown(std::net::Shutdown::Write)?;
             confirmed = wait_for_end(socket, &progress.abandoned, hard_end)?;
-            // A closed subflow keeps its counters until the socket is closed.
+            // A closed subflow keeps its counters until the MPTCP socket closes.
             subflows = kernel::subflows(socket).unwrap_or_default();
         } else {
             self.receive(socket, progress, end)?;
@@ -254,23 +254,23 @@ impl Progress {
 }
 
 impl Transfer {
-    /// Bytes that the application has moved so far.
+    /// Returns how many bytes the application has moved so far.
     pub fn bytes(&self) -> u64 {
         self.progress.bytes.load(Relaxed)
     }
 
-    /// The connection's socket, to ask the kernel of it.
+    /// Returns the connection's socket, for questions to the kernel.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The subflows now, on the client's side.
+    /// Returns the current subflows, on the client's side.
     pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
         kernel::subflows(&self.socket)
     }
 
     /// Waits until the connection has at least `count` established subflows,
-    /// its first included, and gives them.
+    /// including its first, and returns them.
     pub fn wait_for_subflows(&self, count: usize, within: Duration) -> Result<Vec<SubflowInfo>> {
         super::wait_for_subflows(&self.socket, count, within)
     }
@@ -284,13 +284,13 @@ impl Transfer {
         })
     }
 
-    /// Stops sending or receiving now and waits for the end.
+    /// Stops sending or receiving now and waits for the end of the transfer.
     pub fn stop(self) -> Result<Report> {
         self.progress.stop.store(true, Relaxed);
         self.finish()
     }
 
-    /// Waits for the end, which comes by itself (see [`Bulk::limit`]).
+    /// Waits until the transfer ends by itself (see [`Bulk::limit`]).
     pub fn finish(mut self) -> Result<Report> {
         let thread = self.thread.take().context("finished before")?;
         thread
@@ -304,13 +304,13 @@ impl Drop for Transfer {
         self.progress.stop.store(true, Relaxed);
         self.progress.abandoned.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Its result has no taker; it ends within a tick.
+            // The thread ends within a tick, and nobody needs its result.
             let _ = thread.join();
         }
     }
 }
 
-/// Reads until the peer's end of stream; `false` if it did not come in time.
+/// Reads until the other end's end of stream; `false` if it is late.
 fn wait_for_end(socket: &Socket, abandoned: &AtomicBool, deadline: Instant) -> Result<bool> {
     let deadline = deadline.min(Instant::now() + PATIENCE);
     let mut buffer = [0; 256];

@@ -1,4 +1,4 @@
-//! Connections that come and go: each asks a [`Behaviour::Echo`] server once.
+//! Short connections: each sends one request to a [`Behaviour::Echo`] server.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,21 +14,21 @@ use crate::host::Host;
 #[cfg(doc)]
 use super::Behaviour;
 
-/// Bytes of the request, and of its response.
+/// The size of a request and of its response, in bytes.
 const SIZE: usize = 200;
 
-/// Connections to be.
+/// The description of a series of short connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Churn {
     /// How many are open at the same time.
     pub at_once: usize,
-    /// How many in all; fewer if it is stopped.
+    /// How many connections to make in all; stopping makes fewer.
     pub count: usize,
-    /// How long each of [`Churn::at_once`] waits before its next.
+    /// How long each of the [`Churn::at_once`] threads waits between connections.
     pub pause: Duration,
 }
 
-/// Connections under way; its drop stops them.
+/// A running series of connections. Dropping it stops it.
 #[derive(Debug)]
 pub struct Churning {
     shared: Arc<Shared>,
@@ -37,25 +37,25 @@ pub struct Churning {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Begun so far.
+    /// Connections begun so far.
     begun: AtomicU64,
-    /// Ended well so far.
+    /// Connections that ended well so far.
     served: AtomicU64,
     stop: AtomicBool,
     failures: Mutex<Vec<Error>>,
 }
 
-/// What has come of them.
+/// The result of a series of connections.
 #[derive(Debug)]
 pub struct Churned {
     /// Connections that were opened, answered and closed.
     pub served: u64,
-    /// Why others were not.
+    /// Why the other connections failed.
     pub failures: Vec<Error>,
 }
 
 impl Churn {
-    /// So many connections, six at a time, as fast as it goes.
+    /// Describes `count` connections, six at a time, without pauses.
     pub fn new(count: usize) -> Self {
         Self {
             at_once: 6,
@@ -92,23 +92,23 @@ impl Churn {
 }
 
 impl Churning {
-    /// Connections that have been answered so far.
+    /// Returns how many connections have been answered so far.
     pub fn served(&self) -> u64 {
         self.shared.served.load(Relaxed)
     }
 
-    /// Whether the last one is over.
+    /// Returns whether the last connection has ended.
     pub fn is_over(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Opens no more, and waits for those that are open.
+    /// Opens no more connections and waits for those that are open.
     pub fn stop(self) -> Churned {
         self.shared.stop.store(true, Relaxed);
         self.finish()
     }
 
-    /// Waits for the last one.
+    /// Waits until the last connection has ended.
     pub fn finish(mut self) -> Churned {
         self.join();
         Churned {
@@ -130,17 +130,17 @@ impl Drop for Churning {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
         for thread in self.threads.drain(..) {
-            // Its panic has no taker; it ends with its connection.
+            // The thread ends with its connection; ignore a panic.
             let _ = thread.join();
         }
     }
 }
 
 impl Churned {
-    /// How many there were.
+    /// Returns the number of connections if none failed.
     ///
     /// # Errors
-    /// Some failed; the first failure is in the error.
+    /// Some connections failed; the error contains the first failure.
     pub fn all(self) -> Result<u64> {
         let count = self.failures.len();
         match self.failures.into_iter().next() {

@@ -1,5 +1,5 @@
-//! Requests and responses, one at a time, to a [`Behaviour::Echo`] server, and
-//! how long they take.
+//! Sends requests to a [`Behaviour::Echo`] server, one at a time, and measures
+//! how long the responses take.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,23 +22,23 @@ use super::Behaviour;
 /// How long a connect may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// An exchange to be.
+/// The description of an exchange.
 #[derive(Debug, Clone)]
 pub struct RequestResponse {
-    /// Bytes of a request, and of its response.
+    /// The size of a request and of its response, in bytes.
     pub size: usize,
-    /// From the start of a request to the start of the next; a request that
-    /// takes longer is followed by the next one at once.
+    /// The time from the start of a request to the start of the next. After a
+    /// request that takes longer, the next one follows at once.
     pub interval: Duration,
     /// How many requests.
     pub count: usize,
-    /// The most time that a response may take; it is an error to take more.
+    /// The time limit for a response; it is an error to take longer.
     pub limit: Duration,
     /// How the client's socket is made.
     pub sockets: Sockets,
 }
 
-/// An exchange under way; its drop stops it.
+/// A running exchange. Dropping it stops it.
 #[derive(Debug)]
 pub struct Exchange {
     socket: Arc<Socket>,
@@ -49,35 +49,35 @@ pub struct Exchange {
 #[derive(Debug, Default)]
 struct Progress {
     responses: AtomicU64,
-    /// Bytes of a burst that is to take the place of the next request; 0: none.
+    /// The size of a burst that replaces the next request; 0 for none.
     burst: AtomicUsize,
     stop: AtomicBool,
-    /// Of the responses so far.
+    /// The latencies of the responses so far.
     samples: Mutex<Vec<Duration>>,
-    /// When the request was sent whose response is awaited.
+    /// When the request was sent that has no response yet.
     asked: Mutex<Option<Instant>>,
 }
 
-/// How long the responses took, from before the request was written.
+/// The times from just before a request is written to its whole response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latencies {
-    /// In the order of the requests.
+    /// The latencies, in the order of the requests.
     pub samples: Vec<Duration>,
     sorted: Vec<Duration>,
 }
 
 impl Latencies {
-    /// Of these samples.
+    /// Sorts these samples.
     pub fn new(samples: Vec<Duration>) -> Self {
         let mut sorted = samples.clone();
         sorted.sort_unstable();
         Self { samples, sorted }
     }
 
-    /// The least value that at least `percent` of the samples do not exceed
+    /// Returns the least value that at least `percent` of the samples do not exceed
     /// (nearest rank); zero without samples.
     pub fn percentile(&self, percent: f64) -> Duration {
-        // 99.9 is no binary fraction: what its rounding adds is not a rank.
+        // 99.9 is not exact in binary: its rounding error must not add a rank.
         let exact = percent * self.sorted.len() as f64 / 100.0;
         let rank = (exact - 1e-6).ceil() as usize;
         self.sorted
@@ -86,30 +86,30 @@ impl Latencies {
             .unwrap_or_default()
     }
 
-    /// The median.
+    /// Returns the median.
     pub fn p50(&self) -> Duration {
         self.percentile(50.0)
     }
 
-    /// The 99th percentile.
+    /// Returns the 99th percentile.
     pub fn p99(&self) -> Duration {
         self.percentile(99.0)
     }
 
-    /// The 99.9th percentile.
+    /// Returns the 99.9th percentile.
     pub fn p999(&self) -> Duration {
         self.percentile(99.9)
     }
 
-    /// The worst.
+    /// Returns the largest latency.
     pub fn max(&self) -> Duration {
         self.percentile(100.0)
     }
 }
 
 impl RequestResponse {
-    /// `count` requests of `size` bytes every `interval`, each answered within
-    /// 30 s, over MPTCP.
+    /// Describes `count` requests of `size` bytes over MPTCP, one every `interval`,
+    /// each with a limit of 30 s for its response.
     pub fn new(size: usize, interval: Duration, count: usize) -> Self {
         let limit = Duration::from_secs(30);
         Self {
@@ -135,7 +135,7 @@ impl RequestResponse {
         })
     }
 
-    /// Connects, exchanges and waits for the end.
+    /// Connects, runs the exchange and waits for its end.
     pub fn run_to_end(&self, host: &Host, server: SocketAddr) -> Result<Latencies> {
         self.start(host, server)?.finish()
     }
@@ -175,7 +175,7 @@ impl RequestResponse {
     }
 }
 
-/// Reads until the buffer is full; tells whether it is.
+/// Reads until the buffer is full; returns whether it is.
 fn read_all(socket: &Socket, buffer: &mut [u8], done: impl Fn() -> bool) -> Result<bool> {
     let mut read = 0;
     while read < buffer.len() {
@@ -189,8 +189,8 @@ fn read_all(socket: &Socket, buffer: &mut [u8], done: impl Fn() -> bool) -> Resu
     Ok(true)
 }
 
-/// Sends `bytes` bytes and reads as many back; tells whether all came. The
-/// server sends while it reads, so this end reads while it sends.
+/// Sends `bytes` bytes and reads as many back; returns whether all came. The
+/// server sends while it reads, so this end must read while it sends.
 fn burst(socket: &Socket, bytes: usize, done: impl Fn() -> bool) -> Result<bool> {
     let chunk = [b'+'; 16 * 1024];
     let mut buffer = [std::mem::MaybeUninit::uninit(); 64 * 1024];
@@ -209,45 +209,45 @@ fn burst(socket: &Socket, bytes: usize, done: impl Fn() -> bool) -> Result<bool>
 }
 
 impl Exchange {
-    /// Makes the next request one of so many bytes, which the server sends
+    /// Replaces the next request by one of `bytes` bytes, which the server sends
     /// back.
     pub fn burst(&self, bytes: usize) {
         self.progress.burst.store(bytes, Relaxed);
     }
 
-    /// Responses so far.
+    /// Returns the number of responses so far.
     pub fn responses(&self) -> u64 {
         self.progress.responses.load(Relaxed)
     }
 
-    /// How long the responses took, from number `first` on.
+    /// Returns the latencies of the responses from number `first` on.
     pub fn latencies_from(&self, first: u64) -> Vec<Duration> {
         let samples = lock(&self.progress.samples);
         samples.get(first as usize..).unwrap_or_default().to_vec()
     }
 
-    /// For how long a response has been awaited by now.
+    /// Returns for how long the current response has been awaited.
     pub fn waiting(&self) -> Option<Duration> {
         lock(&self.progress.asked).map(|asked| asked.elapsed())
     }
 
-    /// The connection's socket, to ask the kernel of it.
+    /// Returns the connection's socket, for questions to the kernel.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The subflows now, on the client's side.
+    /// Returns the current subflows, on the client's side.
     pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
         kernel::subflows(&self.socket)
     }
 
     /// Waits until the connection has at least `count` established subflows,
-    /// its first included, and gives them.
+    /// including its first, and returns them.
     pub fn wait_for_subflows(&self, count: usize, within: Duration) -> Result<Vec<SubflowInfo>> {
         super::wait_for_subflows(&self.socket, count, within)
     }
 
-    /// Waits for the response number `count`.
+    /// Waits until there have been `count` responses.
     pub fn wait_for_responses(&self, count: u64, within: Duration) -> Result<()> {
         wait::try_until(&format!("{count} responses"), within, || {
             match self.responses() {
@@ -257,12 +257,12 @@ impl Exchange {
         })
     }
 
-    /// Asks no more; the connection stays open and comes to rest.
+    /// Sends no further requests; the connection stays open and becomes idle.
     pub fn rest(&self) {
         self.progress.stop.store(true, Relaxed);
     }
 
-    /// Ends with the response that is due, if it comes at once.
+    /// Stops, after the current response if that comes at once.
     pub fn stop(self) -> Result<Latencies> {
         self.progress.stop.store(true, Relaxed);
         self.finish()
@@ -281,7 +281,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.progress.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Its result has no taker; it ends within an interval.
+            // The thread ends within an interval, and nobody needs its result.
             let _ = thread.join();
         }
     }

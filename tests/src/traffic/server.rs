@@ -17,42 +17,42 @@ use crate::host::Host;
 use crate::kernel::{self, MptcpInfo, SubflowInfo};
 use crate::wait;
 
-/// Bytes moved by one call.
+/// How many bytes one call reads or writes.
 const BUFFER: usize = 128 * 1024;
-/// How long the server waits for a connection before it looks around.
+/// How long the server waits for a connection before it checks for a stop.
 const ACCEPT_TICK_MS: u8 = 20;
-/// From so many threads on, those that have ended are joined as it goes.
+/// With at least this many threads, the server joins those that have ended.
 const MANY_WORKERS: usize = 64;
 
 /// The thread of a connection.
 type Worker = JoinHandle<Result<()>>;
 
-/// What a server does with a connection.
+/// How a server treats a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Behaviour {
-    /// Reads and counts until the peer has finished, then finishes too.
+    /// Reads and counts until the client has finished, then finishes too.
     Sink,
-    /// After one byte of request, sends until the peer closes.
+    /// After the first bytes from the client, sends until the client closes.
     Source {
-        /// In Mbit/s; without it as fast as it goes.
+        /// The rate in Mbit/s; `None` for as fast as possible.
         rate_mbit: Option<f64>,
     },
     /// Sends back what it reads.
     Echo,
 }
 
-/// A server to be: [`Server::spawn`] is the short form.
+/// The description of a server; [`Server::spawn`] is the short form.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// What it does.
+    /// How it treats connections.
     pub behaviour: Behaviour,
     /// How its listening socket is made (`local` and `dual_stack` do not
     /// apply); connections inherit from it.
     pub sockets: Sockets,
 }
 
-/// A server on a thread of its own, with another for each connection. Ends
-/// with its drop.
+/// A server with its own thread, and one more for each connection. Dropping it
+/// ends it.
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
@@ -69,18 +69,19 @@ struct Shared {
 /// A connection that a server has accepted; it may have ended since.
 #[derive(Debug)]
 pub struct Connection {
-    /// The peer's address at the time of accept.
+    /// The client's address at the time of accept.
     pub peer: SocketAddr,
     received: AtomicU64,
     sent: AtomicU64,
-    /// While it is open.
+    /// The socket, while the connection is open.
     socket: Mutex<Option<Arc<Socket>>>,
     last_subflows: Mutex<Vec<SubflowInfo>>,
 }
 
 impl Server {
-    /// Listens over MPTCP on `addr` of `host` ([`ANY_V4`](super::ANY_V4) or
-    /// [`ANY`](super::ANY) as a rule: joins come to every address).
+    /// Listens over MPTCP on `addr` of `host`. That is usually
+    /// [`ANY_V4`](super::ANY_V4) or [`ANY`](super::ANY), since subflows join at
+    /// every address.
     pub fn spawn(host: &Host, addr: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         ServerConfig {
             behaviour,
@@ -98,27 +99,28 @@ impl Server {
         ServerConfig { behaviour, sockets }.spawn(host, addr)
     }
 
-    /// What it listens on.
+    /// Returns the address on which the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its port.
+    /// Returns the server's port.
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// Its port on one of its host's addresses, to connect to.
+    /// Returns the server's port with `ip`, an address of its host, for a client to
+    /// connect to.
     pub fn at(&self, ip: std::net::IpAddr) -> SocketAddr {
         SocketAddr::new(ip, self.port())
     }
 
-    /// All connections so far, in the order of their accept.
+    /// Returns all connections so far, in the order of their accept.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
         lock(&self.shared.connections).clone()
     }
 
-    /// Waits for the connection number `index`, from 0.
+    /// Waits for connection number `index`, counted from 0, and returns it.
     pub fn connection(&self, index: usize, within: Duration) -> Result<Arc<Connection>> {
         wait::try_until("a connection to be accepted", within, || {
             let connections = lock(&self.shared.connections);
@@ -126,7 +128,7 @@ impl Server {
         })
     }
 
-    /// Bytes received over all connections.
+    /// Returns the number of bytes received over all connections.
     pub fn received(&self) -> u64 {
         self.connections()
             .iter()
@@ -134,7 +136,7 @@ impl Server {
             .sum()
     }
 
-    /// Ends it and its connections.
+    /// Ends the server and its connections.
     pub fn stop(mut self) -> Result<()> {
         self.join()
     }
@@ -152,7 +154,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // An error has no taker here; `stop` gives it.
+        // Nobody can take an error here; `stop` returns it.
         let _ = self.join();
     }
 }
@@ -177,22 +179,23 @@ impl ServerConfig {
 }
 
 impl Connection {
-    /// Bytes received by the application.
+    /// Returns how many bytes the application has received.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Bytes that the application has handed to its socket.
+    /// Returns how many bytes the application has written to its socket.
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
-    /// Whether it is open.
+    /// Returns whether the connection is open.
     pub fn is_open(&self) -> bool {
         lock(&self.socket).is_some()
     }
 
-    /// Its subflows on the server's side; the last ones seen once it is closed.
+    /// Returns the connection's subflows on the server's side; once it is closed,
+    /// the last ones seen.
     pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
         match &*lock(&self.socket) {
             Some(socket) => kernel::subflows(socket),
@@ -200,10 +203,10 @@ impl Connection {
         }
     }
 
-    /// What the kernel says of it.
+    /// Reads the kernel's state of the connection.
     ///
     /// # Errors
-    /// It is closed, or plain TCP.
+    /// The connection is closed, or plain TCP.
     pub fn mptcp_info(&self) -> Result<MptcpInfo> {
         let socket = lock(&self.socket);
         kernel::mptcp_info(socket.as_ref().context("the connection is closed")?)
@@ -248,7 +251,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends all; `false` if that was cut short.
+    /// Sends all of `bytes`; returns `false` if it was interrupted.
     fn send(&self, socket: &Socket, bytes: &[u8], stop: impl Fn() -> bool) -> Result<bool> {
         let mut left = bytes;
         while !left.is_empty() && !stop() {
@@ -269,7 +272,7 @@ fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Resu
     let mut workers: Vec<Worker> = Vec::new();
     while !shared.stop.load(Relaxed) {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        // Whatever poll says, accept is what tells.
+        // Ignore the result of poll: accept tells whether there is a connection.
         let _ = poll(&mut fds, PollTimeout::from(ACCEPT_TICK_MS));
         let Ok((socket, peer)) = listener.accept() else {
             continue;
@@ -285,12 +288,12 @@ fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Resu
         });
         lock(&shared.connections).push(Arc::clone(&connection));
         let shared = Arc::clone(shared);
-        // Or the stacks of all that were ever served would pile up.
+        // Otherwise the stacks of all ended threads would pile up.
         reap(&mut workers)?;
         workers.push(std::thread::spawn(move || {
             let served = connection.serve(&socket, behaviour, &shared.stop);
             *lock(&connection.last_subflows) = kernel::subflows(&socket).unwrap_or_default();
-            // With both of its owners gone the socket closes.
+            // The socket closes when its second owner, this thread, ends.
             lock(&connection.socket).take();
             served
         }));
@@ -298,7 +301,7 @@ fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Resu
     workers.into_iter().try_for_each(join)
 }
 
-/// Joins the threads that have come to their end, once they are many.
+/// Joins the threads that have ended, once there are many threads.
 fn reap(workers: &mut Vec<Worker>) -> Result<()> {
     if workers.len() < MANY_WORKERS {
         return Ok(());

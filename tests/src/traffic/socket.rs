@@ -1,4 +1,4 @@
-//! Sockets, and input and output on them that never waits for long.
+//! Sockets, and reads and writes on them that never block for long.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -9,11 +9,11 @@ use socket2::{Domain, Socket, Type};
 
 use crate::host::Host;
 
-/// How long one system call on a socket may block: all loops look at their
-/// stop flag and deadline at least this often.
+/// How long one system call on a socket may block. All loops check their stop
+/// flag and deadline at least this often.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What sockets are made of.
+/// The protocol of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// Multipath TCP.
@@ -28,21 +28,21 @@ pub enum Protocol {
 pub struct Sockets {
     /// MPTCP or TCP.
     pub protocol: Protocol,
-    /// The congestion control (`TCP_CONGESTION`); the namespace's if absent.
+    /// The congestion control (`TCP_CONGESTION`); by default the namespace's.
     pub congestion: Option<String>,
-    /// Use AF_INET6 also to an IPv4 server (v4-mapped): only such a connection
-    /// can have subflows of both families.
+    /// Whether to use AF_INET6 even for an IPv4 server (v4-mapped): only such a
+    /// connection can have subflows of both families.
     pub dual_stack: bool,
-    /// The address to start from; by the routes if absent.
+    /// The local address; by default the routes decide.
     pub local: Option<IpAddr>,
-    /// The device to bind to (`SO_BINDTODEVICE`), or the VRF.
+    /// The device, or VRF, to bind to (`SO_BINDTODEVICE`).
     pub device: Option<String>,
-    /// `SO_SNDBUF` in bytes, which ends its tuning by the kernel.
+    /// `SO_SNDBUF` in bytes; setting it stops the kernel's automatic tuning.
     pub send_buffer: Option<usize>,
 }
 
 impl Sockets {
-    /// Connects from `host`, which takes at most `within`.
+    /// Connects from `host`, which may take at most `within`.
     pub(super) fn connect(&self, host: &Host, to: SocketAddr, within: Duration) -> Result<Socket> {
         let to = if self.dual_stack { mapped(to) } else { to };
         let socket = self.open(host, Domain::for_address(to))?;
@@ -64,7 +64,7 @@ impl Sockets {
         Ok(socket)
     }
 
-    /// Listens on `host`; also for IPv4 on an IPv6 address.
+    /// Listens on `host`. A socket on an IPv6 address accepts IPv4 too.
     pub(super) fn listen(&self, host: &Host, on: SocketAddr) -> Result<Socket> {
         let socket = self.open(host, Domain::for_address(on))?;
         socket.set_reuse_address(true)?;
@@ -89,8 +89,8 @@ impl Sockets {
             .in_ns(open)
             .with_context(|| format!("make a {:?} socket", self.protocol))?;
         if let Some(congestion) = &self.congestion {
-            // With CAP_NET_ADMIN this may be any that is available, allowed
-            // or not by the host's sysctl.
+            // With CAP_NET_ADMIN, any available congestion control works, even
+            // one that the host's sysctl does not allow.
             socket
                 .set_tcp_congestion(congestion.as_bytes())
                 .with_context(|| format!("set the congestion control {congestion}"))?;
@@ -107,7 +107,7 @@ impl Sockets {
     }
 }
 
-/// Sets a connected socket's time-outs, and lets small writes go at once.
+/// Sets a connected socket's timeouts, and sends small writes at once.
 pub(super) fn prepare(socket: &Socket) -> Result<()> {
     socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(TICK))?;
@@ -123,14 +123,14 @@ fn mapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What came of one call on a socket.
+/// The result of one call on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Io {
-    /// So many bytes were moved.
+    /// This many bytes were read or written.
     Moved(usize),
     /// Nothing happened for [`TICK`].
     Idle,
-    /// The peer has finished, or is gone.
+    /// The other end has finished, or is gone.
     Closed,
 }
 
@@ -154,10 +154,10 @@ fn io(result: std::io::Result<usize>) -> Result<Io> {
     }
 }
 
-/// Whether the peer has finished, or is gone. What it has sent since is
-/// dropped. Who only sends needs to ask: the kernel keeps an MPTCP socket that
-/// was closed by its application for up to `net.mptcp.close_timeout` (60 s) and
-/// does not reset a peer that goes on to send.
+/// Returns whether the other end has finished, or is gone. Discards any data
+/// that it has sent. A program that only sends needs this check: after an
+/// application has closed its MPTCP socket, the kernel keeps the socket for up
+/// to `net.mptcp.close_timeout` (60 s) and does not reset a sender that goes on.
 pub(super) fn has_finished(socket: &Socket) -> bool {
     let mut rest = [std::mem::MaybeUninit::uninit(); 64];
     match socket.recv_with_flags(&mut rest, libc::MSG_DONTWAIT) {
@@ -166,8 +166,8 @@ pub(super) fn has_finished(socket: &Socket) -> bool {
     }
 }
 
-/// Writes all of `bytes`, unless `stop` says so or the peer is gone first;
-/// tells whether all were written.
+/// Writes all of `bytes`, unless `stop` returns true or the other end is gone
+/// first; returns whether all were written.
 pub(super) fn write_all(socket: &Socket, bytes: &[u8], stop: impl Fn() -> bool) -> Result<bool> {
     let mut written = 0;
     while written < bytes.len() && !stop() {
@@ -180,7 +180,7 @@ pub(super) fn write_all(socket: &Socket, bytes: &[u8], stop: impl Fn() -> bool) 
     Ok(written == bytes.len())
 }
 
-/// Spreads writes over time, for a rate that the application sets.
+/// Spreads writes over time, so that the application sends at a given rate.
 #[derive(Debug)]
 pub(super) struct Pacer {
     seconds_per_byte: f64,
@@ -188,7 +188,7 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    /// Chunks of this much time are sent at once.
+    /// The duration of a chunk that is sent at once.
     const CHUNK_SECONDS: f64 = 0.002;
 
     pub(super) fn new(rate_mbit: f64) -> Self {
@@ -198,7 +198,7 @@ impl Pacer {
         }
     }
 
-    /// How many bytes to write at once.
+    /// Returns how many bytes to write at once.
     pub(super) fn chunk(&self) -> usize {
         ((Self::CHUNK_SECONDS / self.seconds_per_byte) as usize).max(1)
     }

@@ -1,4 +1,4 @@
-//! The agent in the guest: what it logs, serves and sets.
+//! The agent in the guest: starts it, and reads its log and its metrics.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,19 +19,19 @@ use super::traffic::SOON;
 const LISTEN: &str = "127.0.0.1:8684";
 const LOG: &str = "/tmp/agent.log";
 
-/// How long the verifier may take over all programs, refusals included.
+/// How long the verifier may take for all programs, refusals included.
 pub const READY: Duration = Duration::from_secs(300);
-/// How much of the verifier's words is worth passing on: their end.
+/// How many lines from the end of the verifier's log to print.
 const VERIFIER_LINES: usize = 40;
 
 /// A running agent.
 pub struct Agent {
     child: Child,
-    /// What it took to be ready.
+    /// How long the agent took to be ready.
     pub load_time: Duration,
 }
 
-/// Removes what a killed one has left, and gives what that was, in short.
+/// Removes what a killed agent has left, and returns what that was, in short.
 pub fn cleanup() -> Result<String> {
     let output = Command::new(AGENT).arg("cleanup").output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -45,18 +45,18 @@ pub fn cleanup() -> Result<String> {
     Ok("two programs and their maps".to_owned())
 }
 
-/// A line of its attach table.
+/// A line of the agent's attach table.
 pub struct Hook {
     /// The hook's name.
     pub name: String,
-    /// Instructions that the verifier went through, 0 if that is not known.
+    /// Instructions that the verifier walked through; 0 if unknown.
     pub instructions: u64,
     /// Why it is not attached.
     pub refusal: Option<String>,
 }
 
 impl Agent {
-    /// Starts it with a policy, and waits until it is ready.
+    /// Starts the agent with a policy, and waits until it is ready.
     pub fn start(policy: &[&str]) -> Result<Self> {
         let mut command = Command::new(AGENT);
         command
@@ -88,7 +88,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Its attach table.
+    /// Returns the agent's attach table.
     pub fn hooks(&self) -> Vec<Hook> {
         let verified = self.verified().unwrap_or_default();
         let mut hooks: Vec<Hook> = log()
@@ -102,7 +102,7 @@ impl Agent {
             .collect();
         for hook in &mut hooks {
             let found = verified.iter().find(|(program, _)| {
-                // The kernel may have cut the program's name short.
+                // The kernel may have truncated the program's name.
                 program.ends_with(&hook.name) || hook.name.starts_with(program.as_str())
             });
             hook.instructions = found.map_or(0, |(_, &count)| count);
@@ -110,14 +110,14 @@ impl Agent {
         hooks
     }
 
-    /// Subflows from before the agent: adopted, and refused.
+    /// Returns how many subflows older than the agent it adopted, and refused.
     pub fn adopted(&self) -> [u64; 2] {
         let log = log();
         let sum = |field| log.iter().filter_map(|line| line[field].as_u64()).max();
         ["adopted", "refused"].map(|field| sum(field).unwrap_or(0))
     }
 
-    /// Its metrics now.
+    /// Reads the agent's metrics.
     pub fn scrape(&self) -> Result<Metrics> {
         let mut stream = TcpStream::connect(LISTEN)?;
         stream.set_read_timeout(Some(SOON))?;
@@ -128,14 +128,14 @@ impl Agent {
         Metrics::parse(body)
     }
 
-    /// Ends it as the kernel does when memory runs out.
+    /// Ends the agent with SIGKILL, as the kernel does when memory runs out.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Ends it as an operator does.
+    /// Ends the agent with SIGINT, as an operator does.
     pub fn stop(mut self) -> Result<ExitStatus> {
         kill_process(Pid::from_child(&self.child), Signal::INT)?;
         wait::try_until("the agent to end", SOON, || match self.child.try_wait() {
@@ -144,8 +144,9 @@ impl Agent {
         })
     }
 
-    /// By program: the instructions that the verifier went through. A program's
-    /// name is told by its symbol, its file descriptor knows it by its tag.
+    /// Returns the instructions that the verifier walked through, by program. A
+    /// program's symbol gives its name and its tag; its file descriptor gives the
+    /// tag and the number.
     fn verified(&self) -> Result<BTreeMap<String, u64>> {
         let mut by_tag = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()))? {
@@ -171,13 +172,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Either fails if it has ended.
+        // Ignore errors: both calls fail if the agent has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Passes on what the agent and the verifier complained of.
+/// Prints the complaints of the agent and of the verifier.
 pub fn print_complaints() {
     for line in log() {
         let text = words(&line["message"]);
@@ -193,7 +194,7 @@ pub fn print_complaints() {
 
 fn log() -> Vec<Value> {
     let text = fs::read_to_string(LOG).unwrap_or_default();
-    // The last line may not be whole yet.
+    // Skip the last line if it is not complete yet.
     text.lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect()

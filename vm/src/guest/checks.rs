@@ -1,4 +1,4 @@
-//! What is checked of the agent on a kernel.
+//! The checks of the agent on a kernel.
 
 use std::fs;
 use std::time::Duration;
@@ -11,19 +11,20 @@ use super::subflows::Subflow;
 use super::traffic::{FIRST, OTHER, SOON, Upload};
 use super::{complaints, hosts, ip, report};
 
-/// Between two chunks of the connection that is older than the agent: slow,
-/// so as to leave the processor to the verifier.
+/// The pause between two chunks of the connection that is older than the agent.
+/// It is slow in order to leave the processor to the verifier.
 const SLOWLY: Duration = Duration::from_millis(50);
-/// Over which shares are measured.
+/// The time over which shares are measured.
 const WINDOW: Duration = Duration::from_secs(3);
-/// What the weights ask of the first path.
+/// The share that the weights ask of the first path.
 const SHARE: f64 = 0.8;
-/// How far from it is well: the processor, emulated, is what is shared here.
+/// How far the share may be off. It is much because the paths share an emulated
+/// processor.
 const TOLERANCE: f64 = 0.05;
-/// What shows that a path carries data, in bytes.
+/// How many bytes show that a path carries data.
 const SOME: u64 = 1_000_000;
 
-/// Makes all checks and tells of each.
+/// Makes all checks and reports each.
 pub fn all() -> Result<()> {
     let outcome = weighted().and_then(|may_go_on| {
         if may_go_on {
@@ -41,8 +42,8 @@ pub fn all() -> Result<()> {
     outcome
 }
 
-/// Two paths by weight. Whether limits can be lifted, so that another agent
-/// may follow.
+/// Checks two paths by weight. Returns whether all hooks are attached, so that
+/// limits can be lifted and another agent may follow.
 fn weighted() -> Result<bool> {
     let older = Upload::start(SLOWLY)?;
     let weights = [format!("{FIRST}=4"), format!("{OTHER}=1")];
@@ -58,7 +59,7 @@ fn weighted() -> Result<bool> {
     }
     check("older connection", || {
         let [adopted, refused] = agent.adopted();
-        // Both ends of two subflows.
+        // Both ends of two subflows make four sockets.
         match (adopted, refused) {
             (4, 0) => Ok("adopted".to_owned()),
             (0, 4) if !can_adopt()? => Ok("left alone, as before Linux 6.12".to_owned()),
@@ -67,7 +68,7 @@ fn weighted() -> Result<bool> {
     });
     drop(older);
 
-    // Those of the older connection count as well.
+    // The joins of the older connection count as well.
     let joins_before = joins(&agent)?;
     let upload = Upload::start(Duration::ZERO)?;
     check("two subflows", || {
@@ -76,7 +77,7 @@ fn weighted() -> Result<bool> {
             .into_iter()
             .map(|subflow| subflow.local.to_string());
         let locals: Vec<String> = locals.collect();
-        // Again both ends.
+        // Both ends of the join count again.
         let expected = joins_before + 2.0;
         wait::try_until("the agent to see the join", SOON, || match joins(&agent) {
             Ok(seen) if seen >= expected => Ok(()),
@@ -114,7 +115,7 @@ fn weighted() -> Result<bool> {
     Ok(whole)
 }
 
-/// A path held out and let in again.
+/// Checks that a path with weight 0 rests, and returns after a stop.
 fn standby() -> Result<()> {
     let agent = start(&["weighted", "--weight", &format!("{OTHER}=0")])?;
     let upload = Upload::start(Duration::ZERO)?;
@@ -144,8 +145,8 @@ fn standby() -> Result<()> {
     Ok(())
 }
 
-/// An agent that is killed: its programs lift what it set, and `cleanup` takes
-/// them away.
+/// Checks that the programs of a killed agent lift what it set, and that
+/// `cleanup` removes them.
 fn killed() -> Result<()> {
     let agent = start(&["weighted", "--weight", &format!("{FIRST}=4")])?;
     let upload = Upload::start(Duration::ZERO)?;
@@ -166,7 +167,7 @@ fn killed() -> Result<()> {
     Ok(())
 }
 
-/// The programs of the other policy, on two devices.
+/// Checks the programs of the redundant policy, on two devices.
 fn redundant() -> Result<()> {
     check("two devices", || {
         for words in [
@@ -217,7 +218,7 @@ fn stop(agent: Agent) -> Result<()> {
     Ok(())
 }
 
-/// Makes a check and tells what was seen.
+/// Makes a check and reports what it saw.
 pub fn check(name: &str, see: impl FnOnce() -> Result<String>) {
     match see() {
         Ok(seen) => report::tell_check(name, true, &seen),
@@ -225,7 +226,7 @@ pub fn check(name: &str, see: impl FnOnce() -> Result<String>) {
     }
 }
 
-/// Subflows that the agent saw join.
+/// Returns how many subflows the agent saw join.
 fn joins(agent: &Agent) -> Result<f64> {
     Ok(agent
         .scrape()?
@@ -277,7 +278,8 @@ fn caps(subflows: &[Subflow]) -> String {
     subflows.iter().map(cap).collect::<Vec<_>>().join(", ")
 }
 
-/// `TCP_BPF_SOCK_OPS_CB_FLAGS` leaves no other trace than the version.
+/// Returns whether the kernel has `TCP_BPF_SOCK_OPS_CB_FLAGS`, which only its
+/// version shows.
 fn can_adopt() -> Result<bool> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));

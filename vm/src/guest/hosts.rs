@@ -1,5 +1,5 @@
-//! Two hosts of the lab in the guest, over devices that not every kernel has:
-//! VLAN, VRF, netem.
+//! Two hosts of the lab in the guest, over devices that some kernels lack: VLAN,
+//! VRF, netem.
 
 use std::path::Path as FilePath;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::agent::READY;
 use super::checks::check;
 use super::traffic::SOON;
 
-/// From request to request: slow, for processors that are emulated.
+/// The time from one request to the next: long, since processors are emulated.
 const INTERVAL: Duration = Duration::from_millis(40);
-/// More requests than any check waits for.
+/// A number of requests that no check reaches.
 const MANY: usize = 100_000;
-/// So many responses make a figure.
+/// The number of responses in a measurement.
 const RESPONSES: u64 = 100;
-/// How many copies of a packet are too many, in the mean.
+/// This many copies of a packet on average are too many.
 const TWICE: f64 = 1.5;
 
 /// Both hosts with a redundant agent each, and a connection between them.
@@ -28,13 +28,13 @@ struct Scene {
     agents: [Agent; 2],
     exchange: Exchange,
     hosts: [Host; 2],
-    /// The VLAN, the device below it, another device.
+    /// The VLAN, the link below it, and another link.
     links: [Link; 3],
     _echo: Server,
     _lab: Lab,
 }
 
-/// Makes all checks that take two hosts.
+/// Makes all checks that need two hosts.
 pub fn all() -> Result<()> {
     let mut scene = None;
     check("copies over a VLAN", || {
@@ -83,7 +83,8 @@ impl Scene {
         })
     }
 
-    /// The client's packets pass two devices, but are copied on one.
+    /// Checks that the client's packets, which pass two devices, are copied on only
+    /// one.
     fn copied_once(&self) -> Result<String> {
         let client = &self.agents[0];
         let packets =
@@ -91,7 +92,7 @@ impl Scene {
         let before = (sent(&client.scrape()?), packets()?);
         self.responses(RESPONSES)?;
         let copies = sent(&client.scrape()?) - before.0;
-        // What the two scrapes sent over loopback is among them.
+        // This includes the packets of the two scrapes over loopback.
         let packets = packets()? - before.1;
         let seen = format!("{copies} copies of {packets} packets");
         ensure!(
@@ -101,7 +102,7 @@ impl Scene {
         Ok(seen)
     }
 
-    /// Half of what one path carries is lost; copies bring it.
+    /// Checks that copies replace packets when one path loses half of them.
     fn loss(&self) -> Result<String> {
         let below = &self.links[1].name;
         let rescued = || -> Result<f64> {
@@ -139,8 +140,8 @@ impl Scene {
     }
 }
 
-/// A device that belongs to a VRF keeps its name as a path, for a subflow that
-/// is bound to it and for a connection that is bound to the VRF.
+/// Checks that a device in a VRF keeps its name as a path, for a connection that
+/// is bound to the VRF.
 fn vrf() -> Result<String> {
     let lab = Lab::new()?;
     let (client, server) = (lab.host("client")?, lab.host("server")?);
@@ -185,7 +186,7 @@ fn start(host: &Host, args: &[impl AsRef<str>]) -> Result<Agent> {
     Agent::launch_within(host, command, READY).context("start an agent")
 }
 
-/// Waits until a scrape fits, and gives it.
+/// Waits until `fits` accepts a scrape, and returns that scrape.
 fn until(agent: &Agent, what: &str, fits: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
     wait::try_until(what, 2 * SOON, || match agent.scrape() {
         Ok(metrics) if fits(&metrics) => Ok(metrics),

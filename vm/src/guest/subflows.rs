@@ -1,5 +1,5 @@
-//! The subflows of a connection, as every kernel since 5.16 tells them. (The
-//! lab asks for `MPTCP_FULL_INFO`, which is there since 6.5.)
+//! The subflows of a connection, read in a way that works since Linux 5.16. (The
+//! lab uses `MPTCP_FULL_INFO`, which exists since 6.5.)
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -9,19 +9,19 @@ use anyhow::{Context as _, Result};
 use socket2::Socket;
 
 const SOL_MPTCP: i32 = 284;
-/// `struct tcp_info` of each subflow, here up to and with `bytes_acked`.
+/// Returns `struct tcp_info` of each subflow; we read up to `bytes_acked`.
 const MPTCP_TCPINFO: i32 = 2;
 const TCPINFO_SIZE: usize = 128;
-/// `struct mptcp_subflow_addrs` of each: twice a `sockaddr_storage`.
+/// Returns `struct mptcp_subflow_addrs` of each: two `sockaddr_storage`.
 const MPTCP_SUBFLOW_ADDRS: i32 = 3;
 const ADDRS_SIZE: usize = 256;
-/// `struct mptcp_subflow_data`: how large it is, how many subflows there are,
-/// the kernel's size of what follows, and ours.
+/// `struct mptcp_subflow_data`: its size, the number of subflows, and the size
+/// of each following item for the kernel and for us.
 const HEADER_SIZE: usize = 16;
 
 /// `TCP_ESTABLISHED`.
 const ESTABLISHED: u8 = 1;
-/// More subflows than the guests' connections have.
+/// More subflows than any connection in a guest has.
 const MAX: usize = 8;
 
 /// An established subflow between IPv4 addresses.
@@ -31,11 +31,11 @@ pub struct Subflow {
     pub local: Ipv4Addr,
     /// `SO_MAX_PACING_RATE` in bytes per second (`u64::MAX`: none).
     pub cap: u64,
-    /// Bytes of payload that the peer has acknowledged.
+    /// Bytes of payload that the other end has acknowledged.
     pub acked: u64,
 }
 
-/// The established subflows of a connection, the first one first.
+/// Returns the established subflows of a connection, the first one first.
 pub fn of(socket: &Socket) -> Result<Vec<Subflow>> {
     let infos = get::<TCPINFO_SIZE>(socket, MPTCP_TCPINFO).context("MPTCP_TCPINFO")?;
     let addrs = get::<ADDRS_SIZE>(socket, MPTCP_SUBFLOW_ADDRS).context("MPTCP_SUBFLOW_ADDRS")?;
@@ -45,14 +45,14 @@ pub fn of(socket: &Socket) -> Result<Vec<Subflow>> {
         .map(|(info, addrs)| Subflow {
             // `sin_addr` of the first `sockaddr_in`.
             local: [addrs[4], addrs[5], addrs[6], addrs[7]].into(),
-            // Behind 8 bytes, 24 words and `tcpi_pacing_rate`.
+            // This follows 8 bytes, 24 words and `tcpi_pacing_rate`.
             cap: long(info, 112),
             acked: long(info, 120),
         })
         .collect())
 }
 
-/// What an option has to say of each subflow.
+/// Reads the items of an option, one for each subflow.
 fn get<const SIZE: usize>(socket: &Socket, option: i32) -> io::Result<Vec<[u8; SIZE]>> {
     let mut buffer = vec![0; HEADER_SIZE + MAX * SIZE];
     buffer[..4].copy_from_slice(&(HEADER_SIZE as u32).to_ne_bytes());

@@ -13,18 +13,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::subflows::{self, Subflow};
 
-/// Where connections start, and where the server is.
+/// The address from which connections start, and that of the server.
 pub const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// Where the client joins from.
+/// The address from which the client joins.
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// How long anything may take that takes a moment.
+/// How long anything that is normally quick may take.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// How long a call on a socket may block.
 const TICK: Duration = Duration::from_millis(100);
 
-/// An upload under way; ends with its drop.
+/// A running upload. Dropping it ends it.
 pub struct Upload {
     client: Arc<Socket>,
     stop: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Connects and sends, `pause` after each chunk.
+    /// Connects and sends, with a `pause` after each chunk.
     pub fn start(pause: Duration) -> Result<Self> {
         let listener = socket(FIRST)?;
         listener.listen(8)?;
@@ -45,7 +45,7 @@ impl Upload {
         let (client, stop) = (Arc::new(client), Arc::new(AtomicBool::new(false)));
         let (sender, until) = (Arc::clone(&client), Arc::clone(&stop));
         let send = std::thread::spawn(move || {
-            // Joins come to the port of the connection.
+            // Keep the listener: subflows join at the connection's port.
             let _listener = listener;
             let chunk = [0; 16 * 1024];
             while !until.load(Relaxed) && goes_on((&*sender).write(&chunk)) {
@@ -69,12 +69,12 @@ impl Upload {
         Ok(upload)
     }
 
-    /// The established subflows of the sending end.
+    /// Returns the established subflows of the sending end.
     pub fn subflows(&self) -> Result<Vec<Subflow>> {
         subflows::of(&self.client)
     }
 
-    /// Bytes acked so far on the subflow from `FIRST` and on that from `OTHER`.
+    /// Returns the bytes acked so far on the subflow from `FIRST` and from `OTHER`.
     pub fn acked(&self) -> Result<[u64; 2]> {
         let subflows = self.subflows()?;
         Ok([FIRST, OTHER].map(|local| {
@@ -83,7 +83,7 @@ impl Upload {
         }))
     }
 
-    /// Bytes acked within a time from now.
+    /// Returns the bytes acked on each during `time` from now on.
     pub fn acked_within(&self, time: Duration) -> Result<[u64; 2]> {
         let before = self.acked()?;
         std::thread::sleep(time);
@@ -96,7 +96,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         for thread in self.threads.iter_mut().filter_map(Option::take) {
-            // It returns nothing, and a panic has been told by then.
+            // The thread returns nothing, and a panic was printed before.
             let _ = thread.join();
         }
     }

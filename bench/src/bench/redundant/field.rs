@@ -1,5 +1,6 @@
-//! Requests where paths differ, after a burst, in a stream, and with two paths
-//! of three lossy: where copies that yield at the wrong sign would be missing.
+//! Requests in situations where copies would be missing if they yielded at the
+//! wrong sign: on unequal paths, after a burst, in a stream, and with two of
+//! three paths lossy.
 //!
 //! All pairs of hosts run at the same time, as in the other tables of requests.
 
@@ -16,24 +17,24 @@ use super::requests::{Felt, Running};
 use super::side::{Care, Side};
 use crate::bench::rows::together;
 
-/// Ahead of what is measured: the loss has begun, the burst has gone.
+/// The time before the measurement, for the loss to begin or the burst to pass.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// One of them.
+/// One of these situations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// Round trips of 30 and 50 ms, 10 % loss on the first path.
     Unequal,
     /// A burst of 1 MB, then requests, 20 % loss on the first path.
     Burst,
-    /// 5 Mbit/s there and back over 20 and 10, 5 % loss on the first path.
+    /// 5 Mbit/s each way over paths of 20 and 10, 5 % loss on the first path.
     Stream,
     /// Three paths, 20 % loss on two.
     Three,
 }
 
 impl Field {
-    /// All of them.
+    /// All situations.
     pub const ALL: [Self; 4] = [Self::Unequal, Self::Burst, Self::Stream, Self::Three];
 
     fn paths(self) -> Vec<Path> {
@@ -56,7 +57,7 @@ impl Field {
         }
     }
 
-    /// Loss of each path, percent.
+    /// Returns the loss of each path, in percent.
     fn losses(self) -> &'static [f64] {
         match self {
             Self::Unequal => &[10.0],
@@ -66,7 +67,7 @@ impl Field {
         }
     }
 
-    /// Bytes of a request, and how many connections ask.
+    /// Returns the size of a request in bytes, and the number of connections.
     fn load(self) -> (usize, u32) {
         match self {
             Self::Unequal => (200, 4),
@@ -106,7 +107,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// Each row under the agents, and under the default scheduler.
+/// Measures each row under the agents, and under the default scheduler.
 pub fn fields(
     rows: &[Field],
     agent: &FilePath,

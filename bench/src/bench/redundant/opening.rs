@@ -1,5 +1,5 @@
 //! The first ten requests of many connections, while the first path loses a
-//! fifth of its packets. The agents know each other from a connection before.
+//! fifth of its packets. The agents know each other from an earlier connection.
 //!
 //! Both pairs of hosts run at the same time, as in the other tables of requests.
 
@@ -18,21 +18,21 @@ use crate::bench::rows::together;
 /// The row's name.
 pub const NAME: &str = "opening 0.2ms p1 20 %";
 
-/// Requests of each connection, bytes of each, and the time between them.
+/// The requests of each connection, the bytes of each, and the time between them.
 const REQUESTS: usize = 10;
 const SIZE: usize = 200;
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Connections that are open at a time. Each is followed by another.
+/// How many connections are open at a time. Each is followed by another.
 const LANES: usize = 4;
-/// How many packets the first path loses, both ways, percent.
+/// The loss on the first path, both ways, in percent.
 const LOSS: f64 = 20.0;
-/// A handshake may be lost again and again.
+/// The time limit of a response; a handshake may be lost repeatedly.
 const LIMIT: Duration = Duration::from_secs(60);
-/// After so many lost SYNs the kernel falls back to TCP, which has no second
-/// path to be protected by. Older kernels never do, and lack the setting.
+/// The sysctl for the number of lost SYNs after which the kernel falls back to
+/// TCP, where no second path can help. Older kernels never fall back, and lack it.
 const FALLBACK: (&str, &str) = ("net.mptcp.syn_retrans_before_tcp_fallback", "20");
 
-/// Under the agents, and under the default scheduler.
+/// Measures under the agents, and under the default scheduler.
 pub fn openings(agent: &FilePath, times: &Times) -> (Result<Felt>, Result<Felt>) {
     let sides = vec![Care::Agents(agent, &[]), Care::Default];
     let mut felt = together(sides, |care| opening(care, times)).into_iter();
@@ -41,7 +41,7 @@ pub fn openings(agent: &FilePath, times: &Times) -> (Result<Felt>, Result<Felt>)
 }
 
 fn opening(care: Care, times: &Times) -> Result<Felt> {
-    // One connection, by which the agents get to know each other.
+    // With this connection the agents get to know each other.
     let acquainted = Running::start(&Length::Near.paths(None), care, SIZE, 1)?;
     let client = acquainted.side.net.client.clone();
     if client.sysctl_get(FALLBACK.0).is_ok() {
@@ -57,7 +57,7 @@ fn opening(care: Care, times: &Times) -> Result<Felt> {
     Ok(felt)
 }
 
-/// Opens one connection after another, in each of [`LANES`] lanes, for so long.
+/// Opens one connection after another, in each of [`LANES`] lanes, during `time`.
 fn connections(side: &Side, time: Duration) -> Result<Vec<Duration>> {
     let net = &side.net;
     let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;

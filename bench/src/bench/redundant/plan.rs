@@ -1,4 +1,4 @@
-//! Which rows there are.
+//! The rows of the benchmark.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use mptcp_lab::{Direction, Path};
 
 use super::field::Field;
 
-/// How long things take.
+/// How long and how often things are done.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// Cuts of each row.
+    /// The number of cuts in each row.
     pub cuts: u32,
-    /// A cut.
+    /// The length of a cut.
     pub cut: Duration,
-    /// Requests under loss.
+    /// How long requests run under loss.
     pub loss: Duration,
-    /// A transfer.
+    /// The length of a transfer.
     pub transfer: Duration,
 }
 
 impl Times {
-    /// As the targets ask, or less of each.
+    /// Returns the times that the targets ask for, or less with `quick`.
     pub fn new(quick: bool) -> Self {
         let seconds = Duration::from_secs;
         if quick {
@@ -42,20 +42,20 @@ impl Times {
     }
 }
 
-/// Two paths of one length.
+/// The round-trip time of two equally long paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// As it comes: about 0.2 ms.
+    /// No added delay: about 0.2 ms.
     Near,
     /// A round trip of 30 ms.
     Far,
 }
 
 impl Length {
-    /// Both of them.
+    /// Both lengths.
     pub const ALL: [Self; 2] = [Self::Near, Self::Far];
 
-    /// Two paths, called p1 and p2.
+    /// Returns two paths, called p1 and p2.
     pub fn paths(self, rates_mbit: Option<[f64; 2]>) -> [Path; 2] {
         let one = |index: usize| {
             let mut path = Path::new(["p1", "p2"][index]);
@@ -83,68 +83,68 @@ impl fmt::Display for Length {
 /// Requests while a path is cut, again and again.
 #[derive(Debug, Clone, Copy)]
 pub struct Blackout {
-    /// Of both paths.
+    /// The length of both paths.
     pub length: Length,
-    /// Which one is cut, from 0.
+    /// The index of the path that is cut, from 0.
     pub path: usize,
-    /// Which way.
+    /// The direction that is cut.
     pub direction: Direction,
 }
 
 /// Requests while the first path loses packets at random.
 #[derive(Debug, Clone, Copy)]
 pub struct Loss {
-    /// Of both paths.
+    /// The length of both paths.
     pub length: Length,
-    /// How many, both ways.
+    /// The loss in percent, both ways.
     pub percent: f64,
 }
 
 /// A stream while a path is cut.
 #[derive(Debug, Clone, Copy)]
 pub struct Stream {
-    /// Of both paths.
+    /// The length of both paths.
     pub length: Length,
-    /// Which one is cut, from 0.
+    /// The index of the path that is cut, from 0.
     pub path: usize,
 }
 
-/// As much as goes.
+/// A transfer of as much as possible.
 #[derive(Debug, Clone, Copy)]
 pub struct Bulk {
-    /// Of both paths.
+    /// The length of both paths.
     pub length: Length,
     /// The congestion control.
     pub congestion: &'static str,
 }
 
-/// A stream on links without a limit, for what it costs.
+/// A stream on links without a limit, to measure its cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
-    /// Whether segments are larger than packets.
+    /// Whether offloads make segments larger than packets.
     pub offloads: bool,
 }
 
 /// The rows, in the order of the targets.
 #[derive(Debug, Default)]
 pub struct Rows {
-    /// Each path, each direction.
+    /// One for each path and direction.
     pub blackouts: Vec<Blackout>,
-    /// Two rates.
+    /// Two loss rates.
     pub losses: Vec<Loss>,
-    /// Where copies could be missing.
+    /// Situations in which copies could be missing.
     pub fields: Vec<Field>,
-    /// Each path.
+    /// One for each path.
     pub streams: Vec<Stream>,
-    /// Over unequal paths.
+    /// Transfers over unequal paths.
     pub bulks: Vec<Bulk>,
     /// With and without offloads.
     pub costs: Vec<Cost>,
 }
 
 impl Rows {
-    /// All, or with `quick` the ones that tell most; of these, those that have
-    /// each of `words`.
+    /// Returns the rows that have each of `words`. With `quick` only the most
+    /// informative rows are considered.
     pub fn new(quick: bool, words: &str) -> Self {
         let mut rows = Self {
             fields: Field::ALL.into(),
@@ -186,7 +186,7 @@ impl Rows {
         rows
     }
 
-    /// How many there are.
+    /// Returns the number of rows.
     pub fn count(&self) -> usize {
         let requests = self.blackouts.len() + self.losses.len() + self.fields.len();
         requests + self.streams.len() + self.bulks.len() + self.costs.len()

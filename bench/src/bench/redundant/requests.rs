@@ -1,7 +1,7 @@
 //! Requests and responses while a path is cut, or loses packets.
 //!
-//! All pairs of hosts of a table run at the same time, so that what else this
-//! machine does touches all alike.
+//! All pairs of hosts of a table run at the same time, so that any other load on
+//! this machine affects all alike.
 
 use std::path::Path as FilePath;
 use std::thread::sleep;
@@ -17,38 +17,38 @@ use super::plan::{Blackout, Length, Loss, Times};
 use super::side::{Care, Side};
 use crate::bench::rows::together;
 
-/// Bytes of a request, and of a response.
+/// The size of a request and of a response, in bytes.
 const SIZE: usize = 200;
-/// From request to request.
+/// The time from one request to the next.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Between cuts, and ahead of the first.
+/// The time before, between and after cuts.
 const PAUSE: Duration = Duration::from_millis(2500);
 /// Connections of each pair of hosts under loss.
 const CONNECTIONS: u32 = 2;
 /// How long joins may take.
 const JOINS: Duration = Duration::from_secs(20);
-/// A request is late if it takes so much longer than the median.
+/// A request is late if it takes this much longer than the median.
 pub const LATE: Duration = Duration::from_millis(50);
 
-/// What the requests of one pair of hosts have come to.
+/// The results of the requests of one pair of hosts.
 pub struct Felt {
     /// All latencies.
     pub latencies: Latencies,
-    /// What TCP had to repair.
+    /// How much TCP had to repair.
     pub recovery: Recovery,
-    /// Payload that a copy brought first.
+    /// Bytes of payload that a copy delivered first.
     pub rescued: f64,
 }
 
 impl Felt {
-    /// Requests that took more than [`LATE`] over the median.
+    /// Counts the requests that took more than [`LATE`] longer than the median.
     pub fn late(&self) -> usize {
         let limit = self.latencies.p50() + LATE;
         let late = self.latencies.samples.iter().filter(|one| **one > limit);
         late.count()
     }
 
-    /// For the file.
+    /// Returns the figures for the file.
     pub fn json(&self) -> Value {
         let all = &self.latencies;
         json!({
@@ -66,7 +66,7 @@ impl Felt {
     }
 }
 
-/// In milliseconds.
+/// Converts a duration to milliseconds.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -80,17 +80,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts so many connections, with requests of `size` bytes.
+    /// Starts `connections` connections, with requests of `size` bytes.
     pub fn start(paths: &[Path], care: Care, size: usize, connections: u32) -> Result<Self> {
         let side = Side::new(paths, care)?;
         let net = &side.net;
         let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
         let mut exchanges = Vec::new();
         for _ in 0..connections {
-            // They are stopped when all is done.
+            // The requests are stopped when all is done.
             let load = RequestResponse::new(size, INTERVAL, 1_000_000);
             exchanges.push(load.start(&net.client, echo.at(net.server_addr()))?);
-            // No two at the same time.
+            // Do not let two connections send at the same time.
             sleep(INTERVAL / (2 * connections));
         }
         for exchange in &exchanges {
@@ -104,12 +104,12 @@ impl Running {
         })
     }
 
-    /// Makes one request of each connection a burst of so many bytes.
+    /// Replaces one request of each connection by a burst of `bytes` bytes.
     pub fn burst(&self, bytes: usize) {
         self.exchanges.iter().for_each(|one| one.burst(bytes));
     }
 
-    /// What is felt while `work` goes on.
+    /// Runs `work` and measures the requests meanwhile.
     pub fn feel(self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Felt> {
         let before = self.side.recovery()?;
         let start: Vec<u64> = self.exchanges.iter().map(Exchange::responses).collect();
@@ -129,7 +129,7 @@ impl Running {
     }
 }
 
-/// Builds all of them at once, then measures all of them at once.
+/// Builds all pairs of hosts at once, then measures all of them at once.
 fn all<T: Copy + Send + Sync>(
     rows: &[(T, bool)],
     connections: u32,
@@ -151,7 +151,7 @@ fn all<T: Copy + Send + Sync>(
     })
 }
 
-/// Each row under the agents, and under the default scheduler.
+/// Measures each row under the agents, and under the default scheduler.
 pub fn blackouts(
     rows: &[Blackout],
     agent: &FilePath,
@@ -177,7 +177,7 @@ pub fn blackouts(
     felt.into_iter().zip(default).collect()
 }
 
-/// What is felt without loss, and in each row: under the agents, and under the
+/// Measures without loss, then for each row, under the agents and under the
 /// default scheduler.
 pub fn losses(
     length: Length,

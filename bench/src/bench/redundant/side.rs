@@ -1,5 +1,5 @@
-//! One of the pairs of hosts that are measured: under the agents, or under
-//! the default scheduler.
+//! One of the pairs of hosts that are measured, under the agents or under the
+//! default scheduler.
 
 use std::path::Path as FilePath;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use mptcp_lab::{Agent, Lab, Path, TwoHosts, wait};
 /// How long joins, and the agents' first hellos, may take.
 const READY: Duration = Duration::from_secs(20);
 
-/// Who looks after a pair of hosts.
+/// How the connections of a pair of hosts are steered.
 #[derive(Clone, Copy)]
 pub enum Care<'a> {
-    /// An agent on each, with these arguments beside the policy.
+    /// An agent on each host, with these arguments in addition to the policy.
     Agents(&'a FilePath, &'a [&'a str]),
-    /// Nobody.
+    /// No agent: the default scheduler.
     Default,
 }
 
-/// Two hosts.
+/// A pair of hosts.
 pub struct Side {
     // The agents end before their hosts do.
     agents: Vec<Agent>,
@@ -48,7 +48,7 @@ impl Side {
         })
     }
 
-    /// Waits until both agents, if any, have every link proven.
+    /// Waits until both agents, if any, have proven every link.
     pub fn wait_for_peers(&self) -> Result<()> {
         let links = self.net.links.len() as f64;
         for agent in &self.agents {
@@ -63,13 +63,13 @@ impl Side {
         Ok(())
     }
 
-    /// What TCP had to repair so far, at both ends together.
+    /// Returns how much TCP had to repair so far, at both ends together.
     pub fn recovery(&self) -> Result<Recovery> {
         Recovery::of_hosts(&[&self.net.client, &self.net.server])
     }
 
-    /// Bytes that both hosts have sent on all links, link-layer headers
-    /// included.
+    /// Returns how many bytes both hosts have sent on all links, including
+    /// link-layer headers.
     pub fn wire_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for host in [&self.net.client, &self.net.server] {
@@ -80,7 +80,7 @@ impl Side {
         Ok(bytes)
     }
 
-    /// A metric's sum over both agents; 0 without agents.
+    /// Returns a metric's sum over both agents; 0 without agents.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
         let scrapes = self.scrapes()?;
         Ok(scrapes
@@ -88,18 +88,18 @@ impl Side {
             .fold(0.0, |sum, one| sum + one.sum(name, labels)))
     }
 
-    /// Of the client, then of the server; none without agents.
+    /// Scrapes the client's agent, then the server's; none without agents.
     pub fn scrapes(&self) -> Result<Vec<Metrics>> {
         self.agents.iter().map(Agent::scrape).collect()
     }
 
-    /// CPU time of the agents' processes.
+    /// Returns the CPU time of the agents' processes.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let mut nanos = 0;
         for agent in &self.agents {
             let tasks = format!("/proc/{}/task", agent.process().pid());
             for task in std::fs::read_dir(tasks)? {
-                // Its first number is nanoseconds on a CPU.
+                // The first number in schedstat is nanoseconds on a CPU.
                 let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
                 nanos += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
             }
@@ -107,7 +107,7 @@ impl Side {
         Ok(nanos as f64 * 1e-9)
     }
 
-    /// Ends the agents, and fails if one has failed.
+    /// Ends the agents; an error if one of them has failed.
     pub fn end(self) -> Result<()> {
         for agent in self.agents {
             agent.stop().context("an agent did not end well")?;

@@ -1,5 +1,5 @@
-//! Transfers: a stream through a cut, bulk over unequal paths, and what a
-//! copied gigabyte costs.
+//! Transfers: a stream during a cut, bulk over unequal paths, and the cost of a
+//! copied gigabyte.
 
 use std::path::Path as FilePath;
 use std::thread::sleep;
@@ -15,63 +15,63 @@ use super::plan::{Bulk, Cost, Stream, Times};
 use super::side::{Care, Side};
 use crate::bench::rows::together;
 
-/// Of the stream that a cut is to leave alone, in Mbit/s.
+/// The rate of the stream that a cut should not affect, in Mbit/s.
 pub const STREAM_MBIT: f64 = 20.0;
-/// What each of its paths can carry.
+/// The rate of each of that stream's paths, in Mbit/s.
 const STREAM_PATHS: [f64; 2] = [50.0, 50.0];
-/// What of that copies may take.
+/// The part of that rate that copies may take.
 const STREAM_BUDGET: [&str; 2] = ["--redundant-budget", "40mbit"];
-/// The paths of bulk transfers.
+/// The rates of the paths of bulk transfers, in Mbit/s.
 const BULK_PATHS: [f64; 2] = [80.0, 40.0];
-/// Of the stream whose cost is measured.
+/// The rate of the stream whose cost is measured, in Mbit/s.
 const COST_MBIT: f64 = 300.0;
-/// All of it is copied.
+/// Arguments that let the agents copy all of that stream.
 const COST_ARGS: [&str; 3] = ["--redundant-budget", "10gbit", "--measure-programs"];
 /// How long joins may take.
 const JOINS: Duration = Duration::from_secs(20);
-/// What is not measured at the start of a transfer.
+/// The time at the start of a transfer that is not measured.
 const SETTLE: Duration = Duration::from_secs(2);
-/// A transfer is stopped by us.
+/// A limit that no transfer reaches; the benchmark stops it earlier.
 const LONG: Duration = Duration::from_secs(600);
 
-/// What a transfer has come to, while it was measured.
+/// The results of a transfer while it was measured.
 pub struct Moved {
     /// Bytes that the server's application got.
     pub bytes: u64,
     /// How long it took.
     pub seconds: f64,
-    /// What TCP had to repair.
+    /// How much TCP had to repair.
     pub recovery: Recovery,
     /// Bytes on all links, both ways, link-layer headers included.
     pub wire_bytes: u64,
-    /// Of this process and the agents.
+    /// CPU time of this process and the agents.
     pub cpu_seconds: f64,
-    /// In the programs that copy.
+    /// Time spent in the programs that copy.
     pub program_seconds: f64,
     /// Copies sent, both ways.
     pub copies: f64,
-    /// Payload that a copy brought first.
+    /// Bytes of payload that a copy delivered first.
     pub rescued: f64,
 }
 
 impl Moved {
-    /// Of payload.
+    /// Returns the rate of payload, in Mbit/s.
     pub fn mbit(&self) -> f64 {
         self.bytes as f64 * 8e-6 / self.seconds
     }
 
-    /// Bytes on the wire for each byte that arrived.
+    /// Returns the bytes on the wire for each byte that arrived.
     pub fn wire_ratio(&self) -> f64 {
         self.wire_bytes as f64 / self.bytes as f64
     }
 
-    /// Seconds of a CPU for each gigabyte (10^9 bytes). Tells something only
-    /// where nothing else was measured at the same time.
+    /// Returns the CPU seconds for each gigabyte (10^9 bytes). This is meaningful
+    /// only if nothing else was measured at the same time.
     pub fn cpu_per_gigabyte(&self) -> f64 {
         self.cpu_seconds * 1e9 / self.bytes as f64
     }
 
-    /// For the file.
+    /// Returns the figures for the file.
     pub fn json(&self) -> Value {
         json!({
             "goodput_mbit": self.mbit(),
@@ -96,7 +96,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// What is moved while `work` goes on.
+    /// Runs `work` and measures the transfer meanwhile.
     fn measure(&self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Moved> {
         let side = Side::new(&self.paths, self.care)?;
         let net = &side.net;
@@ -118,7 +118,7 @@ impl Load<'_> {
     }
 }
 
-/// All that is counted, at one moment.
+/// All counters at one moment.
 struct Counters {
     at: Instant,
     bytes: u64,
@@ -163,15 +163,15 @@ impl Counters {
     }
 }
 
-/// CPU time of this process: client, server, and what the kernel does for them
-/// while it sends, which on veth links is all that happens to a packet on its
-/// way. (/proc/stat samples at ticks, and misses most of it.)
+/// Returns the CPU time of this process: client, server, and the kernel's work
+/// for them while it sends. On veth links that includes all that happens to a
+/// packet on its way. (/proc/stat samples at ticks, and misses most of it.)
 fn own_cpu_seconds() -> Result<f64> {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Ok(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
 }
 
-/// All rows at the same time: under the agents, and under the default
+/// Measures all rows at the same time, under the agents and under the default
 /// scheduler.
 pub fn streams(
     rows: &[Stream],
@@ -183,7 +183,7 @@ pub fn streams(
         .flat_map(|care| rows.iter().map(move |row| (*row, care)))
         .collect();
     let mut moved = together(both, |(row, care)| {
-        // Without offloads a device counts what a wire would carry.
+        // Without offloads, a device counts the bytes that a wire would carry.
         let paths = row.length.paths(Some(STREAM_PATHS)).map(Path::no_gso);
         let load = Load {
             paths: paths.into(),
@@ -205,7 +205,7 @@ pub fn streams(
     moved.into_iter().zip(default).collect()
 }
 
-/// The same stream without a cut, for the bytes on the wire.
+/// Measures the same stream without a cut, for the bytes on the wire.
 pub fn undisturbed(agent: &FilePath, times: &Times) -> (Result<Moved>, Result<Moved>) {
     let care = vec![Care::Agents(agent, &STREAM_BUDGET), Care::Default];
     let mut moved = together(care, |care| {
@@ -226,8 +226,8 @@ pub fn undisturbed(agent: &FilePath, times: &Times) -> (Result<Moved>, Result<Mo
     (agent, default)
 }
 
-/// One after the other: under the agents, under the default scheduler, and
-/// over the better path alone.
+/// Measures one after the other: under the agents, under the default scheduler,
+/// and over the better path alone.
 pub fn bulk(row: &Bulk, agent: &FilePath, times: &Times) -> Result<[Moved; 3]> {
     let paths = row.length.paths(Some(BULK_PATHS));
     let run = |paths: &[Path], care| {
@@ -249,7 +249,8 @@ pub fn bulk(row: &Bulk, agent: &FilePath, times: &Times) -> Result<[Moved; 3]> {
     ])
 }
 
-/// One after the other: under the agents, and under the default scheduler.
+/// Measures one after the other: under the agents, and under the default
+/// scheduler.
 pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[Moved; 2]> {
     let run = |care| {
         let paths = super::plan::Length::Near.paths(None);

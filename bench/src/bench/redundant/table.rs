@@ -1,4 +1,4 @@
-//! What comes of rows, held against the targets, and how it is shown.
+//! The results of rows, compared with the targets, and their lines in the tables.
 
 use serde_json::json;
 
@@ -7,21 +7,22 @@ use super::streams::{Moved, STREAM_MBIT};
 use crate::bench::rows::Outcome;
 use crate::bench::table::verdict;
 
-/// How much the 99.9th percentile may grow under loss.
+/// The largest allowed ratio of the 99.9th percentiles with and without loss.
 const LOSS_RATIO_MAX: f64 = 2.0;
-/// One late request in so many is let pass where copies could be missing.
+/// One request in this many may be late where copies could be missing.
 const FIELD_LATE: usize = 1_000;
-/// Late requests among the first of a connection, as a part of the default
-/// scheduler's.
+/// The allowed part of late requests at the start of connections, relative to
+/// that of the default scheduler.
 const OPENING_LATE: f64 = 0.1;
-/// The least goodput of a stream through a cut, as a part of its rate.
+/// The least allowed goodput of a stream during a cut, as a part of its rate.
 const STREAM_MIN: f64 = 0.99;
-/// The least goodput of bulk, as a part of the better path's alone.
+/// The least allowed goodput of bulk, as a part of the better path's alone.
 const BULK_MIN: f64 = 0.9;
-/// The most bytes on the wire, as a multiple of single copies.
+/// The largest allowed number of bytes on the wire, as a multiple of that of
+/// single copies.
 const WIRE_MAX: f64 = 2.1;
 
-/// Of the table of cuts.
+/// Returns the header of the table of cuts.
 pub fn blackout_header() -> String {
     format!(
         "\nblackouts: 200 bytes there and back each 20 ms while a path is cut, again and again; \
@@ -40,7 +41,7 @@ pub fn blackout_header() -> String {
     )
 }
 
-/// A row of the table of cuts.
+/// Returns a row of the table of cuts.
 pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
     let ok = agent.late() == 0 && agent.recovery.timeouts == 0;
     let line = format!(
@@ -63,7 +64,7 @@ pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
     }
 }
 
-/// Of the table of loss.
+/// Returns the header of the table of loss.
 pub fn loss_header() -> String {
     format!(
         "\nloss: the same while the first path loses packets both ways; milliseconds\n\
@@ -82,7 +83,8 @@ pub fn loss_header() -> String {
     )
 }
 
-/// A row of the table of loss; `lossless` under the agents, if this is not it.
+/// Returns a row of the table of loss. `lossless` is the row under the agents
+/// without loss, unless this is that row.
 pub fn loss(row: &str, agent: &Felt, default: &Felt, lossless: Option<&Felt>) -> Outcome {
     let all = &agent.latencies;
     let ratio = lossless.map(|one| all.p999().div_duration_f64(one.latencies.p999()));
@@ -106,7 +108,7 @@ pub fn loss(row: &str, agent: &Felt, default: &Felt, lossless: Option<&Felt>) ->
     Outcome { line, ok, json }
 }
 
-/// Of the table of requests where copies could be missing.
+/// Returns the header of the table of requests where copies could be missing.
 pub fn field_header() -> String {
     format!(
         "\nfield: requests where copies that yield at the wrong sign would be missing; \
@@ -125,7 +127,7 @@ pub fn field_header() -> String {
     )
 }
 
-/// A row of that table.
+/// Returns a row of that table.
 pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
     let requests = agent.latencies.samples.len();
     let ok = agent.late() * FIELD_LATE <= requests;
@@ -148,7 +150,7 @@ pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
     }
 }
 
-/// The first requests of connections.
+/// Returns the row of the first requests of connections.
 pub fn opening(agent: &Felt, default: &Felt) -> Outcome {
     let part = |felt: &Felt| felt.late() as f64 / felt.latencies.samples.len() as f64;
     let ratio = part(agent) / part(default);
@@ -175,7 +177,7 @@ pub fn opening(agent: &Felt, default: &Felt) -> Outcome {
     }
 }
 
-/// Of the table of streams.
+/// Returns the header of the table of streams.
 pub fn stream_header() -> String {
     format!(
         "\nstreams: {STREAM_MBIT} Mbit/s over two paths of 50, --redundant-budget 40mbit, one path \
@@ -192,7 +194,7 @@ pub fn stream_header() -> String {
     )
 }
 
-/// A row of the table of streams.
+/// Returns a row of the table of streams.
 pub fn stream(row: &str, agent: &Moved, default: &Moved) -> Outcome {
     let part = |moved: &Moved| moved.mbit() / STREAM_MBIT;
     let ok = agent.recovery.retransmitted == 0 && part(agent) >= STREAM_MIN;
@@ -215,7 +217,7 @@ pub fn stream(row: &str, agent: &Moved, default: &Moved) -> Outcome {
     }
 }
 
-/// Of the table of bulk transfers.
+/// Returns the header of the table of bulk transfers.
 pub fn bulk_header() -> String {
     format!(
         "\nbulk: as much as goes, copies yield; Mbit/s\n\
@@ -225,7 +227,7 @@ pub fn bulk_header() -> String {
     )
 }
 
-/// A row of the table of bulk transfers.
+/// Returns a row of the table of bulk transfers.
 pub fn bulk(row: &str, [agent, default, alone]: &[Moved; 3]) -> Outcome {
     let part = agent.mbit() / alone.mbit();
     let ok = part >= BULK_MIN;
@@ -249,7 +251,7 @@ pub fn bulk(row: &str, [agent, default, alone]: &[Moved; 3]) -> Outcome {
     }
 }
 
-/// The bytes that a stream takes on the wire.
+/// Returns the row of the bytes that a stream takes on the wire.
 pub fn wire(agent: &Moved, default: &Moved) -> Outcome {
     let ratio = agent.wire_ratio() / default.wire_ratio();
     let dsacks = agent.recovery.dsacks_sent;
@@ -273,7 +275,7 @@ pub fn wire(agent: &Moved, default: &Moved) -> Outcome {
     }
 }
 
-/// Of the table of costs.
+/// Returns the header of the table of costs.
 pub fn cost_header() -> String {
     format!(
         "\ncost: CPU time of both ends with their kernel and agents, all of a stream copied\n\
@@ -282,7 +284,7 @@ pub fn cost_header() -> String {
     )
 }
 
-/// A row of the table of costs.
+/// Returns a row of the table of costs.
 pub fn cost(row: &str, [agent, default]: &[Moved; 2]) -> Outcome {
     let [copied, single] = [agent, default].map(Moved::cpu_per_gigabyte);
     let ratio = copied / single;

@@ -1,4 +1,4 @@
-//! Short connections in great numbers: what is left of them in the agents.
+//! Many short connections: measures what is left of them in the agents.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -17,39 +17,39 @@ use crate::bench::table::verdict;
 
 /// How long the last subflows may take to close.
 const CLOSED: Duration = Duration::from_secs(60);
-/// From scrape to scrape: one visits every socket.
+/// The time from one scrape to the next: a scrape visits every socket.
 const SCRAPE: Duration = Duration::from_secs(1);
 
-/// What has come of it.
+/// The results.
 pub struct Churned {
     connections: u64,
     failed: usize,
     seconds: f64,
-    /// Of client and server.
+    /// The final state on client and server.
     ends: [End; 2],
 }
 
-/// What an agent says in the end, and what the kernel has.
+/// The agent's final metrics, and the kernel's state.
 struct End {
     opened: f64,
     closed: f64,
-    /// Entries that are left.
+    /// Connections that the agent still knows.
     connections: f64,
     subflows: f64,
-    /// Subflows in the kernel's list.
+    /// Open subflows in the kernel's list.
     live: usize,
     lost: f64,
     map_full: f64,
 }
 
-/// Opens and closes so many connections.
+/// Opens and closes `count` connections.
 ///
 /// # Errors
 /// An agent or the lab fails.
 pub fn measure(binary: &Path, count: usize) -> Result<Churned> {
     let rig = Rig::new(&plan::near())?;
     let net = &rig.net;
-    // So that ports do not run out: those of a second ago may be used again.
+    // Ports must not run out: allow reuse of those closed a second ago.
     net.client.sysctl("net.ipv4.tcp_tw_reuse", "1")?;
     let start = |host| Agent::weighted(host, binary, &[("p1", 2)]);
     let agents = [start(&net.client)?, start(&net.server)?];
@@ -78,14 +78,14 @@ pub fn measure(binary: &Path, count: usize) -> Result<Churned> {
 }
 
 impl End {
-    /// Looks until agent and kernel have none left, or it takes too long.
+    /// Waits until agent and kernel have none left, or [`CLOSED`] has passed.
     fn wait(look: impl Fn() -> Result<(Metrics, usize)>) -> Result<Self> {
         let (mut seen, mut due) = (look()?, Instant::now());
         let _ = wait::try_until("the last subflow to close", CLOSED, || {
             if Instant::now() < due {
                 return Err(());
             }
-            // What fails now fails below.
+            // Ignore an error here; it shows up again in the last look.
             seen = look().map_err(drop)?;
             due = Instant::now() + SCRAPE;
             let end = Self::new(&seen.0, seen.1);
@@ -117,7 +117,7 @@ impl End {
     }
 }
 
-/// What the columns are called.
+/// Returns the names of the columns.
 pub fn header() -> String {
     format!(
         "\nchurn: connections that ask once, under an agent at each end; client / server\n(target: \
@@ -137,7 +137,7 @@ pub fn header() -> String {
 }
 
 impl Churned {
-    /// Its line.
+    /// Returns the row.
     pub fn outcome(&self) -> Outcome {
         let connections = self.connections as f64;
         let ok = self.failed == 0 && self.ends.iter().all(|end| end.is_exact(connections));

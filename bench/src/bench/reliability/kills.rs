@@ -1,4 +1,5 @@
-//! SIGKILL at random moments, under load: what stays set, and what is left.
+//! SIGKILL at random moments, under load: measures what stays set and what is
+//! left.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,39 +16,39 @@ use crate::bench::table::verdict;
 
 /// How long an option may stay set without an agent.
 pub const FREE_WITHIN: Duration = Duration::from_secs(3);
-/// How long the kernel may take to free what nobody holds any more.
+/// How long the kernel may take to free objects that nothing holds any more.
 const FREED: Duration = Duration::from_secs(10);
 
-/// What has come of a pair of hosts.
+/// The results of a pair of hosts.
 #[derive(Default)]
 pub struct Kills {
     /// SIGKILLs.
     pub count: u32,
-    /// Of those, before the agent can have been ready.
+    /// SIGKILLs of agents that may not have been ready yet.
     pub at_start: u32,
-    /// Of those, agents of the redundant policy.
+    /// SIGKILLs of agents with the redundant policy.
     pub copying: u32,
-    /// Pairs of these that had programs on tcx when they were killed.
+    /// Pairs of the latter that had programs on tcx when they were killed.
     pub attached: u32,
-    /// Of each kill that left something set: until it was seen the last time.
+    /// For each kill that left something set, how long that was still seen.
     pub free_after: Vec<Duration>,
     /// Subflows that were lost.
     pub resets: usize,
     /// Totals that went backwards, with both values.
     pub backwards: Vec<String>,
-    /// Agents that did not know of every connection.
+    /// Agents that did not know every connection.
     pub forgotten: u32,
-    /// 1 if in the end no queue was longer than the agent allows.
+    /// 1 if in the end no queue grew longer than the agent allows, else 0.
     pub short_queues: u32,
-    /// What `mptcp-agent cleanup` printed, on client and server.
+    /// The output of `mptcp-agent cleanup` on client and server.
     pub said: Vec<String>,
-    /// Files that are pinned after that.
+    /// Files that are still pinned after that.
     pub pins: Vec<String>,
-    /// Devices that tc shows otherwise than before, and programs on tcx.
+    /// The number of devices whose tc output has changed, plus programs on tcx.
     pub devices: usize,
 }
 
-/// What is left of all agents after `mptcp-agent cleanup`.
+/// The remains of all agents after `mptcp-agent cleanup`.
 pub struct Left {
     objects: BpfObjects,
     pins: Vec<String>,
@@ -55,13 +56,13 @@ pub struct Left {
     said: Vec<String>,
 }
 
-/// The pairs of hosts, which run side by side.
+/// Returns the links of the pairs of hosts, which run side by side.
 pub fn pairs() -> Vec<Links> {
     plan::slow().into()
 }
 
-/// Kills agents of these pairs, so many as if all pairs were there; gives what
-/// came of each, and what is left.
+/// Kills agents of these pairs, each pair as many as if all pairs took part.
+/// Returns the results of each pair, and what is left.
 pub fn measure(binary: &Path, pairs: &[Links], count: u32) -> (Vec<Result<Kills>>, Result<Left>) {
     let before = BpfObjects::orphans();
     let each = count / self::pairs().len() as u32;
@@ -76,7 +77,7 @@ pub fn measure(binary: &Path, pairs: &[Links], count: u32) -> (Vec<Result<Kills>
 impl Left {
     fn find(before: &BpfObjects, done: &[Result<Kills>]) -> Result<Self> {
         let mut objects = BpfObjects::default();
-        // What remains in the end is told, not an error.
+        // Do not fail if something remains: the row reports it.
         let _ = wait::try_until("nothing to be left", FREED, || {
             objects = BpfObjects::orphans()
                 .map_err(|error| error.to_string())?
@@ -96,7 +97,7 @@ impl Left {
         })
     }
 
-    /// Its line.
+    /// Returns the row.
     pub fn outcome(&self) -> Outcome {
         let BpfObjects {
             programs,
@@ -130,7 +131,7 @@ impl Left {
     }
 }
 
-/// What the columns are called.
+/// Returns the names of the columns.
 pub fn header() -> String {
     format!(
         "\nkills: SIGKILL at random moments under load; seconds until no subflow has a cap, no \
@@ -154,7 +155,7 @@ pub fn header() -> String {
 }
 
 impl Kills {
-    /// The line of a pair of hosts.
+    /// Returns the row of a pair of hosts.
     pub fn outcome(&self, links: &Links) -> Outcome {
         let mut sorted = self.free_after.clone();
         sorted.sort_unstable();

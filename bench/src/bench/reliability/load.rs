@@ -1,4 +1,4 @@
-//! A bulk transfer whose subflows have to live through all that happens.
+//! A bulk transfer whose subflows must survive all that happens.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,28 +10,29 @@ use mptcp_lab::traffic::{Bulk, Server, Transfer};
 
 use crate::bench::measure::Rig;
 
-/// More than any row takes.
+/// Longer than any row takes.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 /// How long a little progress may take.
 const PROGRESS: Duration = Duration::from_secs(20);
-/// A little progress, in bytes: more than is in flight on the slowest links.
+/// The size of a little progress, in bytes: more than is in flight on the
+/// slowest links.
 const LITTLE: u64 = 300_000;
 
-/// Both ends of a subflow: one that was opened again has another port.
+/// Both ends of a subflow. A subflow that is opened again has another port.
 type Ends = (SocketAddr, SocketAddr);
 
 /// The transfer.
 pub struct Load {
-    /// Where it goes.
+    /// The server that receives.
     pub sink: Server,
-    /// From the client.
+    /// The transfer from the client.
     pub transfer: Transfer,
     subflows: BTreeSet<Ends>,
 }
 
 impl Load {
-    /// Starts it over all links of `rig`, as fast as it goes or at a rate in
-    /// Mbit/s.
+    /// Starts the transfer over all links of `rig`, as fast as possible or at a
+    /// rate in Mbit/s.
     ///
     /// # Errors
     /// A link does not join.
@@ -49,11 +50,10 @@ impl Load {
         })
     }
 
-    /// How many of the subflows that it had at the last call, or at the start,
-    /// are no more.
+    /// Returns how many subflows have gone since the last call, or since the start.
     ///
     /// # Errors
-    /// The whole connection is no more.
+    /// The whole connection has gone.
     pub fn lost(&mut self) -> Result<usize> {
         let now = established(&self.transfer.subflows()?);
         let lost = self.subflows.difference(&now).count();
@@ -64,27 +64,27 @@ impl Load {
     /// Waits until the application has sent a little more.
     ///
     /// # Errors
-    /// It gets nothing through.
+    /// No progress is made in time.
     pub fn goes_on(&self) -> Result<()> {
         self.transfer
             .wait_for_progress(LITTLE, PROGRESS)
             .context("the bulk transfer does not go on")
     }
 
-    /// How many subflows have a cap, by the kernel's own word.
+    /// Returns how many subflows have a cap, according to the kernel.
     ///
     /// # Errors
-    /// The connection is no more.
+    /// The connection has gone.
     pub fn capped(&self) -> Result<usize> {
         let none = u64::MAX;
         let capped = |one: &&SubflowInfo| one.max_pacing_rate_bytes_per_sec != none;
         Ok(self.transfer.subflows()?.iter().filter(capped).count())
     }
 
-    /// Bytes of the longest queue of what is unsent.
+    /// Returns the size of the longest queue of unsent data, in bytes.
     ///
     /// # Errors
-    /// The connection is no more.
+    /// The connection has gone.
     pub fn longest_queue(&self) -> Result<u32> {
         let queues = self.transfer.subflows()?;
         Ok(queues

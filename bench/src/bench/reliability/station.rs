@@ -1,4 +1,4 @@
-//! One pair of hosts under load, whose agents are killed one after the other.
+//! One pair of hosts under load, whose agents are killed one after another.
 //!
 //! ```text
 //!   agent ready --> totals and connections as before? --> a random while
@@ -23,9 +23,9 @@ use super::load::Load;
 use crate::bench::measure::Rig;
 use crate::bench::plan::Links;
 
-/// Connections of little traffic beside the bulk transfer.
+/// The number of connections with little traffic beside the bulk transfer.
 const THIN: usize = 2;
-/// From request to request.
+/// The time from one request to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// How long a response may take on links whose queues are full.
 const RESPONSE: Duration = Duration::from_secs(20);
@@ -33,31 +33,31 @@ const RESPONSE: Duration = Duration::from_secs(20);
 const LIFE: Duration = Duration::from_millis(1500);
 /// About how long an agent takes to be ready.
 const START: Duration = Duration::from_millis(700);
-/// From look to look at the subflows.
+/// The time between two checks of the subflows.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long caps may stay until they are taken to stay for good.
+/// After this long, assume that remaining caps stay for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After the last cap that was seen, how long to look for another.
+/// How long to watch for another cap after the last one seen.
 const QUIET: Duration = Duration::from_millis(300);
-/// Bytes of a queue that `TCP_NOTSENT_LOWAT`, as the agent sets it, allows on
-/// no path of these hosts.
+/// A size of a queue in bytes that no path of these hosts can reach with the
+/// `TCP_NOTSENT_LOWAT` that the agent sets.
 const LONG_QUEUE: u32 = 200_000;
 /// How long such a queue may take to grow.
 const GROWTH: Duration = Duration::from_secs(20);
 
-/// The hosts and what runs on them.
+/// The hosts and the load on them.
 pub struct Station<'a> {
     binary: &'a Path,
     load: Load,
     thin: Vec<Exchange>,
     _echo: Server,
-    /// The latest scrape, of the client's agent and of the server's.
+    /// The latest scrapes of the client's and of the server's agent.
     last: [Option<Metrics>; 2],
-    /// What tc shows where no agent has ever been.
+    /// The output of tc before the first agent.
     bare: Vec<Vec<String>>,
     rng: Rng,
     kills: Kills,
-    // Behind all that runs in it.
+    // Declared after all that runs in it, so that it is dropped last.
     rig: Rig,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Station<'a> {
         })
     }
 
-    /// Kills so many agents, then cleans up.
+    /// Kills `count` agents, then cleans up.
     ///
     /// # Errors
     /// The connection or an agent cannot go on.
@@ -104,7 +104,7 @@ impl<'a> Station<'a> {
         Ok(self.kills)
     }
 
-    /// An agent that steers by weights.
+    /// Starts an agent with the weighted policy, and kills it.
     fn kill_steering(&mut self) -> Result<()> {
         let host = self.rig.net.client.clone();
         let agent = Agent::start(&host, self.binary, &self.weighted())?;
@@ -115,7 +115,7 @@ impl<'a> Station<'a> {
         self.watch(false)
     }
 
-    /// An agent that may not even be ready.
+    /// Starts an agent, and kills it perhaps before it is ready.
     fn kill_at_start(&mut self) -> Result<()> {
         let host = self.rig.net.client.clone();
         let mut command = host.command(self.binary);
@@ -134,7 +134,7 @@ impl<'a> Station<'a> {
         self.watch(false)
     }
 
-    /// Two agents that send copies, at the same moment.
+    /// Starts two agents that send copies, and kills both at the same moment.
     fn kill_copying(&mut self) -> Result<()> {
         let (client, server) = (self.rig.net.client.clone(), self.rig.net.server.clone());
         let agents = [
@@ -154,7 +154,7 @@ impl<'a> Station<'a> {
         self.watch(true)
     }
 
-    /// Some weights, in the order of the links.
+    /// Returns arguments with random weights for the links.
     fn weighted(&mut self) -> Vec<String> {
         let names: Vec<&str> = self.rig.net.links.iter().map(|link| &*link.name).collect();
         let weights: Vec<_> = names
@@ -164,7 +164,7 @@ impl<'a> Station<'a> {
         agent::weighted_args(&weights)
     }
 
-    /// An agent is ready: it has to know all that the one before knew.
+    /// Checks that a new agent knows all that the one before knew.
     fn met(&mut self, agent: &Agent, side: usize) -> Result<()> {
         let now = agent.scrape()?;
         let connections = now.value("mptcp_connections", &[]);
@@ -176,12 +176,13 @@ impl<'a> Station<'a> {
         Ok(())
     }
 
-    /// What the agent has until it is killed.
+    /// Lets the agent live for a random while.
     fn live(&mut self) {
         sleep(LIFE.mul_f64(self.rng.f64()));
     }
 
-    /// Nobody is there: what was set has to go, and the connections have to go on.
+    /// Watches the hosts without an agent: what was set must disappear, and the
+    /// connections must go on.
     fn watch(&mut self, copying: bool) -> Result<()> {
         let killed = Instant::now();
         let mut last_seen = None;
@@ -191,7 +192,7 @@ impl<'a> Station<'a> {
                 last_seen = Some(now);
             }
             let quiet = now - last_seen.unwrap_or_default();
-            // The programs are alive: they may set what was not there.
+            // The programs still run and may set something again.
             if (now > FREE_WITHIN && quiet > QUIET) || now > PATIENCE {
                 break;
             }
@@ -209,12 +210,12 @@ impl<'a> Station<'a> {
         Ok(())
     }
 
-    /// Whether a subflow has a cap, or a device a program that makes copies.
+    /// Returns whether a subflow has a cap, or a device has a program that copies.
     fn is_set(&self, copying: bool) -> Result<bool> {
         Ok(self.load.capped()? > 0 || (copying && tcx_programs(&self.rig)? > 0))
     }
 
-    /// What is left once `mptcp-agent cleanup` has run.
+    /// Runs `mptcp-agent cleanup` and records what is left.
     fn finish(&mut self) -> Result<()> {
         let queue = wait::try_until("a long queue", GROWTH, || match self.load.longest_queue() {
             Ok(bytes) if bytes > LONG_QUEUE => Ok(()),
@@ -244,7 +245,7 @@ fn hosts(rig: &Rig) -> [&Host; 2] {
     [&rig.net.client, &rig.net.server]
 }
 
-/// What tc shows of each device of both hosts.
+/// Returns the output of tc for each device of both hosts.
 fn shown(rig: &Rig) -> Result<Vec<Vec<String>>> {
     let all = hosts(rig)
         .into_iter()
@@ -253,7 +254,7 @@ fn shown(rig: &Rig) -> Result<Vec<Vec<String>>> {
         .collect()
 }
 
-/// Programs on tcx of all devices; none where there is no tcx.
+/// Counts the programs on tcx of all devices; 0 if there is no tcx.
 fn tcx_programs(rig: &Rig) -> Result<usize> {
     let mut programs = 0;
     for host in hosts(rig) {

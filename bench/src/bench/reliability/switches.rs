@@ -1,4 +1,4 @@
-//! Another policy, again and again, on one bulk connection that goes on.
+//! Repeated changes of policy during one bulk connection.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -22,22 +22,22 @@ const RATIOS: [[u16; 2]; 6] = [[4, 1], [1, 1], [1, 9], [2, 1], [1, 3], [9, 1]];
 /// A policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
-    /// Strict: the shares have to be those of the weights.
+    /// Strict weights: the shares must follow the weights.
     Strict([u16; 2]),
-    /// Spill: bulk fills both paths.
+    /// Weights with spill: bulk fills both paths.
     Spill([u16; 2]),
     Default,
     Redundant,
 }
 
-/// What has come of it.
+/// The results.
 #[derive(Default)]
 pub struct Switches {
     count: usize,
     /// How long each command took.
     took: Vec<Duration>,
-    /// Of each switch to strict weights: what it was, and how far shares were
-    /// off in its second window.
+    /// For each switch to strict weights, its ratio, and how far the shares were
+    /// off in the second window.
     off: Vec<(String, f64)>,
     /// Subflows that were lost.
     resets: usize,
@@ -45,7 +45,7 @@ pub struct Switches {
     reopened: f64,
 }
 
-/// Switches so often.
+/// Switches the policy `count` times.
 ///
 /// # Errors
 /// The connection or an agent cannot go on, or a policy is refused.
@@ -53,7 +53,7 @@ pub fn measure(binary: &Path, count: usize) -> Result<Switches> {
     let rig = Rig::new(&plan::near())?;
     let net = &rig.net;
     let agent = Agent::start(&net.client, binary, &["--policy", "default"])?;
-    // To whom copies can be sent.
+    // The redundant policy needs a peer to send copies to.
     let peer = Agent::redundant(&net.server, binary, &[])?;
     let mut load = Load::start(&rig, None)?;
     let opened = || Ok::<_, anyhow::Error>(agent.scrape()?.sum("mptcp_subflows_opened_total", &[]));
@@ -86,7 +86,7 @@ fn sample_after(load: &Load, rig: &Rig, time: Duration) -> Result<Sample> {
     Sample::take(&load.transfer, &load.sink, &rig.net.links)
 }
 
-/// Mostly strict weights, and never the same twice in a row.
+/// Returns mostly strict weights, and never the same weights twice in a row.
 fn steps(count: usize) -> Vec<Step> {
     let mut rng = Rng::with_seed(1);
     let mut last = [0; 2];
@@ -106,7 +106,7 @@ fn steps(count: usize) -> Vec<Step> {
 }
 
 impl Step {
-    /// `policy set ...`.
+    /// Returns the command `policy set ...`.
     fn command(self) -> Vec<String> {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let mut command: Vec<String> = words(&["policy", "set"]);
@@ -123,13 +123,13 @@ impl Step {
     }
 }
 
-/// `weighted --weight p1=4 --weight p2=1`.
+/// Returns the arguments `weighted --weight p1=4 --weight p2=1`.
 fn weighted([first, second]: [u16; 2]) -> Vec<String> {
-    // Without the `--policy` of `run`.
+    // Remove `--policy`, which only `run` takes.
     agent::weighted_args(&[("p1", first), ("p2", second)]).split_off(1)
 }
 
-/// What the columns are called.
+/// Returns the names of the columns.
 pub fn header() -> String {
     format!(
         "\nswitches: another policy again and again on one bulk connection, shares in the second \
@@ -150,7 +150,7 @@ pub fn header() -> String {
 }
 
 impl Switches {
-    /// Its line.
+    /// Returns the row.
     pub fn outcome(&self) -> Outcome {
         let mut sorted: Vec<&(String, f64)> = self.off.iter().collect();
         sorted.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -1,4 +1,4 @@
-//! Agents that take over from one another while connections come and go.
+//! Agents that follow one another while connections come and go.
 
 use std::fmt;
 use std::path::Path;
@@ -24,9 +24,9 @@ const SHORT: Churn = Churn {
     count: usize::MAX,
     pause: Duration::from_millis(10),
 };
-/// Of the bulk transfer beside them, in Mbit/s.
+/// The rate of the bulk transfer beside them, in Mbit/s.
 const BULK_MBIT: f64 = 20.0;
-/// How long each agent is let alone.
+/// How long each agent runs before the next one.
 const LIFE: Duration = Duration::from_secs(2);
 /// How long the last short connection may take to close.
 const CLOSED: Duration = Duration::from_secs(60);
@@ -34,9 +34,9 @@ const CLOSED: Duration = Duration::from_secs(60);
 /// How one agent follows another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// `run --take-over`, while the one before runs.
+    /// `run --take-over`, while the previous agent runs.
     TakeOver,
-    /// SIGKILL, then `run`.
+    /// SIGKILL to the previous agent, then `run`.
     Kill,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for How {
     }
 }
 
-/// What has come of it.
+/// The results.
 pub struct Upgrade {
     count: u32,
     /// Short connections that were opened, answered and closed.
@@ -64,24 +64,24 @@ pub struct Upgrade {
     closed: Pair,
 }
 
-/// Of one event.
+/// The counts of one event.
 struct Pair {
-    /// Connections, by the totals.
+    /// Connections, by the agents' totals of connections.
     happened: f64,
-    /// Events, by the agents' totals.
+    /// Events, by the agents' totals of events.
     told: f64,
     /// Events in the logs of all agents.
     logged: usize,
 }
 
-/// One agent after the other, so often.
+/// Replaces the agent `count` times.
 ///
 /// # Errors
 /// An agent does not start, or the bulk transfer cannot go on.
 pub fn measure(binary: &Path, how: How, count: u32) -> Result<Upgrade> {
     let rig = Rig::new(&plan::near())?;
     let net = &rig.net;
-    // The successor has the address of the first.
+    // Each successor uses the address of the first agent.
     let first = Agent::launch(
         &net.client,
         command(&rig, binary, &["--listen=127.0.0.1:0"]),
@@ -137,7 +137,7 @@ pub fn measure(binary: &Path, how: How, count: u32) -> Result<Upgrade> {
     })
 }
 
-/// An agent that logs every event, as JSON.
+/// Returns the command of an agent that logs every event as JSON.
 fn command(rig: &Rig, binary: &Path, more: &[&str]) -> Command {
     let mut command = rig.net.client.command(binary);
     command
@@ -148,7 +148,7 @@ fn command(rig: &Rig, binary: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// A scrape once the bulk transfer alone is left.
+/// Returns a scrape once only the bulk transfer is left.
 fn at_rest(agent: &Agent) -> Result<Metrics> {
     wait::try_until("the short connections to close", CLOSED, || {
         let metrics = agent.scrape().map_err(|error| format!("{error:#}"))?;
@@ -160,7 +160,7 @@ fn at_rest(agent: &Agent) -> Result<Metrics> {
     .context("the agent knows of connections that are no more")
 }
 
-/// How many lines of the log tell this event.
+/// Counts the lines of the log that report this event.
 fn logged(log: &str, event: &str) -> usize {
     let lines = log
         .lines()
@@ -168,7 +168,7 @@ fn logged(log: &str, event: &str) -> usize {
     lines.filter(|line| line["event"] == event).count()
 }
 
-/// What the columns are called.
+/// Returns the names of the columns.
 pub fn header() -> String {
     format!(
         "\nupgrades: one agent after the other while connections come and go; events: by the \
@@ -180,10 +180,10 @@ pub fn header() -> String {
 }
 
 impl Upgrade {
-    /// Its line.
+    /// Returns the row.
     pub fn outcome(&self, how: How) -> Outcome {
         let served = self.served as f64;
-        // The bulk transfer is open yet.
+        // The bulk transfer is still open.
         let exact =
             self.opened.is(served + 1.0, how) && self.closed.is(served, how) && self.lost == 0.0;
         let undisturbed = self.failures.is_empty() && self.resets == 0;

@@ -1,4 +1,4 @@
-//! What is shown, as text.
+//! The frames of the demo, as text.
 //!
 //! ```text
 //!  p1        ━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌━━━━━                              ok
@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::side::State;
 use crate::demo::screen::{self, Paint};
 
-/// Cells of the history.
+/// The number of cells of the history.
 pub const CELLS: usize = 54;
-/// What a cell shows, from this latency in milliseconds on.
+/// The characters of cells, each from a latency in milliseconds on.
 const STEPS: [(f64, char); 8] = [
     (0.0, '▁'),
     (2.0, '▂'),
@@ -25,7 +25,7 @@ const STEPS: [(f64, char); 8] = [
     (200.0, '█'),
 ];
 
-/// A moment.
+/// The state of one moment.
 pub struct Cell {
     /// Whether each path is cut.
     pub cut: [bool; 2],
@@ -34,7 +34,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Makes it the worse of two.
+    /// Merges another moment into this one; the worse values win.
     pub fn merge(&mut self, other: &Self) {
         for index in 0..2 {
             self.cut[index] |= other.cut[index];
@@ -43,17 +43,17 @@ impl Cell {
     }
 }
 
-/// A moment of the demo, with all before it.
+/// A moment of the demo, with its history.
 pub struct Frame<'a> {
-    /// When this is.
+    /// The seconds since the start.
     pub second: f64,
-    /// Of how many.
+    /// The length of the demo.
     pub seconds: u32,
-    /// At most [`CELLS`].
+    /// The cells so far, at most [`CELLS`].
     pub history: &'a [Cell],
     /// Whether the last cell is complete.
     pub last: bool,
-    /// Under the agent, and without.
+    /// The states under the agent, and without.
     pub states: &'a [State; 2],
 }
 
@@ -118,7 +118,7 @@ impl screen::Frame for Frame<'_> {
 }
 
 impl Frame<'_> {
-    /// A path's history and state.
+    /// Returns the line with a path's history and state.
     fn path(&self, index: usize, paint: Paint) -> String {
         let cells = self.history.iter().map(|cell| {
             if cell.cut[index] {
@@ -136,7 +136,7 @@ impl Frame<'_> {
         self.row(["p1", "p2"][index], cells, &state)
     }
 
-    /// The waits of one pair of hosts.
+    /// Returns the line with the waits of one pair of hosts.
     fn waits(&self, index: usize, paint: Paint) -> String {
         let cells = self.history.iter().map(|cell| {
             let step = step(cell.worst[index]);
@@ -165,7 +165,7 @@ fn step(worst: Duration) -> char {
     reached.next_back().map_or(' ', |(_, cell)| *cell)
 }
 
-/// `0.31 ms`, `204 ms`.
+/// Formats a duration like `0.31 ms` or `204 ms`.
 pub fn milliseconds(duration: Duration) -> String {
     let milliseconds = duration.as_secs_f64() * 1e3;
     let digits = match milliseconds {

@@ -12,10 +12,10 @@ use super::{INTERVAL, LATE};
 
 /// How long joins, and the agents' first hellos, may take.
 const READY: Duration = Duration::from_secs(20);
-/// Bytes of a request, and of its response.
+/// The size of a request and of its response, in bytes.
 const SIZE: usize = 200;
 
-/// Two hosts, an agent on each or none, and requests between them.
+/// Two hosts, both with or without an agent, and requests between them.
 pub struct Side {
     // The agents end before their hosts do.
     agents: Vec<Agent>,
@@ -24,41 +24,41 @@ pub struct Side {
     _lab: Lab,
 }
 
-/// Requests under way.
+/// The running requests.
 struct Load {
     exchange: Exchange,
     _echo: Server,
     before: Recovery,
     /// The first response that counts.
     start: u64,
-    /// The first one that has not been looked at.
+    /// The first response that has not been looked at.
     next: u64,
     last: Duration,
 }
 
-/// What has come of the requests so far.
+/// The results of the requests so far.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// How many were answered.
+    /// How many requests were answered.
     pub responses: u64,
-    /// How long the last one took, or the one that is awaited.
+    /// How long the last request took, or has been waiting for its response.
     pub last: Duration,
-    /// How long the longest took so far.
+    /// How long the slowest request took.
     pub worst: Duration,
-    /// Later than [`LATE`] over the median.
+    /// Requests that took more than [`LATE`] longer than the median.
     pub late: usize,
     /// Retransmission timeouts of both hosts.
     pub timeouts: u64,
     /// Copies sent by both hosts.
     pub sent: f64,
-    /// Those that came before their original.
+    /// Copies that arrived before their original.
     pub first: f64,
-    /// Payload that they brought.
+    /// Bytes of payload that these copies delivered.
     pub rescued: f64,
 }
 
 impl Side {
-    /// Under the default scheduler.
+    /// Makes a pair of hosts under the default scheduler.
     pub fn left_alone() -> Result<Self> {
         let lab = Lab::new()?;
         let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(50.0)))?;
@@ -70,7 +70,7 @@ impl Side {
         })
     }
 
-    /// With an agent on both hosts.
+    /// Makes a pair of hosts with an agent on both.
     pub fn redundant(binary: &FilePath) -> Result<Self> {
         let mut side = Self::left_alone()?;
         for host in [&side.net.client, &side.net.server] {
@@ -79,7 +79,8 @@ impl Side {
         Ok(side)
     }
 
-    /// Opens a connection and asks, once all is ready.
+    /// Opens a connection, starts requests and waits until all paths and agents are
+    /// ready.
     pub fn begin(&mut self) -> Result<()> {
         let net = &self.net;
         let echo = Server::spawn(&net.server, ANY_V4, Behaviour::Echo)?;
@@ -107,12 +108,12 @@ impl Side {
         Ok(())
     }
 
-    /// Cuts a path, or mends it.
+    /// Cuts a path, or restores it.
     pub fn cut(&self, path: usize, on: bool) -> Result<()> {
         self.net.links[path].blackhole(Direction::Both, on)
     }
 
-    /// The longest that a request took, or has waited, since the last call.
+    /// Returns the longest that a request took, or has waited, since the last call.
     pub fn tick(&mut self) -> Duration {
         let Some(load) = &mut self.load else {
             return Duration::ZERO;
@@ -124,7 +125,7 @@ impl Side {
         fresh.into_iter().max().unwrap_or_default().max(waiting)
     }
 
-    /// What has come of all requests so far.
+    /// Returns the results of all requests so far.
     pub fn state(&self) -> Result<State> {
         let load = self.load.as_ref().context("no load")?;
         let all = Latencies::new(load.exchange.latencies_from(load.start));

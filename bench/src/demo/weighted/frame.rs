@@ -1,4 +1,4 @@
-//! What is shown each second, as text.
+//! The frame that is shown each second, as text.
 //!
 //! ```text
 //!                 mptcp-agent                      default scheduler
@@ -10,11 +10,11 @@ use mptcp_lab::share::Window;
 
 use crate::demo::screen::{self, Paint};
 
-/// Cells of a bar.
+/// The number of cells of a bar.
 const BAR: usize = 16;
-/// Columns of one side.
+/// The number of columns of one side.
 const SIDE: usize = 33;
-/// Shares this close to what was asked are painted as such.
+/// Shares this close to their target are painted green.
 const CLOSE: f64 = 0.02;
 
 /// A second of the demo.
@@ -23,7 +23,7 @@ pub struct Frame<'a> {
     pub load: &'a str,
     /// Which second this is, from 1.
     pub second: u32,
-    /// Of how many.
+    /// The length of the demo.
     pub seconds: u32,
     /// The paths' names.
     pub paths: [&'a str; 2],
@@ -33,15 +33,15 @@ pub struct Frame<'a> {
     pub agent: &'a Window,
     /// The last second under the default scheduler.
     pub default: &'a Window,
-    /// The agent's metrics beside the kernel.
+    /// The agent's metrics beside the kernel's counters.
     pub acked: &'a Acked,
 }
 
 /// Acknowledged bytes of each path under the agent.
 pub struct Acked {
-    /// As the agent's metrics tell them.
+    /// According to the agent's metrics.
     pub metrics: Vec<u64>,
-    /// As the kernel tells them.
+    /// According to the kernel.
     pub kernel: Vec<u64>,
 }
 
@@ -98,7 +98,7 @@ impl screen::Frame for Frame<'_> {
 }
 
 impl Frame<'_> {
-    /// A path's bar, share and rate: 30 columns.
+    /// Returns a path's bar, share and rate, in 30 columns.
     fn carried(&self, window: &Window, index: usize, paint: Paint) -> String {
         let (share, target) = (window.shares()[index], self.targets[index]);
         let close = (share - target).abs() <= CLOSE;
@@ -128,7 +128,7 @@ impl Frame<'_> {
     }
 }
 
-/// `80.0/20.0 %`.
+/// Formats shares like `80.0/20.0 %`.
 pub fn percent(shares: &[f64], digits: usize) -> String {
     let each = shares
         .iter()
@@ -136,7 +136,8 @@ pub fn percent(shares: &[f64], digits: usize) -> String {
     format!("{} %", each.collect::<Vec<_>>().join("/"))
 }
 
-/// The bar before and after the mark of what was asked: [`BAR`] cells with it.
+/// Returns the bar before and after the mark of the target. Together with the
+/// mark it has [`BAR`] cells.
 fn bar(share: f64, target: f64) -> (String, String) {
     const EIGHTHS: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
     let filled = (share * (8 * BAR) as f64).round() as usize;

@@ -10,10 +10,10 @@ use mptcp_lab::{Agent, Lab, Path, TwoHosts};
 
 /// How long joins may take.
 const JOINS: Duration = Duration::from_secs(10);
-/// A transfer is stopped by us, long before this.
+/// A limit that no transfer reaches; the demo stops it earlier.
 const LONG: Duration = Duration::from_secs(2 * 3600);
 
-/// Two hosts, the agent on one of them or not, and the load between them.
+/// Two hosts, with or without an agent on the client, and the load between them.
 pub struct Side {
     // The agent ends before its host does.
     agent: Option<Agent>,
@@ -24,7 +24,7 @@ pub struct Side {
     _lab: Lab,
 }
 
-/// A load under way.
+/// A running load.
 struct Running {
     transfer: Transfer,
     sink: Server,
@@ -33,14 +33,14 @@ struct Running {
 }
 
 impl Side {
-    /// Under the agent, with weights for devices.
+    /// Makes a pair of hosts under the agent, with weights for devices.
     pub fn steered(paths: &[Path], binary: &FilePath, weights: &[(&str, u16)]) -> Result<Self> {
         let mut side = Self::left_alone(paths)?;
         side.agent = Some(Agent::weighted(&side.net.client, binary, weights)?);
         Ok(side)
     }
 
-    /// Under the default scheduler.
+    /// Makes a pair of hosts under the default scheduler.
     pub fn left_alone(paths: &[Path]) -> Result<Self> {
         let lab = Lab::new()?;
         let net = lab.two_hosts(paths.iter().cloned())?;
@@ -53,7 +53,7 @@ impl Side {
         })
     }
 
-    /// Opens a connection and sends, at a rate or as fast as it goes.
+    /// Opens a connection and sends, at a rate or as fast as possible.
     pub fn begin(&mut self, rate_mbit: Option<f64>) -> Result<()> {
         let net = &self.net;
         let sink = Server::spawn(&net.server, ANY_V4, Behaviour::Sink)?;
@@ -73,7 +73,7 @@ impl Side {
         Ok(())
     }
 
-    /// What happened since the last call.
+    /// Returns what happened since the last call.
     pub fn tick(&mut self) -> Result<Window> {
         let load = self.load.as_mut().context("no load")?;
         let now = Sample::take(&load.transfer, &load.sink, &self.net.links)?;
@@ -82,14 +82,14 @@ impl Side {
         Ok(window)
     }
 
-    /// The summary of the load begins with the last tick.
+    /// Makes the load's summary begin at the last tick.
     pub fn settled(&mut self) {
         if let Some(load) = &mut self.load {
             load.settled = load.last.clone();
         }
     }
 
-    /// Ends the load; gives what happened from [`Side::settled`] to the last
+    /// Ends the load. Returns what happened from [`Side::settled`] to the last
     /// tick.
     pub fn end(&mut self) -> Result<Window> {
         let load = self.load.take().context("no load")?;
@@ -101,7 +101,8 @@ impl Side {
         load.last.since(&load.settled)
     }
 
-    /// Acknowledged bytes of each path over all loads, as the kernel counts.
+    /// Returns the acknowledged bytes of each path over all loads, as the kernel
+    /// counts them.
     pub fn acked(&self) -> Result<Vec<u64>> {
         let mut sums = self.before.clone();
         if let Some(load) = &self.load {
@@ -113,7 +114,7 @@ impl Side {
         Ok(sums)
     }
 
-    /// The same as the agent's metrics tell it.
+    /// Returns the same according to the agent's metrics.
     pub fn acked_by_metrics(&self) -> Result<Vec<u64>> {
         const NAME: &str = "mptcp_path_acked_bytes_total";
         let agent = self.agent.as_ref().context("no agent")?;

@@ -103,7 +103,7 @@ fn each_key_has_its_order() {
         (SortKey::Rtt, [2, 1, 0]),
         (SortKey::Share, [1, 2, 0]),
         (SortKey::Subflows, [2, 1, 0]),
-        // Nothing to choose: by token.
+        // All values are equal, so the order is by token.
         (SortKey::Retransmitted, [0, 1, 2]),
         (SortKey::Queued, [0, 1, 2]),
     ] {

@@ -48,7 +48,7 @@ dead man      limits are lifted even if the agent is killed
 
 ";
 
-/// The tables; what comes before is the same at every width.
+/// Returns the tables. The text before them is the same at every width.
 fn below_head(text: String) -> String {
     text.strip_prefix(HEAD).unwrap().to_owned()
 }

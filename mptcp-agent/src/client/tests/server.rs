@@ -1,4 +1,4 @@
-//! A server that does what it is told, to one client.
+//! A server that follows a script, for one client.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// What the server does next; at the end it closes.
+/// One step of the script. After the last one, the server closes.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
     /// Reads a line.
     Read,
     /// Writes a line.
     Line(&'a [u8]),
-    /// Writes what need not be a line.
+    /// Writes bytes that need not be a line.
     Bytes(&'a [u8]),
-    /// A line without end, for as long as the client reads it.
+    /// Writes an endless line, for as long as the client reads.
     Flood,
-    /// The same, a byte now and then.
+    /// Writes an endless line slowly, a byte now and then.
     Trickle,
-    /// Nothing, until the client closes.
+    /// Does nothing until the client closes.
     Wait,
 }
 
-/// The server's socket; it ends with its client.
+/// The server, which ends with its client.
 pub struct Scripted {
     _directory: TempDir,
     path: PathBuf,
@@ -56,7 +56,7 @@ impl Scripted {
     }
 }
 
-/// A [`Step`] for another thread.
+/// A [`Step`] without borrowed data, for the server's thread.
 enum Owned {
     Read,
     Bytes(Vec<u8>),

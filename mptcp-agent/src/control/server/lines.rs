@@ -4,18 +4,18 @@ use mptcp_api::line::LONGEST_REQUEST;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 
-/// What a client sent.
+/// The result of reading a line from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     /// A line without its newline.
     Whole(&'a [u8]),
     /// More than [`LONGEST_REQUEST`] bytes without a newline.
     TooLong,
-    /// The client closed, or the socket failed; what it began does not count.
+    /// The client closed, or the socket failed; an unfinished line is ignored.
     Ended,
 }
 
-/// A client's lines.
+/// Reads a client's lines.
 #[derive(Debug)]
 pub struct Lines {
     reader: BufReader<OwnedReadHalf>,
@@ -23,7 +23,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Of what is read from there.
+    /// Reads lines from `reader`.
     pub fn new(reader: OwnedReadHalf) -> Self {
         Self {
             reader: BufReader::new(reader),
@@ -31,9 +31,10 @@ impl Lines {
         }
     }
 
-    /// The next one. Given up half-way, it leaves the rest of a line behind.
+    /// Reads the next line. Not cancel safe: if the future is dropped half-way,
+    /// the part of the line that was read is lost.
     pub async fn next(&mut self) -> Line<'_> {
-        // Whatever a long line took is given back.
+        // A new vector frees the memory of a long line.
         self.line = Vec::new();
         let most = LONGEST_REQUEST as u64 + 1;
         let mut bounded = (&mut self.reader).take(most);
@@ -47,8 +48,8 @@ impl Lines {
         }
     }
 
-    /// Waits until the client closes; whatever it sends until then is nothing
-    /// to us. May be given up and called again.
+    /// Waits until the client closes, and ignores whatever it sends until then.
+    /// Cancel safe.
     pub async fn ended(&mut self) {
         while let Ok(buffer) = self.reader.fill_buf().await {
             let length = buffer.len();

@@ -62,7 +62,8 @@ fn a_living_agent_keeps_it_and_a_dead_one_does_not() {
         error.starts_with("another agent has the control socket"),
         "{error}"
     );
-    // By default too: this one is no reason to do without.
+    // The default path is refused, too: a living agent is no reason to do
+    // without.
     assert!(Claim::by_default(&path).is_err());
     drop(first);
 
@@ -71,7 +72,7 @@ fn a_living_agent_keeps_it_and_a_dead_one_does_not() {
     assert!(path.exists());
     let second = take(&path).unwrap();
 
-    // Another's by now: it stays.
+    // The file is another's by now, so it stays.
     fs::remove_file(&path).unwrap();
     let third = UnixListener::bind(&path).unwrap();
     drop(second);

@@ -1,4 +1,4 @@
-//! Hellos: when they go out.
+//! Sends hellos when they are due.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,8 @@ use super::{
 use crate::redundant::proof;
 
 impl Peers {
-    /// Hellos to send now. To be called when [`Peers::next_due_ns`] says so.
+    /// Returns the hellos to send now. Must be called when
+    /// [`Peers::next_due_ns`] says so.
     pub fn due(&mut self, now_ns: u64) -> Vec<Datagram> {
         self.report.forget_refused(now_ns);
         let mut datagrams = Vec::new();
@@ -26,7 +27,7 @@ impl Peers {
         datagrams
     }
 
-    /// A new subflow, of which this end is the client.
+    /// Starts to send hellos about a new subflow whose client is this end.
     pub(super) fn start_asking(&mut self, cookie: u64, now_ns: u64) {
         let port = self.port;
         if let Some(subflow) = self.connections.subflow_mut(cookie) {
@@ -37,7 +38,8 @@ impl Peers {
         }
     }
 
-    /// The peer does not hold this subflow for proven (any more).
+    /// Restarts the hellos about a subflow that the peer does not regard as
+    /// proven (any more).
     pub(super) fn ask_anew(&mut self, cookie: u64, due_ns: u64) {
         if let Some(subflow) = self.connections.subflow_mut(cookie) {
             subflow.settled = false;
@@ -46,7 +48,8 @@ impl Peers {
         }
     }
 
-    /// A subflow's next hello. A server's has none: its time is over.
+    /// Returns a subflow's next hello. At the server's end there is none: there
+    /// the timer means that the client's first hello is late.
     fn ask(&mut self, cookie: u64, now_ns: u64) -> Option<Datagram> {
         let subflow = self.connections.subflow_mut(cookie)?;
         let alone = subflow.link.is_none();
@@ -74,7 +77,8 @@ impl Peers {
         self.hello(cookie, now_ns)
     }
 
-    /// A link's time has come: its next hello, or its peer has fallen silent.
+    /// Handles a link's timer: its next hello is due, its peer has fallen
+    /// silent, or it was kept long enough without an open subflow.
     fn keep(&mut self, index: u32, now_ns: u64) -> Option<Datagram> {
         let link = self.links.get_mut(index)?;
         let silent = link.expire(now_ns);
@@ -92,7 +96,7 @@ impl Peers {
         self.hello(cookie, now_ns)
     }
 
-    /// A subflow's hello, with a nonce of its own.
+    /// Makes a hello about a subflow, with a new nonce.
     pub(super) fn hello(&mut self, cookie: u64, now_ns: u64) -> Option<Datagram> {
         let nonce = self.nonce();
         let subflow = self.connections.subflow_mut(cookie)?;
@@ -118,8 +122,8 @@ impl Peers {
         Some(datagram)
     }
 
-    /// What a message over this link, if it has one, says of it; it goes out
-    /// now.
+    /// Returns the timing to put into a message that goes out now over this
+    /// link; zeros if there is no link.
     pub(super) fn timing(&mut self, link: Option<u32>, now_ns: u64) -> Timing {
         let known = link.and_then(|index| Some((index, self.links.get_mut(index)?)));
         known.map_or_else(Timing::default, |(index, link)| {
@@ -127,7 +131,7 @@ impl Peers {
         })
     }
 
-    /// A message with its tag, on its way.
+    /// Makes a datagram of a message and its tag.
     pub(super) fn datagram(
         &self,
         connection: &Connection,

@@ -1,24 +1,25 @@
-//! What the kernel's maps are to hold, as it changes.
+//! Collects the changes of the kernel's maps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use mptcp_common::abi::redundant::{Carriers, Link, LinkKey, PeerView};
 
-/// An entry of a kernel map; `None`: it goes.
+/// A new value for an entry of a kernel map; `None` removes the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// `LINKS`, by index. Neither `mtu` nor `path` is filled in. An entry whose
-    /// addresses or peer change is first taken away.
+    /// `LINKS`, by index. Neither `mtu` nor `path` is filled in. If an entry's
+    /// addresses or peer change, it is removed first.
     Link(u32, Option<Link>),
     /// `CARRIERS`, by connection.
     Carriers(u64, Option<Carriers>),
     /// `PEER_VIEW`, by socket cookie.
     View(u64, Option<PeerView>),
-    /// `FAMILIAR`: index of the link.
+    /// `FAMILIAR`: the index of a link.
     Familiar(LinkKey, Option<u32>),
 }
 
-/// Changes since they were last taken, the last one of each entry.
+/// The changes since they were last taken. Of each entry, only the newest
+/// change is kept.
 #[derive(Debug, Default)]
 pub struct Changes {
     strange: HashSet<LinkKey>,
@@ -30,43 +31,48 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// A link is new or was extended.
+    /// Notes that a link is new or was extended.
     pub fn link(&mut self, index: u32, link: Link) {
         self.links.insert(index, link);
     }
 
-    /// A link is no more what it was; its index may be taken anew.
+    /// Notes that a link is gone or has changed. Its index may be reused.
     pub fn link_gone(&mut self, index: u32) {
         self.links.remove(&index);
         self.gone_links.insert(index);
     }
 
-    /// New connections like `key` are with the peer of link `index`.
+    /// Notes that new connections that match `key` are with the peer of link
+    /// `index`.
     pub fn familiar(&mut self, key: LinkKey, index: u32) {
         self.familiar.insert(key, index);
     }
 
-    /// They are no more.
+    /// Takes back what [`Changes::familiar`] noted for `key`.
     pub fn strange(&mut self, key: LinkKey) {
         self.familiar.remove(&key);
         self.strange.insert(key);
     }
 
-    /// A connection's carriers.
+    /// Notes a connection's carriers.
     pub fn carriers(&mut self, connection: u64, carriers: Option<Carriers>) {
         self.carriers.insert(connection, carriers);
     }
 
-    /// How the peer knows a subflow.
+    /// Notes the addresses and ports by which the peer knows a subflow.
     pub fn view(&mut self, cookie: u64, view: Option<PeerView>) {
         self.views.insert(cookie, view);
     }
 
-    /// All of them, in an order in which no copy can go astray while they are
-    /// written one by one: what goes, before what takes its place (first what
-    /// leads new connections to a link); a
-    /// connection's carriers before an index that they left is another link;
-    /// views while a carrier says that it is translated.
+    /// Takes all changes, in an order in which no copy can go astray while they
+    /// are written one by one:
+    ///
+    /// - Removals come before the entries that replace them; the first ones are
+    ///   those of keys that lead new connections to a link.
+    /// - A connection's carriers come before the new link at an index that they
+    ///   no longer use.
+    /// - A view is added before a carrier says that it is translated, and
+    ///   removed after the carrier no longer does.
     pub fn take(&mut self) -> Vec<Change> {
         let (going, coming): (Vec<_>, Vec<_>) = std::mem::take(&mut self.views)
             .into_iter()

@@ -1,5 +1,5 @@
-//! Connections and subflows, as the kernel reported them, and what was proven
-//! of each.
+//! Connections and subflows as the kernel reported them, and what each has
+//! proven so far.
 
 use std::collections::HashMap;
 
@@ -16,17 +16,17 @@ use crate::redundant::proof::{self, Keys};
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// What was reported.
+    /// The connection as reported.
     pub info: ConnectionInfo,
-    /// The proof's keys.
+    /// The keys for the proof.
     pub keys: Keys,
     /// The peer's token.
     pub remote_token: u32,
     /// The peer's agent id; 0: not proven.
     pub peer: u64,
-    /// Cookies, oldest first.
+    /// Cookies of its subflows, oldest first.
     pub subflows: Vec<u64>,
-    /// What the kernel was told last.
+    /// The carriers that were last published to the kernel.
     pub carriers: Option<Carriers>,
 }
 
@@ -41,21 +41,22 @@ pub struct Subflow {
     pub ifindex: u32,
     /// Index of its link, once there is one.
     pub link: Option<u32>,
-    /// How the peer knows it, if by other addresses or ports.
+    /// The addresses and ports by which the peer knows it, if they differ.
     pub view: Option<PeerView>,
-    /// With the address that is its link's, or that a client asks.
+    /// The exchange with its link's address, or with the one that the client
+    /// sends hellos to.
     pub exchange: Option<Exchange>,
-    /// With another that may become it: the newest that a server was asked
-    /// from.
+    /// The exchange with the newest other address that the server got hellos
+    /// from. It replaces `exchange` once it is proven.
     pub candidate: Option<Exchange>,
     /// Hellos sent since it was last settled.
     pub tries: u32,
-    /// The server said that this end is proven to it (client only).
+    /// Whether the server said that this end is proven (client only).
     pub settled: bool,
-    /// An answer may be followed by a hello at once: one for each of the
-    /// schedule.
+    /// Whether the next answer may be followed by a hello at once. Each
+    /// scheduled hello allows this once.
     pub may_repeat: bool,
-    /// It has closed, and is kept for its link's sake.
+    /// Whether it has closed and is kept only for its link.
     pub closed: bool,
 }
 
@@ -76,7 +77,8 @@ impl Subflow {
         }
     }
 
-    /// Between its own addresses; the peer's agent listens on `port`.
+    /// Returns the road between its own addresses; the peer's agent listens on
+    /// `port`.
     pub fn road(&self, port: u16) -> LinkKey {
         LinkKey {
             local: self.tuple.local,
@@ -86,7 +88,7 @@ impl Subflow {
         }
     }
 
-    /// As it is told to the peer.
+    /// Returns its ends as messages describe them to the peer.
     pub fn ends(&self) -> Ends {
         let Tuple {
             local,
@@ -107,8 +109,8 @@ impl Subflow {
         }
     }
 
-    /// The exchange over a road: the one in use, or the candidate, which a new
-    /// one replaces.
+    /// Returns the exchange over a road: the one in use, or else the candidate.
+    /// A candidate on another road is replaced.
     pub fn exchange_on(&mut self, road: LinkKey) -> &mut Exchange {
         let in_use = self.exchange.as_ref();
         if in_use.is_some_and(|exchange| exchange.road == road) {
@@ -118,7 +120,7 @@ impl Subflow {
         self.candidate.get_or_insert_with(|| Exchange::new(road))
     }
 
-    /// The candidate on this road has proven itself.
+    /// Puts the candidate on this road into use, as it was proven.
     pub fn promote(&mut self, road: &LinkKey) {
         if let Some(proven) = self.candidate.take_if(|candidate| candidate.road == *road) {
             self.exchange = Some(proven);
@@ -126,7 +128,8 @@ impl Subflow {
     }
 }
 
-/// How the peer's message says that it knows a subflow; `None` if as it is.
+/// Returns the addresses and ports by which the peer knows a subflow, according
+/// to its message; `None` if they are the subflow's own.
 pub fn view(own: &Ends, peers: &Ends) -> Option<PeerView> {
     let theirs = PeerView {
         local: peers.remote,
@@ -143,7 +146,7 @@ pub fn view(own: &Ends, peers: &Ends) -> Option<PeerView> {
     (theirs != ours).then_some(theirs)
 }
 
-/// All of them.
+/// All connections and subflows.
 #[derive(Debug, Default)]
 pub struct Connections {
     connections: HashMap<u64, Connection>,
@@ -152,37 +155,37 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// A connection, by the kernel's address of it.
+    /// Returns a connection, by its address in the kernel.
     pub fn get(&self, key: u64) -> Option<&Connection> {
         self.connections.get(&key)
     }
 
-    /// To change.
+    /// Returns a connection, to change it.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut Connection> {
         self.connections.get_mut(&key)
     }
 
-    /// Whether a connection is known and this host opened it.
+    /// Returns whether a connection is known and this host opened it.
     pub fn is_client_of(&self, key: u64) -> bool {
         self.get(key).is_some_and(|known| !known.info.server)
     }
 
-    /// The connection with this token at this end.
+    /// Returns the connection with this token at this end.
     pub fn with_token(&self, token: u32) -> Option<&Connection> {
         self.get(*self.by_token.get(&token)?)
     }
 
-    /// A subflow, by its socket's cookie.
+    /// Returns a subflow, by its socket's cookie.
     pub fn subflow(&self, cookie: u64) -> Option<&Subflow> {
         self.subflows.get(&cookie)
     }
 
-    /// To change.
+    /// Returns a subflow, to change it.
     pub fn subflow_mut(&mut self, cookie: u64) -> Option<&mut Subflow> {
         self.subflows.get_mut(&cookie)
     }
 
-    /// Adds a connection that is not known.
+    /// Adds a connection that is not known yet.
     pub fn add(&mut self, info: ConnectionInfo) {
         let keys = if info.server {
             Keys {
@@ -209,7 +212,7 @@ impl Connections {
         );
     }
 
-    /// Forgets a connection; its subflows are gone already.
+    /// Forgets a connection whose subflows are gone already.
     pub fn remove(&mut self, key: u64) -> Option<Connection> {
         let connection = self.connections.remove(&key)?;
         // The token may be another connection's by now.
@@ -219,14 +222,14 @@ impl Connections {
         Some(connection)
     }
 
-    /// Whether all subflows of a known connection have closed.
+    /// Returns whether all subflows of a known connection have closed.
     pub fn is_over(&self, key: u64) -> bool {
         let mut subflows = self.get(key).into_iter().flat_map(|known| &known.subflows);
         subflows.all(|cookie| self.subflow(*cookie).is_none_or(|subflow| subflow.closed))
     }
 
-    /// Gives a connection that is over another key: the kernel may use its
-    /// address again.
+    /// Gives another key to a connection that is over, since the kernel may
+    /// reuse its address.
     pub fn retire(&mut self, key: u64, new: u64) {
         let Some(mut connection) = self.connections.remove(&key) else {
             return;
@@ -262,9 +265,9 @@ impl Connections {
         Some(subflow)
     }
 
-    /// Which subflow of a connection the peer means. The one with the same
-    /// addresses and ports; else, where NAT changed them, the one with the same
-    /// address ids, if there is only one.
+    /// Returns the subflow of a connection that the peer means: the one with
+    /// the same addresses and ports. If there is none because NAT changed them,
+    /// it is the one with the same address ids, if there is only one.
     pub fn meant(&self, connection: &Connection, ends: &Ends) -> Option<u64> {
         let own = || {
             let cookies = connection.subflows.iter();

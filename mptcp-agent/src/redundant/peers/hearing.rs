@@ -1,4 +1,4 @@
-//! Datagrams: what they prove.
+//! Received datagrams, and what they prove.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::redundant::proof;
 
-/// Where a datagram came from.
+/// The way and the time that a datagram arrived.
 #[derive(Clone, Copy)]
 struct Origin {
     road: LinkKey,
@@ -21,10 +21,10 @@ struct Origin {
 }
 
 impl Origin {
-    /// The device that an answer about a subflow leaves by: the subflow's own,
-    /// since the way back may be another than the one that the hello took. Where
-    /// that is not known the kernel chooses (0), unless the address means
-    /// nothing without a device.
+    /// Returns the device for an answer about a subflow: the `subflow`'s own,
+    /// as the hello may have arrived by another one. If that is not known (0),
+    /// the kernel chooses (0), except for link-local addresses, which mean
+    /// nothing without a device: then it is the one that the hello arrived by.
     fn answer_by(&self, subflow: u32) -> u32 {
         if subflow == 0 && self.road.scope != 0 {
             self.ifindex
@@ -35,9 +35,9 @@ impl Origin {
 }
 
 impl Peers {
-    /// A datagram came to `local` from `remote` by device `ifindex`. Returns
-    /// what is to be sent in reply: at most one datagram, and none longer than
-    /// what came.
+    /// Handles a datagram that came to `local` from `remote` by device
+    /// `ifindex`. Returns the reply, if there is one; it is never longer than
+    /// the datagram.
     pub fn receive(
         &mut self,
         payload: &[u8],
@@ -86,8 +86,8 @@ impl Peers {
         }
     }
 
-    /// The client's side asks: it gets an answer, and is proven if it sent one
-    /// of our nonces back.
+    /// Handles a hello from the client's side and returns the answer. The hello
+    /// proves the client if it returns one of our nonces.
     fn hear_hello(&mut self, cookie: u64, message: &Message, origin: Origin) -> Option<Datagram> {
         let Origin { road, now_ns, .. } = origin;
         let subflow = self.connections.subflow_mut(cookie)?;
@@ -97,7 +97,8 @@ impl Peers {
         }
         let exchange = subflow.exchange_on(road);
         let fresh = exchange.accept(message.echo, now_ns);
-        // Who is not proven moves nothing: he gets the same nonce again.
+        // A sender that has not proven itself gets the same nonce again, so
+        // that it cannot push out nonces.
         let sent_before = exchange.newest(now_ns).filter(|_| !fresh);
         if fresh {
             self.report.hellos.verified += 1;
@@ -112,7 +113,7 @@ impl Peers {
                 nonce
             }
         };
-        // Only who has just proven to be there is told of the link.
+        // Only a sender that has just proven itself learns about the link.
         let link = self.connections.subflow(cookie)?.link;
         let timing = if settled {
             self.timing(link, now_ns)
@@ -142,8 +143,8 @@ impl Peers {
         Some(datagram)
     }
 
-    /// The server's side answers. Unless it is settled, it is waiting for its
-    /// nonce to come back.
+    /// Handles an answer from the server's side. Unless it says settled, the
+    /// server waits for its nonce to come back, in the hello that is returned.
     fn hear_answer(&mut self, cookie: u64, message: &Message, origin: Origin) -> Option<Datagram> {
         let Origin { road, now_ns, .. } = origin;
         let subflow = self.connections.subflow_mut(cookie)?;
@@ -169,7 +170,7 @@ impl Peers {
         }
         let repeat = std::mem::take(&mut subflow.may_repeat);
         if subflow.settled {
-            // It has forgotten: a restarted agent.
+            // The server has forgotten this subflow: its agent was restarted.
             let again = now_ns.saturating_add(schedule::ask_again(1));
             self.ask_anew(cookie, again);
         }
@@ -180,8 +181,9 @@ impl Peers {
         }
     }
 
-    /// The sender of a message has proven, here and now, to know this subflow's
-    /// connection. `false` if there are as many links as can be.
+    /// Notes that the sender of a message has just proven that it knows this
+    /// subflow's connection. Returns `false` if there is no room for its link,
+    /// or if the subflow is gone.
     fn prove(&mut self, cookie: u64, message: &Message, origin: Origin) -> bool {
         let Some(subflow) = self.connections.subflow(cookie) else {
             return false;
@@ -200,7 +202,7 @@ impl Peers {
         let (closed, kept) = (subflow.closed, subflow.link);
         let kept = kept.and_then(|link| self.links.get(link));
         if closed && kept.is_none_or(|link| link.peer != peer) {
-            // It was kept for another peer's sake.
+            // It was kept only for its link, which leads to another peer.
             self.forget_entirely(cookie);
             return false;
         }
@@ -242,9 +244,9 @@ impl Peers {
         true
     }
 
-    /// As [`super::links::Links::place`]; `None`, counted and told, if there is
-    /// no room. If all indices are taken, one of a link without an open subflow
-    /// becomes free.
+    /// Calls [`super::links::Links::place`]. If all indices are taken, gives up
+    /// a link without an open subflow and tries again. Returns `None` if there
+    /// is no room, and counts and reports that.
     fn place(&mut self, peer: u64, pair: Pair, origin: Origin) -> Option<(u32, Option<u32>)> {
         let (road, now_ns) = (origin.road, origin.now_ns);
         let changes = &mut self.changes;
@@ -262,12 +264,13 @@ impl Peers {
     }
 
     /// Lets new connections between the addresses of a link have copies before
-    /// they are proven. With a shared key the peer is believed to be who is at
-    /// its address; without one, only for connections from here to a `service`
-    /// (TCP port) that one was proven with, since its address may be shared
-    /// with others. Not where NAT lies between (the link is not `direct`): what
-    /// the peer sees of a new connection is not known. Nor between link-local
-    /// addresses: others may have the same on another device.
+    /// they are proven. With a shared key, the agent assumes that every
+    /// connection with the peer's address is with that peer. Without one, the
+    /// peer may share its address with other hosts, so this is assumed only for
+    /// connections from here to a `service` (TCP port) to which one was proven.
+    /// If the link is not `direct`, it never is: behind a NAT, it is not known
+    /// how the peer sees a new connection, and other hosts may have the same
+    /// link-local addresses on another device.
     fn acquaint(&mut self, link: u32, direct: bool, service: Option<u16>) {
         if !direct {
             self.links.estrange(link, &mut self.changes);
@@ -298,8 +301,8 @@ impl Peers {
         }
     }
 
-    /// Who the connection's peer is. If it was another, its other subflows are
-    /// proven to nobody any more.
+    /// Sets the peer of a connection. If it had another one, its subflows on
+    /// that peer's links are no longer proven.
     fn set_peer(&mut self, key: u64, peer: u64, now_ns: u64) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;

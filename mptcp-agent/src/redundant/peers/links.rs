@@ -1,10 +1,11 @@
-//! Links: two agents, an address of each.
+//! Links: each one joins two agents, by one address of each.
 //!
-//! A link is known by the peer and the two addresses as the connection's client
-//! has them (`Pair`). What the peer's address and port look like from here (its
-//! road) may change under it: when NAT drops the mapping, all subflows move
-//! with the link. One road leads to one peer: if another proves to be there (a
-//! restarted agent has a new id), it replaces the first.
+//! A link is identified by the peer and the two addresses as the connection's
+//! client has them (`Pair`). The link's road is the peer's address and port as
+//! they look from here. It may change: when a NAT drops the mapping, the link
+//! moves to a new road, with all its subflows. One road leads to one peer: if
+//! another one proves to be there (a restarted agent has a new id), its link
+//! replaces the first.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -14,66 +15,71 @@ use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS, Traffic};
 use super::{address, changes::Changes, quality::Quality, report::Report, schedule};
 use crate::redundant::gate::prefix;
 
-/// The addresses of a link's ends, as the client of the connection has them.
+/// The addresses of a link's ends, as the connection's client has them: the
+/// client's, then the server's.
 pub type Pair = ([u8; 16], [u8; 16]);
 
-/// Links between one address of this host and one remote address (one prefix of
-/// 64 bits over IPv6). There is more than one where several hosts share it (NAT).
-/// Who takes many identities there leaves room for others.
+/// Largest number of links between one address of this host and one remote
+/// address (one prefix of 64 bits over IPv6). Several hosts may share a remote
+/// address (NAT). The limit leaves room for others if somebody there claims
+/// many identities.
 pub const MAX_OF_ONE: usize = 256;
 
 /// Why there is no room for another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowded {
-    /// The remote address has [`MAX_OF_ONE`].
+    /// The remote address has [`MAX_OF_ONE`] links already.
     Quota,
-    /// There are [`MAX_LINKS`].
+    /// All indices below [`MAX_LINKS`] are in use.
     Full,
 }
 
-/// Services (TCP ports) at one address that new connections are known by.
+/// Largest number of services (TCP ports) of a link whose new connections are
+/// taken to be with its peer.
 const MAX_SERVICES: usize = 16;
 
 /// One link.
 #[derive(Debug)]
 pub struct Link {
-    /// Between which addresses and ports, as they are from here.
+    /// Its addresses and the peer's port, as they look from here.
     pub road: LinkKey,
     /// The peer's agent id.
     pub peer: u64,
-    /// By which device its subflows leave; 0: not known.
+    /// The device that its subflows leave by; 0: not known.
     pub ifindex: u32,
-    /// Until when the peer counts as there.
+    /// The time until which the peer counts as present.
     pub expires_ns: u64,
-    /// Since when it does not.
+    /// The time since which it does not.
     pub silent_since_ns: Option<u64>,
-    /// Another peer is at the other end of its road now: the kernel does not
-    /// have it any more.
+    /// Whether another peer is at the other end of its road now, so that the
+    /// kernel does not have this link any more.
     pub replaced: bool,
     /// The peer's device, by the peer's own number; 0: not known.
     peer_ifindex: u32,
-    /// What it is like for copies.
+    /// Its quality: round trip, loss, and the rate for copies.
     pub quality: Quality,
     pair: Pair,
-    /// What new connections between its addresses are known by: keys in
-    /// `FAMILIAR`.
+    /// The keys in `FAMILIAR` by which new connections between its addresses
+    /// are taken to be with its peer.
     familiar: HashSet<LinkKey>,
-    /// Its last member, whose subflow has closed, and until when it stays.
+    /// Its last member, if that has closed, and the time until which it stays.
     lingers: Option<(u64, u64)>,
     members: usize,
-    /// Those members that may say hello: this end is their client.
+    /// The members that may send hellos, since this end is their client.
     speakers: BTreeSet<u64>,
     speaker: u64,
-    /// The last hello is not answered yet.
+    /// Whether the last hello is still unanswered.
     awaiting: bool,
     said_ns: u64,
     next_hello_ns: u64,
-    /// Hellos that still go out at [`schedule::REPLACED`].
+    /// Number of hellos that still go out at intervals of
+    /// [`schedule::REPLACED`].
     hurried: usize,
 }
 
 impl Link {
-    /// When something is to happen: a hello, or the peer has fallen silent.
+    /// Returns the time at which a hello is due, the peer falls silent, or the
+    /// link was kept long enough without an open subflow.
     pub fn due_ns(&self) -> Option<u64> {
         let expiry = self.silent_since_ns.is_none().then_some(self.expires_ns);
         let hello = (!self.speakers.is_empty()).then_some(self.next_hello_ns);
@@ -81,26 +87,26 @@ impl Link {
         expiry.into_iter().chain(hello).chain(end).min()
     }
 
-    /// Its last member, if its subflow has closed and its time is over; that of
-    /// a `silent` link is.
+    /// Returns the last member if it has closed and its time is over. On a
+    /// `silent` link, its time is over at once.
     pub fn outlived(&self, silent: bool, now_ns: u64) -> Option<u64> {
         let (cookie, until_ns) = self.lingers?;
         (silent || until_ns <= now_ns).then_some(cookie)
     }
 
-    /// The kernel is not to have it any more.
+    /// Removes the link from the kernel's maps.
     fn withdraw(&mut self, index: u32, changes: &mut Changes) {
         self.estrange(changes);
         changes.link_gone(index);
     }
 
-    /// New connections are not to be taken for its peer's any more.
+    /// Stops taking new connections for connections with its peer.
     fn estrange(&mut self, changes: &mut Changes) {
         self.familiar.drain().for_each(|key| changes.strange(key));
     }
 
-    /// Notes that the peer fell silent if its time is over; whether it did so
-    /// now.
+    /// Notes that the peer is silent if its time is over. Returns whether that
+    /// has just happened.
     pub fn expire(&mut self, now_ns: u64) -> bool {
         let over = self.silent_since_ns.is_none() && self.expires_ns <= now_ns;
         if over {
@@ -109,8 +115,9 @@ impl Link {
         over
     }
 
-    /// Whose hello goes out now, if it is time. The same as ever, while it is
-    /// answered; else the next one: the peer may have closed that connection.
+    /// Returns the member whose hello goes out now, if it is time. It is the
+    /// same member as before if its last hello was answered. Else it is the
+    /// next one, since the peer may have closed the other's connection.
     pub fn speak(&mut self, now_ns: u64) -> Option<u64> {
         if self.next_hello_ns > now_ns {
             return None;
@@ -135,8 +142,8 @@ impl Link {
         Some(self.speaker)
     }
 
-    /// The peer said something valid and fresh; whether it was not there
-    /// before.
+    /// Extends the link after a valid and fresh message. Returns whether the
+    /// peer was silent before.
     fn heard(&mut self, keep_ns: u64, now_ns: u64) -> bool {
         self.expires_ns = now_ns.saturating_add(schedule::ALIVE);
         self.awaiting = false;
@@ -144,7 +151,7 @@ impl Link {
         self.silent_since_ns.take().is_some()
     }
 
-    /// What the kernel is told of it.
+    /// Returns the link as the kernel's map has it.
     fn image(&self, local_port: u16) -> redundant::Link {
         redundant::Link {
             local: self.road.local,
@@ -169,22 +176,22 @@ pub struct Links {
     /// See [`Quality::new`].
     epoch_us: u64,
     slots: HashMap<u32, Link>,
-    /// By peer, addresses and, of link-local ones, the device.
+    /// Indices by peer, addresses and, if these are link-local, the device.
     by_pair: HashMap<(u64, Pair, u16), u32>,
     by_road: HashMap<LinkKey, u32>,
-    /// How many links there are between an address and another (or its prefix).
+    /// Number of links between a local and a remote address (or its prefix).
     by_ends: HashMap<Pair, usize>,
-    /// Indices not used yet start here; 0 never is.
+    /// The first index that was never used. Index 0 never is.
     unused: u32,
-    /// Indices used before, oldest first: a new link takes one as late as
-    /// possible.
+    /// Indices that are free again, oldest first, so that each one is reused as
+    /// late as possible.
     free: VecDeque<u32>,
-    /// Links without an open subflow, by when they go.
+    /// Links without an open subflow, by the time at which they go.
     lingering: BTreeSet<(u64, u32)>,
 }
 
 impl Links {
-    /// No link; `port` is this agent's, and `epoch_us` random.
+    /// Starts without links; `port` is this agent's, and `epoch_us` random.
     pub fn new(port: u16, epoch_us: u64) -> Self {
         Self {
             port,
@@ -199,32 +206,32 @@ impl Links {
         }
     }
 
-    /// A link.
+    /// Returns a link.
     pub fn get(&self, index: u32) -> Option<&Link> {
         self.slots.get(&index)
     }
 
-    /// A link, to change.
+    /// Returns a link, to change it.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Link> {
         self.slots.get_mut(&index)
     }
 
-    /// Every link.
+    /// Returns every link.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.slots.values()
     }
 
-    /// Whether a peer is, or was, at the end of this road.
+    /// Returns whether a peer is, or was, at the end of this road.
     pub fn leads_to_a_peer(&self, road: &LinkKey) -> bool {
         self.by_road.contains_key(road)
     }
 
-    /// The link to `peer`, which has proven to be at the end of `road`: an old
-    /// one, moved if need be, or a new one, without members. Also the index of
-    /// a link that it replaces there.
+    /// Returns the index of the link to `peer`, which has proven to be at the
+    /// end of `road`: an old link, moved if necessary, or a new one without
+    /// members. Also returns the index of a link that it replaces there.
     ///
     /// # Errors
-    /// There is no room for a new one.
+    /// There is no room for a new link.
     pub fn place(
         &mut self,
         peer: u64,
@@ -268,7 +275,7 @@ impl Links {
         Ok((index, there))
     }
 
-    /// Extends a link: its peer has just said something valid and fresh.
+    /// Extends a link after a valid and fresh message of its peer.
     pub fn heard(
         &mut self,
         index: u32,
@@ -292,8 +299,8 @@ impl Links {
         }
     }
 
-    /// Takes in what a message of a link's peer, valid and fresh, says of the
-    /// link; `traffic` is what the kernel has counted of it here.
+    /// Takes what a valid and fresh message of a link's peer says about the
+    /// link; `traffic` holds the kernel's counters of the link at this end.
     pub fn measure(&mut self, index: u32, message: &Message, traffic: &Traffic, now_ns: u64) {
         if let Some(link) = self.slots.get_mut(&index) {
             link.peer_ifindex = message.device;
@@ -301,7 +308,7 @@ impl Links {
         }
     }
 
-    /// A subflow takes a link's device along.
+    /// Sets a link's device after one of its subflows has moved to it.
     pub fn set_device(&mut self, index: u32, ifindex: u32, changes: &mut Changes) {
         if let Some(link) = self.slots.get_mut(&index)
             && link.ifindex != ifindex
@@ -313,8 +320,8 @@ impl Links {
         }
     }
 
-    /// From now on the link's peer is taken for that of new connections between
-    /// its addresses, if their remote end has this TCP port (0: any).
+    /// From now on, takes new connections between the link's addresses for
+    /// connections with its peer, if their remote TCP port is `port` (0: any).
     pub fn befriend(&mut self, index: u32, port: u16, changes: &mut Changes) {
         let Some(link) = self.slots.get_mut(&index) else {
             return;
@@ -329,15 +336,16 @@ impl Links {
         }
     }
 
-    /// The opposite of [`Links::befriend`], for every port.
+    /// Does the opposite of [`Links::befriend`], for every port.
     pub fn estrange(&mut self, index: u32, changes: &mut Changes) {
         if let Some(link) = self.slots.get_mut(&index) {
             link.estrange(changes);
         }
     }
 
-    /// The subflow of a link's last member has closed. If the peer is there, the
-    /// link stays until `until_ns`, with that member, for connections to come.
+    /// Keeps a link for connections to come, until `until_ns`, though its
+    /// subflow `cookie` has closed. Returns `false` if that is not its last
+    /// member, or the peer is not present.
     pub fn linger(&mut self, index: u32, cookie: u64, until_ns: u64) -> bool {
         let last = self
             .slots
@@ -351,23 +359,22 @@ impl Links {
         true
     }
 
-    /// Somebody else keeps the link, or nobody: the member that stayed on, which
-    /// may go.
+    /// Returns the closed member that kept the link, which may go now: another
+    /// member has joined, or the link itself goes.
     pub fn relieve(&mut self, index: u32) -> Option<u64> {
         let (cookie, until_ns) = self.slots.get_mut(&index)?.lingers.take()?;
         self.lingering.remove(&(until_ns, index));
         Some(cookie)
     }
 
-    /// The member that keeps a link which goes first, of those without an open
-    /// subflow.
+    /// Returns the closed member of the link that goes first, among the links
+    /// without an open subflow.
     pub fn first_to_go(&self) -> Option<u64> {
         let (_, index) = self.lingering.first()?;
         self.slots.get(index)?.lingers.map(|(cookie, _)| cookie)
     }
 
-    /// A subflow is on the link from now on; `speaks` if this end is its
-    /// client.
+    /// Puts a subflow on the link; `speaks` if this end is its client.
     pub fn join(&mut self, index: u32, cookie: u64, speaks: bool) {
         if let Some(link) = self.slots.get_mut(&index) {
             link.members += 1;
@@ -377,7 +384,7 @@ impl Links {
         }
     }
 
-    /// A subflow leaves the link, which goes with its last one.
+    /// Takes a subflow off the link. The link goes with its last subflow.
     pub fn leave(&mut self, index: u32, cookie: u64, changes: &mut Changes) {
         let Some(link) = self.slots.get_mut(&index) else {
             return;
@@ -400,7 +407,7 @@ impl Links {
         }
     }
 
-    /// Counts a link between these ends, or no more.
+    /// Counts one link more between these ends, or one less.
     fn count(&mut self, road: &LinkKey, more: bool) {
         let ends = ends(road);
         let count = self.by_ends.entry(ends).or_default();
@@ -437,7 +444,8 @@ impl Links {
                 peer,
                 ifindex: 0,
                 expires_ns: now_ns,
-                // So that the first message is news.
+                // The first message then counts as the peer's return, and is
+                // reported.
                 silent_since_ns: Some(now_ns),
                 replaced: false,
                 peer_ifindex: 0,
@@ -458,7 +466,7 @@ impl Links {
     }
 }
 
-/// What the quota of links is for.
+/// Returns the pair of addresses that the quota of links applies to.
 fn ends(road: &LinkKey) -> Pair {
     (road.local, prefix(address(road.remote)))
 }

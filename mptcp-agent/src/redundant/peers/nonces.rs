@@ -1,33 +1,34 @@
-//! Freshness: what was sent to an address, and may come back from it once.
+//! Freshness: the nonces that were sent to an address, each of which may come
+//! back from it once.
 
 use std::num::NonZeroU64;
 
 use mptcp_common::abi::redundant::LinkKey;
 
-/// Nonces remembered: answers may be this many hellos late. At the quickest
-/// pace, four a second, that is 2 s.
+/// Number of nonces remembered: an answer may be this many hellos late. While
+/// hellos are not answered they go out four times a second, so that is 2 s.
 const WINDOW: usize = 8;
 
-/// A nonce outlives its successor by less than this, nanoseconds.
+/// All nonces are forgotten this long after the newest was sent, nanoseconds.
 const FRESH: u64 = 5_000_000_000;
 
-/// What a subflow and one address of its peer said to each other. Nonces belong
-/// to both: a datagram that is caught and sent from elsewhere, or about another
-/// subflow, is not fresh there.
+/// The nonces that a subflow and one address of its peer exchanged. They belong
+/// to that pair, so a datagram that somebody caught and sends from elsewhere,
+/// or uses for another subflow, is not fresh there.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Between which addresses.
+    /// The addresses, and the peer's port.
     pub road: LinkKey,
     /// The peer's newest nonce; 0: none yet.
     pub heard: u64,
-    /// Sent and not yet returned, newest first; 0: none.
+    /// Nonces sent and not yet returned, newest first; 0: none.
     sent: [u64; WINDOW],
     /// When the newest was sent.
     sent_ns: u64,
 }
 
 impl Exchange {
-    /// Nothing was said yet.
+    /// Starts without nonces.
     pub fn new(road: LinkKey) -> Self {
         Self {
             road,
@@ -45,14 +46,15 @@ impl Exchange {
         self.sent_ns = now_ns;
     }
 
-    /// The newest nonce, if it may still come back: sending it again keeps
-    /// those who replay old questions from pushing good nonces out.
+    /// Returns the newest nonce, if it may still come back. The server sends it
+    /// again, so that replays of old hellos cannot push good nonces out.
     pub fn newest(&mut self, now_ns: u64) -> Option<NonZeroU64> {
         self.forget_old(now_ns);
         NonZeroU64::new(self.sent[0])
     }
 
-    /// Whether `echo` is one that was sent; it is not a second time.
+    /// Returns whether `echo` is a nonce that was sent, and takes it, so that
+    /// it is accepted only once.
     pub fn accept(&mut self, echo: u64, now_ns: u64) -> bool {
         self.forget_old(now_ns);
         let known = self.sent.iter_mut().find(|sent| **sent == echo);

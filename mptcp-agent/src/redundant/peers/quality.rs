@@ -1,23 +1,24 @@
-//! What a link is like: from what its two agents tell each other of its time
-//! and losses, and what follows for copies.
+//! The quality of a link: how fast and lossy it is, from times and counts that
+//! its two agents exchange, and at which rate copies may use it.
 //!
 //! ```text
-//!   round trip   of a message and its reply, less what the peer kept it
-//!   delay        one way, from here to the peer, by two clocks: only its
-//!                change means something, a queue
-//!   loss         of the datagrams (copies and messages) sent until a message
-//!                went out, those that had not arrived when it did
-//!   rate         what copies may take: less while they, or anybody else, make
-//!                a queue, more while there is none
+//!   round trip   of a message and its reply, minus the time in between at the
+//!                peer
+//!   delay        one way, from here to the peer, measured by two clocks: only
+//!                a change means something, namely a queue
+//!   loss         the datagrams (copies and messages) that were sent before a
+//!                message, and had not arrived at the peer when it arrived
+//!   rate         what copies may use: it falls while they, or anybody else,
+//!                make a queue, and grows while there is none
 //! ```
 //!
 //! Messages travel over this link alone and are not copied, so neither another
 //! path nor TCP has a part in these figures.
 //!
-//! Limits: a queue that is there from the beginning is taken for a long way,
-//! and a way that has become longer for a queue, until [`WINDOW`] has passed.
-//! Meanwhile the rate falls to [`LEAST_RATE`]; thin connections are copied at
-//! any rate.
+//! Limits: a queue that exists from the beginning looks like a long path. A
+//! path that has become longer looks like a queue until [`WINDOW`] has passed.
+//! Meanwhile the rate falls to [`LEAST_RATE`], but thin connections are copied
+//! at any rate.
 
 use std::collections::VecDeque;
 
@@ -27,52 +28,54 @@ use mptcp_common::abi::redundant::{MAX_COST, Traffic};
 const US: u64 = 1_000;
 const SECOND: u64 = 1_000_000_000;
 
-/// Messages remembered until their reply comes.
+/// Number of messages remembered until their reply comes.
 const REMEMBERED: usize = 8;
 
-/// How long a least value lasts, nanoseconds, in steps of [`STEP`].
+/// How long a least value counts, in steps of [`STEP`], nanoseconds.
 const WINDOW: usize = 6;
 const STEP: u64 = 10 * SECOND;
 
-/// A queue is what is longer than this, and than a quarter of the round trip,
-/// microseconds: agents are late now and then, too.
+/// A delay counts as a queue if it is longer than this, microseconds, and than
+/// a quarter of the round trip. Smaller delays may come from the agents, which
+/// are late now and then.
 const QUEUE_US: u64 = 10_000;
 
-/// What copies may take of a link that is new, bytes per second.
+/// Rate for copies on a new link, bytes per second.
 const FIRST_RATE: u64 = 1_250_000;
-/// And at least.
+/// The least rate for copies.
 const LEAST_RATE: u64 = 64_000;
-/// And at most: what fits into `Link::rate`.
+/// The largest rate for copies: it must fit into `Link::rate`.
 const MOST_RATE: u64 = u32::MAX as u64;
 
-/// Loss is that of about so many datagrams, ...
+/// Loss is measured over about this many datagrams, ...
 const WEIGHT: f64 = 100.0;
-/// ... and forgotten by half in this time, nanoseconds: a link that copies
-/// avoid is tried again.
+/// ... and half of it is forgotten in this time, nanoseconds, so that a link
+/// that copies avoid is tried again.
 const HALF_LIFE: f64 = 60e9;
-/// A link counts as lossless until so many datagrams say otherwise.
+/// Number of datagrams without loss that a link is credited with at first.
 const PRIOR: f64 = 5.0;
-/// Copies that a message may overtake. With more of them the peer's count is
-/// not believed.
+/// Number of copies that a message may overtake. If more datagrams than that
+/// seem to have arrived without having been sent, the peer's count is ignored.
 const SLACK: f64 = 1_000.0;
-/// Where one class of loss ends and the next one begins.
+/// The loss at which one class ends and the next one begins.
 const CLASSES: [f64; 3] = [0.03, 0.1, 0.3];
 
-/// Bits of a cost that are the round trip, microseconds; above them comes the
-/// class of loss.
+/// Number of bits of a cost that hold the round trip, microseconds; the class
+/// of loss is above them.
 const RTT_BITS: u32 = 27;
 const _: () = assert!((CLASSES.len() as u32 + 1) << RTT_BITS <= MAX_COST);
-/// A round trip that is not known.
+/// The round trip, microseconds, while it is not known.
 const UNKNOWN_US: u64 = 1_000_000;
 
-/// A link with more datagrams a second, both ways together, is asked often.
+/// A link with more datagrams a second, both ways together, is lively: hellos
+/// on it go out more often.
 const MANY: f64 = 200.0;
 
 /// A message that was sent.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at_us: u64,
-    /// Datagrams sent until then, itself included.
+    /// Number of datagrams sent until then, itself included.
     datagrams: u64,
     bytes: u64,
 }
@@ -82,24 +85,24 @@ struct Sent {
 struct Heard {
     sent_us: u64,
     at_us: u64,
-    /// Datagrams that had arrived by then, itself included.
+    /// Number of datagrams that had arrived by then, itself included.
     arrived: u64,
 }
 
-/// The reply that was used last.
+/// A reply, with the message that it answers.
 #[derive(Clone, Copy, Debug)]
 struct Reply {
     sent: Sent,
     arrived: u64,
-    /// Datagrams that had arrived here.
+    /// Number of datagrams that had arrived here.
     arrived_here: u64,
     at_ns: u64,
 }
 
-/// What is known of a link.
+/// The state of the measurement of a link.
 #[derive(Debug)]
 pub struct Quality {
-    /// What the clock that the peer is told has more than this host's.
+    /// Offset of the clock in messages from this host's clock.
     epoch_us: u64,
     sent: VecDeque<Sent>,
     messages_sent: u64,
@@ -109,7 +112,7 @@ pub struct Quality {
     least_rtt: Least,
     least_delay: Least,
     rtt_us: u64,
-    /// What was queued at both of the last two replies.
+    /// The queueing delay that both of the last two replies have seen.
     queue_us: u64,
     newest_queue_us: u64,
     datagrams: f64,
@@ -119,8 +122,9 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Nothing is known. The peer is told times that begin at `epoch_us`, a
-    /// random number: how long this host has been up is not its business.
+    /// Starts without measurements. Times in messages begin at `epoch_us`, a
+    /// random number, so that the peer does not learn how long this host has
+    /// been up.
     pub fn new(epoch_us: u64) -> Self {
         Self {
             epoch_us,
@@ -145,7 +149,7 @@ impl Quality {
         self.epoch_us.wrapping_add(now_ns / US)
     }
 
-    /// What the next message says; it goes out now.
+    /// Returns the timing for the next message, which goes out now.
     pub fn speak(&mut self, traffic: &Traffic, now_ns: u64) -> Timing {
         self.messages_sent += 1;
         let at_us = self.clock_us(now_ns);
@@ -165,7 +169,8 @@ impl Quality {
         }
     }
 
-    /// What a message of the peer said, which has just proven to be fresh.
+    /// Takes the timing of a message of the peer that has just proven to be
+    /// fresh.
     pub fn hear(&mut self, timing: &Timing, traffic: &Traffic, now_ns: u64) {
         self.messages_heard += 1;
         let arrived_here = traffic.arrived.wrapping_add(self.messages_heard);
@@ -181,7 +186,7 @@ impl Quality {
         let Some(at) = known else {
             return;
         };
-        // Older ones will not be replied to any more.
+        // No reply to older messages is expected any more.
         self.sent.drain(..at);
         let Some(sent) = self.sent.pop_front() else {
             return;
@@ -199,14 +204,14 @@ impl Quality {
         }
     }
 
-    /// A message has got no reply for so long.
+    /// Notes that a message has had no reply for `waited_ns`.
     pub fn miss(&mut self, waited_ns: u64) {
         if waited_ns / US > 2 * self.rtt_us {
             self.weigh(1.0, 1.0);
         }
     }
 
-    /// What a copy over the link costs: those with less are preferred.
+    /// Returns the cost of a copy over the link; copies prefer cheaper links.
     pub fn cost(&self) -> u32 {
         let loss = self.lost / (self.datagrams + PRIOR);
         let class = CLASSES.iter().filter(|least| loss >= **least).count() as u32;
@@ -214,19 +219,19 @@ impl Quality {
         class << RTT_BITS | u32::try_from(self.rtt_us).map_or(most, |rtt| rtt.min(most))
     }
 
-    /// What copies may take, bytes per second.
+    /// Returns the rate that copies may use, bytes per second.
     pub fn rate(&self) -> u32 {
         u32::try_from(self.rate).unwrap_or(u32::MAX)
     }
 
-    /// Whether so much is copied that the link is to be asked often.
+    /// Returns whether so much is copied that hellos must go out often.
     pub fn is_lively(&self) -> bool {
         self.is_lively
     }
 
-    /// Round trip and queue. The queue on the way there is the lesser of what
-    /// the delay and the round trip say: the one may be a clock that was set,
-    /// the other a queue on the way back.
+    /// Updates round trip and queue. The queue towards the peer is the smaller
+    /// increase of delay and round trip: the delay also grows if a clock is
+    /// set, and the round trip also grows with a queue on the way back.
     fn see_time(&mut self, timing: &Timing, sent: &Sent, now_ns: u64) {
         let kept_us = timing.sent_us.wrapping_sub(timing.heard_at_us);
         let away_us = self.clock_us(now_ns).wrapping_sub(sent.at_us);
@@ -235,7 +240,8 @@ impl Quality {
         let longer = self.least_rtt.over(self.rtt_us.cast_signed(), now_ns);
         let later = self.least_delay.over(delay_us.cast_signed(), now_ns);
         let queue_us = longer.min(later);
-        // An agent that was late once has not seen a queue.
+        // An agent that is late once looks like a queue, so two replies must
+        // agree.
         self.queue_us = queue_us.min(self.newest_queue_us);
         self.newest_queue_us = queue_us;
     }
@@ -247,7 +253,8 @@ impl Quality {
         let kept = 0.5_f64.powf(elapsed_ns / HALF_LIFE);
         self.datagrams *= kept;
         self.lost *= kept;
-        // A message may overtake copies, which then arrive after all.
+        // `lost` may be negative: a message may have overtaken copies, which
+        // count as lost until they arrive.
         let lost = sent as f64 - arrived as f64;
         if lost + SLACK >= 0.0 {
             self.weigh(sent as f64, lost);
@@ -261,9 +268,9 @@ impl Quality {
         self.lost = (self.lost * kept + lost).max(0.0);
     }
 
-    /// Changes the rate of copies, after what they took since the reply before.
-    /// A low rate that is not used grows too: what keeps copies from using it is
-    /// not known here.
+    /// Adapts the rate of copies to the queue, and to what they used since the
+    /// previous reply. A low rate grows even if copies do not use it, since the
+    /// reason for that is not known here.
     fn adapt(&mut self, before: &Reply, now: &Reply) {
         let elapsed_us = now.sent.at_us.wrapping_sub(before.sent.at_us).max(1);
         let bytes = now.sent.bytes.wrapping_sub(before.sent.bytes);
@@ -281,15 +288,15 @@ impl Quality {
     }
 }
 
-/// The least value of late.
+/// The least value of the last [`WINDOW`] steps.
 #[derive(Debug, Default)]
 struct Least {
-    /// Of each step, newest last, with when it began.
+    /// The start and the least value of each step, newest last.
     steps: VecDeque<(u64, i64)>,
 }
 
 impl Least {
-    /// Takes a value in; how much it is over the least one.
+    /// Takes a value, and returns by how much it exceeds the least one.
     fn over(&mut self, value: i64, now_ns: u64) -> u64 {
         match self.steps.back_mut() {
             Some((since_ns, least)) if now_ns.saturating_sub(*since_ns) < STEP => {
@@ -313,14 +320,14 @@ mod tests {
     const MS: u64 = 1_000_000;
     const RTT_BITS_OF_COST: u32 = (1 << RTT_BITS) - 1;
 
-    /// Two agents and what is between them.
+    /// Two agents and the network between them.
     struct Pair {
         here: Quality,
         there: Quality,
         now_ns: u64,
-        /// From here to there, and back, nanoseconds.
+        /// Delays from here to there, and back, nanoseconds.
         delays: [u64; 2],
-        /// As the kernels count them.
+        /// The counters of both kernels.
         here_has: Traffic,
         there_has: Traffic,
     }
@@ -337,8 +344,8 @@ mod tests {
             }
         }
 
-        /// Hello and answer, then nothing until `interval_ms` have passed, in
-        /// which copies go from here to there, of which some arrive.
+        /// Exchanges a hello and an answer, then lets `interval_ms` pass. In
+        /// that time, `copies` go from here to there, of which `arrive` arrive.
         fn round(&mut self, interval_ms: u64, copies: u64, arrive: u64) {
             let began_ns = self.now_ns;
             let hello = self.here.speak(&self.here_has, self.now_ns);
@@ -370,7 +377,7 @@ mod tests {
             pair.round(500, 0, 0);
         }
         assert_eq!(Pair::rtt_us(&pair.here), 50_000);
-        // The server's answer waits half a second for the next hello.
+        // Here the next hello is the reply, half a second after the answer.
         assert_eq!(Pair::rtt_us(&pair.there), 50_000);
     }
 
@@ -387,7 +394,7 @@ mod tests {
         }
         assert!(pair.here.rate() < before / 4, "{}", pair.here.rate());
         assert_eq!(pair.there.rate(), before);
-        // Gone: the rate grows while it is used.
+        // When the queue is gone, the rate grows while it is used.
         pair.delays[0] -= 40 * MS;
         for _ in 0..20 {
             pair.round(100, 100, 100);
@@ -419,7 +426,7 @@ mod tests {
         assert_eq!(Pair::class(&pair.here), 2);
         assert_eq!(Pair::class(&pair.there), 0);
         assert!(pair.here.rate() >= FIRST_RATE as u32);
-        // Two minutes without copies: it is worth another try.
+        // After two minutes without copies, the link is worth another try.
         for _ in 0..240 {
             pair.round(500, 0, 0);
         }

@@ -1,4 +1,4 @@
-//! What is told of the peers: counts for the metrics, notices for the log.
+//! Reports about the peers: counts for the metrics, notices for the log.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -7,25 +7,26 @@ use mptcp_common::abi::redundant::LinkKey;
 
 use super::{address, links::Crowded, schedule};
 
-/// Addresses of which something was told, and sources that were refused, that
-/// are remembered: one that sends from many is not to fill memory or the log.
+/// Number of addresses with a notice, and of refused sources, that are
+/// remembered. It is limited so that somebody who sends from many addresses can
+/// fill neither memory nor the log.
 const REMEMBERED: usize = 1024;
 
-/// Links by state, and messages by what became of them. Messages are totals.
+/// Links by state, and messages by result. Messages are totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Links whose peer is there.
+    /// Links whose peer is present.
     pub proven: u64,
-    /// Links whose peer was there, and says nothing valid any more.
+    /// Links whose peer was present, and sends nothing valid any more.
     pub silent: u64,
-    /// Pairs of addresses where hellos go and nobody has answered.
+    /// Pairs of addresses between which hellos go out and nobody has answered.
     pub asking: u64,
-    /// Sources of messages whose HMAC was wrong lately (30 s).
+    /// Sources of messages with a wrong HMAC in the last 30 s.
     pub refused: u64,
-    /// Messages that proved their sender, for whose link there was no room: its
-    /// address had its share of them, and all were taken.
+    /// Messages that proved a sender for whose link there was no room: at 0,
+    /// because its address had its quota; at 1, because all links were taken.
     pub crowded: [u64; 2],
-    /// Messages.
+    /// Messages by result.
     pub hellos: Hellos,
 }
 
@@ -36,53 +37,53 @@ pub struct Hellos {
     pub sent: u64,
     /// Answers sent.
     pub answered: u64,
-    /// Hellos and answers received that proved their sender, here and now.
+    /// Hellos and answers received that were fresh and proved their sender.
     pub verified: u64,
-    /// Received with a wrong HMAC, in the wrong direction, or from where the
-    /// subflow is not; and answers to no hello of late. (A hello that is not
-    /// fresh is merely answered.)
+    /// Messages received with a wrong HMAC, in the wrong direction, or on an
+    /// address that is not the subflow's; and answers to no recent hello. (A
+    /// hello that is not fresh is merely answered.)
     pub refused: u64,
-    /// Received, and no message of this protocol.
+    /// Datagrams received that are no message of this protocol.
     pub malformed: u64,
-    /// Received about a connection or subflow that is not known (yet).
+    /// Messages received about a connection or subflow that is not known (yet).
     pub unknown: u64,
 }
 
-/// Something for the log.
+/// An entry for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A peer has proven to be there; again, if it had fallen silent.
+    /// A peer has proven to be present, for the first time or after silence.
     Proven {
         /// Its address.
         remote: IpAddr,
     },
-    /// It says nothing valid any more.
+    /// A peer sends nothing valid any more.
     Silent {
         /// Its address.
         remote: IpAddr,
     },
-    /// Nobody proves to be there: copies are not sent. Once per address.
+    /// No peer proves itself, so copies are not sent. Once per address.
     NoAgent {
         /// Its address.
         remote: IpAddr,
     },
-    /// A wrong HMAC: not the same `--redundant-key`, or a forgery. Once per
-    /// address.
+    /// A message had a wrong HMAC: the `--redundant-key` is not the same, or
+    /// somebody forged it. Once per address.
     Refused {
         /// Where it came from.
         remote: IpAddr,
     },
-    /// A peer has proven to be there, and there is no room for a link to it.
+    /// A peer has proven to be present, but there is no room for a link to it.
     /// Once per address.
     Crowded {
         /// Its address.
         remote: IpAddr,
-        /// The address has its share already; else there are too many in all.
+        /// Whether its address has its quota already; else all links are taken.
         quota: bool,
     },
 }
 
-/// Collects both.
+/// Collects counts and notices.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Messages so far.
@@ -90,7 +91,8 @@ pub struct Report {
     /// See [`Counts::crowded`].
     pub crowded: [u64; 2],
     notices: Vec<Notice>,
-    /// What was told last of a local and a remote address: whether it is there.
+    /// Whether the peer is present, as reported last for this local and remote
+    /// address.
     there: HashMap<([u8; 16], [u8; 16]), bool>,
     no_agent: HashSet<[u8; 16]>,
     refused: HashSet<[u8; 16]>,
@@ -99,7 +101,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A link's peer is there, or is not any more.
+    /// Reports that a link's peer is present, or no longer is.
     pub fn there(&mut self, road: &LinkKey, there: bool) {
         let pair = (road.local, road.remote);
         if there {
@@ -120,7 +122,7 @@ impl Report {
         }
     }
 
-    /// There seems to be no agent.
+    /// Reports that there seems to be no agent.
     pub fn no_agent(&mut self, remote: [u8; 16]) {
         if remember(&mut self.no_agent, remote) {
             self.tell(Notice::NoAgent {
@@ -129,7 +131,7 @@ impl Report {
         }
     }
 
-    /// A wrong HMAC.
+    /// Reports a wrong HMAC.
     pub fn refused(&mut self, road: LinkKey, now_ns: u64) {
         self.forget_refused(now_ns);
         if self.refused_lately.len() >= REMEMBERED {
@@ -144,7 +146,7 @@ impl Report {
         }
     }
 
-    /// There is no room for a link.
+    /// Reports that there is no room for a link.
     pub fn crowded(&mut self, road: &LinkKey, why: Crowded) {
         let quota = why == Crowded::Quota;
         self.crowded[usize::from(!quota)] += 1;
@@ -156,7 +158,7 @@ impl Report {
         }
     }
 
-    /// Forgets wrong HMACs that are no longer lately.
+    /// Forgets wrong HMACs that are no longer recent.
     pub fn forget_refused(&mut self, now_ns: u64) {
         while self
             .refused_lately
@@ -165,7 +167,7 @@ impl Report {
         {}
     }
 
-    /// Where wrong HMACs came from lately.
+    /// Returns the sources of recent wrong HMACs.
     pub fn refused_lately(&self, now_ns: u64) -> HashSet<LinkKey> {
         self.refused_lately
             .iter()
@@ -174,7 +176,7 @@ impl Report {
             .collect()
     }
 
-    /// Notices since they were last taken.
+    /// Takes the notices since the last call.
     pub fn take(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -186,7 +188,7 @@ impl Report {
     }
 }
 
-/// Whether it is new, and there is room to remember it.
+/// Remembers an address. Returns whether it is new and there is room for it.
 fn remember(told: &mut HashSet<[u8; 16]>, remote: [u8; 16]) -> bool {
     told.len() < REMEMBERED && told.insert(remote)
 }

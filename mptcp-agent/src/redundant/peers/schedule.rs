@@ -1,68 +1,70 @@
-//! What is to happen when: one time for each subflow and each link.
+//! Timers of the protocol: at most one for each subflow and each link.
 
 use std::collections::{BTreeSet, HashMap};
 
 const MS: u64 = 1_000_000;
 
-/// Between a subflow's hellos while the peer has not answered: at 0, 200 ms,
-/// 600 ms, 1.5 s, 3 s and 6 s, then each [`ASK_SLOWLY`].
+/// Time between a subflow's hellos while the peer has not answered. They go out
+/// at 0, 200 ms, 600 ms, 1.5 s, 3 s and 6 s, then each [`ASK_SLOWLY`].
 const ASK: [u64; 5] = [200 * MS, 400 * MS, 900 * MS, 1500 * MS, 3000 * MS];
 
-/// Between its later hellos: probably there is no agent.
+/// Time between its later hellos, when there is probably no agent.
 const ASK_SLOWLY: u64 = 15_000 * MS;
 
-/// Hellos without an answer after which there seems to be no agent.
+/// Number of unanswered hellos after which there seems to be no agent.
 pub const NO_AGENT_TRIES: u32 = ASK.len() as u32;
 
-/// When they have been sent: as long a server waits for the first.
+/// Time that sending them takes. A server waits as long for the first hello.
 pub const NO_AGENT_AFTER: u64 = 6000 * MS;
 
-/// How long a valid message keeps its link.
+/// Time that a valid message keeps its link alive.
 pub const ALIVE: u64 = 2500 * MS;
 
-/// Between hellos on a link that are answered.
+/// Time between hellos on a link while they are answered.
 pub const KEEP: u64 = 500 * MS;
 
-/// The same on a link over which much is copied: what copies may take of it
-/// follows from the answers.
+/// The same on a link over which much is copied: the answers control the rate
+/// of the copies, so they must come often.
 pub const KEEP_LIVELY: u64 = 100 * MS;
 
-/// With more links than this none is asked so often.
+/// With more links than this, [`KEEP_LIVELY`] is not used.
 pub const FEW_LINKS: usize = 64;
 
-/// Until the next hello if one is not answered: a lossy path is not a dead one.
+/// Time until the next hello if one is not answered. It is short, so that a few
+/// losses do not make a link look dead.
 pub const KEEP_UNANSWERED: u64 = 250 * MS;
 
-/// How long a link outlives its last subflow, at the end that says hello. The
-/// next connection between the two agents has copies from the start.
+/// How long a link outlives its last subflow, at the end that sends hellos. The
+/// next connection between the two agents then has copies from the start.
 pub const LINGER: u64 = 60_000 * MS;
 
 /// The same at the end that answers: longer, so that it does not go first.
 pub const LINGER_SERVER: u64 = 65_000 * MS;
 
-/// Between hellos to a peer that fell silent, at first,
+/// Time between hellos to a peer that fell silent, at first.
 const SILENT: u64 = 500 * MS;
 
-/// later,
+/// The same, later.
 const SILENT_LATER: u64 = 2000 * MS;
 
-/// and what later means.
+/// Silence after which [`SILENT_LATER`] applies.
 const SILENT_LATER_AFTER: u64 = 10_000 * MS;
 
-/// Between hellos on a link whose peer was replaced, which move its subflows to
-/// the new one.
+/// Time between hellos on a link whose peer was replaced. They move its
+/// subflows to the new peer's link.
 pub const REPLACED: u64 = 10 * MS;
 
-/// How long a wrong HMAC counts as "lately": longer than [`ASK_SLOWLY`].
+/// Time for which a wrong HMAC counts as recent; longer than [`ASK_SLOWLY`].
 pub const REFUSED: u64 = 30_000 * MS;
 
-/// How long after its `tries`-th hello (from 1) a subflow asks again.
+/// Returns the time from a subflow's `tries`-th hello (from 1) to the next.
 pub fn ask_again(tries: u32) -> u64 {
     let at = tries.saturating_sub(1) as usize;
     ASK.get(at).copied().unwrap_or(ASK_SLOWLY)
 }
 
-/// Between hellos on a link that has been silent for this long.
+/// Returns the time between hellos on a link that has been silent for this
+/// long.
 pub fn keep_silent(silent_ns: u64) -> u64 {
     if silent_ns < SILENT_LATER_AFTER {
         SILENT
@@ -71,7 +73,7 @@ pub fn keep_silent(silent_ns: u64) -> u64 {
     }
 }
 
-/// Whose time it is.
+/// The owner of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// A subflow, by its socket's cookie.
@@ -112,7 +114,7 @@ impl Schedule {
         Some(timer)
     }
 
-    /// When the first one is due.
+    /// Returns the time of the first timer.
     pub fn next_ns(&self) -> Option<u64> {
         self.ordered.first().map(|(due_ns, _)| *due_ns)
     }

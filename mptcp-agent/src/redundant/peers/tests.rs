@@ -15,8 +15,8 @@ use network::{Connect, MS, Network, address};
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
 
-/// A client with addresses 10.0.1.1, 10.0.2.1 and a server with 10.0.1.2,
-/// 10.0.2.2.
+/// Creates a client with addresses 10.0.1.1, 10.0.2.1 and a server with
+/// 10.0.1.2, 10.0.2.2.
 fn pair() -> Network {
     pair_with_keys(b"", b"")
 }

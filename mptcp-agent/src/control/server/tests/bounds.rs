@@ -1,4 +1,4 @@
-//! What a client cannot do to others, whatever it does.
+//! Tests that no client can harm the others, whatever it does.
 
 use super::super::*;
 use super::fake::{Fake, SHORT, event, request};
@@ -8,7 +8,7 @@ use crate::control::EVENT_QUEUE;
 async fn a_line_that_is_too_long_ends_it() {
     let fake = Fake::start(Limits::default()).answering(0);
     let mut peer = fake.connect().await;
-    // The longest that is read makes no sense, but does no harm.
+    // The longest line that is still read is malformed, but does no harm.
     let longest = "x".repeat(line::LONGEST_REQUEST);
     assert_eq!(peer.refused(&longest).await.0, ErrorCode::Malformed);
     peer.send(&format!("{longest}x")).await;
@@ -27,7 +27,7 @@ async fn silence_and_half_a_line_are_dropped() {
         peer.send(begun).await;
         assert_eq!(peer.reply().await, None);
     }
-    // After an answer as well.
+    // Silence after an answer ends the connection as well.
     let mut peer = fake.connect().await;
     assert!(matches!(
         peer.ask(&request("policy-show")).await,
@@ -51,7 +51,8 @@ async fn one_client_too_many_is_told() {
     };
     assert_eq!(refusal.code, ErrorCode::Busy);
     assert_eq!(late.reply().await, None);
-    // The others do not notice, and a place that is left is free.
+    // The other clients are still served, and a place becomes free when its
+    // client leaves.
     peers[0].ask(&request("policy-show")).await;
     peers.pop();
     served(&fake).await;
@@ -70,7 +71,7 @@ async fn who_closes_while_it_waits_for_events_frees_its_place() {
     served(&fake).await;
 }
 
-/// Waits until there is a place.
+/// Waits until a client is served.
 async fn served(fake: &Fake) {
     let asked = async {
         loop {
@@ -98,7 +99,7 @@ async fn an_agent_that_hangs_is_told_of() {
         assert_eq!(code, ErrorCode::Failed);
         assert_eq!(why, "the agent does not answer");
     }
-    // Who no longer waits can be seen from the other side.
+    // The agent's loop can see that nobody waits for the answer any more.
     let mut fake = fake;
     let Some(Call::PolicyShow(reply)) = fake.calls.recv().await else {
         panic!("no call")
@@ -122,7 +123,7 @@ async fn who_reads_too_slowly_loses_events_and_is_told() {
     while seen + lost < count as u64 {
         match slow.reply().await {
             Some(Reply::Event(event)) => {
-                // In order, and none twice.
+                // Events come in order, and none comes twice.
                 assert_eq!(event.time, (seen + lost).to_string());
                 seen += 1;
             }

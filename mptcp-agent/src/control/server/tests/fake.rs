@@ -11,10 +11,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use super::super::*;
 use crate::control;
 
-/// Patience that a test can wait for.
+/// A time limit that is short enough for a test.
 pub const SHORT: Duration = Duration::from_millis(100);
 
-/// A connection with `token`, and nothing else to tell.
+/// Makes a connection with `token` and nothing else of interest.
 pub fn connection(token: usize) -> Connection {
     Connection {
         token: Some(format!("{token:08x}")),
@@ -26,7 +26,7 @@ pub fn connection(token: usize) -> Connection {
     }
 }
 
-/// An event that can be told from others.
+/// Makes an event that differs from others by its time.
 pub fn event(number: usize) -> Arc<Reply> {
     Arc::new(Reply::Event(Event {
         time: number.to_string(),
@@ -38,7 +38,7 @@ pub fn event(number: usize) -> Arc<Reply> {
 pub struct Fake {
     directory: TempDir,
     pub events: EventSender,
-    /// What reaches the agent's loop.
+    /// The calls that reach the agent's loop.
     pub calls: mpsc::Receiver<Call>,
     tasks: tokio::task::JoinSet<()>,
 }
@@ -48,7 +48,7 @@ impl Fake {
         Self::with_access(limits, Access::new(None), None)
     }
 
-    /// With the patience of the real one, but for silence.
+    /// Starts a server with the real limits, except for silence.
     pub fn impatient() -> Self {
         Self::start(Limits {
             silence: SHORT,
@@ -56,7 +56,8 @@ impl Fake {
         })
     }
 
-    /// `rights`, if they are not to be asked of the kernel.
+    /// Starts a server. With `rights`, it serves one client, which has these
+    /// rights whatever the kernel reports.
     pub fn with_access(limits: Limits, access: Access, rights: Option<Rights>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("x.sock")).unwrap();
@@ -92,7 +93,7 @@ impl Fake {
         }
     }
 
-    /// An agent that does what it is asked, with `count` connections.
+    /// Starts an agent that answers its calls; it has `count` connections.
     pub fn answering(mut self, count: usize) -> Self {
         let mut calls = std::mem::replace(&mut self.calls, mpsc::channel(1).1);
         self.tasks.spawn(async move {
@@ -148,7 +149,7 @@ impl Peer {
         self.reply().await.unwrap()
     }
 
-    /// What is answered to a request, if it gets as far as that.
+    /// Returns the answer to a request, if there is one.
     pub async fn reply_to(&mut self, name: &str) -> Option<Reply> {
         let line = format!("{}\n", request(name));
         let _ = self.0.write_all(line.as_bytes()).await;
@@ -159,13 +160,14 @@ impl Peer {
     pub async fn reply(&mut self) -> Option<Reply> {
         let mut line = Vec::new();
         match self.0.read_until(b'\n', &mut line).await {
-            // What was sent in vain makes it a reset.
+            // The end is an error (a reset) if the server closed before it had
+            // read everything.
             Ok(0) | Err(_) => None,
             Ok(_) => Some(decode_reply(&line).unwrap()),
         }
     }
 
-    /// The code of an error that is answered.
+    /// Sends a line, and returns code and message of the error that it gets.
     pub async fn refused(&mut self, line: &str) -> (ErrorCode, String) {
         match self.ask(line).await {
             Reply::Error(refusal) => (refusal.code, refusal.message),
@@ -174,7 +176,7 @@ impl Peer {
     }
 }
 
-/// A request's line, without its newline.
+/// Returns the line of a request, without its newline.
 pub fn request(name: &str) -> String {
     format!("{{\"version\":1,\"request\":\"{name}\"}}")
 }

@@ -1,4 +1,4 @@
-//! What is asked, and what comes back.
+//! Tests of requests and their answers.
 
 use super::super::*;
 use super::fake::{Fake, event, request};
@@ -51,7 +51,7 @@ async fn after_an_error_the_connection_goes_on() {
     ] {
         assert_eq!(peer.refused(line).await.0, code, "{line}");
     }
-    // Two lines at once are two requests.
+    // Two lines that are sent at once are two requests.
     let twice = format!("{0}\n{0}\n", request("policy-show"));
     peer.send(&twice).await;
     for _ in 0..2 {
@@ -116,7 +116,7 @@ async fn only_root_and_the_agents_user_take_its_place() {
     }
 }
 
-/// A request for the redundant policy with this key file.
+/// Makes a request for the redundant policy with this key file.
 fn with_key(path: &std::path::Path) -> String {
     format!(
         "{{\"version\":1,\"request\":\"policy-set\",\"policy\":{{\"name\":\"redundant\",\
@@ -137,7 +137,8 @@ async fn only_root_and_the_agents_user_name_a_key_file() {
         let access = Access::new(None);
         let fake = Fake::with_access(Limits::default(), access, Some(rights)).answering(0);
         let mut peer = fake.connect().await;
-        // What there is at a path that must not be named is not told either.
+        // A client that may not name a path does not learn what is there
+        // either.
         for path in [&path, &directory.path().join("absent")] {
             let reply = peer.ask(&with_key(path)).await;
             match (rights, reply) {
@@ -158,7 +159,7 @@ async fn only_root_and_the_agents_user_name_a_key_file() {
                 (_, other) => panic!("{other:?}"),
             }
         }
-        // The policy itself is theirs to set.
+        // Both may set the policy itself.
         let plain = r#"{"version":1,"request":"policy-set","policy":{"name":"redundant"}}"#;
         assert!(matches!(peer.ask(plain).await, Reply::Policy(_)));
     }

@@ -1,4 +1,4 @@
-//! Memory and work are bounded.
+//! Tests that memory and work are bounded.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -24,7 +24,7 @@ fn no_more_carriers_than_there_is_room_for() {
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), MAX_CARRIERS);
     }
-    // One that leaves makes room.
+    // A subflow that closes makes room for another.
     network.close(connect, 0);
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), MAX_CARRIERS);
@@ -32,7 +32,7 @@ fn no_more_carriers_than_there_is_room_for() {
     }
 }
 
-/// Connections from as many addresses, one each.
+/// Opens or closes a connection for each number, each from another address.
 fn crowd(network: &mut Network, numbers: std::ops::Range<u32>, open: bool) {
     for number in numbers {
         let client = IpAddr::from(Ipv4Addr::from(0x0a10_0000 + number)).to_string();
@@ -73,7 +73,7 @@ fn no_more_links_than_there_is_room_for() {
         );
         assert_eq!(host.peers.counts(network.now_ns).proven, room as u64);
     }
-    // Those that go make room for those that wait.
+    // Connections that close make room for those that wait.
     crowd(&mut network, 1..11, false);
     network.run(600 * MS);
     for host in &network.hosts {
@@ -93,7 +93,7 @@ fn no_more_links_than_there_is_room_for() {
     }
 }
 
-/// One client that takes many identities.
+/// One client claims many identities.
 #[test]
 fn one_address_cannot_take_every_link() {
     let mut links = Links::new(DEFAULT_PORT, 7);

@@ -1,10 +1,11 @@
-//! What outlives a connection, and what it is good for.
+//! Tests of links that outlive their connections, and of map `FAMILIAR`.
 
 use std::net::IpAddr;
 
 use super::*;
 
-/// As seen from a host: its address, the peer's, a TCP port, and the link.
+/// Returns a host's content of `FAMILIAR`: its own address, the peer's, a TCP
+/// port, and the link.
 fn known(network: &Network, host: usize) -> Vec<(IpAddr, IpAddr, u16, u32)> {
     let familiar = network.hosts[host].familiar.iter();
     familiar
@@ -67,7 +68,7 @@ fn the_next_connection_takes_the_links_over() {
     }
     let now = &network.hosts[CLIENT].links;
     assert!(links.keys().eq(now.keys()), "they are the same links");
-    // And the kernel's address of the first connection may be used again.
+    // The kernel may also reuse the address of the first connection.
     network.close(next, 0);
     network.close(next, 1);
     network.connect(Connect {
@@ -165,7 +166,7 @@ fn answers_leave_by_the_device_of_their_subflow() {
     for hello in hellos {
         let server = &mut network.hosts[SERVER].peers;
         let (to, payload) = (hello.to.ip(), &hello.payload);
-        // Both come in by a device that carries neither.
+        // Both hellos arrive by a device that carries neither subflow.
         let answer = server.receive(payload, to, hello.from, 2, now_ns).unwrap();
         let device = if to == address("10.0.1.2") { 3 } else { 4 };
         assert_eq!(answer.ifindex, device);

@@ -1,4 +1,4 @@
-//! Datagrams of those who should not be believed.
+//! Tests with forged and replayed datagrams.
 
 use std::net::SocketAddr;
 
@@ -11,18 +11,19 @@ use super::*;
 /// An attacker's address.
 const ELSEWHERE: &str = "198.51.100.9:8684";
 
-/// A proven pair and everything that it said so far.
+/// Creates a proven pair, and returns everything that it has sent so far.
 fn overheard() -> (Network, Vec<Packet>) {
     let mut network = pair();
     network.connect(TWO_PATHS);
-    // Nothing is on its way.
+    // At this time, nothing is on its way.
     network.run(3300 * MS);
     let packets = network.log.iter().map(|(_, packet)| packet.clone());
     let packets = packets.collect();
     (network, packets)
 }
 
-/// What a packet changes at hosts that it does not concern any more.
+/// Returns the part of the hosts' state that a packet without effect must not
+/// change.
 fn states(network: &Network) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
     let hosts = network.hosts.iter();
     hosts
@@ -48,7 +49,7 @@ fn replayed_datagrams_change_nothing() {
         assert_eq!(changed, 0);
     }
     assert_eq!(states(&network), before);
-    // What was answered, was answered in vain, and nobody was thrown out.
+    // Answers to replays had no effect either, and no peer was dropped.
     network.run(10 * MS);
     assert_eq!(states(&network), before);
     network.run(20_000 * MS);
@@ -69,7 +70,7 @@ fn a_flood_of_replays_does_not_throw_a_peer_out() {
         }
         network.run(100 * MS);
     }
-    // 10 s, two links: no hello had to be repeated.
+    // In 10 s on two links, no hello had to be repeated.
     assert_eq!(sent(&network) - before, 2 * 20);
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), 2);
@@ -112,8 +113,8 @@ fn reflected_datagrams_change_nothing() {
 
 #[test]
 fn a_flipped_bit_is_noticed() {
-    // Before they arrive: each would be fresh. At first they are hellos, later
-    // answers.
+    // The packets are caught before they arrive, so each one would be fresh.
+    // They are hellos and answers in turn.
     for (time, host) in [(0, SERVER), (1, CLIENT), (2, SERVER), (3, CLIENT)] {
         let mut network = pair();
         network.connect(TWO_PATHS);
@@ -138,7 +139,7 @@ fn a_fresh_datagram_from_elsewhere_moves_nothing() {
     network.connect(TWO_PATHS);
     network.run(400 * MS);
     let elsewhere: SocketAddr = ELSEWHERE.parse().unwrap();
-    // Each is caught, and arrives from elsewhere before it arrives.
+    // Each packet is caught, and delivered from elsewhere before the original.
     for _ in 0..4000 {
         let said = network.log.len();
         network.run(MS / 2);
@@ -160,7 +161,7 @@ fn a_fresh_datagram_from_elsewhere_moves_nothing() {
 fn a_nonce_is_good_where_it_was_sent_to() {
     let mut network = pair();
     network.connect(TWO_PATHS);
-    // The hellos that would prove the client are on their way.
+    // The hellos that will prove the client are on their way.
     network.run(2 * MS);
     let caught = network.sent_to(address("10.0.1.2"));
     assert_eq!(caught.len(), 2);
@@ -169,7 +170,7 @@ fn a_nonce_is_good_where_it_was_sent_to() {
         ..caught[1].1.clone()
     };
     assert_eq!(network.deliver(&elsewhere), (0, true));
-    // The client is late by one try.
+    // The forged packet delays the proof of the client by one attempt.
     network.run(210 * MS);
     assert_eq!(network.hosts[SERVER].ready(1, network.now_ns), 2);
 }
@@ -203,7 +204,7 @@ proptest! {
         for mut payload in datagrams {
             if length_matches {
                 payload.resize(hello::LENGTH, 0);
-                // As far as the token, it looks right.
+                // All fields up to the token look right.
                 payload[..14].copy_from_slice(&model.payload[..14]);
             }
             let packet = Packet { payload, ..model.clone() };

@@ -1,4 +1,5 @@
-//! Links over time: kept, lost, found again; agents that restart.
+//! Tests of links over time: kept, lost and found again; and of agents that
+//! restart.
 
 use super::*;
 use crate::redundant::peers::Notice;
@@ -15,7 +16,7 @@ fn a_silent_peer_expires_within_3_s_and_returns() {
     }
     network.cut.insert(address(CUT));
     network.run(2000 * MS);
-    // What the kernel knows of the other path ends by itself.
+    // The kernel's entry of the other path expires by itself.
     let last = network.hosts.iter().map(|host| host.links[&2].expires_ns);
     assert!(last.max().unwrap() <= network.now_ns + 500 * MS);
     network.run(1000 * MS);
@@ -30,7 +31,7 @@ fn a_silent_peer_expires_within_3_s_and_returns() {
     }
     network.run(5000 * MS);
     network.cut.clear();
-    // Tried each 500 ms.
+    // A silent peer gets a hello each 500 ms.
     network.run(510 * MS);
     for (host, remote) in [(CLIENT, CUT), (SERVER, "10.0.2.1")] {
         let host = &network.hosts[host];
@@ -45,7 +46,7 @@ fn a_peer_that_stays_silent_is_asked_less_often() {
     let mut network = pair();
     network.connect(TWO_PATHS);
     network.run(5000 * MS);
-    // An agent that knows nothing of the connection.
+    // The new agent does not know the connection.
     network.restart(SERVER, 777);
     network.run(2600 * MS);
     let mut asked = |seconds: u64| {
@@ -128,7 +129,7 @@ fn a_connection_that_only_the_client_has_does_not_silence_others() {
     };
     network.connect(other);
     network.run(5000 * MS);
-    // The client's hellos are of the first: it is the one that goes.
+    // The client's hellos are about the first connection, so that one goes.
     network.hosts[SERVER].peers.closed(10, network.now_ns);
     network.hosts[SERVER].peers.closed(11, network.now_ns);
     for host in &mut network.hosts {

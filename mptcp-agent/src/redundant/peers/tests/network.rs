@@ -19,14 +19,14 @@ use crate::redundant::{
 
 pub const MS: u64 = 1_000_000;
 
-/// Where the NAT's hosts seem to be.
+/// The address that hosts behind the NAT seem to have.
 const PUBLIC: &str = "203.0.113.1";
 
 pub fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// What travels.
+/// A datagram on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     pub from: SocketAddr,
@@ -34,8 +34,8 @@ pub struct Packet {
     pub payload: Vec<u8>,
 }
 
-/// A connection to open. Cookie of its n-th subflow: `10 * number + n` at both
-/// ends; key in the kernel: its number.
+/// A connection to open. At both ends, the cookie of its n-th subflow is
+/// `10 * number + n`, and its key in the kernel is its number.
 #[derive(Clone, Copy)]
 pub struct Connect<'a> {
     pub number: u64,
@@ -50,13 +50,13 @@ impl Connect<'_> {
     }
 }
 
-/// A host: its agent, and what the kernel was told.
+/// A host: its agent, and the content of the kernel's maps.
 pub struct Host {
     pub peers: Peers,
     pub links: BTreeMap<u32, Link>,
     pub carriers: BTreeMap<u64, Carriers>,
     pub views: BTreeMap<u64, PeerView>,
-    /// New connections that are known: addresses, port, and the link.
+    /// Content of map `FAMILIAR`: addresses, port, and the link.
     pub familiar: BTreeMap<(IpAddr, IpAddr, u16), u32>,
     pub notices: Vec<Notice>,
     addresses: HashSet<IpAddr>,
@@ -64,14 +64,15 @@ pub struct Host {
 }
 
 impl Host {
-    /// The link of a subflow among its connection's carriers.
+    /// Returns the link of a subflow among its connection's carriers.
     pub fn link_of(&self, connection: u64, cookie: u64) -> Option<u32> {
         let carriers = self.carriers.get(&connection)?.carriers;
         let carrier = carriers.iter().find(|carrier| carrier.cookie == cookie)?;
         Some(carrier.link)
     }
 
-    /// How many of a connection's subflows can carry copies at `now_ns`.
+    /// Returns how many of a connection's subflows can carry copies at
+    /// `now_ns`.
     pub fn ready(&self, connection: u64, now_ns: u64) -> usize {
         let Some(carriers) = self.carriers.get(&connection) else {
             return 0;
@@ -113,19 +114,19 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     };
 }
 
-/// Everything.
+/// The hosts and the network between them.
 pub struct Network {
     pub now_ns: u64,
     pub hosts: Vec<Host>,
-    /// One way, nanoseconds.
+    /// Delay of one direction, nanoseconds.
     pub delay_ns: u64,
     /// Everything that was sent, as its receiver saw it.
     pub log: Vec<(u64, Packet)>,
     /// Addresses that nothing reaches.
     pub cut: HashSet<IpAddr>,
-    /// Of 100 datagrams, how many are lost.
+    /// Number of datagrams out of 100 that are lost.
     pub loss: u64,
-    /// A server has the ids of the first subflow for all.
+    /// Whether a server sees the same address ids on all subflows.
     pub alike: bool,
     /// Addresses behind the NAT.
     pub inside: HashSet<IpAddr>,
@@ -170,7 +171,7 @@ impl Network {
         });
     }
 
-    /// The host's agent ends and another starts; the kernel's maps are new.
+    /// Replaces a host's agent by another one, with empty kernel maps.
     pub fn restart(&mut self, host: usize, id: u64) {
         let host = &mut self.hosts[host];
         host.peers = agent(id, &host.key);
@@ -188,14 +189,14 @@ impl Network {
         }
     }
 
-    /// The ends learn of the connection.
+    /// Reports a connection to the agents at both ends.
     pub fn announce(&mut self, connect: Connect<'_>) {
         for server in [false, true] {
             self.announce_to(connect, server);
         }
     }
 
-    /// One end does.
+    /// Reports a connection to the agent at one end.
     pub fn announce_to(&mut self, connect: Connect<'_>, server: bool) {
         let keys = [0xc11e_0000, 0x5e12_0000].map(|base| base + connect.number);
         let (host, local_key, remote_key) = if server {
@@ -212,14 +213,15 @@ impl Network {
         });
     }
 
-    /// Opens one of its subflows.
+    /// Opens one subflow of a connection.
     pub fn join(&mut self, connect: Connect<'_>, subflow: usize) {
         for server in [false, true] {
             self.join_at(connect, subflow, server);
         }
     }
 
-    /// One end learns of it. Through NAT, the server sees other ports.
+    /// Reports a subflow to the agent at one end. Through NAT, the server sees
+    /// another address and port.
     pub fn join_at(&mut self, connect: Connect<'_>, subflow: usize, server: bool) {
         let (local, remote) = connect.subflows[subflow];
         let (local, remote) = (address(local), address(remote));
@@ -275,12 +277,12 @@ impl Network {
         }
     }
 
-    /// The NAT forgets what it mapped.
+    /// Lets the NAT forget its mappings.
     pub fn rebind(&mut self) {
         self.mappings.clear();
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn run(&mut self, for_ns: u64) {
         let end = self.now_ns + for_ns;
         loop {
@@ -313,8 +315,8 @@ impl Network {
         }
     }
 
-    /// A packet arrives, whoever sent it. How many map entries it changed, and
-    /// whether it was answered.
+    /// Delivers a packet, whoever sent it. Returns how many map entries it
+    /// changed, and whether it was answered.
     pub fn deliver(&mut self, packet: &Packet) -> (usize, bool) {
         let mut to = packet.to.ip();
         if to == address(PUBLIC) {
@@ -341,7 +343,7 @@ impl Network {
         (changed, answered)
     }
 
-    /// All packets to a host, so far.
+    /// Returns all packets that were sent to an address so far.
     pub fn sent_to(&self, address: IpAddr) -> Vec<(u64, Packet)> {
         let mut log = self.log.clone();
         log.retain(|(_, packet)| packet.to.ip() == address);
@@ -383,7 +385,7 @@ fn agent(id: u64, key: &[u8]) -> Peers {
     Peers::new(settings, move || dice.roll())
 }
 
-/// SplitMix64.
+/// A random number generator: SplitMix64.
 struct Dice(u64);
 
 impl Dice {

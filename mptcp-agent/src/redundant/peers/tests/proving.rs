@@ -1,4 +1,4 @@
-//! Who proves what to whom.
+//! Tests of proving peers and subflows.
 
 use mptcp_common::abi::redundant::DEFAULT_PORT;
 
@@ -38,7 +38,7 @@ fn two_round_trips_prove_both_ends() {
         assert_eq!((counts.proven, counts.silent, counts.asking), (2, 0, 0));
         assert_eq!(host.notices.len(), 2);
     }
-    // Nothing more is said until the links want to be kept.
+    // No more messages until the links must be kept alive.
     let said = network.log.len();
     assert_eq!(said, 2 * 4);
     network.run(400 * MS);
@@ -66,7 +66,7 @@ fn subflows_join_and_leave() {
     }
     network.close(TWO_PATHS, 1);
     for host in &network.hosts {
-        // Its links are kept for the next connection.
+        // The links are kept for the next connection.
         assert_eq!((host.links.len(), host.carriers.len()), (2, 0));
         assert!(!host.peers.knows(1));
     }
@@ -80,7 +80,7 @@ fn a_hello_that_comes_too_early_is_made_up_for() {
     network.run(100 * MS);
     let counts = network.hosts[SERVER].peers.counts(network.now_ns);
     assert_eq!((counts.hellos.unknown, counts.hellos.answered), (1, 0));
-    // The connection is known, its subflow is not.
+    // Now the server knows the connection, but not its subflow.
     network.announce_to(TWO_PATHS, true);
     network.run(200 * MS);
     let counts = network.hosts[SERVER].peers.counts(network.now_ns);
@@ -187,7 +187,8 @@ fn without_the_shared_key_nothing_is_proven() {
     }
     let server = &network.hosts[SERVER];
     let counts = server.peers.counts(network.now_ns);
-    // At 0, 200, 600, 1500 and 3000 ms, on both paths; nothing was answered.
+    // Hellos came at 0, 200, 600, 1500 and 3000 ms on both paths. None was
+    // answered.
     assert_eq!((counts.hellos.refused, counts.refused), (10, 2));
     assert_eq!((counts.hellos.answered, counts.hellos.verified), (0, 0));
     let refused = ["10.0.1.1", "10.0.2.1"].map(|remote| Notice::Refused {
@@ -215,7 +216,7 @@ fn where_there_is_no_agent_it_is_asked_less_and_less() {
     network.announce_to(TWO_PATHS, false);
     network.join_at(TWO_PATHS, 0, false);
     let start = network.now_ns;
-    // Nobody is there: the server's agent knows nothing.
+    // The server's agent does not know the connection, as if there were none.
     network.run(40_000 * MS);
     let asked = network.sent_to(address("10.0.1.2"));
     let asked: Vec<u64> = asked.iter().map(|(at, _)| (at - start) / MS).collect();

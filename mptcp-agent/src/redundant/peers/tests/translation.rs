@@ -1,11 +1,11 @@
-//! NAT in front of the client.
+//! Tests with a NAT in front of the client.
 
 use mptcp_common::abi::redundant::PeerView;
 
 use super::*;
 use crate::redundant::peers::octets;
 
-/// The client's addresses are private.
+/// Creates a network in which the client's addresses are behind a NAT.
 fn translated() -> Network {
     let mut network = pair();
     network.inside = ["10.0.1.1", "10.0.2.1"].map(address).into();
@@ -42,7 +42,7 @@ fn the_ends_learn_how_the_other_sees_a_subflow() {
     };
     assert_eq!(network.hosts[CLIENT].views[&11], at_client);
     assert_eq!(network.hosts[SERVER].views[&11], at_server);
-    // The server sends where the hello came from.
+    // The server sends to the address that the hello came from.
     let link = network.hosts[SERVER].link_of(1, 11).unwrap();
     let link = network.hosts[SERVER].links[&link];
     assert_eq!((link.remote, link.remote_port), (public, 61_002));
@@ -75,7 +75,7 @@ fn a_new_mapping_moves_the_link_with_all_its_subflows() {
     for connection in 1..=20 {
         assert_eq!(server.ready(connection, network.now_ns), 1);
     }
-    // Also if a new connection is the first to use the mapping.
+    // The link also moves if a new connection is the first to use the mapping.
     network.rebind();
     let number = 21;
     network.connect(Connect { number, ..one_path });
@@ -136,7 +136,7 @@ fn subflows_that_cannot_be_told_apart_are_left_alone() {
     assert!(server.links.is_empty() && server.views.is_empty());
     let counts = server.peers.counts(network.now_ns);
     assert_eq!((counts.hellos.unknown, counts.hellos.answered), (8, 0));
-    // One is enough to be told.
+    // A single subflow can be identified.
     network.close(TWO_PATHS, 1);
     network.run(4000 * MS);
     assert_eq!(network.hosts[SERVER].ready(1, network.now_ns), 1);
