@@ -147,7 +147,9 @@ mod tests {
                 // A row of the table: | `ours` | `the kernel's` | ...
                 let (ours, rest) = line.strip_prefix("| `")?.split_once("` | `")?;
                 let (kernels, _) = rest.split_once('`')?;
-                kernels.starts_with(char::is_uppercase).then_some((kernels, ours))
+                kernels
+                    .starts_with(char::is_uppercase)
+                    .then_some((kernels, ours))
             })
             .collect();
         assert_eq!(documented, CHOSEN);

@@ -165,7 +165,9 @@ fn the_documentation_lists_each_metric_with_its_type() {
             let name = cells.next()?.strip_suffix('`')?;
             let kind = cells.next()?;
             // Another table says what survives a restart.
-            ["counter", "gauge", "histogram"].contains(&kind).then_some((name, kind))
+            ["counter", "gauge", "histogram"]
+                .contains(&kind)
+                .then_some((name, kind))
         })
         .collect();
     let text = render(&full()).unwrap();
