@@ -143,6 +143,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_lists_each_counter() {
+        let documented: Vec<_> = include_str!("../../docs/metrics.md")
+            .lines()
+            .filter_map(|line| {
+                // A row of the table: | `ours` | `the kernel's` | ...
+                let (ours, rest) = line.strip_prefix("| `")?.split_once("` | `")?;
+                let (kernels, _) = rest.split_once('`')?;
+                kernels
+                    .starts_with(char::is_uppercase)
+                    .then_some((kernels, ours))
+            })
+            .collect();
+        assert_eq!(documented, CHOSEN);
+    }
+
+    #[test]
     fn chosen_counters_by_name_whatever_their_order() {
         let text = "TcpExt: SyncookiesSent Blackhole\nTcpExt: 1 2\n\
                     MPTcpExt: MPJoinRejected Unheard MPCurrEstab Blackhole\nMPTcpExt: 3 4 5 6\n\

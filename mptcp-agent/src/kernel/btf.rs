@@ -95,7 +95,9 @@ mod tests {
     #[test]
     fn the_running_kernel_has_the_members_every_kernel_has() {
         if !Path::new(VMLINUX).exists() {
-            skip(&format!("{VMLINUX} is not there: the kernel lacks CONFIG_DEBUG_INFO_BTF"));
+            skip(&format!(
+                "{VMLINUX} is not there: the kernel lacks CONFIG_DEBUG_INFO_BTF"
+            ));
             return;
         }
         let layout = Layout::read(Path::new(VMLINUX)).expect("BTF");

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -152,6 +153,31 @@ fn names_and_values() {
         !text.contains("path=\"lo\""),
         "lo never had a subflow\n{text}"
     );
+}
+
+#[test]
+fn the_documentation_lists_each_metric_with_its_type() {
+    let documented: BTreeSet<(&str, &str)> = include_str!("../../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| {
+            // A row of a table: | `name` | type | ...
+            let mut cells = line.strip_prefix("| `mptcp_")?.split(" | ");
+            let name = cells.next()?.strip_suffix('`')?;
+            let kind = cells.next()?;
+            // Another table says what survives a restart.
+            ["counter", "gauge", "histogram"]
+                .contains(&kind)
+                .then_some((name, kind))
+        })
+        .collect();
+    let text = render(&full()).unwrap();
+    let served: BTreeSet<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE mptcp_")?.split_once(' '))
+        // Has a section of its own, whose table `mib` checks.
+        .filter(|(name, _)| *name != "kernel_events_total")
+        .collect();
+    assert_eq!(documented, served);
 }
 
 #[test]
