@@ -26,6 +26,10 @@ pub struct Bucket {
     filled_ns: Word,
 }
 
+crate::layout::layout! {
+    Bucket { tokens, filled_ns }
+}
+
 impl Bucket {
     /// Takes `bytes` if they are there. The rate is in bytes per second, at
     /// most [`LARGEST_RATE`].

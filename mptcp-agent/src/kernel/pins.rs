@@ -1,7 +1,7 @@
 //! What outlives the agent, by names in a BPF file system (bpffs):
 //!
 //! ```text
-//!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-N/
+//!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-HASH/
 //!       maps/CONNECTIONS ...            state, settings, totals
 //!       links/sockops-<owner> ...       the programs, attached
 //! ```
@@ -12,7 +12,7 @@
 //! maps and totals over, attaches its own programs, and becomes their owner
 //! with one write; then the old ones go.
 //!
-//! A layout of another version, or of another size, is never read: it is
+//! A layout with another hash, or a map of another size, is never read: it is
 //! removed, programs and all.
 
 use std::path::PathBuf;

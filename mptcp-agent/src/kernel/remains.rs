@@ -143,9 +143,9 @@ impl Remains {
     }
 }
 
-/// The directory of this version's layout.
+/// The directory of this build's layout.
 pub(super) fn own_layout() -> String {
-    format!("{ABI}{}", abi::ABI_VERSION)
+    format!("{ABI}{:016x}", abi::ABI)
 }
 
 /// What the programs of an earlier agent obey.

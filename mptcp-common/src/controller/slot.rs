@@ -50,6 +50,13 @@ pub struct Slot {
     pub(super) rested_ns: u64,
 }
 
+crate::layout::layout! {
+    Slot {
+        path, subflows, backups, acked_bytes, progress_ns, timeouts, srtt_us, queued, cap, dead,
+        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns,
+    }
+}
+
 /// Which paths are weighed against each other in a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
