@@ -7,6 +7,7 @@
 mod bpffs;
 mod btf;
 mod clsact;
+mod embedded;
 mod events;
 mod gone;
 mod life;

@@ -27,13 +27,38 @@ use crate::{
 /// value whose key has eight bytes begins at a cache line (`struct htab_elem`).
 const CACHE_LINE: usize = 64;
 
-/// Version of this layout.
-pub const ABI_VERSION: u32 = 6;
+/// Version of what the values mean. Raise it if a value means something else at
+/// the same place; [`ABI`] notices every other change by itself.
+const VERSION: u64 = 7;
 
-/// A global of the eBPF object whose name carries [`ABI_VERSION`]. An object
-/// that was built with another layout does not have it, so the agent refuses to
-/// load that object.
-pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI_6";
+/// Identifies this layout: a hash of [`VERSION`] and of all types that cross
+/// between kernel and user space. Maps that were pinned under another one are
+/// never read.
+pub const ABI: u64 = {
+    let parts = [
+        VERSION,
+        FINGERPRINT,
+        config::FINGERPRINT,
+        decision::FINGERPRINT,
+        redundant::FINGERPRINT,
+        runs::FINGERPRINT,
+        sweep::FINGERPRINT,
+        crate::bucket::FINGERPRINT,
+        crate::controller::FINGERPRINT,
+        crate::controller::SLOT_FINGERPRINT,
+    ];
+    let mut hash = crate::layout::SEED;
+    let mut index = 0;
+    while index < parts.len() {
+        hash = crate::layout::number(hash, parts[index]);
+        index += 1;
+    }
+    hash
+};
+
+/// The global of the eBPF object that holds [`ABI`]: an object that was built
+/// with another layout has another value there, and is not loaded.
+pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI";
 
 /// Paths that one agent can tell apart: selectors and unlisted devices. Index
 /// [`UNKNOWN_PATH`] is reserved.
@@ -453,6 +478,29 @@ pub mod event_kind {
     pub const PATH_UP: u8 = 9;
     /// How many there are.
     pub const COUNT: usize = 9;
+}
+
+crate::layout::layout! {
+    PathStats {
+        sent_bytes, acked_bytes, received_bytes, retransmitted_segments, timeouts, live, opened,
+        closed, decisions, blocked, candidates, rtt_sum_us, rtt,
+    }
+    Totals {
+        opened, closed, connections, subflows, events, events_lost, connections_full,
+        subflows_full, slots_full, left_alone, setsockopt_failed,
+    }
+    Connection { token, revision, decision, subflows, seen, controller, local_key, remote_key }
+    Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
+    Subflow {
+        path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,
+        sent_bytes, acked_bytes, received_bytes, backlog_ns, bulk_ns, copies,
+        retransmitted_segments, slot, prior_cb_flags, cap, lowat, prior_cap, prior_lowat,
+        wanted_cap, wanted_lowat, ifindex, srtt_us, min_rtt_us, queued, backup_of, tuple,
+    }
+    Event {
+        time_ns, connection, cookie, sent_bytes, acked_bytes, received_bytes, token, path,
+        tuple, kind, reason, reserved, ifindex,
+    }
 }
 
 const _: () = assert!(size_of::<Word>() == 8);

@@ -29,6 +29,10 @@ pub struct Bucket {
     filled_ns: Word,
 }
 
+crate::layout::layout! {
+    Bucket { tokens, filled_ns }
+}
+
 impl Bucket {
     /// Takes `bytes` and returns `true`, if the bucket holds them. The rate is
     /// in bytes per second, at most [`LARGEST_RATE`].

@@ -57,6 +57,8 @@ pub use slot::Slot;
 use slot::{Role, signed};
 pub use tuning::*;
 
+pub(crate) use slot::FINGERPRINT as SLOT_FINGERPRINT;
+
 use crate::word::Word;
 
 /// Sums that a step takes over the paths, and what it decides before it looks
@@ -146,6 +148,17 @@ pub struct Controller {
     weights: u64,
     /// How far beyond their ratio paths may go, per mille; only `spill` moves it.
     pub spill_permille: u64,
+}
+
+crate::layout::layout! {
+    Tally {
+        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, thin,
+        starving, full, held, spare, forget, room, steered_ns,
+    }
+    Controller {
+        slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
+        given_ns, thin_ns, free_until_ns, free_ns, weights, spill_permille,
+    }
 }
 
 impl Controller {

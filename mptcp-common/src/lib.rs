@@ -1,6 +1,7 @@
 //! The code that the eBPF programs and the agent share.
 //!
-//! * [`abi`]: the maps' keys and values, the events, and their version;
+//! * [`abi`]: the maps' keys and values, and the events;
+//! * [`layout`]: a fingerprint of those types;
 //! * [`offsets`]: the kernel members that the programs read, by name;
 //! * [`controller`]: the weighted policy's arithmetic, a pure function that
 //!   runs in the kernel and, unchanged, in the unit tests;
@@ -16,6 +17,7 @@ pub mod abi;
 pub mod arrival;
 pub mod bucket;
 pub mod controller;
+pub mod layout;
 pub mod offsets;
 pub mod packet;
 pub mod spare;

@@ -33,10 +33,10 @@ mod subflow;
 mod unwrap;
 mod wrap;
 
-/// `abi::ABI_SYMBOL`: the agent refuses to load an object without it.
+/// `abi::ABI_SYMBOL`: the agent loads no object that was built with another layout.
 #[used]
 #[unsafe(no_mangle)]
-static MPTCP_AGENT_ABI_6: u32 = mptcp_common::abi::ABI_VERSION;
+static MPTCP_AGENT_ABI: u64 = mptcp_common::abi::ABI;
 
 /// The kernel lets only GPL-compatible programs call bpf_setsockopt and the
 /// skc_to_* casts.

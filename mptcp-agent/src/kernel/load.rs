@@ -16,18 +16,18 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use mptcp_common::{
-    abi::{ABI_SYMBOL, ABI_VERSION, Config, SUBFLOWS_PER_CONNECTION, runs},
+    abi::{Config, SUBFLOWS_PER_CONNECTION, runs},
     offsets::hook,
 };
 
 use super::{
-    Attachment, Kernel, Link, Restored, btf::Layout, gone::Gone, life, members::Members, others,
-    pins::Pins, program, tc,
+    Attachment, Kernel, Link, Restored, btf::Layout, embedded, gone::Gone, life, members::Members,
+    others, pins::Pins, program, tc,
 };
 use crate::host::{Namespace, VMLINUX, is_cgroup_root};
 
 /// The eBPF object, built by `cargo xtask build`; empty if it was not built.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
 
 /// Options for loading the kernel side.
 pub struct LoadOptions<'a> {
@@ -190,6 +190,7 @@ fn load_with(
     if OBJECT.is_empty() {
         bail!("this binary was built without its eBPF programs: build it with `cargo xtask build`");
     }
+    embedded::check(OBJECT)?;
     let layout = Layout::read(Path::new(VMLINUX))?;
     let members = Members::find(&layout);
     if let Some(missing) = members.refusal(hook::SOCKOPS) {
@@ -212,7 +213,6 @@ fn load_with(
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
-        .override_global(ABI_SYMBOL, &ABI_VERSION, true)
         .override_global("PROBE_READ", &probe_read, true)
         .override_global("ADOPT", &adopt, true)
         .override_global("OWNER", &owner, true)

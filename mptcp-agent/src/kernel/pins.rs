@@ -2,7 +2,7 @@
 //! system (bpffs):
 //!
 //! ```text
-//!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-N/
+//!   /sys/fs/bpf/mptcp-agent/<network namespace>/abi-HASH/
 //!       maps/CONNECTIONS ...            state, settings, totals
 //!       links/sockops-<owner> ...       the programs, attached
 //! ```
@@ -14,7 +14,7 @@
 //! attaches its own programs, and makes them the only ones that act with one
 //! write. Then it detaches the old ones.
 //!
-//! A layout of another version, or of another size, is never read. It is
+//! A layout with another hash, or a map of another size, is never read. It is
 //! removed with its programs.
 
 use std::path::PathBuf;

@@ -145,9 +145,9 @@ impl Remains {
     }
 }
 
-/// Returns the name of the directory of this version's layout.
+/// Returns the name of the directory of this build's layout.
 pub(super) fn own_layout() -> String {
-    format!("{ABI}{}", abi::ABI_VERSION)
+    format!("{ABI}{:016x}", abi::ABI)
 }
 
 /// Opens the `CONFIG` that the programs of an earlier agent obey.

@@ -119,6 +119,11 @@ pub mod id_kind {
     pub const REMOTE: u32 = 2;
 }
 
+crate::layout::layout! {
+    Config { mode, generation, owner, reserved, alive_until_ns }
+    PathConfig { weight, kind, label }
+}
+
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(core::mem::offset_of!(Config, alive_until_ns) == HEARTBEAT_OFFSET);
 const _: () = assert!(mode::DEFAULT == 0);

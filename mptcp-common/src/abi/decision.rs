@@ -44,5 +44,10 @@ pub struct Seen {
     pub reserved: u8,
 }
 
+crate::layout::layout! {
+    Decision { linger, full, path, active, candidates }
+    Seen { context, revision, path, flags, reserved }
+}
+
 const _: () = assert!(size_of::<Decision>() == 40);
 const _: () = assert!(size_of::<Seen>() == 16 && MAX_PATHS <= u16::MAX as usize);

@@ -408,6 +408,29 @@ pub mod refused {
     ];
 }
 
+crate::layout::layout! {
+    Redundant { budget_bytes_per_sec, copies, port, reserved, mss_v4, mss_v6 }
+    Device { header, mtu, strict, path }
+    Stacked { one, other }
+    Link {
+        local, remote, peer, expires_ns, ifindex, mtu, remote_port, local_port, path, cost,
+        rate, peer_ifindex, reserved,
+    }
+    Traffic { sent, sent_bytes, arrived }
+    PeerLinks { links }
+    LinkKey { local, remote, remote_port, scope }
+    Carriers { peer, carriers }
+    Carrier { cookie, link, translated }
+    PeerView { local, remote, local_port, remote_port }
+    Listener { own, given }
+    Arrival { newest, fresh_ns, passed, count, passed_ns, in_vain_ns }
+    Patience { period, used }
+    CopyStats {
+        sent, sent_bytes, received, rescued_bytes, late_originals, wait_rounds, waits_in_vain,
+        not_sent, refused, shared_device,
+    }
+}
+
 const _: () = assert!(size_of::<Redundant>() == 24);
 const _: () = assert!(size_of::<Device>() == 16);
 const _: () = assert!(size_of::<Stacked>() == 8);

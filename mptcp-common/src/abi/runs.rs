@@ -48,4 +48,8 @@ pub mod program {
     pub const COUNT: usize = 5;
 }
 
+crate::layout::layout! {
+    Runs { count, rearmed, reclaimed }
+}
+
 const _: () = assert!(size_of::<Runs>() == 56);

@@ -33,4 +33,8 @@ impl Visit {
     pub const CLOSING: u32 = 2;
 }
 
+crate::layout::layout! {
+    Visit { cookie, adopted, refused, listens, reserved }
+}
+
 const _: () = assert!(size_of::<Visit>() == 24);

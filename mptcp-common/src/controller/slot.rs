@@ -52,6 +52,13 @@ pub struct Slot {
     pub(super) rested_ns: u64,
 }
 
+crate::layout::layout! {
+    Slot {
+        path, subflows, backups, acked_bytes, progress_ns, timeouts, srtt_us, queued, cap, dead,
+        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns,
+    }
+}
+
 /// The part that a path takes in a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
