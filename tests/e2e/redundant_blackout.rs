@@ -5,7 +5,7 @@ use mptcp_lab::kernel::Recovery;
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server};
 use mptcp_lab::{Direction, Path};
 
-use crate::redundant_support::{Scene, Stage, redundant, rescued, wait_for_proven};
+use crate::redundant_support::{STRAY_DSACKS, Scene, Stage, redundant, rescued, wait_for_proven};
 use crate::support::require_agent;
 use crate::{SETTLE, SOON, VERY_LONG};
 
@@ -27,7 +27,7 @@ fn cut_each(paths: [Path; 2], direction: Direction) -> Result<()> {
     let recovery = scene.recovery()? - before;
     eprintln!("{direction:?}: {recovery:?}");
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
-    assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
+    assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
     // One of the two cut paths was in use.
     let [client, server] = [scene.client.scrape()?, scene.server.scrape()?];
     if direction != Direction::Down {
@@ -145,7 +145,7 @@ fn stream_on(stage: Stage) -> Result<()> {
     assert_eq!(report.bytes, sink.received());
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
     assert_eq!(recovery.retransmitted, 0, "{recovery:?}");
-    assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
+    assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use mptcp_lab::{Direction, Family, Path};
 
-use crate::redundant_support::{Stage, refused, rescued};
+use crate::redundant_support::{STRAY_DSACKS, Stage, refused, rescued};
 use crate::support::require_agent;
 
 /// Checks that copies of each path go over the other, and replace what a cut
@@ -21,7 +21,7 @@ fn holds(paths: [Path; 2]) -> Result<()> {
     }
     let recovery = scene.recovery()? - before;
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
-    assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
+    assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
     for agent in scene.agents() {
         let metrics = agent.scrape()?;
         assert!(rescued(&metrics) > 0.0);

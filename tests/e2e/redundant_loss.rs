@@ -3,7 +3,7 @@
 use anyhow::Result;
 use mptcp_lab::{Direction, Path};
 
-use crate::redundant_support::{Stage, rescued};
+use crate::redundant_support::{STRAY_DSACKS, Stage, rescued};
 use crate::support::require_agent;
 
 /// Makes one of two paths lose every fifth packet, in both directions.
@@ -21,7 +21,7 @@ fn lossy(paths: [Path; 2], index: usize) -> Result<()> {
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
     // If the segments went over that path, about 300 of them were lost.
     assert!(recovery.retransmitted <= REQUESTS / 100, "{recovery:?}");
-    assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
+    assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
     scene.end()
 }
 

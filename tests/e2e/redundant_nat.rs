@@ -7,7 +7,7 @@ use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
 use mptcp_lab::{Direction, Family, Host, Lab, Link, NatPath, Path};
 
 use crate::redundant_support::{
-    INTERVAL, MANY, arrived, received, redundant, refused, rescued, wait_for_proven,
+    INTERVAL, MANY, STRAY_DSACKS, arrived, received, redundant, refused, rescued, wait_for_proven,
 };
 use crate::support::{Watched, require_agent, scrape_until};
 use crate::{SETTLE, SOON};
@@ -113,7 +113,7 @@ impl Scene {
         assert_eq!(self.refusals()?, before.1);
         let recovery = Recovery::of_hosts(&[client, server])? - before.0;
         assert_eq!(recovery.timeouts, 0, "{recovery:?}");
-        assert_eq!(recovery.dsacks_sent, 0, "{recovery:?}");
+        assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
         let rescues = [self.agents[0].scrape()?, self.agents[1].scrape()?];
         assert!(rescues.iter().all(|metrics| rescued(metrics) > 0.0));
         Ok(())

@@ -264,8 +264,10 @@ pub struct Arrival {
     pub count: Word,
     /// When the last of them was let through.
     pub passed_ns: Word,
-    /// When a segment last waited in vain.
+    /// When the first of `in_vain` segments waited in vain.
     pub in_vain_ns: Word,
+    /// How many segments have waited in vain within a second since then.
+    pub in_vain: Word,
 }
 
 /// The rounds that one CPU has left for segments that wait for their other
@@ -423,7 +425,7 @@ crate::layout::layout! {
     Carrier { cookie, link, translated }
     PeerView { local, remote, local_port, remote_port }
     Listener { own, given }
-    Arrival { newest, fresh_ns, passed, count, passed_ns, in_vain_ns }
+    Arrival { newest, fresh_ns, passed, count, passed_ns, in_vain_ns, in_vain }
     Patience { period, used }
     CopyStats {
         sent, sent_bytes, received, rescued_bytes, late_originals, wait_rounds, waits_in_vain,
@@ -440,7 +442,7 @@ const _: () = assert!(size_of::<LinkKey>() == 36);
 const _: () = assert!(size_of::<PeerLinks>() == 4 * MAX_CARRIERS);
 const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
 const _: () = assert!(size_of::<PeerView>() == 36);
-const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 5));
+const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 6));
 const _: () = assert!(size_of::<Listener>() == 8);
 const _: () = assert!(size_of::<Patience>() == 16);
 const _: () = assert!(size_of::<CopyStats>() == 8 * (7 + 3 + 6 + 6));
