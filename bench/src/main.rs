@@ -16,10 +16,8 @@ use xtask::machine::Machine;
     about = "Shows and measures what mptcp-agent does"
 )]
 struct Cli {
-    /// Install nothing: where something is missing, print the commands that
-    /// would install it and fail
-    #[arg(long, global = true)]
-    no_install: bool,
+    #[command(flatten)]
+    machine: Machine,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -33,9 +31,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let machine = Machine::new(!cli.no_install);
-    xtask::report(match cli.verb {
+    let Cli { machine, verb } = Cli::parse();
+    xtask::report(match verb {
         Verb::Demo(args) => demo::run(&machine, &args),
         Verb::Bench(args) => bench::run(&machine, &args),
     })

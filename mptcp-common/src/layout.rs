@@ -4,7 +4,7 @@
 //! map that another build has pinned, or an eBPF object of another build, is
 //! recognised even if nobody raised a version.
 
-/// What the hash of nothing is: the offset basis of 64-bit FNV-1a.
+/// The hash of no bytes: the offset basis of 64-bit FNV-1a.
 pub const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
 const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -33,10 +33,8 @@ use xtask::machine::Machine;
     about = "Checks mptcp-agent on other kernels"
 )]
 struct Cli {
-    /// Install nothing: where something is missing, print the commands that
-    /// would install it and fail
-    #[arg(long, global = true)]
-    no_install: bool,
+    #[command(flatten)]
+    machine: Machine,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -45,15 +43,14 @@ struct Cli {
 enum Verb {
     /// Boot other kernels in virtual machines and check the agent there
     Vm(run::Args),
-    /// What such a machine runs
+    /// Run the checks; the first process of such a machine does
     #[command(hide = true, name = guest::VERB)]
     Guest,
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let machine = Machine::new(!cli.no_install);
-    xtask::report(match cli.verb {
+    let Cli { machine, verb } = Cli::parse();
+    xtask::report(match verb {
         Verb::Vm(args) => run::run(&machine, &args),
         Verb::Guest => guest::run(),
     })

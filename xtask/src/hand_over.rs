@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use xtask::machine::Machine;
 use xtask::workspace::Workspace;
 
-/// What comes after the verb. The other program reads it.
+/// The arguments after the verb, which the other program parses.
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

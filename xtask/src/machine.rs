@@ -25,19 +25,18 @@ pub struct Need {
 }
 
 /// The permission to change this machine.
+#[derive(clap::Args)]
 pub struct Machine {
-    may_install: bool,
+    /// Install nothing: where something is missing, print the commands that
+    /// would install it and fail
+    #[arg(long, global = true)]
+    no_install: bool,
 }
 
 impl Machine {
-    /// Makes the permission; `may_install` is false under `--no-install`.
-    pub fn new(may_install: bool) -> Self {
-        Self { may_install }
-    }
-
     /// Returns the flag that gives another program the same permission.
     pub fn flag(&self) -> Option<&'static str> {
-        (!self.may_install).then_some("--no-install")
+        self.no_install.then_some("--no-install")
     }
 
     /// Returns whether this process is root, as the end-to-end tests need.
@@ -88,7 +87,7 @@ impl Machine {
     }
 
     fn why_not(&self) -> Option<&'static str> {
-        if !self.may_install {
+        if self.no_install {
             Some("--no-install was given")
         } else if !Self::is_root() {
             Some("only root can install packages")

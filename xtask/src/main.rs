@@ -18,10 +18,8 @@ use xtask::machine::Machine;
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, tests and measures mptcp-agent")]
 struct Cli {
-    /// Install nothing: where something is missing, print the commands that
-    /// would install it and fail
-    #[arg(long, global = true)]
-    no_install: bool,
+    #[command(flatten)]
+    machine: Machine,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -49,9 +47,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let machine = Machine::new(!cli.no_install);
-    xtask::report(match cli.verb {
+    let Cli { machine, verb } = Cli::parse();
+    xtask::report(match verb {
         Verb::Build => build::run(&machine),
         Verb::Test(args) => test::run(&machine, &args),
         Verb::Demo(args) => hand_over::to("mptcp-bench", "demo", &machine, &args),

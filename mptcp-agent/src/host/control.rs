@@ -240,11 +240,7 @@ fn clear(path: &Path) -> Result<()> {
 /// # Errors
 /// The directory cannot be read, or one cannot be removed.
 pub fn remove_dead() -> Result<Vec<PathBuf>> {
-    remove_dead_in(
-        Path::new(socket_path::MAIN)
-            .parent()
-            .unwrap_or(Path::new("/")),
-    )
+    remove_dead_in(socket_path::directory())
 }
 
 fn remove_dead_in(directory: &Path) -> Result<Vec<PathBuf>> {

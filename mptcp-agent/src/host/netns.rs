@@ -52,10 +52,7 @@ impl Claim {
     /// # Errors
     /// Another agent has it.
     pub fn take(is_beating: impl Fn(Namespace) -> bool) -> Result<Self> {
-        let directory = Path::new(socket_path::MAIN)
-            .parent()
-            .unwrap_or(Path::new("/"));
-        Self::take_with(NAME, directory, is_beating)
+        Self::take_with(NAME, socket_path::directory(), is_beating)
     }
 
     fn take_with(

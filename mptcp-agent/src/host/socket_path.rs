@@ -20,6 +20,12 @@ pub const MAIN: &str = "/run/mptcp-agent/control.sock";
 /// The most bytes of a socket's path: `sun_path`, less its terminating zero.
 pub const LONGEST: usize = 107;
 
+/// Returns the directory of [`MAIN`], where the sockets and locks of every
+/// namespace's agent are by default.
+pub fn directory() -> &'static Path {
+    Path::new(MAIN).parent().unwrap_or(Path::new("/"))
+}
+
 /// Returns where the socket of this network namespace's agent is by default.
 pub fn default_path() -> PathBuf {
     let identity = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();

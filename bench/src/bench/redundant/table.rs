@@ -1,6 +1,6 @@
 //! The results of rows, compared with the targets, and their lines in the tables.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::requests::{Felt, LATE, milliseconds};
 use super::streams::{Moved, STREAM_MBIT};
@@ -41,6 +41,15 @@ pub fn blackout_header() -> String {
     )
 }
 
+/// Makes the outcome of a row that has nothing to tell beside its two sides.
+fn compared(row: &str, line: String, agent: &Value, default: &Value, ok: bool) -> Outcome {
+    Outcome {
+        line,
+        ok: Some(ok),
+        json: json!({ "row": row, "agent": agent, "default": default, "ok": ok }),
+    }
+}
+
 /// Returns a row of the table of cuts.
 pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
     let ok = agent.late() == 0 && agent.recovery.timeouts == 0;
@@ -56,12 +65,7 @@ pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
         default.recovery.timeouts,
         verdict(ok),
     );
-    let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
-    Outcome {
-        line,
-        ok: Some(ok),
-        json,
-    }
+    compared(row, line, &agent.json(), &default.json(), ok)
 }
 
 /// Returns the header of the table of loss.
@@ -142,12 +146,7 @@ pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
         default.recovery.timeouts,
         verdict(ok),
     );
-    let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
-    Outcome {
-        line,
-        ok: Some(ok),
-        json,
-    }
+    compared(row, line, &agent.json(), &default.json(), ok)
 }
 
 /// Returns the row of the first requests of connections.
@@ -209,12 +208,7 @@ pub fn stream(row: &str, agent: &Moved, default: &Moved) -> Outcome {
         default.recovery.timeouts,
         verdict(ok),
     );
-    let json = json!({ "row": row, "agent": agent.json(), "default": default.json(), "ok": ok });
-    Outcome {
-        line,
-        ok: Some(ok),
-        json,
-    }
+    compared(row, line, &agent.json(), &default.json(), ok)
 }
 
 /// Returns the header of the table of bulk transfers.
