@@ -19,9 +19,10 @@
 //! So if one finds that the other was let through a moment ago but is not in
 //! the socket yet, it goes to the end of its CPU's queue and is judged again,
 //! up to [`ROUNDS`] times. A wait that ends without the other arrival was in
-//! vain: the other was dropped behind the hook, and more may be. The segment
-//! then passes. After three of them no segment of this subflow waits for the
-//! rest of a second.
+//! vain: the other was dropped behind the hook, or its CPU was held up, as
+//! happens in virtual machines. The segment then passes, and no segment of this
+//! subflow waits for some milliseconds. Each further wait in vain doubles that
+//! pause, up to a second. A wait that is not in vain ends it.
 //!
 //! Anyone can forge pairs that wait in vain, over any number of connections. So
 //! a CPU spends at most [`ROUNDS_IN_PERIOD`] on waiting, and a segment waits
@@ -61,13 +62,15 @@ pub const PERIOD_NS: u64 = 10_000_000;
 /// dropped.
 pub const PENDING_NS: u64 = 5_000_000;
 
-/// In this time, so many segments of a subflow may wait in vain; after that none
-/// waits until the time is over. One wait in vain proves nothing: the CPU with
-/// the other arrival may have been held up, as happens in virtual machines.
-const IN_VAIN_NS: u64 = 1_000_000_000;
+/// After one wait in vain, no segment of the subflow waits for this long.
+const PAUSE_NS: u64 = 5_000_000;
 
-/// See [`IN_VAIN_NS`].
-const MAX_IN_VAIN: u64 = 3;
+/// A further wait in vain doubles the pause, at most so often: to 1.3 s.
+const MAX_DOUBLINGS: u64 = 8;
+
+/// Waits in vain that are further apart than this have nothing to do with each
+/// other.
+const FORGET_NS: u64 = 3_000_000_000;
 
 /// The data that a socket has received, as far as it matters to one segment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,6 +197,9 @@ impl Arrival {
         let late_ns = since(self.fresh_ns.get(), now_ns);
         if missing == 0 {
             let known = !before(newest, tsval);
+            if rounds > 0 {
+                self.in_vain.set(0);
+            }
             return if known && late_ns < LATEST_NS {
                 Verdict::Second
             } else {
@@ -221,21 +227,21 @@ impl Arrival {
         Verdict::First(missing)
     }
 
-    /// Returns whether so many segments have waited in vain lately that none is
-    /// to wait now.
+    /// Returns whether the pause after the last waits in vain goes on.
     #[inline(always)]
     fn waits_in_vain(&self, now_ns: u64) -> bool {
-        self.in_vain.get() >= MAX_IN_VAIN && since(self.in_vain_ns.get(), now_ns) < IN_VAIN_NS
+        let in_vain = self.in_vain.get();
+        in_vain != 0
+            && since(self.in_vain_ns.get(), now_ns) < PAUSE_NS << (in_vain - 1).min(MAX_DOUBLINGS)
     }
 
     /// Counts a segment that has waited in vain.
     #[inline(always)]
     fn waited_in_vain(&self, now_ns: u64) {
-        if since(self.in_vain_ns.get(), now_ns) >= IN_VAIN_NS {
-            self.in_vain_ns.set(now_ns);
-            self.in_vain.set(0);
-        }
-        self.in_vain.set(self.in_vain.get() + 1);
+        let recent = since(self.in_vain_ns.get(), now_ns) < FORGET_NS;
+        self.in_vain_ns.set(now_ns);
+        self.in_vain
+            .set(if recent { self.in_vain.get() + 1 } else { 1 });
     }
 
     /// Takes note that the segment is let through. Returns `false` if it
@@ -405,15 +411,16 @@ mod tests {
         // The first was dropped behind the hook.
         let lost = judge(&one, &socket, ROUNDS, now + 30);
         assert_eq!(lost, Verdict::First(100));
-        // One wait in vain changes nothing.
-        assert_eq!(judge(&one, &socket, 0, now + 40), Verdict::Wait);
-        let later = 6_001 * MS;
+        // It may happen again, so nothing waits for a while.
+        let soon = judge(&one, &socket, 0, now + 40);
+        assert_eq!(soon, Verdict::First(100));
+        let later = now + 30 + PAUSE_NS;
         assert_eq!(judge(&one, &socket, 0, later), Verdict::First(100));
         assert_eq!(judge(&one, &socket, 0, later), Verdict::Wait);
     }
 
     #[test]
-    fn a_few_waits_that_end_without_the_other_arrival_engage_the_brake() {
+    fn a_wait_that_ends_without_the_other_arrival_causes_a_pause() {
         let one = segment(100, 100, 7);
         let now = 5_000 * MS;
         // A wait ends without the other arrival after `PENDING_NS`, if the
@@ -426,21 +433,52 @@ mod tests {
             };
             assert_eq!(judge(0, true, now), Verdict::First(100));
             assert_eq!(judge(0, true, now + 1), Verdict::Wait);
-            for in_vain in 1..=MAX_IN_VAIN {
-                let now = now + in_vain * 2 * MS;
-                assert_eq!(judge(0, true, now - 1), Verdict::Wait, "{in_vain}");
-                let end = judge(rounds, may_wait, now + later);
-                assert_eq!(end, Verdict::First(100));
+            let end = now + later;
+            assert_eq!(judge(rounds, may_wait, end), Verdict::First(100));
+            for (at, verdict) in [
+                (end + PAUSE_NS - 1, Verdict::First(100)),
+                (end + PAUSE_NS, Verdict::Wait),
+            ] {
                 // Let through again just now.
-                arrival.passed_ns.set(now);
+                arrival.passed_ns.set(at);
+                let judged = judge(0, true, at);
+                assert_eq!(judged, verdict, "{rounds} rounds, {later} ns");
             }
-            let now = now + MAX_IN_VAIN * 2 * MS + later + 1;
-            arrival.passed_ns.set(now);
-            let next = judge(0, true, now);
-            assert_eq!(next, Verdict::First(100), "{rounds} rounds, {later} ns");
-            arrival.passed_ns.set(now + IN_VAIN_NS);
-            assert_eq!(judge(0, true, now + IN_VAIN_NS), Verdict::Wait);
         }
+    }
+
+    /// Lets one segment wait in vain and returns how long none waits after that.
+    fn pause(arrival: &Arrival, now_ns: u64) -> u64 {
+        let one = segment(100, 100, 7);
+        let waits_at = |now_ns| {
+            arrival.passed_ns.set(now_ns);
+            arrival.judge(&one, &next(100), 0, || true, now_ns) == Verdict::Wait
+        };
+        arrival.judge(&one, &next(100), 0, || false, now_ns);
+        assert!(waits_at(now_ns));
+        arrival.judge(&one, &next(100), ROUNDS, || true, now_ns);
+        (0..)
+            .step_by(MS as usize)
+            .find(|&ns| waits_at(now_ns + ns))
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn pauses_grow_until_a_wait_succeeds() {
+        let arrival = Arrival::default();
+        let mut now = 5_000 * MS;
+        let mut pauses = [0; 10];
+        for length in &mut pauses {
+            *length = pause(&arrival, now) / MS;
+            now += *length * MS;
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1280]);
+        let one = segment(100, 100, 7);
+        let second = arrival.judge(&one, &next(200), 1, || true, now);
+        assert_eq!(second, Verdict::Second);
+        assert_eq!(pause(&arrival, now), PAUSE_NS);
+        assert_eq!(pause(&arrival, now + PAUSE_NS), 2 * PAUSE_NS);
+        assert_eq!(pause(&arrival, now + PAUSE_NS + FORGET_NS), PAUSE_NS);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use mptcp_lab::kernel::Recovery;
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server};
 use mptcp_lab::{Direction, Path};
 
-use crate::redundant_support::{STRAY_DSACKS, Scene, Stage, redundant, rescued, wait_for_proven};
+use crate::redundant_support::{
+    STRAY_DSACKS, STRAY_PROBES, Scene, Stage, redundant, rescued, wait_for_proven,
+};
 use crate::support::require_agent;
 use crate::{SETTLE, SOON, VERY_LONG};
 
@@ -144,7 +146,11 @@ fn stream_on(stage: Stage) -> Result<()> {
     let report = transfer.stop()?;
     assert_eq!(report.bytes, sink.received());
     assert_eq!(recovery.timeouts, 0, "{recovery:?}");
-    assert_eq!(recovery.retransmitted, 0, "{recovery:?}");
+    // A tail loss probe is sent if no acknowledgement comes for two round trips,
+    // which happens if the machine is held up. No loss was ever noticed.
+    assert!(recovery.retransmitted <= recovery.probes, "{recovery:?}");
+    assert!(recovery.probes <= STRAY_PROBES, "{recovery:?}");
+    eprintln!("{recovery:?}");
     assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
     Ok(())
 }

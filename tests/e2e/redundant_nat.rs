@@ -7,7 +7,7 @@ use mptcp_lab::traffic::{ANY, Behaviour, Exchange, RequestResponse, Server};
 use mptcp_lab::{Direction, Family, Host, Lab, Link, NatPath, Path};
 
 use crate::redundant_support::{
-    INTERVAL, MANY, STRAY_DSACKS, arrived, received, redundant, refused, rescued, wait_for_proven,
+    INTERVAL, MANY, STRAY_DSACKS, arrived, redundant, refused, rescued, wait_for_proven,
 };
 use crate::support::{Watched, require_agent, scrape_until};
 use crate::{SETTLE, SOON};
@@ -81,11 +81,19 @@ impl Scene {
         self.exchange.wait_for_responses(goal, SETTLE)
     }
 
-    /// Counts both ends' refused copies and the segments that were not understood.
-    fn refusals(&self) -> Result<f64> {
+    /// Counts the refused copies of the client and of the server, by reason.
+    fn refusals(&self) -> Result<Refusals> {
         let both = [self.agents[0].scrape()?, self.agents[1].scrape()?];
-        let of = |metrics| refused(metrics, "foreign") + received(metrics, "refused");
-        Ok(both.iter().map(of).sum())
+        let reasons = [
+            "unproven",
+            "malformed",
+            "fragment",
+            "not-tcp",
+            "foreign",
+            "kernel",
+        ];
+        let count = |reason| (reason, refused(&both[0], reason), refused(&both[1], reason));
+        Ok(reasons.map(count).into())
     }
 
     /// Lets the NATs forward TCP segments with unexpected sequence numbers.
@@ -103,6 +111,7 @@ impl Scene {
         let [client, server] = &self.hosts;
         let before = (Recovery::of_hosts(&[client, server])?, self.refusals()?);
         self.more_responses(100)?;
+        assert_eq!(self.refusals()?, before.1);
         for path in &self.paths {
             path.outside.blackhole(Direction::Both, true)?;
             self.more_responses(requests)?;
@@ -110,8 +119,16 @@ impl Scene {
             self.wait_for_copies()?;
         }
         self.more_responses(100)?;
-        assert_eq!(self.refusals()?, before.1);
+        // The lab opens one direction of a path after the other. If the server's
+        // answer to a hello is lost in between, the client understands copies
+        // only after its next hello.
+        let refusals = |mut counts: Refusals| {
+            counts.retain(|(reason, ..)| *reason != "unproven");
+            counts
+        };
+        assert_eq!(refusals(self.refusals()?), refusals(before.1));
         let recovery = Recovery::of_hosts(&[client, server])? - before.0;
+        eprintln!("{recovery:?}");
         assert_eq!(recovery.timeouts, 0, "{recovery:?}");
         assert!(recovery.dsacks_sent <= STRAY_DSACKS, "{recovery:?}");
         let rescues = [self.agents[0].scrape()?, self.agents[1].scrape()?];
@@ -127,6 +144,9 @@ impl Scene {
         Ok(())
     }
 }
+
+/// A reason, and how many copies the client and the server have refused for it.
+type Refusals = Vec<(&'static str, f64, f64)>;
 
 /// The requests of a cut that is longer than an agent waits for a silent peer.
 const LONG_CUT: u64 = 400;

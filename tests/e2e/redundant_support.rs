@@ -19,6 +19,9 @@ use crate::{SETTLE, SOON};
 /// segment twice.
 pub(crate) const STRAY_DSACKS: u64 = 40;
 
+/// How many tail loss probes a test lets pass, see [`STRAY_DSACKS`].
+pub(crate) const STRAY_PROBES: u64 = 5;
+
 /// The default UDP port of agents.
 pub(crate) const PORT: u16 = 8684;
 /// The time from one request to the next.

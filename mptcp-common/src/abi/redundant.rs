@@ -264,9 +264,9 @@ pub struct Arrival {
     pub count: Word,
     /// When the last of them was let through.
     pub passed_ns: Word,
-    /// When the first of `in_vain` segments waited in vain.
+    /// When a segment last waited in vain.
     pub in_vain_ns: Word,
-    /// How many segments have waited in vain within a second since then.
+    /// How many segments have waited in vain since one did not.
     pub in_vain: Word,
 }
 
