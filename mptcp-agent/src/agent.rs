@@ -270,7 +270,10 @@ impl Agent {
             generation = self.table.generation(),
             "network devices changed"
         );
-        match self.kernel.publish(&self.table, self.policy.mode(), &[]) {
+        match self
+            .kernel
+            .publish(&self.table, self.policy.capabilities(), &[])
+        {
             Ok(()) => {
                 self.unpublished = false;
                 // All others look their path up again at their next callback,

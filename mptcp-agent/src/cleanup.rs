@@ -68,7 +68,7 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
         number: redundant::random_nonzero()?,
     })?;
     let table = PathTable::new(&Policy::Default.weights());
-    kernel.publish(&table, Policy::Default.mode(), &[])?;
+    kernel.publish(&table, Policy::Default.capabilities(), &[])?;
     Ok(kernel.shutdown()?.visited)
 }
 

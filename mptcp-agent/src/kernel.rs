@@ -37,7 +37,8 @@ use aya::{
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use mptcp_common::abi::{
-    self, Config, MAX_PATHS, PathConfig, PathStats, Totals, redundant::CopyStats, runs::Runs,
+    self, Config, DEFAULT_POLICY, MAX_PATHS, PathConfig, PathStats, Policy, Totals, capability,
+    redundant::CopyStats, runs::Runs,
 };
 
 pub use events::Events;
@@ -181,8 +182,9 @@ impl Kernel {
         stats.collect()
     }
 
-    /// Makes the programs obey `table` and `mode` (one of `abi::mode`) from
-    /// their next callback on. Sets the totals of the indices in `recycled` to
+    /// Makes the programs obey `table` and `capabilities` (bits of
+    /// `abi::capability`) from their next callback on, for every connection
+    /// that no other policy was chosen for. Sets the totals of the indices in `recycled` to
     /// zero, because these indices go to other paths.
     ///
     /// # Errors
@@ -190,7 +192,7 @@ impl Kernel {
     pub fn publish(
         &mut self,
         table: &PathTable,
-        mode: u32,
+        capabilities: u32,
         recycled: &[u32],
     ) -> Result<(), PublishError> {
         let before = self.published(recycled).map_err(PublishError::TakenBack)?;
@@ -202,8 +204,17 @@ impl Kernel {
             )
         };
         let totals = before.totals.iter();
+        let mut policies = before.policies.clone();
+        if let Some(policy) = policies.get_mut(DEFAULT_POLICY as usize) {
+            *policy = Policy {
+                capabilities,
+                reserved: 0,
+                weights: table.weights(),
+            };
+        }
         let wanted = Published {
             paths: table.config(),
+            policies,
             ids: table.ids().collect(),
             devices: table.devices().collect(),
             prefixes: table
@@ -217,7 +228,7 @@ impl Kernel {
             totals: totals.map(|(&path, held)| (path, zero(held))).collect(),
             // From now on only this agent's programs act.
             head: Head {
-                mode,
+                enforced: 1,
                 generation: table.generation(),
                 owner: self.owner,
             },
@@ -256,17 +267,33 @@ impl Kernel {
         let totals: Result<_> = totals.collect();
         Ok(Published {
             paths: self.paths()?,
+            policies: self.policies()?,
             ids: entries("SELECT_ID")?,
             devices: entries("SELECT_DEVICE")?,
             prefixes: prefixes("SELECT_PREFIX")?,
             remote_prefixes: prefixes("SELECT_REMOTE")?,
             totals: totals?,
             head: Head {
-                mode: self.config.mode,
+                enforced: self.config.enforced,
                 generation: self.config.generation,
                 owner: self.config.owner,
             },
         })
+    }
+
+    /// Returns the table of policies, by index.
+    fn policies(&self) -> Result<Vec<Policy>> {
+        let map: Array<_, Policy> = Array::try_from(self.map_ref("POLICIES")?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Returns whether the policy of this index copies segments.
+    pub fn copies(&self, policy: u32) -> bool {
+        let policy = self.map_ref("POLICIES").and_then(|map| {
+            let map: Array<_, Policy> = Array::try_from(map)?;
+            Ok(map.get(&policy, 0)?)
+        });
+        policy.is_ok_and(|policy| policy.capabilities & capability::COPIES != 0)
     }
 
     /// Returns the paths as they were last published, maybe by an earlier
@@ -408,6 +435,9 @@ impl PolicyMaps for Kernel {
             Write::Path(index, path) => {
                 Ok(Array::try_from(self.map("PATHS")?)?.set(*index, *path, 0)?)
             }
+            Write::Policy(index, policy) => {
+                Ok(Array::try_from(self.map("POLICIES")?)?.set(*index, *policy, 0)?)
+            }
             Write::Id(key, path) => put(HashMap::try_from(self.map("SELECT_ID")?)?, key, *path),
             Write::Device(key, path) => {
                 put(HashMap::try_from(self.map("SELECT_DEVICE")?)?, key, *path)
@@ -427,7 +457,7 @@ impl PolicyMaps for Kernel {
                 Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(*path, stats, 0)?)
             }
             Write::Head(head) => self.set_config(Config {
-                mode: head.mode,
+                enforced: head.enforced,
                 generation: head.generation,
                 owner: head.owner,
                 ..self.config

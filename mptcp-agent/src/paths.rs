@@ -95,11 +95,11 @@ impl Path {
             *place = byte;
         }
         PathConfig {
-            weight: u32::from(self.weight),
             kind: match self.kind {
                 Kind::Unknown | Kind::Device => path_kind::DEVICE,
                 Kind::Selector(_) => path_kind::SELECTOR,
             },
+            reserved: 0,
             label,
         }
     }
@@ -317,7 +317,16 @@ impl PathTable {
         self.generation
     }
 
-    /// Returns the weight, kind and label of each index: [`MAX_PATHS`] entries.
+    /// Returns the weight of each index; 0 for those that are free.
+    pub fn weights(&self) -> [u32; MAX_PATHS] {
+        let mut weights = [0; MAX_PATHS];
+        for (weight, path) in weights.iter_mut().zip(&self.paths) {
+            *weight = path.as_ref().map_or(0, |path| u32::from(path.weight));
+        }
+        weights
+    }
+
+    /// Returns the kind and label of each index: [`MAX_PATHS`] entries.
     pub fn config(&self) -> Vec<PathConfig> {
         self.paths
             .iter()

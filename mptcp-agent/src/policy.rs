@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use mptcp_common::abi::{MAX_PATHS, mode};
+use mptcp_common::abi::{MAX_PATHS, capability};
 
 pub use key::Key;
 pub use provided::{Provided, provide};
@@ -198,14 +198,19 @@ impl Policy {
         }
     }
 
-    /// Returns one of [`mode`].
-    pub fn mode(&self) -> u32 {
+    /// Returns what the programs do with connections: bits of [`capability`].
+    pub fn capabilities(&self) -> u32 {
         match self {
-            Self::Default => mode::DEFAULT,
-            Self::Weighted(WeightedMode::Strict, _) => mode::STRICT,
-            Self::Weighted(WeightedMode::Spill, _) => mode::SPILL,
-            Self::Redundant(_) => mode::REDUNDANT,
+            Self::Default => 0,
+            Self::Weighted(WeightedMode::Strict, _) => capability::CAPS,
+            Self::Weighted(WeightedMode::Spill, _) => capability::CAPS | capability::SPILLS,
+            Self::Redundant(_) => capability::COPIES,
         }
+    }
+
+    /// Returns whether paths have shares, which the policy enforces with caps.
+    pub fn caps(&self) -> bool {
+        self.capabilities() & capability::CAPS != 0
     }
 
     /// Returns the weights, which are all equal if the policy has none.
@@ -216,8 +221,9 @@ impl Policy {
         }
     }
 
-    /// Returns the settings of the redundant policy, if this is that policy.
-    pub fn redundant(&self) -> Option<&Redundant> {
+    /// Returns the settings of copies, if the policy copies segments. Copies
+    /// need an agent at the other end, too.
+    pub fn copies(&self) -> Option<&Redundant> {
         match self {
             Self::Redundant(settings) => Some(settings),
             Self::Default | Self::Weighted(..) => None,

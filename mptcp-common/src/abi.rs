@@ -11,7 +11,10 @@ pub mod redundant;
 pub mod runs;
 pub mod sweep;
 
-pub use config::{ALIVE_NS, Config, HEARTBEAT_OFFSET, LABEL, PathConfig, id_kind, mode, path_kind};
+pub use config::{
+    ALIVE_NS, Config, DEFAULT_POLICY, HEARTBEAT_OFFSET, LABEL, MAX_POLICIES, PathConfig, Policy,
+    capability, id_kind, path_kind,
+};
 pub use decision::{Decision, Seen};
 pub use image::ConnectionImage;
 pub use sweep::Visit;
@@ -282,6 +285,8 @@ pub struct Connection {
     /// Candidates of the last decisions, by their place in `msk->conn_list`
     /// (modulo 8). The msk's lock serialises these as well.
     pub seen: [Seen; MAX_SLOTS],
+    /// Index of its policy in `POLICIES`, chosen when it opened.
+    pub policy: Word,
     /// The weighted controller.
     pub controller: Controller,
     /// This end's key (RFC 8684, 3.1); 0 until it is known.
@@ -489,7 +494,7 @@ crate::layout::layout! {
         opened, closed, connections, subflows, events, events_lost, connections_full,
         subflows_full, slots_full, left_alone, setsockopt_failed,
     }
-    Connection { token, revision, decision, subflows, seen, controller, local_key, remote_key }
+    Connection { token, revision, decision, subflows, seen, policy, controller, local_key, remote_key }
     Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,

@@ -1,7 +1,7 @@
 //! Lists the types that user space may read from a map as they are.
 
 use crate::abi::{
-    Config, ConnectionImage, Event, PathConfig, PathStats, Subflow, Totals,
+    Config, ConnectionImage, Event, PathConfig, PathStats, Policy, Subflow, Totals,
     redundant::{
         Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerLinks, PeerView, Redundant,
         Stacked, Traffic,
@@ -17,5 +17,5 @@ macro_rules! pod {
     )*};
 }
 
-pod! { Config ConnectionImage Event PathConfig PathStats Subflow Totals }
+pod! { Config ConnectionImage Event PathConfig PathStats Policy Subflow Totals }
 pod! { Carriers CopyStats Device Link LinkKey Listener PeerLinks PeerView Redundant Stacked Traffic Runs }

@@ -23,6 +23,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use mptcp_common::{
     abi::{
+        capability,
         redundant::{Carrier, Carriers, LinkKey, MAX_CARRIERS},
         subflow_flag,
     },
@@ -30,7 +31,9 @@ use mptcp_common::{
 };
 
 use crate::{
-    maps::{CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, SUBFLOWS, connection},
+    maps::{
+        CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, SUBFLOWS, capabilities, connection,
+    },
     skb::Skb,
 };
 
@@ -97,14 +100,18 @@ pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
 }
 
 /// Takes the peer of link `own` for the peer of a connection. Returns `false`
-/// if that peer has fallen silent.
+/// if that peer has fallen silent, or if the connection's policy does not copy
+/// segments.
 #[inline(always)]
-fn believe(connection: u64, cookie: u64, own: u32) -> bool {
-    let Some(link) = LINKS.get(own) else {
+fn believe(key: u64, cookie: u64, own: u32) -> bool {
+    let (Some(link), Some(known)) = (LINKS.get(own), connection(key)) else {
         return false;
     };
     // SAFETY: the helper has no preconditions.
-    if link.peer == 0 || link.expires_ns <= unsafe { bpf_ktime_get_ns() } {
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a map value, of which only atomic fields are used here.
+    let capabilities = capabilities(unsafe { &*known }, now_ns);
+    if link.peer == 0 || link.expires_ns <= now_ns || capabilities & capability::COPIES == 0 {
         return false;
     }
     let Some(carriers) = NEW_CARRIERS.get_ptr_mut(0) else {
@@ -121,7 +128,7 @@ fn believe(connection: u64, cookie: u64, own: u32) -> bool {
     // The value goes in by reference: a copy of it would not fit the stack.
     let carriers: &Carriers = carriers;
     // User space may have inserted the entry first, which is just as good.
-    let _ = CARRIERS.insert(connection, carriers, u64::from(BPF_NOEXIST));
+    let _ = CARRIERS.insert(key, carriers, u64::from(BPF_NOEXIST));
     true
 }
 

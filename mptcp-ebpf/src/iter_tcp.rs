@@ -100,8 +100,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
-        update(socket, subflow, now_ns);
-        register(&subflow.tuple, cookie);
+        update(socket, subflow, cookie, now_ns);
         if what != sweep::LIFT {
             rearm(socket, Options(sk));
         }
@@ -172,12 +171,13 @@ fn rearm(socket: Socket, options: Options) {
 
 /// Brings a known subflow up to date.
 #[inline(always)]
-fn update(socket: Socket, subflow: &mut Subflow, now_ns: u64) {
+fn update(socket: Socket, subflow: &mut Subflow, cookie: u64, now_ns: u64) {
     if let Some(known) = connection(subflow.connection) {
         // SAFETY: a map value, of which only atomic fields are used here.
         let connection = unsafe { &*known };
         find_path(socket, connection, subflow);
         account(socket, connection, subflow, now_ns);
+        register(connection, &subflow.tuple, cookie, now_ns);
     }
 }
 

@@ -10,7 +10,8 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::{
-        Config, Connection, MAX_PATHS, PathConfig, PathStats, Subflow, Totals,
+        Config, Connection, DEFAULT_POLICY, MAX_PATHS, MAX_POLICIES, PathConfig, PathStats, Policy,
+        Subflow, Totals,
         redundant::{
             Arrival, Carriers, CopyStats, Device, Link, LinkKey, Listener, MAX_ADDRESSES,
             MAX_FAMILIAR, MAX_LINKS, MAX_LISTENERS, MAX_STACKED, Patience, PeerLinks, PeerView,
@@ -36,6 +37,13 @@ pub static SUBFLOWS: HashMap<u64, Subflow> = HashMap::with_max_entries(65_536, B
 // The agent's settings.
 #[map]
 pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+static POLICIES: Array<Policy> = Array::with_max_entries(MAX_POLICIES as u32, 0);
+/// Policies by the port of the connection's server, as indices in `POLICIES`.
+/// The agent leaves this map empty. A test fills it, to run connections under
+/// several policies.
+#[map]
+static POLICY_OF_PORT: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
 #[map]
 pub static PATHS: Array<PathConfig> = Array::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
@@ -143,6 +151,30 @@ static OWNER: u32 = 0;
 #[inline(always)]
 pub fn config() -> Config {
     CONFIG.get(0).copied().unwrap_or_default()
+}
+
+/// Returns what the connection's policy does with it at `now_ns`: bits of
+/// `abi::capability`; none if no policy is in force.
+#[inline(always)]
+pub fn capabilities(connection: &Connection, now_ns: u64) -> u32 {
+    let policy = POLICIES.get(connection.policy.get() as u32);
+    policy.map_or(0, |policy| policy.capabilities) * config().enforced_at(now_ns)
+}
+
+/// Returns the weight of a path under the connection's policy; 1 if the path
+/// has no index.
+#[inline(always)]
+pub fn weight(connection: &Connection, path: u32) -> u32 {
+    let policy = POLICIES.get(connection.policy.get() as u32);
+    policy.map_or(1, |policy| policy.weight(path))
+}
+
+/// Returns the index of the policy for a new connection with a server at this
+/// TCP port.
+#[inline(always)]
+pub fn policy_for(server_port: u16) -> u32 {
+    // SAFETY: a word that user space replaces as a whole.
+    unsafe { POLICY_OF_PORT.get(u32::from(server_port)) }.map_or(DEFAULT_POLICY, |policy| *policy)
 }
 
 /// Returns whether these programs are in charge. Another agent's programs may

@@ -10,7 +10,7 @@
 //! not start.
 
 use crate::{
-    maps::{SUBFLOWS, add, config, connection, is_in_charge, path_stats, totals},
+    maps::{SUBFLOWS, add, config, connection, is_in_charge, path_stats, redundant, totals},
     mss,
     socket::{Socket, global, offset},
     steer::{Options, may_rest, rests, slot, steer},
@@ -118,10 +118,10 @@ fn is_ours(ctx: &SockOpsContext) -> bool {
 }
 
 /// Lowers the segment size of a socket that is about to connect or begins to
-/// listen. Does nothing unless the policy is redundant.
+/// listen. Does nothing unless a policy copies segments.
 #[inline(always)]
 fn opening(ctx: &SockOpsContext) {
-    if !config().at(now_ns()).is_redundant() || !is_ours(ctx) {
+    if config().enforced_at(now_ns()) == 0 || redundant().is_none() || !is_ours(ctx) {
         return;
     }
     let Some(socket) = socket(ctx) else { return };

@@ -5,14 +5,14 @@ use aya_ebpf::{
     helpers::{bpf_getsockopt, bpf_setsockopt},
 };
 use mptcp_common::{
-    abi::{Connection, Subflow, event_kind, mode, subflow_flag},
+    abi::{Connection, Subflow, capability, event_kind, subflow_flag},
     controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
     word::Word,
 };
 
 use crate::{
     emit::path_event,
-    maps::{PATHS, add, config, totals},
+    maps::{add, capabilities, config, totals, weight},
     socket::{Socket, offset},
 };
 
@@ -113,7 +113,7 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
             slot.timeouts.set(0);
             slot.backups.set(0);
             slot.cap.set(u64::from(NO_CAP));
-            weigh(slot);
+            weigh(connection, slot);
             choose(subflow, index as u16 + 1);
         }
     }
@@ -153,18 +153,19 @@ pub fn count_backup(connection: &Connection, subflow: &mut Subflow) {
     }
 }
 
-/// Gives a slot the weight of its path.
+/// Gives a slot the weight that its path has under the connection's policy.
 #[inline(always)]
-fn weigh(slot: &Slot) {
+fn weigh(connection: &Connection, slot: &Slot) {
     let path = slot.path.get().wrapping_sub(1) as u32;
-    let weight = PATHS.get(path).map_or(1, |path| path.weight);
-    slot.weight.set(u64::from(weight));
+    slot.weight.set(u64::from(weight(connection, path)));
 }
 
 /// Gives each slot the current weight of its path.
 #[inline(always)]
 pub fn weigh_all(connection: &Connection) {
-    connection.controller.slots.iter().for_each(weigh);
+    for slot in &connection.controller.slots {
+        weigh(connection, slot);
+    }
 }
 
 /// Gives the subflow's slot back. `subflow` must be in a map.
@@ -188,20 +189,15 @@ pub fn steer(
     subflow: &mut Subflow,
     now_ns: u64,
 ) {
-    let config = config().at(now_ns);
-    if config.is_weighted() && subflow.slot != 0 {
+    let capabilities = capabilities(connection, now_ns);
+    if capabilities & capability::CAPS != 0 && subflow.slot != 0 {
         let (given, unassigned) = socket.given();
         let queued = socket.queued() != 0;
         connection.controller.notice(given, unassigned, queued);
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
-            step(
-                connection,
-                subflow.connection,
-                now_ns,
-                elapsed_ns,
-                config.mode,
-            );
+            let spills = capabilities & capability::SPILLS != 0;
+            step(connection, subflow.connection, now_ns, elapsed_ns, spills);
         }
     }
     obey(socket, options, connection, subflow, now_ns);
@@ -211,15 +207,15 @@ pub fn steer(
 /// agent changes its settings, or [`REST_NS`] have passed.
 #[inline(always)]
 pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool {
-    let config = config().at(now_ns);
+    let capabilities = capabilities(connection, now_ns);
     let free = subflow.cap == NO_CAP && subflow.lowat == 0;
-    // The redundant policy needs recent looks: they tell whether the path has
+    // A policy that copies needs recent looks: they tell whether the path has
     // room for copies (`mptcp_common::spare`).
-    if !free || config.is_redundant() {
+    if !free || capabilities & capability::COPIES != 0 {
         return false;
     }
     match slot(connection, subflow) {
-        Some(slot) if config.is_weighted() => connection.controller.may_rest(slot),
+        Some(slot) if capabilities & capability::CAPS != 0 => connection.controller.may_rest(slot),
         _ => true,
     }
 }
@@ -252,7 +248,7 @@ pub fn obey(
     now_ns: u64,
 ) {
     let mut limits = match slot(connection, subflow) {
-        Some(slot) if config().at(now_ns).is_weighted() => connection
+        Some(slot) if capabilities(connection, now_ns) & capability::CAPS != 0 => connection
             .controller
             .limits(slot, u64::from(socket.queued())),
         _ => Limits::NONE,
@@ -267,11 +263,9 @@ pub fn obey(
 
 /// Runs one step of the controller and emits the events that follow from it.
 #[inline(always)]
-fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, mode: u32) {
+fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills: bool) {
     weigh_all(connection);
-    connection
-        .controller
-        .step(now_ns, elapsed_ns, mode == mode::SPILL);
+    connection.controller.step(now_ns, elapsed_ns, spills);
     if connection.controller.has_given_up() {
         totals(|totals| add(&mut totals.left_alone, 1));
     }

@@ -5,8 +5,8 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG,
 };
 use mptcp_common::abi::{
-    Connection, Subflow, Tuple, UNKNOWN_PATH, close_reason, event_kind, redundant::PeerView, side,
-    subflow_flag, subflow_kind,
+    Connection, Subflow, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind,
+    redundant::PeerView, side, subflow_flag, subflow_kind,
 };
 use mptcp_common::controller::NO_CAP;
 use mptcp_common::spare;
@@ -14,8 +14,8 @@ use mptcp_common::spare;
 use crate::{
     emit::subflow_event,
     maps::{
-        ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, config, connection,
-        connection_or_new, new_subflow, path_stats, totals,
+        ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, capabilities, config,
+        connection, connection_or_new, new_subflow, path_stats, policy_for, totals,
     },
     path,
     socket::{Socket, offset},
@@ -52,6 +52,14 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     }
     tuple.flags |= socket.is_server() * subflow_flag::SERVER;
     tuple.flags |= socket.is_locked() * subflow_flag::LOCKED;
+    if first {
+        let server_port = if tuple.flags & subflow_flag::SERVER != 0 {
+            tuple.local_port
+        } else {
+            tuple.remote_port
+        };
+        connection.policy.set(u64::from(policy_for(server_port)));
+    }
     let fallback = first && socket.is_fallback();
     if fallback {
         tuple.flags |= subflow_flag::FALLBACK;
@@ -107,7 +115,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         take_slot(connection, subflow);
     }
     connection.revision.add(1);
-    register(&tuple, cookie);
+    register(connection, &tuple, cookie, now_ns);
 
     let joined = tuple.flags & subflow_flag::JOIN != 0;
     let kind = if joined {
@@ -310,11 +318,11 @@ pub fn close(cookie: u64, reason: u8) {
     let _ = SUBFLOWS.remove(cookie);
 }
 
-/// Lets tc ingress find the subflow by its addresses and ports, under the
-/// redundant policy only.
+/// Lets tc ingress find the subflow by its addresses and ports, if the
+/// connection's policy copies segments.
 #[inline(always)]
-pub fn register(tuple: &Tuple, cookie: u64) {
-    if config().is_redundant() {
+pub fn register(connection: &Connection, tuple: &Tuple, cookie: u64, now_ns: u64) {
+    if capabilities(connection, now_ns) & capability::COPIES != 0 {
         let _ = COOKIE_OF.insert(ends(tuple), cookie, u64::from(BPF_ANY));
     }
 }

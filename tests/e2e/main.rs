@@ -25,6 +25,7 @@ mod observe;
 mod options;
 mod path_state;
 mod pins;
+mod policies;
 mod redundant_blackout;
 mod redundant_bulk;
 mod redundant_burst;

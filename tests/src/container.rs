@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -134,7 +135,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup `mptcp-e2e-<pid>`, below the root of cgroup2.
+    /// Makes the cgroup `mptcp-e2e-<pid>-<number>`, below the root of cgroup2.
     ///
     /// # Errors
     /// cgroup2 is not mounted, or the cgroup exists.
@@ -148,7 +149,9 @@ impl Cgroup {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
         let home = mount.join(own.context("no cgroup of our own")?);
-        let path = mount.join(format!("mptcp-e2e-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = mount.join(format!("mptcp-e2e-{}-{number}", std::process::id()));
         let removal = Cleanup::new({
             let path = path.clone();
             move || {

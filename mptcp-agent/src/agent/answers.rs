@@ -13,7 +13,6 @@ use crate::control::{Call, view};
 use crate::http::Request;
 use crate::metrics::{self, PathRow, ProgramRow, Snapshot};
 use crate::mib;
-use crate::policy::Policy;
 use crate::version::{COMMIT, VERSION};
 
 impl Agent {
@@ -99,7 +98,7 @@ impl Agent {
         Ok(Snapshot {
             policy: self.policy.name(),
             backend: self.policy.backend(),
-            weighted: matches!(self.policy, Policy::Weighted(..)),
+            weighted: self.policy.caps(),
             outlived: self.kernel.outlived().is_ok(),
             sees_all_cgroups: self.cgroup.is_root(),
             restored: self.kernel.restored().by_what().to_vec(),
@@ -128,7 +127,7 @@ impl Agent {
             present: &self.links.borrow(),
             stats: &stats,
             recent: &self.recent,
-            weighted: matches!(self.policy, Policy::Weighted(..)),
+            weighted: self.policy.caps(),
             copies: copies.as_ref(),
         };
         let outlived = self.kernel.outlived();
@@ -164,7 +163,7 @@ impl Agent {
 
     /// Returns every open connection and subflow, as the programs know them.
     fn open(&mut self) -> Result<view::Open> {
-        let weighted = matches!(self.policy, Policy::Weighted(..));
+        let weighted = self.policy.caps();
         let connections = self.kernel.connections()?;
         Ok(view::Open::new(
             connections,

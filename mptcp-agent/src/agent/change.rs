@@ -69,7 +69,7 @@ pub trait Door {
     fn publish(
         &mut self,
         table: &PathTable,
-        mode: u32,
+        capabilities: u32,
         recycled: &[u32],
     ) -> Result<(), PublishError>;
 
@@ -87,10 +87,10 @@ impl Door for Kernel {
     fn publish(
         &mut self,
         table: &PathTable,
-        mode: u32,
+        capabilities: u32,
         recycled: &[u32],
     ) -> Result<(), PublishError> {
-        self.publish(table, mode, recycled)
+        self.publish(table, capabilities, recycled)
     }
 
     fn generation(&self) -> u32 {
@@ -125,8 +125,8 @@ pub enum Programs {
 pub struct Wanted {
     /// The paths and their weights.
     pub table: PathTable,
-    /// One of `abi::mode`.
-    pub mode: u32,
+    /// Bits of `abi::capability`.
+    pub capabilities: u32,
     /// Indices that go to other paths.
     pub recycled: Vec<u32>,
     /// Whether the tc programs start, stay or end.
@@ -148,7 +148,7 @@ pub fn put_in_force(
     if start {
         door.start_redundant().map_err(Failed::TakenBack)?;
     }
-    match door.publish(&wanted.table, wanted.mode, &wanted.recycled) {
+    match door.publish(&wanted.table, wanted.capabilities, &wanted.recycled) {
         Ok(()) => {
             *table = wanted.table;
             Ok(programs)
@@ -190,7 +190,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use anyhow::ensure;
-    use mptcp_common::abi::mode;
+    use mptcp_common::abi::capability;
 
     use super::*;
     use crate::policy::Weights;
@@ -198,7 +198,7 @@ mod tests {
     /// A kernel side in which one step fails.
     #[derive(Default)]
     struct Fake {
-        /// Mode and generation.
+        /// Capabilities and generation.
         in_force: (u32, u32),
         copies: bool,
         steps: usize,
@@ -216,9 +216,14 @@ mod tests {
     }
 
     impl Door for Fake {
-        fn publish(&mut self, table: &PathTable, mode: u32, _: &[u32]) -> Result<(), PublishError> {
+        fn publish(
+            &mut self,
+            table: &PathTable,
+            capabilities: u32,
+            _: &[u32],
+        ) -> Result<(), PublishError> {
             match self.step() {
-                Ok(()) => self.in_force = (mode, table.generation()),
+                Ok(()) => self.in_force = (capabilities, table.generation()),
                 Err(error) if self.sticks => {
                     let then = anyhow::anyhow!("stuck");
                     return Err(PublishError::Mixed { error, then });
@@ -261,7 +266,7 @@ mod tests {
     fn change(fails: usize, sticks: bool, programs: Programs) -> (Fake, PathTable, Option<Failed>) {
         let mut now = table(1);
         let mut fake = Fake {
-            in_force: (mode::STRICT, now.generation()),
+            in_force: (capability::CAPS, now.generation()),
             copies: matches!(programs, Programs::Keep | Programs::Restart),
             fails,
             sticks,
@@ -269,7 +274,7 @@ mod tests {
         };
         let wanted = Wanted {
             table: table(2),
-            mode: mode::REDUNDANT,
+            capabilities: capability::COPIES,
             recycled: Vec::new(),
             programs,
         };
@@ -285,12 +290,12 @@ mod tests {
         for (programs, steps) in [(Stop, 2), (Keep, 1), (Start, 2), (Restart, 3)] {
             let (fake, now, failed) = change(0, false, programs);
             assert!(failed.is_none(), "{failed:?}");
-            assert_eq!((fake.steps, fake.in_force.0), (steps, mode::REDUNDANT));
+            assert_eq!((fake.steps, fake.in_force.0), (steps, capability::COPIES));
             assert_eq!(now.weight(0), 2);
             for (fails, sticks) in (1..=steps).flat_map(|step| [(step, false), (step, true)]) {
                 let (fake, now, failed) = change(fails, sticks, programs);
                 let failed = failed.unwrap();
-                let is_new = fake.in_force.0 == mode::REDUNDANT;
+                let is_new = fake.in_force.0 == capability::COPIES;
                 assert_eq!(failed.is_in_force(), is_new, "{programs:?} {fails}");
                 assert_eq!(now.weight(0), if is_new { 2 } else { 1 });
                 // Whatever is published from here on has a newer generation.

@@ -68,7 +68,7 @@ impl Host {
                 None
             }
         };
-        let sockets = policy.redundant().map(bind).transpose()?;
+        let sockets = policy.copies().map(bind).transpose()?;
         Ok(Self {
             cgroup,
             listener,

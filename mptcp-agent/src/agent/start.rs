@@ -56,7 +56,7 @@ impl Agent {
         let key = host.provided.key.clone();
         // Move the sockets out of `host`, so that the port is free again under
         // another policy.
-        if let (Some(settings), Some(sockets)) = (policy.redundant(), host.sockets.take()) {
+        if let (Some(settings), Some(sockets)) = (policy.copies(), host.sockets.take()) {
             let claim = redundant::Claim {
                 sockets,
                 key: key.clone(),
@@ -69,7 +69,7 @@ impl Agent {
         }
         // From here on these programs act, and those of a previous agent no
         // longer do.
-        kernel.publish(&table, policy.mode(), &recycled)?;
+        kernel.publish(&table, policy.capabilities(), &recycled)?;
         if let Some(service) = &mut redundant {
             service.follow(present, &table, &mut kernel);
         }

@@ -166,7 +166,7 @@ impl Agent {
     }
 
     fn switch(&mut self, provided: Provided) -> Result<(), Failure> {
-        let copies = provided.policy.redundant().is_some() || self.policy.redundant().is_some();
+        let copies = provided.policy.copies().is_some() || self.policy.copies().is_some();
         let prepared = self.prepare(provided);
         let prepared = prepared.map_err(|error| Failure::Refused(Refused(error)))?;
         let done = self.commit(prepared);
@@ -187,7 +187,7 @@ impl Agent {
         let recycled = table
             .set_weights(&policy.weights(), |path| is_unused(&stats, path))
             .map_err(|reason| anyhow!(reason))?;
-        let (copies, programs) = match (policy.redundant(), self.policy.redundant()) {
+        let (copies, programs) = match (policy.copies(), self.policy.copies()) {
             // The content of the key file matters, not its path.
             (Some(new), Some(old))
                 if (new.port, &provided.key) == (old.port, &self.key)
@@ -207,7 +207,7 @@ impl Agent {
         Ok(Prepared {
             wanted: Wanted {
                 table,
-                mode: policy.mode(),
+                capabilities: policy.capabilities(),
                 recycled,
                 programs,
             },
@@ -223,7 +223,7 @@ impl Agent {
         let sockets = self
             .redundant
             .as_ref()
-            .filter(|_| self.policy.redundant().map(|old| old.port) == Some(settings.port))
+            .filter(|_| self.policy.copies().map(|old| old.port) == Some(settings.port))
             .map(Service::sockets)
             .transpose()?;
         let sockets = match sockets {
@@ -286,8 +286,8 @@ impl Agent {
     /// kernel side with something else.
     pub(super) fn publish_again(&mut self) {
         self.table.supersede(self.kernel.generation());
-        let mode = self.policy.mode();
-        match self.kernel.publish(&self.table, mode, &[]) {
+        let capabilities = self.policy.capabilities();
+        match self.kernel.publish(&self.table, capabilities, &[]) {
             Ok(()) => {
                 self.unpublished = false;
                 tracing::info!(policy = %self.policy, "the kernel side has the policy in full again");

@@ -197,9 +197,7 @@ impl PolicyArgs {
         const SET: &[&str] = &["policy", "set"];
         let policy = super::policy(set.policy, &set.weighted, &set.redundant);
         let policy = policy.map_err(|message| (SET, message))?;
-        if let Some(key) = policy
-            .redundant()
-            .and_then(|redundant| redundant.key.as_ref())
+        if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()
         {
             let why = format!(

@@ -52,12 +52,12 @@ fn weights_come_through() {
 #[test]
 fn settings_of_the_redundant_policy_come_through() {
     let (_, policy) = parse("mptcp-agent run --policy redundant").unwrap();
-    let settings = policy.redundant().unwrap();
+    let settings = policy.copies().unwrap();
     assert_eq!((settings.copies, settings.port), (2, 8684));
     let line = "mptcp-agent run --policy redundant --redundant-copies 4 \
                 --redundant-port 9000 --redundant-key /etc/key --redundant-budget 40mbit";
     let (_, policy) = parse(line).unwrap();
-    let settings = policy.redundant().unwrap();
+    let settings = policy.copies().unwrap();
     assert_eq!((settings.copies, settings.port), (4, 9000));
     assert_eq!(settings.key, Some("/etc/key".into()));
     let budget = settings.budget.unwrap();

@@ -148,7 +148,7 @@ impl Kernel {
         // Go on even if this fails: copies expire by themselves, limits do not.
         let stopped = self.stop_redundant();
         // First stop the programs from setting anything again.
-        self.config.mode = abi::mode::DEFAULT;
+        self.config.enforced = 0;
         self.config.generation = u32::MAX;
         let lifted = self.sweep(abi::sweep::LIFT);
         if lifted.is_err() {

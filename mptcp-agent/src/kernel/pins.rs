@@ -25,7 +25,7 @@ use aya::{
     programs::links::FdLink,
 };
 use mptcp_common::abi::{
-    Config, Connection, PathConfig, PathStats, Subflow, Totals,
+    Config, Connection, PathConfig, PathStats, Policy, Subflow, Totals,
     redundant::{CopyStats, Listener, PeerView, Redundant},
 };
 
@@ -37,10 +37,12 @@ use crate::host::Namespace;
 /// The maps that outlive the agent: name, bytes of a key and of a value (the
 /// ring buffer has neither). The other maps hold nothing that the next agent
 /// misses, because it has to find out anew where copies may go.
-const KEPT: [(&str, usize, usize); 15] = [
+const KEPT: [(&str, usize, usize); 17] = [
     ("CONNECTIONS", 8, size_of::<Connection>()),
     ("SUBFLOWS", 8, size_of::<Subflow>()),
     ("CONFIG", 4, size_of::<Config>()),
+    ("POLICIES", 4, size_of::<Policy>()),
+    ("POLICY_OF_PORT", 4, 4),
     ("PATHS", 4, size_of::<PathConfig>()),
     ("SELECT_ID", 4, 4),
     ("SELECT_PREFIX", 20, 4),

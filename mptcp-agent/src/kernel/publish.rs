@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Result;
-use mptcp_common::abi::{PathConfig, PathStats, redundant::CopyStats};
+use mptcp_common::abi::{PathConfig, PathStats, Policy, redundant::CopyStats};
 
 /// Bits and address of a prefix, as maps `SELECT_PREFIX` and `SELECT_REMOTE` have
 /// them.
@@ -26,6 +26,8 @@ pub type PrefixKey = (u32, [u8; 16]);
 pub struct Published {
     /// `PATHS`, by index.
     pub paths: Vec<PathConfig>,
+    /// `POLICIES`, by index.
+    pub policies: Vec<Policy>,
     /// `SELECT_ID`.
     pub ids: BTreeMap<u32, u32>,
     /// `SELECT_DEVICE`.
@@ -44,8 +46,8 @@ pub struct Published {
 /// The part of `CONFIG` that a policy sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// One of `abi::mode`.
-    pub mode: u32,
+    /// 1 if policies are in force.
+    pub enforced: u32,
     /// A new value makes subflows look their path up in the maps again.
     pub generation: u32,
     /// The agent whose programs act.
@@ -57,6 +59,8 @@ pub struct Head {
 pub enum Write {
     /// An entry of `PATHS`.
     Path(u32, PathConfig),
+    /// An entry of `POLICIES`.
+    Policy(u32, Policy),
     /// An entry of `SELECT_ID`.
     Id(u32, Option<u32>),
     /// An entry of `SELECT_DEVICE`.
@@ -171,6 +175,12 @@ fn changes(before: &Published, wanted: &Published) -> Vec<Write> {
             .filter(|&(index, path)| before.paths.get(index as usize) != Some(path))
             .map(|(index, path)| Write::Path(index, *path)),
     );
+    let policies = (0..).zip(&wanted.policies);
+    writes.extend(
+        policies
+            .filter(|&(index, policy)| before.policies.get(index as usize) != Some(policy))
+            .map(|(index, policy)| Write::Policy(index, *policy)),
+    );
     writes.extend(entries(&before.ids, &wanted.ids, Write::Id));
     writes.extend(entries(&before.devices, &wanted.devices, Write::Device));
     writes.extend(entries(&before.prefixes, &wanted.prefixes, Write::Prefix));
@@ -209,6 +219,10 @@ fn inverse(write: &Write, before: &Published) -> Write {
             let path = before.paths.get(index as usize);
             Write::Path(index, path.copied().unwrap_or_default())
         }
+        Write::Policy(index, _) => {
+            let policy = before.policies.get(index as usize);
+            Write::Policy(index, policy.copied().unwrap_or_default())
+        }
         Write::Id(key, _) => Write::Id(key, before.ids.get(&key).copied()),
         Write::Device(key, _) => Write::Device(key, before.devices.get(&key).copied()),
         Write::Prefix(key, _) => Write::Prefix(key, before.prefixes.get(&key).copied()),
@@ -230,6 +244,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use anyhow::ensure;
+    use mptcp_common::abi::{LABEL, MAX_PATHS};
 
     use super::*;
 
@@ -254,6 +269,7 @@ mod tests {
             let held = &mut self.held;
             match write.clone() {
                 Write::Path(index, path) => held.paths[index as usize] = path,
+                Write::Policy(index, policy) => held.policies[index as usize] = policy,
                 Write::Id(key, value) => put(&mut held.ids, key, value),
                 Write::Device(key, value) => put(&mut held.devices, key, value),
                 Write::Prefix(key, value) => put(&mut held.prefixes, key, value),
@@ -266,10 +282,17 @@ mod tests {
         }
     }
 
-    fn path(weight: u32) -> PathConfig {
+    fn path(label: u8) -> PathConfig {
         PathConfig {
-            weight,
+            label: [label; LABEL],
             ..PathConfig::default()
+        }
+    }
+
+    fn policy(weight: u32) -> Policy {
+        Policy {
+            weights: [weight; MAX_PATHS],
+            ..Policy::default()
         }
     }
 
@@ -286,26 +309,28 @@ mod tests {
         let prefix = |number| (120, [number; 16]);
         let before = Published {
             paths: vec![path(1), path(2), path(3), path(4)],
+            policies: vec![policy(1), policy(2)],
             ids: [(1, 1), (2, 2)].into(),
             devices: [(7, 3), (8, 4)].into(),
             prefixes: [(prefix(1), 1), (prefix(2), 2)].into(),
             remote_prefixes: [(prefix(4), 1), (prefix(5), 2)].into(),
             totals: [(2, stats(1_000))].into(),
             head: Head {
-                mode: 1,
+                enforced: 0,
                 generation: 10,
                 owner: 5,
             },
         };
         let wanted = Published {
             paths: vec![path(1), path(20), path(30), path(4)],
+            policies: vec![policy(3), policy(2)],
             ids: [(2, 3), (3, 1)].into(),
             devices: [(8, 1), (9, 2)].into(),
             prefixes: [(prefix(2), 3), (prefix(3), 1)].into(),
             remote_prefixes: [(prefix(5), 3), (prefix(6), 1)].into(),
             totals: [(2, stats(0))].into(),
             head: Head {
-                mode: 2,
+                enforced: 1,
                 generation: 11,
                 owner: 5,
             },
@@ -327,8 +352,9 @@ mod tests {
         let mut maps = maps(&before, 0..0);
         commit(&mut maps, &before, &wanted).unwrap();
         assert_eq!(maps.held, wanted);
-        // Two totals, two paths, three entries in each of four maps, CONFIG.
-        assert_eq!(maps.writes, 17);
+        // Two totals, two paths, a policy, three entries in each of four maps,
+        // CONFIG.
+        assert_eq!(maps.writes, 18);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Remains {
             && let Ok(told) = map.get(&0, 0)
         {
             let ended = Config {
-                mode: abi::mode::DEFAULT,
+                enforced: 0,
                 ..told
             };
             if let Err(error) = map.set(0, ended, 0) {

@@ -18,7 +18,7 @@ fn devices(list: &[(u32, &str)]) -> Devices {
 fn weight_of(table: &PathTable, label: &str) -> Option<u32> {
     let index = (0..MAX_PATHS as u32)
         .find(|&index| table.path(index).is_some() && table.label(index) == label)?;
-    Some(table.config()[index as usize].weight)
+    Some(table.weights()[index as usize])
 }
 
 #[test]
@@ -32,8 +32,7 @@ fn listed_selectors_come_first_and_keep_the_users_order() {
     ]);
     let config = table.config();
     assert_eq!(config.len(), MAX_PATHS);
-    let weights: Vec<u32> = config.iter().take(6).map(|path| path.weight).collect();
-    assert_eq!(weights, [7, 4, 3, 2, 1, 0]);
+    assert_eq!(table.weights()[..6], [7, 4, 3, 2, 1, 0]);
     assert_eq!(
         config
             .iter()

@@ -108,42 +108,42 @@ fn a_policy_takes_no_arguments_of_another() {
 }
 
 #[test]
-fn each_policy_has_its_mode_and_backend() {
+fn each_policy_has_its_capabilities_and_backend() {
     let none = RedundantArgs::default();
     let new = |name, mode| Policy::new(name, mode, &[], &none).unwrap();
-    for (policy, wanted_mode, name, backend, shown) in [
+    for (policy, capabilities, name, backend, shown) in [
         (
             new(PolicyName::Default, None),
-            mode::DEFAULT,
+            0,
             "default",
             "none",
             "default",
         ),
         (
             new(PolicyName::Weighted, Some(WeightedMode::Spill)),
-            mode::SPILL,
+            capability::CAPS | capability::SPILLS,
             "weighted",
             "pacing",
             "weighted (spill)",
         ),
         (
             new(PolicyName::Weighted, None),
-            mode::STRICT,
+            capability::CAPS,
             "weighted",
             "pacing",
             "weighted (strict)",
         ),
         (
             new(PolicyName::Redundant, None),
-            mode::REDUNDANT,
+            capability::COPIES,
             "redundant",
             "copies",
             "redundant (2 copies)",
         ),
     ] {
         assert_eq!(
-            (policy.mode(), policy.name(), policy.backend()),
-            (wanted_mode, name, backend)
+            (policy.capabilities(), policy.name(), policy.backend()),
+            (capabilities, name, backend)
         );
         assert_eq!(policy.to_string(), shown);
     }

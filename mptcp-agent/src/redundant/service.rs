@@ -332,6 +332,11 @@ impl Service {
                 self.roster.wait(key, now_ns);
                 continue;
             };
+            if !kernel.copies(image.policy()) {
+                // Nobody needs to prove a connection that has no copies.
+                self.roster.tell(key);
+                continue;
+            }
             self.peers.connection(ConnectionInfo {
                 key,
                 server,

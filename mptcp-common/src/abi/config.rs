@@ -1,12 +1,15 @@
 //! The settings that the agent publishes for the programs.
 
+use super::MAX_PATHS;
+
 /// The agent's settings, in one-element map `CONFIG`. The programs read them at
-/// every callback, so that a new policy holds from the next callback on.
+/// every callback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// One of [`mode`].
-    pub mode: u32,
+    /// 1: connections have the policies of map `POLICIES`; 0: no policy is in
+    /// force.
+    pub enforced: u32,
     /// Raised whenever selectors or devices change. A subflow that carries
     /// another value looks its path up again.
     pub generation: u32,
@@ -17,54 +20,70 @@ pub struct Config {
     /// Keeps `alive_until_ns` aligned.
     pub reserved: u32,
     /// Until when the agent counts as alive (`bpf_ktime_get_ns`) unless it
-    /// renews this. After that no policy is in force: see [`Config::at`].
+    /// renews this. After that no policy is in force: see
+    /// [`Config::enforced_at`].
     pub alive_until_ns: u64,
 }
 
 impl Config {
-    /// Returns the configuration that holds at `now_ns`. If the agent has died
-    /// or hangs, no policy is in force, so every limit that a callback finds is
-    /// lifted.
+    /// Returns 1 if policies are in force at `now_ns`, else 0. If the agent has
+    /// died or hangs, none is, so every limit that a callback finds is lifted.
     #[inline(always)]
     #[must_use]
-    pub fn at(self, now_ns: u64) -> Self {
+    pub fn enforced_at(&self, now_ns: u64) -> u32 {
         // Written without a branch, which the verifier would follow through all
         // the code that comes after.
-        let alive = u32::from(now_ns < self.alive_until_ns);
-        Self {
-            mode: self.mode * alive,
-            ..self
-        }
-    }
-
-    /// Returns whether subflows are capped.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_weighted(&self) -> bool {
-        // A single comparison, because the verifier follows both results of
-        // each.
-        self.mode.wrapping_sub(mode::STRICT) <= mode::SPILL - mode::STRICT
-    }
-
-    /// Returns whether segments are copied.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_redundant(&self) -> bool {
-        self.mode == mode::REDUNDANT
+        self.enforced * u32::from(now_ns < self.alive_until_ns)
     }
 }
 
-/// Values of [`Config::mode`].
-pub mod mode {
-    /// Observe only, and lift any cap that is found. It is 0 because
-    /// [`super::Config::at`] multiplies.
-    pub const DEFAULT: u32 = 0;
-    /// Acked bytes follow the weights.
-    pub const STRICT: u32 = 1;
-    /// Like `STRICT` until a path is full. Then the others may take more.
-    pub const SPILL: u32 = 2;
-    /// Segments are copied to other paths; nothing is capped.
-    pub const REDUNDANT: u32 = 3;
+/// Entries of map `POLICIES`.
+pub const MAX_POLICIES: usize = 16;
+
+/// The policy of every connection that no other policy was chosen for: the one
+/// that `--policy` and `policy set` name.
+pub const DEFAULT_POLICY: u32 = 0;
+
+/// What is done with a connection, in array `POLICIES`. The programs read it at
+/// every callback, so that a change holds from the next callback on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Bits of [`capability`]; none: the connection is only observed.
+    pub capabilities: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+    /// The weight of each path, by its index in `PATHS`: 0 (standby) to 65535.
+    pub weights: [u32; MAX_PATHS],
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            capabilities: 0,
+            reserved: 0,
+            weights: [0; MAX_PATHS],
+        }
+    }
+}
+
+impl Policy {
+    /// Returns the weight of a path; 1 if `path` is no index.
+    #[inline(always)]
+    #[must_use]
+    pub fn weight(&self, path: u32) -> u32 {
+        self.weights.get(path as usize).map_or(1, |weight| *weight)
+    }
+}
+
+/// What a policy does with its connections: bits of [`Policy::capabilities`].
+pub mod capability {
+    /// Caps subflows, so that acked bytes follow the weights.
+    pub const CAPS: u32 = 1;
+    /// Once a capped path is full, lets the others take more.
+    pub const SPILLS: u32 = 2;
+    /// Copies segments to other paths.
+    pub const COPIES: u32 = 4;
 }
 
 /// How long an agent counts as alive after a heartbeat.
@@ -78,14 +97,14 @@ pub const HEARTBEAT_OFFSET: usize = 16;
 /// characters.
 pub const LABEL: usize = 56;
 
-/// The agent's settings for one path, in array `PATHS`.
+/// The identity of one path, in array `PATHS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathConfig {
-    /// 0 (standby) to 65535.
-    pub weight: u32,
     /// One of [`path_kind`].
     pub kind: u32,
+    /// Keeps the size that of a cache line.
+    pub reserved: u32,
     /// The path's label, padded with zeros, for the next agent, which continues
     /// this one's totals. No program reads it.
     pub label: [u8; LABEL],
@@ -94,8 +113,8 @@ pub struct PathConfig {
 impl Default for PathConfig {
     fn default() -> Self {
         Self {
-            weight: 0,
             kind: path_kind::FREE,
+            reserved: 0,
             label: [0; LABEL],
         }
     }
@@ -120,11 +139,12 @@ pub mod id_kind {
 }
 
 crate::layout::layout! {
-    Config { mode, generation, owner, reserved, alive_until_ns }
-    PathConfig { weight, kind, label }
+    Config { enforced, generation, owner, reserved, alive_until_ns }
+    Policy { capabilities, reserved, weights }
+    PathConfig { kind, reserved, label }
 }
 
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(core::mem::offset_of!(Config, alive_until_ns) == HEARTBEAT_OFFSET);
-const _: () = assert!(mode::DEFAULT == 0);
+const _: () = assert!(size_of::<Policy>() == 8 + 4 * MAX_PATHS);
 const _: () = assert!(size_of::<PathConfig>() == 64);

@@ -27,6 +27,12 @@ impl ConnectionImage {
         self.0[offset_of!(Connection, token) / 8] as u32
     }
 
+    /// Returns [`Connection::policy`].
+    #[must_use]
+    pub fn policy(&self) -> u32 {
+        self.0[offset_of!(Connection, policy) / 8] as u32
+    }
+
     /// Returns [`Connection::local_key`].
     #[must_use]
     pub fn local_key(&self) -> u64 {

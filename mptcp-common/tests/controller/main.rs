@@ -3,6 +3,7 @@
 
 mod simulation;
 
+use mptcp_common::abi::{MAX_PATHS, Policy, capability};
 use mptcp_common::controller::{Controller, MAX_WEIGHT, NO_CAP, STEP_NS, THIN_BYTES_PER_SEC};
 use proptest::{prelude::*, test_runner::RngSeed};
 use simulation::{Link, Load, Simulation};
@@ -253,6 +254,47 @@ fn spill_fills_the_links_and_keeps_the_ratio_below_that() {
     simulation.run(4000, Load::Rate(offered));
     let acked = simulation.run(5000, Load::Rate(offered));
     assert!(worst(&acked, &links) < 0.05, "{:?}", shares(&acked));
+}
+
+/// Two connections run at the same time, each with half of the links' rates and
+/// its own policy of the table.
+#[test]
+fn two_connections_follow_two_policies() {
+    let policy = |capabilities, weights: [u32; 2]| {
+        let mut policy = Policy {
+            capabilities,
+            reserved: 0,
+            weights: [1; MAX_PATHS],
+        };
+        policy.weights[..2].copy_from_slice(&weights);
+        policy
+    };
+    let policies = [
+        policy(capability::CAPS, [3, 1]),
+        policy(capability::CAPS, [1, 3]),
+        policy(capability::CAPS | capability::SPILLS, [1, 3]),
+    ];
+    let links = [link(25.0, 5, 1), link(25.0, 5, 1)];
+    let mut connections = [0, 1, 2].map(|index| {
+        let mut connection = Simulation::new(&links, 7);
+        connection.obey(&policies[index]);
+        connection
+    });
+    let mut acked = [[0; 2]; 3];
+    for ms in 0..10_000 {
+        for (connection, acked) in connections.iter_mut().zip(&mut acked) {
+            let fresh = connection.run(1, Load::Bulk);
+            if ms >= 5000 {
+                acked[0] += fresh[0];
+                acked[1] += fresh[1];
+            }
+        }
+    }
+    let [first, second, spilling] = acked.map(|acked| shares(&acked)[0]);
+    assert!((first - 0.75).abs() < 0.02, "{first}");
+    assert!((second - 0.25).abs() < 0.02, "{second}");
+    // Both links are full, so the one that spills fills them.
+    assert!((spilling - 0.5).abs() < 0.1, "{spilling}");
 }
 
 fn seed() -> RngSeed {

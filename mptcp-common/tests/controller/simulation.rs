@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use mptcp_common::abi::{Policy, capability};
 use mptcp_common::controller::{Controller, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
 
 pub const MS: u64 = 1_000_000;
@@ -184,6 +185,15 @@ impl Simulation {
             reinject: VecDeque::new(),
             recover: VecDeque::new(),
             random: seed | 1,
+        }
+    }
+
+    /// Applies a policy to the connection, as the programs do by
+    /// `Connection::policy`. The first link is path 0 of the policy, and so on.
+    pub fn obey(&mut self, policy: &Policy) {
+        self.spill = policy.capabilities & capability::SPILLS != 0;
+        for (index, path) in (0..).zip(&mut self.paths) {
+            path.link.weight = policy.weight(index);
         }
     }
 

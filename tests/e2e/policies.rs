@@ -1,0 +1,154 @@
+//! Connections of one host have different policies at the same time.
+//!
+//! The agent's flags set one policy for all connections. The table of policies
+//! in the kernel has room for more, and the tests fill it in through the
+//! agent's pinned maps.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap, Map, MapData};
+use mptcp_common::abi::{PathConfig, Policy, capability};
+use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server, Transfer};
+use mptcp_lab::{Agent, Direction, Host, Lab, Link, Path};
+
+use crate::redundant_support::{ask, late, redundant, rescued, wait_for_proven};
+use crate::support::{acked_by, capped, require_agent, settle, wait_for_shares, weighted};
+use crate::{SETTLE, SOON, VERY_LONG};
+
+/// The index of the policy that a test adds.
+const ADDED: u32 = 1;
+
+/// Gives the connections to servers at `port` a policy of their own, which
+/// applies to those that open from now on.
+fn add_policy(host: &Host, port: u16, capabilities: u32, weights: &[(&str, u32)]) -> Result<()> {
+    let pins = host.pins()?;
+    let pin = |name: &str| -> Result<PathBuf> {
+        let found = pins
+            .iter()
+            .find(|path| path.file_name() == Some(name.as_ref()));
+        found
+            .cloned()
+            .with_context(|| format!("{name} is not pinned"))
+    };
+    let paths: Array<_, PathConfig> = array(&pin("PATHS")?)?;
+    let mut policy = Policy {
+        capabilities,
+        ..Policy::default()
+    };
+    for (path, weight) in paths.iter().zip(&mut policy.weights) {
+        let label = path?.label;
+        let listed = weights
+            .iter()
+            .find(|(name, _)| label.starts_with(name.as_bytes()) && label[name.len()] == 0);
+        *weight = listed.map_or(1, |(_, weight)| *weight);
+    }
+    let mut policies: Array<_, Policy> = array(&pin("POLICIES")?)?;
+    policies.set(ADDED, policy, 0)?;
+    let map = Map::HashMap(MapData::from_pin(pin("POLICY_OF_PORT")?)?);
+    let mut of_port: HashMap<_, u32, u32> = HashMap::try_from(map)?;
+    of_port.insert(u32::from(port), ADDED, 0)?;
+    Ok(())
+}
+
+fn array<V: aya::Pod>(pin: &FilePath) -> Result<Array<MapData, V>> {
+    Ok(Array::try_from(Map::Array(MapData::from_pin(pin)?))?)
+}
+
+fn upload(host: &Host, server: &Server, links: &[Link]) -> Result<Transfer> {
+    let bulk = Bulk::upload_for(VERY_LONG);
+    let transfer = bulk.start(host, server.at(links[0].server_addr))?;
+    transfer.wait_for_subflows(links.len(), SOON)?;
+    Ok(transfer)
+}
+
+#[test]
+fn two_connections_have_opposite_weights() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
+    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=3", "p2=1"]))?;
+    let sinks = [
+        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
+        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
+    ];
+    let weights = [("p1", 1), ("p2", 3)];
+    add_policy(&net.client, sinks[1].port(), capability::CAPS, &weights)?;
+    let first = upload(&net.client, &sinks[0], &net.links)?;
+    let second = upload(&net.client, &sinks[1], &net.links)?;
+    wait_for_shares(&first, &net.links, &[3, 1])?;
+    wait_for_shares(&second, &net.links, &[1, 3])?;
+    // Nor does the second policy reach the first connection later on.
+    wait_for_shares(&first, &net.links, &[3, 1])?;
+    first.stop()?;
+    second.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn a_connection_is_only_observed_beside_a_weighted_one() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
+    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=3", "p2=1"]))?;
+    let sinks = [
+        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
+        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
+    ];
+    add_policy(&net.client, sinks[1].port(), 0, &[])?;
+    let weighted = upload(&net.client, &sinks[0], &net.links)?;
+    let observed = upload(&net.client, &sinks[1], &net.links)?;
+    wait_for_shares(&weighted, &net.links, &[3, 1])?;
+    assert!(capped(&weighted.subflows()?));
+    assert!(!capped(&observed.subflows()?));
+    weighted.stop()?;
+    observed.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn requests_are_copied_beside_a_weighted_transfer() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
+    let agents = [
+        redundant(&net.client, &binary, &[])?,
+        redundant(&net.server, &binary, &[])?,
+    ];
+    let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
+    let weights = [("p1", 1), ("p2", 3)];
+    for host in [&net.client, &net.server] {
+        add_policy(host, sink.port(), capability::CAPS, &weights)?;
+    }
+    // The paths have room to spare, so copies need not yield to the transfer.
+    let bulk = Bulk::upload_for(VERY_LONG).rate_mbit(10.0);
+    let transfer = bulk.start(&net.client, sink.at(net.server_addr()))?;
+    transfer.wait_for_subflows(2, SOON)?;
+    let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
+    let exchange = ask(&net.client, &echo, &net.links)?;
+    for agent in &agents {
+        wait_for_proven(agent, 2)?;
+    }
+    settle(&[1, 3], || {
+        let subflows = transfer.subflows()?;
+        Ok(acked_by(&subflows, &net.links, |one| one.local.ip()))
+    })?;
+    // The transfer is not copied: its bytes leave each device once.
+    let copied = agents[0].scrape()?;
+    let (bytes, sent) = (transfer.bytes(), "mptcp_redundant_copies_sent_bytes_total");
+    assert!(copied.sum(sent, &[]) < 0.2 * bytes as f64, "{bytes}");
+
+    // The requests are copied: a cut is not felt.
+    let from = exchange.responses();
+    net.links[0].set_loss(Direction::Both, 20.0)?;
+    exchange.wait_for_responses(from + 400, SETTLE)?;
+    assert!(rescued(&agents[0].scrape()?) + rescued(&agents[1].scrape()?) > 0.0);
+    let late = late(&exchange.latencies_from(from));
+    assert!(late <= 4, "{late} of 400 are late");
+    exchange.stop()?;
+    transfer.stop()?;
+    for agent in agents {
+        agent.stop()?;
+    }
+    Ok(())
+}
