@@ -1,9 +1,9 @@
 //! End-to-end tests: one binary, a module per behaviour. They need root. A test
 //! that cannot run here says why, and fails under `MPTCP_REQUIRE_ALL=1`.
 
+mod alone;
 mod backup;
 mod bad_input;
-mod cgroup;
 mod churn;
 mod control;
 mod control_faults;
@@ -26,19 +26,13 @@ mod options;
 mod path_state;
 mod pins;
 mod policies;
-mod redundant_blackout;
 mod redundant_bulk;
-mod redundant_burst;
 mod redundant_cli;
 mod redundant_coexist;
-mod redundant_copies;
 mod redundant_devices;
-mod redundant_family;
-mod redundant_flood;
 mod redundant_foreign;
 mod redundant_forged;
 mod redundant_key;
-mod redundant_loss;
 mod redundant_mtu;
 mod redundant_nat;
 mod redundant_order;
@@ -47,16 +41,11 @@ mod redundant_peer;
 mod redundant_routes;
 mod redundant_shared;
 mod redundant_sizes;
-mod redundant_start;
-mod redundant_stream;
 mod redundant_support;
-mod redundant_three;
-mod redundant_unequal;
 mod remote;
 mod scheduler;
 mod standby;
 mod support;
-mod survive;
 mod weights;
 
 use std::time::Duration;

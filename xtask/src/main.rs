@@ -3,6 +3,8 @@
 //! Each verb is one file. The demo, the benchmarks and the virtual machines are
 //! separate programs: see `hand_over`.
 
+mod dependencies;
+mod end_to_end;
 mod fuzz;
 mod hand_over;
 mod lint;

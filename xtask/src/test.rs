@@ -1,9 +1,10 @@
 //! `cargo xtask test`: runs the unit tests, then the end-to-end tests.
 
-use std::{env, process::Command};
+use std::env;
 
 use anyhow::{Result, bail};
 
+use crate::end_to_end;
 use xtask::{
     build,
     command::{self, Steps},
@@ -54,11 +55,14 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 
     steps.next("end-to-end tests");
     let end_to_end = if root {
-        let mut cargo = built.cargo(&workspace);
-        cargo
-            .env("MPTCP_AGENT_BIN", &built.agent)
-            .env("PATH", tools::path(&workspace)?);
-        command::run(end_to_end_tests(&mut cargo, args))
+        let cargo = || {
+            let mut cargo = built.cargo(&workspace);
+            cargo
+                .env("MPTCP_AGENT_BIN", &built.agent)
+                .env("PATH", tools::path(&workspace)?);
+            Ok(cargo)
+        };
+        end_to_end::run(cargo, &args.filter)
     } else if requires_all() {
         Err(anyhow::anyhow!("MPTCP_REQUIRE_ALL is set, and {NEED_ROOT}"))
     } else {
@@ -75,16 +79,6 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         (Err(error), _) | (_, Err(error)) => return Err(error),
     }
     Ok(())
-}
-
-/// Adds the arguments of the end-to-end tests. They run one at a time, because
-/// each builds its own hosts and paths, and several measure time.
-fn end_to_end_tests<'a>(cargo: &'a mut Command, args: &Args) -> &'a mut Command {
-    cargo
-        .args(["test", "--locked", "--release", "--no-fail-fast"])
-        .args(["-p", "mptcp-tests"])
-        .args(["--", "--test-threads=1"])
-        .args(&args.filter)
 }
 
 fn verdict(result: &Result<()>) -> &'static str {
