@@ -1,9 +1,9 @@
-//! `cargo xtask lint`: checks the format, the rooms and the documentation, and
-//! runs clippy in user space and for the eBPF target.
+//! `cargo xtask lint`: checks the format, the rooms, the dependencies and the
+//! documentation, and runs clippy in user space and for the eBPF target.
 
 use anyhow::Result;
 
-use crate::rooms;
+use crate::{dependencies, rooms};
 use xtask::{
     build::{EBPF_TARGET, ebpf_target_dir},
     command::{self, Steps},
@@ -15,13 +15,16 @@ use xtask::{
 /// Runs `cargo xtask lint`.
 pub fn run(machine: &Machine) -> Result<()> {
     let workspace = Workspace::find()?;
-    let mut steps = Steps::new(5);
+    let mut steps = Steps::new(6);
 
     steps.next("format");
     command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
 
     steps.next("rooms");
     rooms::check(&workspace.sources)?;
+
+    steps.next("dependencies");
+    dependencies::check(&workspace)?;
 
     steps.next("clippy: user space");
     // Use the release profile: a build then reuses its build scripts and macros.
