@@ -1,6 +1,7 @@
 //! The command line.
 
 mod client;
+mod policy;
 mod run;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 pub use client::{ClientJob, SortKey, Verb};
 pub use run::RunArgs;
 
-use crate::policy::{Policy, PolicyName, RedundantArgs, Weight, WeightedMode};
+use crate::policy::Policy;
 use crate::version::{COMMIT, VERSION};
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
@@ -42,7 +43,7 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
     };
     match cli.command {
         Command::Run(args) => {
-            let policy = policy(args.policy, &args.weighted, &args.redundant)
+            let policy = policy::policy(args.policy, &args.weighted, &args.redundant)
                 .map_err(|message| usage_error(&["run"], &message))?;
             Ok(Job::Run(args, policy))
         }
@@ -52,23 +53,6 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
         Command::Events(args) => client(args.job()),
         Command::Cleanup(args) => Ok(Job::Cleanup(args)),
     }
-}
-
-/// The policy that the arguments ask for, here and in `policy set`.
-fn policy(
-    name: PolicyName,
-    weighted: &WeightedArgs,
-    redundant: &RedundantArgs,
-) -> Result<Policy, String> {
-    let mut redundant = redundant.clone();
-    // Who reads the file, and when, may have another working directory.
-    if let Some(key) = &redundant.key {
-        let absolute = std::path::absolute(key);
-        let absolute =
-            absolute.map_err(|error| format!("--redundant-key {}: {error}", key.display()))?;
-        redundant.key = Some(absolute);
-    }
-    Policy::new(name, weighted.mode, &weighted.weights, &redundant)
 }
 
 /// An error in how arguments go together, in clap's own words and exit code.
@@ -117,28 +101,6 @@ enum Command {
     Events(client::EventsArgs),
     /// Remove what a killed agent left in the kernel, and say what it was
     Cleanup(CleanupArgs),
-}
-
-/// Arguments of the weighted policy.
-#[derive(Args, Clone, Debug, Default)]
-pub struct WeightedArgs {
-    /// A path's weight, 0 to 65535; 0 is standby; may be repeated
-    ///
-    /// SELECTOR names a path: a device (eth0), a local address or prefix
-    /// (10.1.2.3, 10.0.0.0/24, fd00::/64), a remote one (remote:10.0.0.0/24),
-    /// the address id of the local end (id:2) or of the remote end
-    /// (remote-id:1), or `default` for every path that no other selector names
-    /// (1 if not given). A subflow that several selectors fit belongs to its
-    /// id, else its remote-id, else the longest prefix of its local address,
-    /// else that of its remote one, else its device. A connection's first
-    /// subflow has id 0 at both ends. Subflows that share a path share its
-    /// weight. A device may appear later. For policy weighted.
-    #[arg(long = "weight", value_name = "SELECTOR=N")]
-    pub weights: Vec<Weight>,
-
-    /// How strictly the weights hold [default: strict]
-    #[arg(long = "weighted-mode", value_enum)]
-    pub mode: Option<WeightedMode>,
 }
 
 /// Arguments of `cleanup`.

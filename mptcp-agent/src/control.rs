@@ -16,7 +16,6 @@
 
 pub mod access;
 pub mod server;
-pub mod settings;
 pub mod view;
 
 use std::sync::Arc;

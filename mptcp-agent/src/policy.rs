@@ -2,19 +2,21 @@
 //!
 //! Pure: the arguments go in, a [`Policy`] or one clear line comes out.
 
+mod choice;
 mod key;
 mod provided;
 mod redundant;
+pub mod settings;
 
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use mptcp_common::abi::{MAX_PATHS, capability};
 
+pub use choice::Choice;
 pub use key::Key;
 pub use provided::{Provided, provide};
-pub use redundant::{Redundant, RedundantArgs};
+pub use redundant::{Rate, Redundant, RedundantGiven};
 
 use crate::selector::Selector;
 
@@ -26,23 +28,63 @@ pub const MAX_SELECTORS: usize = MAX_PATHS - 1;
 pub const UNLISTED_WEIGHT: u16 = 1;
 
 /// `--policy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyName {
-    /// Observe only; lift what an earlier agent may have left
+    /// Observe only.
     Default,
-    /// Share each connection's bytes out by the paths' weights
+    /// Steer by weights.
     Weighted,
-    /// Send every segment on more than one path; wants an agent at both ends
+    /// Copy segments to other paths.
     Redundant,
 }
 
+impl Choice for PolicyName {
+    const ALL: &'static [Self] = &[Self::Default, Self::Weighted, Self::Redundant];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Weighted => "weighted",
+            Self::Redundant => "redundant",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Default => "Observe only; lift what an earlier agent may have left",
+            Self::Weighted => "Share each connection's bytes out by the paths' weights",
+            Self::Redundant => {
+                "Send every segment on more than one path; wants an agent at both ends"
+            }
+        }
+    }
+}
+
 /// `--weighted-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightedMode {
-    /// Acked bytes follow the weights, at the highest rate that allows it
+    /// Acked bytes follow the weights.
     Strict,
-    /// The weights hold until a path is full; then the others may take more
+    /// Full paths spill over to the others.
     Spill,
+}
+
+impl Choice for WeightedMode {
+    const ALL: &'static [Self] = &[Self::Strict, Self::Spill];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Spill => "spill",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Strict => "Acked bytes follow the weights, at the highest rate that allows it",
+            Self::Spill => "The weights hold until a path is full; then the others may take more",
+        }
+    }
 }
 
 /// One `--weight SELECTOR=N`.
@@ -157,7 +199,7 @@ impl Policy {
         name: PolicyName,
         mode: Option<WeightedMode>,
         weights: &[Weight],
-        redundant: &RedundantArgs,
+        redundant: &RedundantGiven,
     ) -> Result<Self, String> {
         if name != PolicyName::Weighted {
             let useless = if weights.is_empty() {
@@ -182,11 +224,12 @@ impl Policy {
 
     /// Returns the policy's name, as in `--policy` and in metrics.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Weighted(..) => "weighted",
-            Self::Redundant(_) => "redundant",
-        }
+        let name = match self {
+            Self::Default => PolicyName::Default,
+            Self::Weighted(..) => PolicyName::Weighted,
+            Self::Redundant(_) => PolicyName::Redundant,
+        };
+        name.name()
     }
 
     /// Returns what the policy acts with, as named in metrics.
@@ -235,8 +278,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Weighted(WeightedMode::Strict, _) => f.write_str("weighted (strict)"),
-            Self::Weighted(WeightedMode::Spill, _) => f.write_str("weighted (spill)"),
+            Self::Weighted(mode, _) => write!(f, "weighted ({})", mode.name()),
             Self::Redundant(settings) => write!(f, "redundant ({} copies)", settings.copies),
         }
     }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::change::{self, Failed, Programs, Refused, Wanted};
 use super::claim;
 use super::{Agent, is_unused};
-use crate::control::settings;
+use crate::policy::settings;
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundant::{Claim, Received, Service};
 

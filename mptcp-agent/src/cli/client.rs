@@ -6,10 +6,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::schema::PolicySettings;
 
-use super::WeightedArgs;
-use crate::control::settings;
+use super::policy::{self, RedundantArgs, WeightedArgs, choice};
 use crate::host::socket_path;
-use crate::policy::{PolicyName, RedundantArgs};
+use crate::policy::{PolicyName, settings};
 
 /// A macro, since `concat!` takes literals only.
 macro_rules! exit_status {
@@ -156,7 +155,7 @@ enum PolicyCommand {
 #[command(after_long_help = SET_EXAMPLES, after_help = "Examples: see --help")]
 struct SetArgs {
     /// The new policy
-    #[arg(value_enum)]
+    #[arg(value_parser = choice::<PolicyName>())]
     policy: PolicyName,
 
     #[command(flatten)]
@@ -195,7 +194,7 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = super::policy(set.policy, &set.weighted, &set.redundant);
+        let policy = policy::policy(set.policy, &set.weighted, &set.redundant);
         let policy = policy.map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{LogFormat, WeightedArgs};
-use crate::policy::{PolicyName, RedundantArgs};
+use super::LogFormat;
+use super::policy::{RedundantArgs, WeightedArgs, choice};
+use crate::policy::PolicyName;
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -45,7 +46,7 @@ Exit status: 0 after a signal, 1 if it cannot go on, 2 if the arguments are wron
 #[command(after_long_help = RUN_EXAMPLES, after_help = "Examples: see --help")]
 pub struct RunArgs {
     /// What to do with the connections of this network namespace
-    #[arg(long, value_enum, default_value = "default")]
+    #[arg(long, value_parser = choice::<PolicyName>(), default_value = "default")]
     pub(super) policy: PolicyName,
 
     #[command(flatten)]

@@ -22,7 +22,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer, Rights};
-use super::{Call, EventSender, settings};
+use super::{Call, EventSender};
+use crate::policy::settings;
 use crate::policy::{self, Policy, Provided};
 use lines::{Line, Lines};
 

@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
-use mptcp_common::abi::redundant::{DEFAULT_PORT, MAX_COPIES};
+use mptcp_common::abi::redundant::DEFAULT_PORT;
 use mptcp_common::bucket;
 
 /// How often each segment is sent by default, the original included.
@@ -21,42 +20,21 @@ const LARGEST_BUDGET: u64 = 4_250_000_000;
 
 const _: () = assert!(LARGEST_BUDGET <= bucket::LARGEST_RATE);
 
-/// The arguments of the redundant policy, as given.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-#[command(next_help_heading = "Options of --policy redundant")]
-pub struct RedundantArgs {
-    /// How often each segment is sent, the original included: 2 to 4 [default: 2]
-    ///
-    /// Copies go over the best other paths of the connection: those that are
-    /// alive, the least round trip first. A connection with fewer paths gets
-    /// fewer copies.
-    #[arg(long = "redundant-copies", value_name = "N",
-          value_parser = clap::value_parser!(u32).range(2..=i64::from(MAX_COPIES)))]
+/// The settings of the redundant policy, as given; `None`: the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedundantGiven {
+    /// See [`Redundant::copies`].
     pub copies: Option<u32>,
-
-    /// The UDP port of copies and hellos, the same at both ends [default: 8684]
-    #[arg(long = "redundant-port", value_name = "PORT",
-          value_parser = clap::value_parser!(u16).range(1..))]
+    /// See [`Redundant::port`].
     pub port: Option<u16>,
-
-    /// A file whose content, 16 to 1024 bytes, the peers' agents must have too
-    ///
-    /// Without it, an agent proves only that it knows the connection, which
-    /// whoever saw the handshake does. Others must not be able to read the
-    /// file. One newline at its end is not part of the key.
-    #[arg(long = "redundant-key", value_name = "FILE")]
+    /// See [`Redundant::key`].
     pub key: Option<PathBuf>,
-
-    /// What copies may take of each path: 40mbit, 500kbit, 1gbit, or bit/s; at most 34gbit
-    ///
-    /// By default a path takes copies only while its own subflows show neither
-    /// queueing nor loss.
-    #[arg(long = "redundant-budget", value_name = "RATE")]
+    /// See [`Redundant::budget`].
     pub budget: Option<Rate>,
 }
 
-impl RedundantArgs {
-    /// Returns the first argument that was given, if any was.
+impl RedundantGiven {
+    /// Returns the argument of the first setting that was given, if any was.
     pub fn given(&self) -> Option<&'static str> {
         [
             ("--redundant-copies", self.copies.is_some()),
@@ -145,13 +123,13 @@ pub struct Redundant {
 }
 
 impl Redundant {
-    /// Takes the arguments, and defaults for those that were not given.
-    pub fn new(args: &RedundantArgs) -> Self {
+    /// Takes the settings, and defaults for those that were not given.
+    pub fn new(given: &RedundantGiven) -> Self {
         Self {
-            copies: args.copies.unwrap_or(DEFAULT_COPIES),
-            port: args.port.unwrap_or(DEFAULT_PORT),
-            key: args.key.clone(),
-            budget: args.budget,
+            copies: given.copies.unwrap_or(DEFAULT_COPIES),
+            port: given.port.unwrap_or(DEFAULT_PORT),
+            key: given.key.clone(),
+            budget: given.budget,
         }
     }
 }
@@ -214,20 +192,20 @@ mod tests {
 
     #[test]
     fn defaults_and_which_argument_was_given() {
-        let none = RedundantArgs::default();
+        let none = RedundantGiven::default();
         assert_eq!(none.given(), None);
         let settings = Redundant::new(&none);
         assert_eq!((settings.copies, settings.port), (2, DEFAULT_PORT));
         assert_eq!((settings.key, settings.budget), (None, None));
-        let args = RedundantArgs {
+        let given = RedundantGiven {
             key: Some("/etc/key".into()),
             ..none.clone()
         };
-        assert_eq!(args.given(), Some("--redundant-key"));
-        let args = RedundantArgs {
+        assert_eq!(given.given(), Some("--redundant-key"));
+        let given = RedundantGiven {
             budget: Some("1mbit".parse().unwrap()),
             ..none
         };
-        assert_eq!(args.given(), Some("--redundant-budget"));
+        assert_eq!(given.given(), Some("--redundant-budget"));
     }
 }

@@ -80,10 +80,10 @@ fn as_many_selectors_as_there_are_indices() {
 
 #[test]
 fn a_policy_takes_no_arguments_of_another() {
-    let none = RedundantArgs::default();
+    let none = RedundantGiven::default();
     let weight: Weight = "eth0=1".parse().unwrap();
     let spill = Some(WeightedMode::Spill);
-    let new = |name, mode, weights: &[Weight], redundant: &RedundantArgs| {
+    let new = |name, mode, weights: &[Weight], redundant: &RedundantGiven| {
         Policy::new(name, mode, weights, redundant)
     };
     for name in [PolicyName::Default, PolicyName::Redundant] {
@@ -96,9 +96,9 @@ fn a_policy_takes_no_arguments_of_another() {
             "{error}"
         );
     }
-    let copies = RedundantArgs {
+    let copies = RedundantGiven {
         copies: Some(2),
-        ..RedundantArgs::default()
+        ..RedundantGiven::default()
     };
     for name in [PolicyName::Default, PolicyName::Weighted] {
         let error = new(name, None, &[], &copies).unwrap_err();
@@ -109,7 +109,7 @@ fn a_policy_takes_no_arguments_of_another() {
 
 #[test]
 fn each_policy_has_its_capabilities_and_backend() {
-    let none = RedundantArgs::default();
+    let none = RedundantGiven::default();
     let new = |name, mode| Policy::new(name, mode, &[], &none).unwrap();
     for (policy, capabilities, name, backend, shown) in [
         (

@@ -278,10 +278,10 @@ mod tests {
 
     use super::*;
     use crate::devices::{Device, names};
-    use crate::policy::{RedundantArgs, Weights};
+    use crate::policy::{RedundantGiven, Weights};
 
     fn ports() -> Ports {
-        let mut ports = Ports::new(&policy::Redundant::new(&RedundantArgs::default()));
+        let mut ports = Ports::new(&policy::Redundant::new(&RedundantGiven::default()));
         let device = |name: &str, kind, address: &str| Device {
             name: name.to_owned(),
             kind,

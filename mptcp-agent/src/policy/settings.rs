@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use mptcp_api::schema::PolicySettings;
 use mptcp_common::abi::redundant::MAX_COPIES;
 
-use crate::policy::{
-    MAX_SELECTORS, Policy, PolicyName, Redundant, RedundantArgs, UNLISTED_WEIGHT, WeightedMode,
+use super::{
+    Choice, MAX_SELECTORS, Policy, PolicyName, Redundant, RedundantGiven, UNLISTED_WEIGHT,
+    WeightedMode,
 };
 
 /// The longest time that a policy may be set for, in seconds: a year.
@@ -40,8 +40,7 @@ pub fn of(policy: &Policy) -> PolicySettings {
     match policy {
         Policy::Default => {}
         Policy::Weighted(mode, weights) => {
-            let mode = mode.to_possible_value();
-            settings.weighted_mode = mode.map(|mode| mode.get_name().to_owned());
+            settings.weighted_mode = Some(mode.name().to_owned());
             let listed = weights.listed.iter();
             settings.weights = listed
                 .map(|listed| format!("{}={}", listed.selector, listed.weight))
@@ -93,7 +92,7 @@ pub fn policy(settings: &PolicySettings) -> Result<Policy, String> {
     Policy::new(name, mode, &weights, &redundant).map_err(|error| in_fields(&error))
 }
 
-fn redundant(settings: &PolicySettings) -> Result<RedundantArgs, String> {
+fn redundant(settings: &PolicySettings) -> Result<RedundantGiven, String> {
     if let Some(copies) = settings.redundant_copies
         && !(2..=MAX_COPIES).contains(&copies)
     {
@@ -112,7 +111,7 @@ fn redundant(settings: &PolicySettings) -> Result<RedundantArgs, String> {
         ));
     }
     let budget = settings.redundant_budget.as_deref();
-    Ok(RedundantArgs {
+    Ok(RedundantGiven {
         copies: settings.redundant_copies,
         port: settings.redundant_port,
         key: key.cloned(),
@@ -123,10 +122,9 @@ fn redundant(settings: &PolicySettings) -> Result<RedundantArgs, String> {
     })
 }
 
-fn choice<T: ValueEnum>(field: &str, text: &str) -> Result<T, String> {
-    T::from_str(text, false).map_err(|_| {
-        let values = T::value_variants().iter().filter_map(T::to_possible_value);
-        let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
+fn choice<T: Choice>(field: &str, text: &str) -> Result<T, String> {
+    T::named(text).ok_or_else(|| {
+        let names: Vec<_> = T::ALL.iter().map(|value| value.name()).collect();
         format!(
             "`{field}` is `{text}`: expected one of {}",
             names.join(", ")
