@@ -21,8 +21,8 @@
 //! up to [`ROUNDS`] times. A wait that ends without the other arrival was in
 //! vain: the other was dropped behind the hook, or its CPU was held up, as
 //! happens in virtual machines. The segment then passes, and no segment of this
-//! subflow waits for some milliseconds. Each further wait in vain doubles that
-//! pause, up to a second. A wait that is not in vain ends it.
+//! subflow waits for some milliseconds. Each further wait in vain makes that
+//! pause four times as long, up to a second. A wait that is not in vain ends it.
 //!
 //! Anyone can forge pairs that wait in vain, over any number of connections. So
 //! a CPU spends at most [`ROUNDS_IN_PERIOD`] on waiting, and a segment waits
@@ -65,8 +65,9 @@ pub const PENDING_NS: u64 = 5_000_000;
 /// After one wait in vain, no segment of the subflow waits for this long.
 const PAUSE_NS: u64 = 5_000_000;
 
-/// A further wait in vain doubles the pause, at most so often: to 1.3 s.
-const MAX_DOUBLINGS: u64 = 8;
+/// A further wait in vain makes the pause four times as long, at most so often:
+/// up to 1.3 s.
+const MAX_GROWTHS: u64 = 4;
 
 /// Waits in vain that are further apart than this have nothing to do with each
 /// other.
@@ -232,7 +233,8 @@ impl Arrival {
     fn waits_in_vain(&self, now_ns: u64) -> bool {
         let in_vain = self.in_vain.get();
         in_vain != 0
-            && since(self.in_vain_ns.get(), now_ns) < PAUSE_NS << (in_vain - 1).min(MAX_DOUBLINGS)
+            && since(self.in_vain_ns.get(), now_ns)
+                < PAUSE_NS << (2 * (in_vain - 1).min(MAX_GROWTHS))
     }
 
     /// Counts a segment that has waited in vain.
@@ -467,17 +469,17 @@ mod tests {
     fn pauses_grow_until_a_wait_succeeds() {
         let arrival = Arrival::default();
         let mut now = 5_000 * MS;
-        let mut pauses = [0; 10];
+        let mut pauses = [0; 6];
         for length in &mut pauses {
             *length = pause(&arrival, now) / MS;
             now += *length * MS;
         }
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1280]);
+        assert_eq!(pauses, [5, 20, 80, 320, 1280, 1280]);
         let one = segment(100, 100, 7);
         let second = arrival.judge(&one, &next(200), 1, || true, now);
         assert_eq!(second, Verdict::Second);
         assert_eq!(pause(&arrival, now), PAUSE_NS);
-        assert_eq!(pause(&arrival, now + PAUSE_NS), 2 * PAUSE_NS);
+        assert_eq!(pause(&arrival, now + PAUSE_NS), 4 * PAUSE_NS);
         assert_eq!(pause(&arrival, now + PAUSE_NS + FORGET_NS), PAUSE_NS);
     }
 
