@@ -23,7 +23,7 @@ use core::mem::offset_of;
 
 use crate::{
     controller::{Controller, MAX_SLOTS},
-    word::Word,
+    word::{Locked, Word},
 };
 
 /// Bytes of a cache line on most CPUs. In a hash map without preallocation a
@@ -278,13 +278,13 @@ pub struct Connection {
     /// Raised when a subflow is opened, closed or changes its path. Entries of
     /// `seen` that carry an older value no longer hold.
     pub revision: Word,
-    /// The running scheduling decision; the msk's lock serialises it.
-    pub decision: Decision,
+    /// The running scheduling decision. The msk's lock serialises it.
+    pub decision: Locked<Decision>,
     /// Subflows that are open.
     pub subflows: Word,
     /// Candidates of the last decisions, by their place in `msk->conn_list`
     /// (modulo 8). The msk's lock serialises these as well.
-    pub seen: [Seen; MAX_SLOTS],
+    pub seen: Locked<[Seen; MAX_SLOTS]>,
     /// Index of its policy in `POLICIES`, chosen when it opened.
     pub policy: Word,
     /// The weighted controller.

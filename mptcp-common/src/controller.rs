@@ -134,20 +134,20 @@ pub struct Controller {
     pub send_buffer: Word,
     /// Rate of one unit of weight, bytes per second, as it was lately (see
     /// [`UNIT_MEMORY_NS`]).
-    pub unit: u64,
+    pub unit: Word,
     /// `given` at the last step, and when it last moved.
-    last_given: u64,
-    given_ns: u64,
+    last_given: Word,
+    given_ns: Word,
     /// When the connection was last too thin to be steered.
-    thin_ns: u64,
+    thin_ns: Word,
     /// Until when the connection is left alone, and for how long it was left
     /// alone the last time.
-    free_until_ns: u64,
-    free_ns: u64,
+    free_until_ns: Word,
+    free_ns: Word,
     /// Sum of the weights that `unit` was measured with.
-    weights: u64,
+    weights: Word,
     /// How far beyond their ratio paths may go, per mille; only `spill` moves it.
-    pub spill_permille: u64,
+    pub spill_permille: Word,
 }
 
 crate::layout::layout! {
@@ -201,7 +201,7 @@ impl Controller {
     ///
     /// `spill` lets paths exceed their ratio while another is full.
     #[inline(always)]
-    pub fn step(&mut self, now_ns: u64, elapsed_ns: u64, spill: bool) {
+    pub fn step(&self, now_ns: u64, elapsed_ns: u64, spill: bool) {
         let backlogged = self.backlogged.get() != 0;
         self.backlogged.set(0);
         let unassigned = self.unassigned.get() != 0;
@@ -218,20 +218,20 @@ impl Controller {
         let shared = self.tally.acked.get() as i64 + self.tally.excess.get() as i64;
         let thin = rate < THIN_BYTES_PER_SEC || self.tally.active.get() < 2;
         if thin {
-            self.thin_ns = now_ns;
+            self.thin_ns.set(now_ns);
         }
-        let free = thin || now_ns < self.free_until_ns;
+        let free = thin || now_ns < self.free_until_ns.get();
         // If data waits, the connection is slow rather than thin, and is looked
         // at closely.
         self.tally.thin.set(u64::from(thin && !backlogged));
         self.tally.free.set(u64::from(free));
         self.tally
             .steered_ns
-            .set(self.thin_ns.max(self.free_until_ns));
+            .set(self.thin_ns.get().max(self.free_until_ns.get()));
         // While the connection is young, excesses are halved in each step:
         // paths do not have to make up for what they did not carry while they
         // started.
-        let young = now_ns.saturating_sub(self.thin_ns) < YOUNG_NS;
+        let young = now_ns.saturating_sub(self.thin_ns.get()) < YOUNG_NS;
         self.tally.forget.set(u64::from(young));
         if free {
             // No path was steered, so none owes anything (but a byte, which the
@@ -255,48 +255,55 @@ impl Controller {
         self.tally.spare.set(if backlogged { fits } else { 0 });
         self.tally.full.set(0);
         self.tally.starving.set(0);
-        for slot in &mut self.slots {
+        for slot in &self.slots {
             let fresh = slot.fresh_bytes();
-            slot.counted_bytes += fresh;
+            slot.counted_bytes.set(slot.counted_bytes.get() + fresh);
             let cap = match slot.role(&self.tally) {
                 // Standby paths are held out one by one: see `limits`.
                 Role::Out | Role::Standby => {
                     // When it takes part again, it owes nothing and is owed
                     // nothing.
-                    slot.excess_bytes = 0;
-                    slot.unowed_ns = now_ns;
-                    slot.rested_ns = now_ns;
+                    slot.set_excess_bytes(0);
+                    slot.unowed_ns.set(now_ns);
+                    slot.rested_ns.set(now_ns);
                     NO_CAP
                 }
                 Role::Active(weight) => {
-                    slot.excess_bytes >>= self.tally.forget.get() & 63;
+                    slot.set_excess_bytes(slot.excess_bytes() >> (self.tally.forget.get() & 63));
                     let share = signed(shared, shared.unsigned_abs() * weight / weights);
-                    let fair = weight * self.unit;
-                    let lead = slot.lead_permille(fresh as i64 - share, fair, weights * self.unit);
+                    let fair = weight * self.unit.get();
+                    let lead =
+                        slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
                     if self.tally.room.get() != ROOM_GROWING_PERMILLE && slot.is_full() {
                         self.tally.full.set(1);
                     }
                     let slow = rate * weight / weights * 17 / 20;
                     let floor = fits.min(slow + self.tally.spare.get());
                     if lead >= 0 || self.tally.held.get() == 0 {
-                        slot.unowed_ns = now_ns;
-                    } else if slot.is_idle(self.given_ns, fair) {
+                        slot.unowed_ns.set(now_ns);
+                    } else if slot.is_idle(self.given_ns.get(), fair) {
                         self.tally.starving.set(1);
                     }
-                    if lead < 0 && slot.is_forgotten(self.given_ns, self.tally.steered_ns.get()) {
+                    if lead < 0
+                        && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get())
+                    {
                         self.tally.starving.set(1);
                     }
                     if self.tally.free.get() != 0 {
                         NO_CAP
                     } else {
                         let room = fair * self.tally.room.get() / PERMILLE;
-                        cap(room, lead, self.spill_permille).max(floor as u32)
+                        cap(room, lead, self.spill_permille.get()).max(floor as u32)
                     }
                 }
             };
             slot.cap.set(u64::from(cap));
         }
-        self.spill_permille = next_spill(self.spill_permille, spill && self.tally.full.get() != 0);
+        let spill = next_spill(
+            self.spill_permille.get(),
+            spill && self.tally.full.get() != 0,
+        );
+        self.spill_permille.set(spill);
         self.give_up_if_futile(now_ns);
     }
 
@@ -306,18 +313,19 @@ impl Controller {
     /// only wait longer. Each time lasts twice as long as the one before, until
     /// [`MAX_FREE_NS`] pass without another.
     #[inline(always)]
-    fn give_up_if_futile(&mut self, now_ns: u64) {
+    fn give_up_if_futile(&self, now_ns: u64) {
         if self.has_given_up() {
-            self.free_ns = (self.free_ns * 2).clamp(MIN_FREE_NS, MAX_FREE_NS);
-            self.free_until_ns = now_ns + self.free_ns;
-        } else if now_ns.saturating_sub(self.free_until_ns) > MAX_FREE_NS {
-            self.free_ns = 0;
+            self.free_ns
+                .set((self.free_ns.get() * 2).clamp(MIN_FREE_NS, MAX_FREE_NS));
+            self.free_until_ns.set(now_ns + self.free_ns.get());
+        } else if now_ns.saturating_sub(self.free_until_ns.get()) > MAX_FREE_NS {
+            self.free_ns.set(0);
         }
     }
 
     /// Sums up the paths that take part.
     #[inline(always)]
-    fn count(&mut self) {
+    fn count(&self) {
         let tally = &self.tally;
         let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
         tally.primary.set(0);
@@ -343,12 +351,12 @@ impl Controller {
         for slot in &self.slots {
             if let Role::Active(weight) = slot.role(tally) {
                 tally.weights.set(tally.weights.get() + weight);
-                tally.rate.set(tally.rate.get() + slot.rate);
+                tally.rate.set(tally.rate.get() + slot.rate.get());
                 tally.acked.set(tally.acked.get() + slot.fresh_bytes());
                 tally.active.set(tally.active.get() + 1);
                 let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
                 tally.longest_us.set(tally.longest_us.get().max(srtt_us));
-                tally.excess.add(slot.excess_bytes as u64);
+                tally.excess.add(slot.excess_bytes() as u64);
                 if slot.is_held() {
                     tally.held.set(1);
                 }
@@ -359,39 +367,41 @@ impl Controller {
     /// Notes when a subflow was last given data. While none is given any, the
     /// application pauses, and a path that lags is not passed over.
     #[inline(always)]
-    fn note_given(&mut self, now_ns: u64) {
+    fn note_given(&self, now_ns: u64) {
         let given = self.given.get();
-        if given != self.last_given {
-            self.last_given = given;
-            self.given_ns = now_ns;
+        if given != self.last_given.get() {
+            self.last_given.set(given);
+            self.given_ns.set(now_ns);
         }
     }
 
     /// Moves `unit` towards its present value, `now`. Returns whether the
     /// connection has just become faster.
     #[inline(always)]
-    fn follow(&mut self, now: u64, weights: u64, elapsed_ns: u64, unassigned: bool) -> bool {
-        let growing = now > self.unit + self.unit / 50;
+    fn follow(&self, now: u64, weights: u64, elapsed_ns: u64, unassigned: bool) -> bool {
+        let growing = now > self.unit.get() + self.unit.get() / 50;
         let memory_ns = if unassigned {
             UNIT_MEMORY_NS
         } else {
             IDLE_UNIT_MEMORY_NS
         };
-        if now >= self.unit || weights != self.weights {
-            self.unit = now;
+        if now >= self.unit.get() || weights != self.weights.get() {
+            self.unit.set(now);
         } else {
             // Count only so much of a pause, which says nothing about how fast
             // the connection is.
             let elapsed_us = elapsed_ns.min(MAX_STEP_NS) / 1000;
-            self.unit -= (self.unit - now) * elapsed_us / (memory_ns / 1000);
+            let unit = self.unit.get();
+            self.unit
+                .set(unit - (unit - now) * elapsed_us / (memory_ns / 1000));
         }
-        self.weights = weights;
+        self.weights.set(weights);
         growing
     }
 
     /// Brings every path's rate up to date, and whether it makes progress.
     #[inline(always)]
-    fn measure(&mut self, now_ns: u64, elapsed_ns: u64) {
+    fn measure(&self, now_ns: u64, elapsed_ns: u64) {
         let tally = &self.tally;
         tally.open.set(0);
         tally.longest_us.set(0);
@@ -406,17 +416,18 @@ impl Controller {
         // gaps.
         let memory_ns = (2_000 * tally.longest_us.get()).max(100_000_000);
         let elapsed_us = (elapsed_ns / 1000).max(1);
-        for slot in &mut self.slots {
-            if slot.known == 0 && slot.open() {
-                slot.known = 1;
-                slot.counted_bytes = slot.acked_bytes.get();
+        for slot in &self.slots {
+            if slot.known.get() == 0 && slot.open() {
+                slot.known.set(1);
+                slot.counted_bytes.set(slot.acked_bytes.get());
             }
             let now_rate = slot.fresh_bytes() * 1_000_000 / elapsed_us;
-            let old = slot.rate * (memory_ns / 1000);
-            slot.rate = (old + now_rate * elapsed_us) / (memory_ns / 1000 + elapsed_us);
+            let old = slot.rate.get() * (memory_ns / 1000);
+            let rate = (old + now_rate * elapsed_us) / (memory_ns / 1000 + elapsed_us);
+            slot.rate.set(rate);
             let dead = slot.is_dead(now_ns);
             if dead || !slot.open() {
-                slot.excess_bytes = 0;
+                slot.set_excess_bytes(0);
             }
             slot.turned.set(match (slot.dead.get() != 0, dead) {
                 (false, true) => Slot::DIED,

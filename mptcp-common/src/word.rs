@@ -4,6 +4,7 @@
 //! targets do not say so, and `core` leaves the methods out there. So this
 //! module writes the instructions itself.
 
+use core::cell::UnsafeCell;
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
 use core::sync::atomic::Ordering::Relaxed;
@@ -88,6 +89,29 @@ impl Word {
             }
             found == old
         }
+    }
+}
+
+/// A part of a map value that several CPUs can hold, but that only the holder of
+/// a lock of the kernel uses.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Locked<T>(UnsafeCell<T>);
+
+// SAFETY: only the holder of the lock gets at the value: see `get`.
+unsafe impl<T: Send> Sync for Locked<T> {}
+
+impl<T> Locked<T> {
+    /// Returns the value.
+    ///
+    /// # Safety
+    /// The caller holds the lock that the field's description names, and has no
+    /// other reference to the value.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the lock makes it exclusive")]
+    pub unsafe fn get(&self) -> &mut T {
+        // SAFETY: the caller guarantees that nobody else uses it.
+        unsafe { &mut *self.0.get() }
     }
 }
 

@@ -57,20 +57,26 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
     let Some(known) = connection(conn as u64) else {
         return 0;
     };
-    // SAFETY: a map value; the connection's lock is held.
-    let connection = unsafe { &mut *known };
+    // SAFETY: a map value, of atomics and of what is `Locked`.
+    let connection = unsafe { &*known };
+    // SAFETY: the kernel calls this function under the msk's lock.
+    let (decision, seen) = unsafe { (connection.decision.get(), connection.seen.get()) };
 
     let this = Candidate { context, ssk };
     let list = (conn as u64).wrapping_add(u64::from(global(&offset::MSK_CONN_LIST)));
     let (prev, next) = this.neighbours();
     if prev == list {
-        connection.decision.begin();
+        decision.begin();
     }
     let flags = this.flags();
-    let Some(path) = this.path(connection, flags) else {
+    let place = decision.candidates;
+    decision.candidates = place.wrapping_add(1);
+    let Some(seen) = seen.get_mut(place as usize & (MAX_SLOTS - 1)) else {
         return 0;
     };
-    let decision = &mut connection.decision;
+    let Some(path) = this.path(connection, seen, flags) else {
+        return 0;
+    };
     let verdict = this.judge(path, flags, decision);
     path_stats(path, |stats| {
         if let Some(count) = stats.candidates.get_mut(usize::from(verdict)) {
@@ -106,14 +112,10 @@ impl Candidate {
     /// it up anew only if something about it may have changed: a hash lookup
     /// for each candidate would be most of what a decision costs.
     #[inline(always)]
-    fn path(self, connection: &mut Connection, flags: u8) -> Option<u32> {
+    fn path(self, connection: &Connection, seen: &mut Seen, flags: u8) -> Option<u32> {
         // Read the revision before the lookup, so that a change in between
         // causes another lookup.
         let revision = connection.revision.get() as u32;
-        let place = connection.decision.candidates;
-        connection.decision.candidates = place.wrapping_add(1);
-        let place = place as usize & (MAX_SLOTS - 1);
-        let seen = connection.seen.get(place).copied()?;
         let context = self.context as u64;
         if (seen.context, seen.revision, seen.flags) == (context, revision, flags) {
             return Some(u32::from(seen.path));
@@ -124,7 +126,7 @@ impl Candidate {
         // are written here, and `backup_of`, which is atomic.
         let subflow = unsafe { &mut *SUBFLOWS.get_ptr_mut(cookie)? };
         self.note_changes(connection, subflow, cookie, flags);
-        *connection.seen.get_mut(place)? = Seen {
+        *seen = Seen {
             context,
             revision,
             path: subflow.path as u16,

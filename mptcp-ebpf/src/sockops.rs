@@ -189,10 +189,9 @@ fn examine(ctx: &SockOpsContext, subflow: &mut Subflow, now_ns: u64) {
     let Some(known) = connection(subflow.connection) else {
         return;
     };
-    // SAFETY: a map value. The fields that other CPUs may change meanwhile are
-    // atomic, except those of the controller's step, of which only one runs at
-    // a time, and those of the tracepoint, which are not used here.
-    let connection = unsafe { &mut *known };
+    // SAFETY: a map value, of atomics. What is not atomic is `Locked`, and not
+    // used here.
+    let connection = unsafe { &*known };
     let Some(socket) = socket(ctx) else { return };
     if subflow.generation != config().generation {
         find_path(socket, connection, subflow);

@@ -185,7 +185,7 @@ pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
 pub fn steer(
     socket: Socket,
     options: Options,
-    connection: &mut Connection,
+    connection: &Connection,
     subflow: &mut Subflow,
     now_ns: u64,
 ) {
@@ -263,7 +263,7 @@ pub fn obey(
 
 /// Runs one step of the controller and emits the events that follow from it.
 #[inline(always)]
-fn step(connection: &mut Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills: bool) {
+fn step(connection: &Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills: bool) {
     weigh_all(connection);
     connection.controller.step(now_ns, elapsed_ns, spills);
     if connection.controller.has_given_up() {

@@ -43,7 +43,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         return false;
     };
     // SAFETY: a map value, of which only atomic fields are used here.
-    let connection = unsafe { &mut *known };
+    let connection = unsafe { &*known };
     let first = connection.subflows.add(1) == 0;
     if !first && tuple.flags & subflow_flag::IDS == 0 {
         // The kernel does not let the subflow's own flags be read (no `IDS`).

@@ -104,7 +104,10 @@ impl Controller {
 #[inline(always)]
 fn lowat(slot: &Slot, path_cap: u32, longest_us: u64) -> u64 {
     let gap_us = longest_us.saturating_sub(slot.srtt_us.get());
-    let known = if slot.rate == 0 { 1_000_000 } else { slot.rate };
+    let known = match slot.rate.get() {
+        0 => 1_000_000,
+        rate => rate,
+    };
     let (rate, base) = match path_cap {
         NO_CAP => (known, BASE_LOWAT),
         cap => {

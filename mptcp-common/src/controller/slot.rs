@@ -35,21 +35,21 @@ pub struct Slot {
     /// The change that the last step saw: [`Slot::DIED`], [`Slot::RETURNED`] or
     /// 0.
     pub turned: Word,
-    /// Weight, copied from `PATHS` when the slot is taken and before each step.
+    /// Weight, copied from the policy when the slot is taken and before each step.
     pub weight: Word,
     /// 1 once the step has seen the slot.
-    pub(super) known: u64,
+    pub(super) known: Word,
     /// `acked_bytes` at the last step.
-    pub(super) counted_bytes: u64,
+    pub(super) counted_bytes: Word,
     /// Smoothed rate, bytes per second.
-    pub rate: u64,
-    /// Bytes acked beyond the path's share.
-    pub excess_bytes: i64,
+    pub rate: Word,
+    /// Bytes acked beyond the path's share, in two's complement.
+    excess_bytes: Word,
     /// When the path was last owed nothing, or no other path was held back for
     /// it.
-    pub(super) unowed_ns: u64,
+    pub(super) unowed_ns: Word,
     /// When the path was last not meant to carry anything.
-    pub(super) rested_ns: u64,
+    pub(super) rested_ns: Word,
 }
 
 crate::layout::layout! {
@@ -124,20 +124,33 @@ impl Slot {
 
     #[inline(always)]
     pub(super) fn fresh_bytes(&self) -> u64 {
-        self.acked_bytes.get().wrapping_sub(self.counted_bytes)
+        self.acked_bytes
+            .get()
+            .wrapping_sub(self.counted_bytes.get())
+    }
+
+    /// Returns the bytes acked beyond the path's share.
+    #[inline(always)]
+    pub(super) fn excess_bytes(&self) -> i64 {
+        self.excess_bytes.get() as i64
+    }
+
+    #[inline(always)]
+    pub(super) fn set_excess_bytes(&self, bytes: i64) {
+        self.excess_bytes.set(bytes as u64);
     }
 
     /// Returns whether the path carries all that it can: it has something to
     /// send, and its rate stays well below its cap.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
-        self.queued.get() >= BASE_LOWAT / 2 && self.rate < self.cap.get() / 8 * 7
+        self.queued.get() >= BASE_LOWAT / 2 && self.rate.get() < self.cap.get() / 8 * 7
     }
 
     /// Returns whether its cap keeps the path from carrying more.
     #[inline(always)]
     pub(super) fn is_held(&self) -> bool {
-        self.cap.get() < self.rate / 32 * 33
+        self.cap.get() < self.rate.get() / 32 * 33
     }
 
     /// Returns whether the path has been given nothing for too long, although
@@ -147,7 +160,7 @@ impl Slot {
     /// given data.
     #[inline(always)]
     pub(super) fn is_idle(&self, given_ns: u64, fair: u64) -> bool {
-        let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns));
+        let quiet_ns = given_ns.saturating_sub(self.progress_ns.get().max(self.unowed_ns.get()));
         let chunks_ns = 3 * CHUNK * NS_PER_SEC / fair.max(1);
         let trips_ns = 4_000 * self.srtt_us.get();
         let least_ns = chunks_ns.max(trips_ns).max(100_000_000);
@@ -161,7 +174,11 @@ impl Slot {
     /// does not count.
     #[inline(always)]
     pub(super) fn is_forgotten(&self, given_ns: u64, steered_ns: u64) -> bool {
-        let since_ns = self.progress_ns.get().max(steered_ns).max(self.rested_ns);
+        let since_ns = self
+            .progress_ns
+            .get()
+            .max(steered_ns)
+            .max(self.rested_ns.get());
         let quiet_ns = given_ns.saturating_sub(since_ns);
         self.timeouts.get() == 0 && quiet_ns > FORGOTTEN_NS
     }
@@ -196,15 +213,15 @@ impl Slot {
     /// A lead is forgotten beyond two horizons. A lag is remembered for longer,
     /// because what one light path lacks is what holds all the others back.
     #[inline(always)]
-    pub(super) fn lead_permille(&mut self, gained: i64, fair: u64, total: u64) -> i64 {
+    pub(super) fn lead_permille(&self, gained: i64, fair: u64, total: u64) -> i64 {
         let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
         let longest_lag = 2 * horizon + (total / (NS_PER_SEC / TAU_NS)) as i64 / 2;
         // Not `clamp`: it can panic, which the verifier refuses.
         #[allow(clippy::manual_clamp, reason = "see above")]
-        let excess = (self.excess_bytes + gained)
+        let excess = (self.excess_bytes() + gained)
             .max(-longest_lag)
             .min(2 * horizon);
-        self.excess_bytes = excess;
+        self.set_excess_bytes(excess);
         signed(excess, excess.unsigned_abs() * PERMILLE / horizon as u64)
     }
 }

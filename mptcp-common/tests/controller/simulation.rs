@@ -503,7 +503,7 @@ impl Simulation {
         self.controller
             .notice(self.next_seq, unassigned, unsent > 0);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
-            for (path, slot) in self.paths.iter().zip(&mut self.controller.slots) {
+            for (path, slot) in self.paths.iter().zip(&self.controller.slots) {
                 slot.weight.set(u64::from(path.link.weight));
                 slot.backups.set(u64::from(path.link.backup));
             }
