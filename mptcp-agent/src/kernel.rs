@@ -184,8 +184,8 @@ impl Kernel {
 
     /// Makes the programs obey `table` and `capabilities` (bits of
     /// `abi::capability`) from their next callback on, for every connection
-    /// that no other policy was chosen for. Sets the totals of the indices in `recycled` to
-    /// zero, because these indices go to other paths.
+    /// that no other policy was chosen for. Sets the totals of the indices in
+    /// `recycled` to zero, because these indices go to other paths.
     ///
     /// # Errors
     /// A map refused an entry; the error tells what is in force then.

@@ -291,8 +291,7 @@ fn refuse(argument: Option<&str>, name: PolicyName, wanted: &str) -> Result<(), 
     };
     let name = match name {
         PolicyName::Default => "default, which only observes",
-        PolicyName::Weighted => "weighted",
-        PolicyName::Redundant => "redundant",
+        other => other.name(),
     };
     Err(format!(
         "{argument} has no effect under policy {name}: choose policy {wanted}, or leave \

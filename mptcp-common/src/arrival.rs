@@ -211,10 +211,7 @@ impl Arrival {
             // It may be forged, so take no note of its timestamp.
             return Verdict::First(missing);
         }
-        if !self.claim(segment, now_ns)
-            && rounds < ROUNDS
-            && !self.waits_in_vain(now_ns)
-            && may_wait()
+        if !self.claim(segment, now_ns) && rounds < ROUNDS && !self.is_pausing(now_ns) && may_wait()
         {
             return Verdict::Wait;
         }
@@ -230,7 +227,7 @@ impl Arrival {
 
     /// Returns whether the pause after the last waits in vain goes on.
     #[inline(always)]
-    fn waits_in_vain(&self, now_ns: u64) -> bool {
+    fn is_pausing(&self, now_ns: u64) -> bool {
         let in_vain = self.in_vain.get();
         in_vain != 0
             && since(self.in_vain_ns.get(), now_ns)

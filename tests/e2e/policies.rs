@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
 use mptcp_common::abi::{PathConfig, Policy, capability};
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server, Transfer};
-use mptcp_lab::{Agent, Direction, Host, Lab, Link, Path};
+use mptcp_lab::{Agent, Direction, Host, Lab, Link, Path, TwoHosts};
 
 use crate::redundant_support::{ask, late, redundant, rescued, wait_for_proven};
 use crate::support::{acked_by, capped, require_agent, settle, wait_for_shares, weighted};
@@ -62,48 +62,64 @@ fn upload(host: &Host, server: &Server, links: &[Link]) -> Result<Transfer> {
     Ok(transfer)
 }
 
+/// Two uploads at the same time, the first of which has the weights 3:1 that the
+/// flags set, and the second a policy of its own.
+struct Pair {
+    agent: Agent,
+    first: Transfer,
+    second: Transfer,
+    _sinks: [Server; 2],
+    net: TwoHosts,
+    _lab: Lab,
+}
+
+impl Pair {
+    fn start(binary: &FilePath, capabilities: u32, weights: &[(&str, u32)]) -> Result<Self> {
+        let lab = Lab::new()?;
+        let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
+        let agent = Agent::start(&net.client, binary, &weighted(&["p1=3", "p2=1"]))?;
+        let sinks = [
+            Server::spawn(&net.server, ANY, Behaviour::Sink)?,
+            Server::spawn(&net.server, ANY, Behaviour::Sink)?,
+        ];
+        add_policy(&net.client, sinks[1].port(), capabilities, weights)?;
+        Ok(Self {
+            agent,
+            first: upload(&net.client, &sinks[0], &net.links)?,
+            second: upload(&net.client, &sinks[1], &net.links)?,
+            _sinks: sinks,
+            net,
+            _lab: lab,
+        })
+    }
+
+    fn end(self) -> Result<()> {
+        self.first.stop()?;
+        self.second.stop()?;
+        self.agent.stop()
+    }
+}
+
 #[test]
 fn two_connections_have_opposite_weights() -> Result<()> {
     let binary = require_agent!();
-    let lab = Lab::new()?;
-    let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
-    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=3", "p2=1"]))?;
-    let sinks = [
-        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
-        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
-    ];
-    let weights = [("p1", 1), ("p2", 3)];
-    add_policy(&net.client, sinks[1].port(), capability::CAPS, &weights)?;
-    let first = upload(&net.client, &sinks[0], &net.links)?;
-    let second = upload(&net.client, &sinks[1], &net.links)?;
-    wait_for_shares(&first, &net.links, &[3, 1])?;
-    wait_for_shares(&second, &net.links, &[1, 3])?;
-    // Nor does the second policy reach the first connection later on.
-    wait_for_shares(&first, &net.links, &[3, 1])?;
-    first.stop()?;
-    second.stop()?;
-    agent.stop()
+    let pair = Pair::start(&binary, capability::CAPS, &[("p1", 1), ("p2", 3)])?;
+    let links = &pair.net.links;
+    wait_for_shares(&pair.first, links, &[3, 1])?;
+    wait_for_shares(&pair.second, links, &[1, 3])?;
+    // The second policy does not reach the first connection later on either.
+    wait_for_shares(&pair.first, links, &[3, 1])?;
+    pair.end()
 }
 
 #[test]
 fn a_connection_is_only_observed_beside_a_weighted_one() -> Result<()> {
     let binary = require_agent!();
-    let lab = Lab::new()?;
-    let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
-    let agent = Agent::start(&net.client, &binary, &weighted(&["p1=3", "p2=1"]))?;
-    let sinks = [
-        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
-        Server::spawn(&net.server, ANY, Behaviour::Sink)?,
-    ];
-    add_policy(&net.client, sinks[1].port(), 0, &[])?;
-    let weighted = upload(&net.client, &sinks[0], &net.links)?;
-    let observed = upload(&net.client, &sinks[1], &net.links)?;
-    wait_for_shares(&weighted, &net.links, &[3, 1])?;
-    assert!(capped(&weighted.subflows()?));
-    assert!(!capped(&observed.subflows()?));
-    weighted.stop()?;
-    observed.stop()?;
-    agent.stop()
+    let pair = Pair::start(&binary, 0, &[])?;
+    wait_for_shares(&pair.first, &pair.net.links, &[3, 1])?;
+    assert!(capped(&pair.first.subflows()?));
+    assert!(!capped(&pair.second.subflows()?));
+    pair.end()
 }
 
 #[test]

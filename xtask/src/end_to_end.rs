@@ -70,22 +70,23 @@ pub fn run(cargo: impl Fn() -> Result<Command>, filter: &[String]) -> Result<()>
 /// that failed.
 ///
 /// # Errors
-/// The program failed, but named no test.
+/// The program failed without naming a test, or ended before all tests had run.
 fn failures(tests: &mut Command) -> Result<Vec<String>> {
     let mut child = tests
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;
     let output = child.stdout.take().context("no pipe")?;
-    let mut failed = Vec::new();
+    let (mut failed, mut finished) = (Vec::new(), false);
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what the tests print")?;
         println!("{line}");
         failed.extend(failed_test(&line).map(str::to_owned));
+        finished |= line.starts_with("test result: ");
     }
     let status = child.wait().context("cannot wait for cargo")?;
-    if failed.is_empty() && !status.success() {
-        bail!("{status} from the end-to-end tests");
+    if !status.success() && (failed.is_empty() || !finished) {
+        bail!("{status} from the end-to-end tests, which did not all run");
     }
     Ok(failed)
 }
@@ -116,9 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_fails_without_naming_a_test_is_an_error() {
+    fn a_program_that_fails_early_or_without_naming_a_test_is_an_error() {
         assert!(shell("exit 101").is_err());
-        let failed = shell("echo 'test a::b ... FAILED'; exit 101");
+        assert!(shell("echo 'test a::b ... FAILED'; exit 101").is_err());
+        let failed =
+            shell("echo 'test a::b ... FAILED'; echo 'test result: FAILED. 0 passed'; exit 101");
         assert_eq!(failed.ok(), Some(vec!["a::b".to_owned()]));
         assert_eq!(shell("echo 'test a::b ... ok'").ok(), Some(Vec::new()));
     }

@@ -44,8 +44,9 @@ pub const MAX_POLICIES: usize = 16;
 /// that `--policy` and `policy set` name.
 pub const DEFAULT_POLICY: u32 = 0;
 
-/// What is done with a connection, in array `POLICIES`. The programs read it at
-/// every callback, so that a change holds from the next callback on.
+/// An entry of array `POLICIES`: it tells the programs what to do with a
+/// connection. They read it at every callback, so that a change holds from the
+/// next callback on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -76,7 +77,8 @@ impl Policy {
     }
 }
 
-/// What a policy does with its connections: bits of [`Policy::capabilities`].
+/// Bits of [`Policy::capabilities`]. Each stands for something that a policy does
+/// with its connections.
 pub mod capability {
     /// Caps subflows, so that acked bytes follow the weights.
     pub const CAPS: u32 = 1;
