@@ -24,7 +24,10 @@
 mod answers;
 mod change;
 mod claim;
+pub mod cleanup;
+mod shutdown;
 mod start;
+mod sweep_timer;
 mod switch;
 mod tell;
 mod warnings;
@@ -42,21 +45,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, sleep_until};
 
+use crate::api::control::{Call, EventSender};
+use crate::api::http::Request;
 use crate::cli::RunArgs;
-use crate::clock::monotonic_ns;
-use crate::control::{Call, EventSender};
-use crate::devices::{self, Present};
-use crate::events::Change;
 use crate::host::Cgroup;
-use crate::http::Request;
+use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
-use crate::pace::Pace;
-use crate::paths::PathTable;
+use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
-use crate::recent::Recent;
-use crate::redundant::{self, Received};
-use crate::signals::{Hangup, Signals};
+use crate::redundancy::{self, Received};
+use crate::state::events::Change;
+use crate::state::paths::PathTable;
+use crate::state::rates::Recent;
 use claim::Host;
+use shutdown::{Hangup, Signals};
+use sweep_timer::SweepTimer;
 use switch::Revert;
 use warnings::Warnings;
 
@@ -101,7 +104,7 @@ struct Agent {
     events: Events,
     links: watch::Receiver<Present>,
     cgroup: Cgroup,
-    redundant: Option<redundant::Service>,
+    redundant: Option<redundancy::Service>,
     /// Datagrams from the redundant policy's UDP port; closed under other
     /// policies.
     datagrams: mpsc::Receiver<Received>,
@@ -118,7 +121,7 @@ struct Agent {
     started: Instant,
     listen: SocketAddr,
     recent: Recent,
-    pace: Pace,
+    sweep_timer: SweepTimer,
     revert: Option<Revert>,
     /// Whether the kernel side lacks the policy in force, or parts of it.
     unpublished: bool,
@@ -160,12 +163,12 @@ impl Agent {
                         service.on_datagram(&received, &mut self.kernel);
                     }
                 }
-                () = until(self.redundant.as_ref().map(redundant::Service::due)) => {
+                () = until(self.redundant.as_ref().map(redundancy::Service::due)) => {
                     if let Some(service) = &mut self.redundant {
                         service.on_timer(&mut self.kernel);
                     }
                 }
-                () = until(self.pace.due()) => {
+                () = until(self.sweep_timer.due()) => {
                     self.sweep(sweep::APPLY);
                 }
                 Some(ended) = self.tasks.join_next() => {
@@ -234,7 +237,7 @@ impl Agent {
     /// callback of their own that would let them carry data, or rest again.
     fn look_after_standby(&mut self) {
         if self.table.has_standby() {
-            self.pace.request(Instant::now());
+            self.sweep_timer.request(Instant::now());
         }
     }
 
@@ -281,7 +284,7 @@ impl Agent {
                 let stats = stats.unwrap_or_default();
                 let carries = |path| !is_unused(&stats, path);
                 if self.table.moved_since(before, carries) {
-                    self.pace.request(Instant::now());
+                    self.sweep_timer.request(Instant::now());
                 }
             }
             Err(error) => {
@@ -362,7 +365,7 @@ impl Agent {
         // A sweep that only accounts does not replace one that applies the
         // policy.
         if what == sweep::APPLY {
-            self.pace.done(start, Instant::now());
+            self.sweep_timer.done(start, Instant::now());
         }
         match result {
             Ok(done) => {

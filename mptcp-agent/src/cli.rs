@@ -14,7 +14,7 @@ pub use client::{ClientJob, SortKey, Verb};
 pub use run::RunArgs;
 
 use crate::policy::Policy;
-use crate::version::{COMMIT, VERSION};
+use crate::{COMMIT, VERSION};
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
 

@@ -9,6 +9,8 @@ mod mptcp;
 mod namespace;
 mod netns;
 mod privileges;
+#[cfg(test)]
+pub mod skip;
 pub mod socket_path;
 mod standby;
 

@@ -6,6 +6,7 @@
 
 mod bpffs;
 mod btf;
+mod clock;
 mod clsact;
 mod embedded;
 mod events;
@@ -41,6 +42,7 @@ use mptcp_common::abi::{
     redundant::CopyStats, runs::Runs,
 };
 
+pub use clock::monotonic_ns;
 pub use events::Events;
 pub use life::GRACE;
 pub use load::LoadOptions;
@@ -57,8 +59,7 @@ use publish::{Head, PolicyMaps, PrefixKey, Published, Write};
 use redundant::put;
 use watch::Link;
 
-use crate::clock::monotonic_ns;
-use crate::paths::PathTable;
+use crate::state::paths::PathTable;
 
 /// Names of the programs, as in metrics and in the attach table.
 mod program {

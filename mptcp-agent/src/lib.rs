@@ -3,48 +3,44 @@
 //!
 //! ```text
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
-//!   kernel events, maps          -> events, metrics       -> log, http, control
-//!   policy, links                -> paths                 -> kernel
-//!   redundant (peers, copies)   <-> agent, its UDP port   -> kernel
-//!   cli -> client                <-> control, of the agent that runs (mptcp-api)
+//!   kernel (events, maps)        -> state                 -> api, log
+//!   policy, net (devices)        -> state (paths)         -> kernel
+//!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
+//!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //! ```
 
 mod agent;
-mod cleanup;
+mod api;
 mod cli;
 mod client;
-mod clock;
-mod control;
-mod devices;
-mod events;
 mod host;
-mod http;
 mod kernel;
-mod links;
 mod logging;
-mod metrics;
-mod mib;
-mod pace;
-mod paths;
+mod net;
 mod policy;
-mod recent;
-mod redundant;
-mod report;
-mod selector;
-mod signals;
-#[cfg(test)]
-mod skip;
-mod version;
+mod redundancy;
+mod state;
 
 use std::process::ExitCode;
 
 use cli::{Job, LogFormat};
 
+/// The version of this agent.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that this was built from, or `unknown`.
+pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Does what the command line asks for.
 pub fn run() -> ExitCode {
     match cli::parse() {
         Job::Run(args, policy) => logged(args.log_format, || agent::run(&args, &policy)),
-        Job::Cleanup(args) => logged(args.log_format, || cleanup::run(args.cgroup.as_deref())),
+        Job::Cleanup(args) => logged(args.log_format, || {
+            agent::cleanup::run(args.cgroup.as_deref())
+        }),
         Job::Client(job) => client::run(&job),
     }
 }
@@ -54,7 +50,7 @@ fn logged(format: LogFormat, job: impl FnOnce() -> anyhow::Result<()>) -> ExitCo
     match job() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::failure(format, &error);
+            logging::report::failure(format, &error);
             ExitCode::FAILURE
         }
     }

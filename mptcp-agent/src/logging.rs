@@ -6,6 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 
+pub mod report;
+
 /// The level that is logged if `RUST_LOG` is not set.
 const DEFAULT: &str = "info";
 

@@ -6,6 +6,7 @@ mod choice;
 mod key;
 mod provided;
 mod redundant;
+pub mod selector;
 pub mod settings;
 
 use std::fmt;
@@ -18,7 +19,7 @@ pub use key::Key;
 pub use provided::{Provided, provide};
 pub use redundant::{Rate, Redundant, RedundantGiven};
 
-use crate::selector::Selector;
+use crate::policy::selector::Selector;
 
 /// How many paths selectors can name. The index of the unknown path is not for
 /// them.

@@ -1,37 +1,19 @@
-//! The eBPF side of mptcp-agent: one file per hook, the rest shared by them.
+//! The eBPF side of mptcp-agent.
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `sockops.rs`, `mptcp_subflow_get_send.rs`, `iter_tcp.rs` | the hooks |
-//! | `redundant_egress.rs`, `redundant_ingress.rs` | the hooks of the redundant policy |
-//! | `subflow.rs` | a subflow's life: open, account, close |
-//! | `path.rs` | which path carries a subflow |
-//! | `steer.rs` | runs the controller, sets and lifts socket options |
-//! | `skb.rs`, `wrap.rs`, `unwrap.rs`, `receiver.rs` | what those do to a packet, and its socket |
-//! | `familiar.rs` | new connections with a peer that is proven already |
-//! | `mss.rs` | room for wrapping in the segments of new connections |
-//! | `socket.rs` | typed reads of the kernel's structures |
-//! | `maps.rs`, `emit.rs` | maps and the ring buffer |
+//! | `hooks/` | one file per hook; `subflow.rs` is a subflow's life: open, account, close |
+//! | `policy/weighted.rs` | runs the controller, sets and lifts socket options |
+//! | `policy/redundant/` | copies: wrap, unwrap, what a socket has received, known peers, segment sizes |
+//! | `shared/maps.rs`, `shared/emit.rs` | the maps and the ring buffer |
+//! | `shared/path.rs` | finds the path that carries a subflow |
+//! | `shared/socket.rs`, `shared/skb.rs` | typed reads of the kernel's structures, access to a packet |
 #![no_std]
 #![no_main]
 
-mod emit;
-mod familiar;
-mod iter_tcp;
-mod maps;
-mod mptcp_subflow_get_send;
-mod mss;
-mod path;
-mod receiver;
-mod redundant_egress;
-mod redundant_ingress;
-mod skb;
-mod socket;
-mod sockops;
-mod steer;
-mod subflow;
-mod unwrap;
-mod wrap;
+mod hooks;
+mod policy;
+mod shared;
 
 /// `abi::ABI_SYMBOL`: the agent loads no object that was built with another layout.
 #[used]

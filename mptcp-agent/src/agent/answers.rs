@@ -8,12 +8,12 @@ use mptcp_common::abi::sweep;
 
 use super::Agent;
 use super::warnings::unmatched;
-use crate::clock::monotonic_ns;
-use crate::control::{Call, view};
-use crate::http::Request;
-use crate::metrics::{self, PathRow, ProgramRow, Snapshot};
-use crate::mib;
-use crate::version::{COMMIT, VERSION};
+use crate::api::control::{Call, view};
+use crate::api::http::Request;
+use crate::api::metrics::{self, PathRow, ProgramRow, Snapshot};
+use crate::kernel::monotonic_ns;
+use crate::net::snmp;
+use crate::{COMMIT, VERSION};
 
 impl Agent {
     /// Answers `first` and all requests that are queued behind it, with one
@@ -106,7 +106,7 @@ impl Agent {
             totals,
             paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
             redundant: copies.transpose()?,
-            kernel_events: mib::read()?,
+            kernel_events: snmp::read()?,
             programs: programs.collect(),
             rearmed: runs.rearmed,
             reclaimed: runs.reclaimed,

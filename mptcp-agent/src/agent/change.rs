@@ -12,8 +12,8 @@ use anyhow::Result;
 use mptcp_api::schema::{ErrorCode, Refusal};
 
 use crate::kernel::{Kernel, PublishError};
-use crate::paths::PathTable;
 use crate::policy::Policy;
+use crate::state::paths::PathTable;
 
 /// The reason why a policy cannot be used here. Nothing has been changed.
 #[derive(Debug)]

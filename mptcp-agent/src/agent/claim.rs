@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
 use crate::policy::{self, Policy, Provided, Redundant};
-use crate::{client, kernel, redundant};
+use crate::{client, kernel, redundancy};
 
 /// Everything that the agent holds of the host.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Host {
     /// The policy to begin with.
     pub provided: Provided,
     /// The sockets of the redundant policy, if that is the policy.
-    pub sockets: Option<redundant::Sockets>,
+    pub sockets: Option<redundancy::Sockets>,
     /// The last field, so that it is dropped last: an agent that takes over
     /// then finds everything else free.
     namespace: NamespaceClaim,
@@ -111,8 +111,8 @@ fn take_over(args: &RunArgs) -> Result<NamespaceClaim> {
 ///
 /// # Errors
 /// The port cannot be had; the error is one line.
-pub(super) fn bind(settings: &Redundant) -> Result<redundant::Sockets> {
-    redundant::Sockets::bind(settings.port).map_err(|(address, error)| {
+pub(super) fn bind(settings: &Redundant) -> Result<redundancy::Sockets> {
+    redundancy::Sockets::bind(settings.port).map_err(|(address, error)| {
         anyhow!(
             "cannot use UDP port {} ({address}): {error}; choose another with --redundant-port, \
              the same at both ends",

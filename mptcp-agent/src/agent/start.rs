@@ -11,16 +11,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::claim::Host;
+use super::sweep_timer::SweepTimer;
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
+use crate::api::control::access::Access;
+use crate::api::{control, http};
 use crate::cli::RunArgs;
-use crate::control::access::Access;
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
-use crate::pace::Pace;
-use crate::paths::PathTable;
+use crate::logging::report;
+use crate::net::{devices, watch};
 use crate::policy::Policy;
-use crate::recent::Recent;
-use crate::{control, devices, http, links, redundant, report};
+use crate::redundancy;
+use crate::state::paths::PathTable;
+use crate::state::rates::Recent;
 
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -38,7 +41,7 @@ impl Agent {
         let listener = host.listener.try_clone().context("cannot serve HTTP")?;
         let listen = listener.local_addr().context("cannot serve HTTP")?;
         let mut tasks = JoinSet::new();
-        let mut links = links::watch(&mut tasks).await?;
+        let mut links = watch::watch(&mut tasks).await?;
         let present = links.borrow_and_update().clone();
 
         let mut kernel = Kernel::load(&LoadOptions {
@@ -46,7 +49,7 @@ impl Agent {
             cgroup: host.cgroup.as_fd(),
             namespace: host.namespace()?,
             measure_programs: args.measure_programs,
-            number: redundant::random_nonzero()?,
+            number: redundancy::random_nonzero()?,
         })?;
         let (mut table, recycled) = resume(&kernel, policy)?;
         table.set_usable(devices::usable(&present));
@@ -57,13 +60,13 @@ impl Agent {
         // Move the sockets out of `host`, so that the port is free again under
         // another policy.
         if let (Some(settings), Some(sockets)) = (policy.copies(), host.sockets.take()) {
-            let claim = redundant::Claim {
+            let claim = redundancy::Claim {
                 sockets,
                 key: key.clone(),
             };
             kernel.start_redundant()?;
             let traffic = kernel.link_traffic()?;
-            let (mut service, received) = redundant::Service::new(settings, &claim, traffic)?;
+            let (mut service, received) = redundancy::Service::new(settings, &claim, traffic)?;
             service.listen(&mut tasks);
             (redundant, datagrams) = (Some(service), received);
         }
@@ -109,7 +112,7 @@ impl Agent {
             started: Instant::now(),
             listen,
             recent: Recent::default(),
-            pace: Pace::default(),
+            sweep_timer: SweepTimer::default(),
             revert: None,
             unpublished: false,
             sweep_failed: false,

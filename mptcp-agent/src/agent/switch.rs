@@ -24,7 +24,7 @@ use super::claim;
 use super::{Agent, is_unused};
 use crate::policy::settings;
 use crate::policy::{Key, Provided, Redundant};
-use crate::redundant::{Claim, Received, Service};
+use crate::redundancy::{Claim, Received, Service};
 
 /// The policy that comes back by itself after a temporary one.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use mptcp_common::abi;
 use tracing::{Level, enabled, field};
 
 use super::Agent;
-use crate::clock::monotonic_ns;
-use crate::control::view;
-use crate::events::Change;
+use crate::api::control::view;
+use crate::kernel::monotonic_ns;
+use crate::state::events::Change;
 
 impl Agent {
     /// Reports an event in the log, and to the clients that want events.

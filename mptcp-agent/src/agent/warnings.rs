@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mptcp_common::abi::{Event, PathStats, Totals, subflow_flag};
 
 use super::Agent;
-use crate::events::Change;
-use crate::paths::PathTable;
+use crate::state::events::Change;
+use crate::state::paths::PathTable;
 
 /// Remembers which warnings the user has had, so that each is given once.
 #[derive(Debug, Default)]

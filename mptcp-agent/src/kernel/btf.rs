@@ -90,7 +90,7 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::host::VMLINUX;
-    use crate::skip::skip;
+    use crate::host::skip::skip;
 
     #[test]
     fn the_running_kernel_has_the_members_every_kernel_has() {

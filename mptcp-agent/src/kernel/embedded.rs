@@ -42,7 +42,7 @@ mod tests {
 
     use super::super::load::OBJECT;
     use super::*;
-    use crate::skip::skip;
+    use crate::host::skip::skip;
 
     #[test]
     fn an_object_with_another_layout_is_refused() {

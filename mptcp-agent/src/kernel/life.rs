@@ -8,7 +8,7 @@ use aya::maps::{Array, MapData};
 use mptcp_common::abi::{self, ALIVE_NS, Config};
 
 use super::{Kernel, Link, load, pins::Pins, program, sweep::Sweep};
-use crate::clock;
+use crate::kernel::clock;
 
 /// How long sockets have to lift their limits themselves if they cannot be
 /// visited: a few of the longest round trips.

@@ -31,8 +31,8 @@ use mptcp_common::abi::{
 
 use super::bpffs::Directory;
 use super::remains::{self, Content, LINKS, MAPS, Remains, remove_layout, trusted};
-use crate::clock;
 use crate::host::Namespace;
+use crate::kernel::clock;
 
 /// The maps that outlive the agent: name, bytes of a key and of a value (the
 /// ring buffer has neither). The other maps hold nothing that the next agent

@@ -14,8 +14,8 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use mptcp_common::abi::{self, Config};
 
 use super::bpffs::{self, Directory};
-use crate::clock;
 use crate::host::Namespace;
+use crate::kernel::clock;
 
 /// The directory of all agents of a host.
 const ROOT: &str = "mptcp-agent";

@@ -1,0 +1,14 @@
+//! The model: what the agent knows of paths, rates and events.
+//!
+//! Pure: nothing here does IO or reads a clock; times and maps' contents are
+//! arguments.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `paths` | which path has which index, weight and label |
+//! | `rates` | what each path did during the last ten seconds |
+//! | `events` | the programs' events, typed |
+
+pub mod events;
+pub mod paths;
+pub mod rates;

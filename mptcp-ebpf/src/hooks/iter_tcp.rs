@@ -1,0 +1,220 @@
+//! Hook: `iter/tcp`, `struct bpf_iter__tcp { meta; sk_common; uid }`.
+//!
+//! Exists since Linux 5.9, and may call bpf_setsockopt since 6.0. When user
+//! space reads the iterator, it visits every TCP socket of the reader's network
+//! namespace, under the socket's lock. `SWEEP` holds its task: bring the totals
+//! up to date and adopt unknown sockets, apply a policy at once, or lift
+//! everything.
+//!
+//! The option TCP_BPF_SOCK_OPS_CB_FLAGS, which gives callbacks to a socket that
+//! is older than the agent, exists since Linux 6.12. Before that, such sockets
+//! are left alone and counted. So they are where the kernel forbids the reads
+//! that tell a socket's connection (lockdown `confidentiality`), and where the
+//! agent was given only a part of the cgroup hierarchy.
+//!
+//! Without this hook totals lag by a round trip (those of thin connections by
+//! `REST_NS`), connections that are older than the agent are not seen, and idle
+//! connections keep their limits when the agent stops.
+
+use aya_ebpf::{
+    bindings::seq_file,
+    cty::c_void,
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_seq_write},
+};
+use mptcp_common::{
+    abi::{Subflow, Visit, close_reason, sweep},
+    controller::Limits,
+};
+
+use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, register};
+use crate::policy::redundant::mss;
+use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
+use crate::shared::maps::{GONE, SUBFLOWS, SWEEP, connection, rearmed, reclaimed};
+use crate::shared::socket::{ADOPT, Socket, global, offset};
+
+const SOL_TCP: i32 = 6;
+const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
+
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LISTEN: u8 = 10;
+
+/// The program's context, as the kernel's BTF has it.
+#[repr(C)]
+struct Context {
+    meta: *const Meta,
+    sk_common: *mut c_void,
+}
+
+#[repr(C)]
+struct Meta {
+    seq: *mut seq_file,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
+    crate::shared::maps::ran(crate::shared::maps::program::ITER);
+    // SAFETY: the kernel hands a valid context; both members are typed.
+    let (seq, sk) = unsafe { ((*(*ctx).meta).seq, (*ctx).sk_common) };
+    if sk.is_null() {
+        // At the end of the pass the kernel calls once more, without a socket.
+        reclaim();
+        return 0;
+    }
+    // SAFETY: a typed socket pointer.
+    let Some(socket) = (unsafe { Socket::of_iter(sk) }) else {
+        return 0;
+    };
+    let state: u8 = socket.tcp(&offset::SK_STATE);
+    let what = SWEEP.get(0).copied().unwrap_or(sweep::ACCOUNT);
+    if state == TCP_LISTEN {
+        // SAFETY: a typed socket pointer.
+        let cookie = unsafe { bpf_get_socket_cookie(sk) };
+        mss::sweep(socket, Options(sk), cookie, what);
+        let visit = Visit {
+            cookie,
+            listens: 1,
+            ..Visit::default()
+        };
+        write(seq, &visit);
+        return 0;
+    }
+    // SAFETY: a typed socket pointer; the other helper has no preconditions.
+    let (cookie, now_ns) = unsafe { (bpf_get_socket_cookie(sk), bpf_ktime_get_ns()) };
+    let mut visit = Visit {
+        cookie,
+        ..Visit::default()
+    };
+
+    if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
+        if SUBFLOWS.get_ptr(cookie).is_some() {
+            visit.adopted = Visit::CLOSING;
+            write(seq, &visit);
+        }
+        return 0;
+    }
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        let subflow = unsafe { &mut *entry };
+        update(socket, subflow, cookie, now_ns);
+        if what != sweep::LIFT {
+            rearm(socket, Options(sk));
+        }
+    } else if what != sweep::LIFT {
+        adopt(socket, Options(sk), cookie, now_ns, &mut visit);
+    }
+    match what {
+        sweep::ACCOUNT => {}
+        sweep::APPLY => set(socket, Options(sk), cookie, now_ns),
+        _ => lift(socket, Options(sk), cookie),
+    }
+    if what != sweep::ACCOUNT {
+        revive(socket, Options(sk));
+    }
+
+    write(seq, &visit);
+    0
+}
+
+/// Hands a record to the reader of the iterator.
+#[inline(always)]
+fn write(seq: *mut seq_file, visit: &Visit) {
+    // SAFETY: `seq` is typed; the length is that of `visit`.
+    unsafe {
+        bpf_seq_write(seq, (&raw const *visit).cast(), size_of::<Visit>() as u32);
+    }
+}
+
+/// Removes the entry whose cookie is in `GONE`: user space no longer found its
+/// socket.
+#[inline(always)]
+fn reclaim() {
+    if let Some(&cookie) = GONE.get(0)
+        && cookie != 0
+        && SUBFLOWS.get_ptr(cookie).is_some()
+    {
+        close(cookie, close_reason::ERROR);
+        reclaimed();
+    }
+}
+
+/// Registers a socket that is older than the agent.
+#[inline(always)]
+fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut Visit) {
+    let prior = socket.callbacks();
+    if global(&ADOPT) != 0
+        && socket.connection() != 0
+        && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, prior | CALLBACKS)
+    {
+        visit.adopted = u32::from(open(socket, cookie, prior, false, now_ns));
+    } else {
+        visit.refused = 1;
+    }
+}
+
+/// Switches callbacks on again that somebody else's program has switched off by
+/// setting the socket's flags without keeping ours. (Before Linux 6.12 only
+/// that program could switch them on.)
+#[inline(always)]
+fn rearm(socket: Socket, options: Options) {
+    let present = socket.callbacks();
+    if present & CALLBACKS != CALLBACKS
+        && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, present | CALLBACKS)
+    {
+        rearmed();
+    }
+}
+
+/// Brings a known subflow up to date.
+#[inline(always)]
+fn update(socket: Socket, subflow: &mut Subflow, cookie: u64, now_ns: u64) {
+    if let Some(known) = connection(subflow.connection) {
+        // SAFETY: a map value, of which only atomic fields are used here.
+        let connection = unsafe { &*known };
+        find_path(socket, connection, subflow);
+        account(socket, connection, subflow, now_ns);
+        register(connection, &subflow.tuple, cookie, now_ns);
+    }
+}
+
+/// Applies the policy to a subflow.
+#[inline(always)]
+fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        let subflow = unsafe { &mut *entry };
+        if let Some(known) = connection(subflow.connection) {
+            // SAFETY: a map value. Apart from atomic fields, only `Slot::rate`
+            // is read here.
+            let connection = unsafe { &*known };
+            // An idle connection runs no step that would update the weights.
+            weigh_all(connection);
+            obey(socket, options, connection, subflow, now_ns);
+            subflow.resting = 0;
+        }
+    } else {
+        // The agent does not know this socket, but an agent that died may have
+        // left limits on it.
+        lift_unknown(socket, options);
+    }
+}
+
+/// Lifts every limit that the agent has set, and takes back the callbacks.
+#[inline(always)]
+fn lift(socket: Socket, options: Options, cookie: u64) {
+    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
+        // SAFETY: a map value, under its socket's lock.
+        let subflow = unsafe { &mut *entry };
+        let added = CALLBACKS & !u32::from(subflow.prior_cb_flags);
+        options.try_set(
+            SOL_TCP,
+            TCP_BPF_SOCK_OPS_CB_FLAGS,
+            socket.callbacks() & !added,
+        );
+        apply(socket, options, subflow, Limits::NONE);
+    } else {
+        lift_unknown(socket, options);
+    }
+}

@@ -1,0 +1,330 @@
+//! Hook: tc egress of every device that may carry a path (tcx since Linux 6.6,
+//! clsact before).
+//!
+//! ```text
+//!   an original  ->  offer()  makes a marked clone for each link to take a copy
+//!   a clone      ->  wrap()   wraps it into UDP and sends it by the link's device
+//! ```
+//!
+//! Relies on the socket of an skb that TCP sends (bpf_get_socket_cookie,
+//! `skb->sk`), and on `skb->cb` staying unchanged from bpf_clone_redirect to
+//! this hook.
+//!
+//! The original goes on unchanged and never waits. A segment that gets no copy
+//! is counted, by reason. Without this hook nothing is copied.
+//!
+//! A copy leaves by another device than its original if it can, because trouble
+//! on a device hits everything that the device carries. Among links that share
+//! equally many devices with the original, the hook prefers the one over which
+//! copies arrive, and arrive soonest. `mptcp_common::spare` judges at once
+//! whether a path has room for a copy; in the longer run the agents' messages
+//! over the link tell (`Link::rate`).
+
+use aya_ebpf::{
+    helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock},
+    macros::classifier,
+    programs::TcContext,
+};
+use mptcp_common::{
+    abi::redundant::{Carrier, Link, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent},
+    packet::{self, flag},
+    spare,
+};
+
+use crate::policy::redundant::familiar;
+use crate::policy::redundant::wrap::{Copy, overhead, wrap};
+use crate::shared::maps::{
+    BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant,
+};
+use crate::shared::skb::{PASS, Skb};
+use crate::shared::socket::{load, offset};
+
+/// The cost of a carrier that cannot take the copy.
+const NEVER: u32 = u32::MAX;
+
+/// Added to a carrier's cost for each device that its copies share with the
+/// original: this host's and the peer's.
+const SHARED_DEVICE: u32 = MAX_COST;
+
+#[classifier]
+#[inline(always)]
+pub fn redundant_egress(ctx: TcContext) -> i32 {
+    crate::shared::maps::ran(crate::shared::maps::program::REDUNDANT_EGRESS);
+    let skb = Skb::new(&ctx);
+    let (marked, mark) = skb.take_mark();
+    if marked {
+        return wrap(skb, &Copy::from(mark));
+    }
+    if let Some(settings) = redundant() {
+        let _ = offer(skb, settings);
+    }
+    PASS
+}
+
+/// A packet that may get copies.
+struct Original {
+    cookie: u64,
+    /// Length of its IP packet, bytes.
+    length: u32,
+    /// Length of the longest IP packet that it becomes on the wire, bytes.
+    segment: u32,
+    now_ns: u64,
+    /// The device that it leaves by.
+    ifindex: u32,
+    /// The peer's device that it arrives by, as the peer numbers it; 0: not
+    /// known.
+    peer_ifindex: u32,
+    /// Whether its subflow has hardly anything under way: see
+    /// [`spare::is_thin`].
+    thin: bool,
+}
+
+/// Clones a packet of a subflow whose peer can take copies, once for each copy.
+/// Returns `None` if the packet gets no copies.
+#[inline(always)]
+fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
+    // SAFETY: the helper takes this program type's context.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.0.cast()) };
+    let subflow = SUBFLOWS.get_ptr(cookie)?;
+    // SAFETY: a map value; its socket may change it meanwhile, but only in
+    // whole words.
+    let (key, path, home) = unsafe { ((*subflow).connection, (*subflow).path, (*subflow).ifindex) };
+    // A macvlan's packet also leaves by the parent device. The macvlan's own
+    // hook has already copied it.
+    if skb.is_carried_for(home) {
+        return None;
+    }
+    let device = skb.device()?;
+    // SAFETY: a value that user space replaces as a whole.
+    let mut carriers = unsafe { CARRIERS.get(key) };
+    if carriers.is_none() && familiar::greet(cookie) {
+        // SAFETY: as above.
+        carriers = unsafe { CARRIERS.get(key) };
+    }
+    let Some(carriers) = carriers else {
+        // SAFETY: a map value; the count is atomic.
+        if connection(key).is_some_and(|known| unsafe { (*known).subflows.get() } > 1) {
+            skip(path, not_sent::NO_PEER);
+        }
+        return None;
+    };
+    let at = device.header;
+    let length = skb.len().wrapping_sub(at);
+    let gso_size = skb.gso_size();
+    let (ip, segment) = packet::tcp(&skb, at, length, gso_size == 0).ok()?;
+    if segment.flags & (flag::SYN | flag::RST) != 0 {
+        return None;
+    }
+    if segment.tsval.is_none() {
+        skip(path, not_sent::NO_TIMESTAMPS);
+        return None;
+    }
+    let (own, translated) = own(&carriers.carriers, cookie);
+    let original = Original {
+        cookie,
+        length,
+        segment: if gso_size == 0 {
+            length
+        } else {
+            ip.header + segment.header + gso_size
+        },
+        // SAFETY: the helper has no preconditions.
+        now_ns: unsafe { bpf_ktime_get_ns() },
+        // SAFETY: a field of the context.
+        ifindex: unsafe { (*skb.0).ifindex },
+        peer_ifindex: LINKS.get(own).map_or(0, |link| link.peer_ifindex),
+        thin: spare::is_thin(outstanding(skb)),
+    };
+
+    // Find the cost of each carrier, then take the cheapest ones, one after the
+    // other.
+    let mut costs = [NEVER; MAX_CARRIERS];
+    let mut alone = true;
+    for (cost, carrier) in costs.iter_mut().zip(&carriers.carriers) {
+        if carrier.cookie != 0 && carrier.link != own {
+            alone = false;
+            *cost = judge(carrier, &original, settings);
+        }
+    }
+    // A connection without a second path borrows another link to its peer. The
+    // first place in `costs` stands for that link.
+    let mut borrowed = 0;
+    if alone && !translated {
+        borrowed = familiar::stand_in(carriers.peer, own, original.ifindex, original.segment);
+        if borrowed != 0 {
+            costs[0] = 0;
+        }
+    }
+    let mut wanted = settings.copies - 1;
+    for _ in 1..MAX_COPIES {
+        if wanted == 0 {
+            break;
+        }
+        let mut best = 0;
+        for index in 1..MAX_CARRIERS {
+            if costs[index & (MAX_CARRIERS - 1)] < costs[best & (MAX_CARRIERS - 1)] {
+                best = index;
+            }
+        }
+        let best = best & (MAX_CARRIERS - 1);
+        if costs[best] == NEVER {
+            break;
+        }
+        costs[best] = NEVER;
+        let link = if borrowed != 0 {
+            borrowed
+        } else {
+            carriers.carriers[best].link
+        };
+        wanted -= u32::from(copy(skb, &original, link, translated, settings));
+    }
+    Some(())
+}
+
+/// Returns the original's own link, over which a copy would share its fate, and
+/// whether the peer knows the subflow by other addresses or ports.
+#[inline(always)]
+fn own(carriers: &[Carrier; MAX_CARRIERS], cookie: u64) -> (u32, bool) {
+    let (mut link, mut translated) = (0, 0);
+    for carrier in carriers {
+        if carrier.cookie == cookie {
+            link = carrier.link;
+            translated = carrier.translated;
+        }
+    }
+    (link, translated != 0)
+}
+
+/// Returns how many bytes the skb's socket has not sent, or has not seen acked;
+/// `u32::MAX` if that is not known.
+#[inline(always)]
+fn outstanding(skb: Skb) -> u32 {
+    // SAFETY: a field of the context, which the verifier types. The helper
+    // takes any socket but null, and returns null for one that is not TCP's.
+    unsafe {
+        let sk = (*skb.0).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return u32::MAX;
+        }
+        let tcp = bpf_skc_to_tcp_sock(sk.cast()) as *const u8;
+        if tcp.is_null() {
+            return u32::MAX;
+        }
+        let written: u32 = load(tcp, &offset::TCP_WRITE_SEQ);
+        written.wrapping_sub(load(tcp, &offset::TCP_SND_UNA))
+    }
+}
+
+/// Returns the cost of a copy over this carrier: its link's cost, plus
+/// [`SHARED_DEVICE`] for each shared device. Returns [`NEVER`] if the carrier
+/// cannot take a copy, and counts the reason if its subflow still exists.
+#[inline(always)]
+fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
+    let Some(subflow) = SUBFLOWS.get_ptr(carrier.cookie) else {
+        return NEVER;
+    };
+    let Some(link) = LINKS.get(carrier.link) else {
+        return NEVER;
+    };
+    // SAFETY: a map value, read word by word; its socket may change it.
+    let subflow = unsafe { &*subflow };
+    if link.peer == 0 || link.expires_ns <= original.now_ns {
+        skip(link.path, not_sent::NO_PEER);
+        return NEVER;
+    }
+    if original.segment > link.mtu {
+        skip(link.path, not_sent::MTU);
+        return NEVER;
+    }
+    if settings.budget_bytes_per_sec == 0
+        && !original.thin
+        && spare::is_bulk(subflow, original.now_ns)
+    {
+        skip(link.path, not_sent::BUSY);
+        return NEVER;
+    }
+    shared_devices(link, original) * SHARED_DEVICE + (link.cost & (MAX_COST - 1))
+}
+
+/// Returns how many devices a copy over this link would share with its
+/// original: at most one of this host, and one of the peer.
+#[inline(always)]
+fn shared_devices(link: &Link, original: &Original) -> u32 {
+    let here = u32::from(link.ifindex == original.ifindex);
+    let known = u32::from(link.peer_ifindex != 0);
+    here + known * u32::from(link.peer_ifindex == original.peer_ifindex)
+}
+
+/// Clones the original for the link at `index`. Returns whether that worked,
+/// and counts the reason if it did not.
+#[inline(always)]
+fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &Redundant) -> bool {
+    let Some(link) = LINKS.get(index) else {
+        return false;
+    };
+    let overhead = overhead(link);
+    let fits = original.segment + overhead <= link.mtu;
+    if !fits && original.segment == original.length {
+        skip(link.path, not_sent::MTU);
+        return false;
+    }
+    let rate = settings.budget_bytes_per_sec;
+    let bytes = wire_bytes(original, overhead);
+    if rate != 0 {
+        if let Some(bucket) = BUDGETS.get(link.path)
+            && !bucket.take(bytes, rate, original.now_ns)
+        {
+            skip(link.path, not_sent::BUDGET);
+            return false;
+        }
+    } else if !original.thin
+        && let Some(bucket) = LINK_BUDGETS.get(index)
+        && !bucket.take(bytes, u64::from(link.rate), original.now_ns)
+    {
+        skip(link.path, not_sent::BUSY);
+        return false;
+    }
+    skb.mark(
+        Copy {
+            link: index,
+            shrink: !fits,
+            translated,
+            cookie: original.cookie,
+        }
+        .mark(),
+    );
+    // The clone goes to this device again, whose link-layer header it carries.
+    // SAFETY: the helper takes this program type's context.
+    let error = unsafe { bpf_clone_redirect(skb.0, original.ifindex, 0) };
+    skb.unmark();
+    if error < 0 {
+        skip(link.path, not_sent::KERNEL);
+        return false;
+    }
+    if shared_devices(link, original) != 0 {
+        copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
+    }
+    if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
+        // SAFETY: a map value; only `add` changes this member.
+        add(unsafe { &mut (*subflow).copies }, 1);
+    }
+    true
+}
+
+/// Returns how many bytes a copy takes on the wire. Each of its segments has
+/// its own headers.
+#[inline(always)]
+fn wire_bytes(original: &Original, overhead: u32) -> u64 {
+    let segments = original.length / original.segment.max(1) + 1;
+    u64::from(original.length) + u64::from(segments) * u64::from(overhead + 60)
+}
+
+/// Counts a segment that got no copy over a path.
+#[inline(always)]
+fn skip(path: u32, reason: u8) {
+    copy_stats(path, |stats| {
+        if let Some(count) = stats.not_sent.get_mut(usize::from(reason)) {
+            add(count, 1);
+        }
+    });
+}

@@ -1,0 +1,493 @@
+//! Hook: tc ingress of every device that may carry a path (tcx since Linux 6.6,
+//! clsact before).
+//!
+//! ```text
+//!   UDP to the agent's port   hello: goes to the agent's socket
+//!                             copy: is unwrapped if it comes from a proven peer
+//!                             and belongs to a subflow with that peer
+//!                             datagram for another host: passes
+//!   TCP of such a subflow     is dropped if a copy has brought it before
+//!
+//!   unwrapped  --socket found here------------------> given to that socket
+//!              --bound to its device, or rp_filter--> enters by that, marked
+//!   either     --its other arrival is on the way----> enters once more, marked
+//! ```
+//!
+//! Relies on bpf_skc_lookup_tcp (Linux 5.2), bpf_sk_assign (5.7), and on the
+//! members of `tcp_sock` that say what the socket has received.
+//!
+//! A segment that passed this hook may still be dropped behind it (by a
+//! netfilter ingress chain, say). So only the socket itself tells what has been
+//! received: see `arrival`.
+
+use aya_ebpf::{
+    bindings::{BPF_F_INGRESS, BPF_NOEXIST},
+    helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_type},
+    macros::classifier,
+    programs::TcContext,
+};
+use mptcp_common::{
+    abi::redundant::{Arrival, Device, LinkKey, PeerView, Redundant, outcome, refused},
+    arrival::Verdict,
+    packet::{self, Segment, Source as _, flag, protocol},
+};
+
+use crate::policy::redundant::familiar;
+use crate::policy::redundant::receiver::Receiver;
+use crate::policy::redundant::unwrap::{UNWRAPPED, enter, strip};
+use crate::policy::redundant::wrap::HEADERS;
+use crate::shared::maps::{
+    ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE, SUBFLOWS, add,
+    copy_stats, redundant, traffic,
+};
+use crate::shared::skb::{DROP, PASS, Skb};
+
+/// `PACKET_HOST`: the type of a packet that is addressed to this host.
+const PACKET_HOST: u32 = 0;
+
+/// First word of the mark of a segment that waits. The last word of this mark,
+/// as of [`UNWRAPPED`], says for how many rounds it has waited.
+const WAITING: u32 = 2;
+
+#[classifier]
+#[inline(always)]
+pub fn redundant_ingress(ctx: TcContext) -> i32 {
+    crate::shared::maps::ran(crate::shared::maps::program::REDUNDANT_INGRESS);
+    let skb = Skb::new(&ctx);
+    let (marked, mark) = skb.take_mark();
+    let Some(settings) = redundant() else {
+        return PASS;
+    };
+    let Some(device) = skb.device() else {
+        return PASS;
+    };
+    if !skb.is_ip() {
+        return PASS;
+    }
+    let mut arriving = Arriving {
+        at: device.header,
+        length: skb.len().wrapping_sub(device.header),
+        ..Arriving::default()
+    };
+    if marked {
+        arriving.rounds = mark[2];
+        arriving.unwrapped = mark[0] == UNWRAPPED;
+        arriving.path = mark[1];
+    }
+    if !arriving.unwrapped {
+        if skb.is_for_another_device() {
+            return PASS;
+        }
+        arriving.path = device.path;
+        match look_inside(skb, settings, &mut arriving) {
+            Ok(true) => {}
+            Ok(false) => return PASS,
+            Err(reason) => return arriving.refuse(reason),
+        }
+    }
+    match arrive(skb, &device, &arriving) {
+        Ok(action) => action,
+        Err(reason) => arriving.refuse(reason),
+    }
+}
+
+/// A segment that has arrived, and how it came.
+#[derive(Default)]
+struct Arriving {
+    /// Offset of its IP header in the skb, bytes.
+    at: u32,
+    /// Bytes from there to the end.
+    length: u32,
+    /// The path that brought it.
+    path: u32,
+    /// Length of the outer IP header that it is wrapped behind; 0: not wrapped.
+    outer: u32,
+    /// Index in `LINKS` of the link that it came over, if it is wrapped.
+    link: u32,
+    /// Whether it was unwrapped on another device, and then entered this one.
+    unwrapped: bool,
+    /// How many rounds it has waited.
+    rounds: u32,
+}
+
+impl Arriving {
+    /// Returns the action for a packet that fails a check. Drops a copy, and
+    /// counts the reason unless it is unwrapped already. Lets a packet pass
+    /// that is no copy.
+    #[inline(always)]
+    fn refuse(&self, reason: u8) -> i32 {
+        if self.unwrapped {
+            return DROP;
+        }
+        if self.outer == 0 {
+            return PASS;
+        }
+        copy_stats(self.path, |stats| {
+            add(&mut stats.received[usize::from(outcome::REFUSED)], 1);
+            if let Some(count) = stats.refused.get_mut(usize::from(reason)) {
+                add(count, 1);
+            }
+        });
+        DROP
+    }
+}
+
+/// Finds the segment, in the packet itself or wrapped. Returns `false` if there
+/// is none for this hook to judge.
+#[inline(always)]
+fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
+    let exact = skb.gso_size() == 0;
+    let ip = match packet::ip(&skb, arriving.at, arriving.length, exact) {
+        Ok(ip) => ip,
+        Err(refused::FRAGMENT) => return fragment(skb, settings, arriving),
+        // The stack, not this hook, judges malformed packets.
+        Err(_) => return Ok(false),
+    };
+    if ip.protocol != protocol::UDP {
+        return Ok(ip.protocol == protocol::TCP);
+    }
+    let at = arriving.at + ip.header;
+    let Some(udp) = skb.load::<9>(at) else {
+        return Ok(false);
+    };
+    let version = udp[8] >> 4;
+    if u16::from_be_bytes([udp[2], udp[3]]) != settings.port || version != 4 && version != 6 {
+        return Ok(false);
+    }
+    arriving.outer = ip.header;
+    let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
+    arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
+    if arriving.link == 0 {
+        // This host may be a router, so let datagrams for other hosts pass.
+        if !is_own(skb, arriving.at, ip.header) {
+            return Ok(false);
+        }
+        return Err(refused::UNPROVEN);
+    }
+    if let Some(link) = LINKS.get(arriving.link)
+        && skb.is_carried_for(link.ifindex)
+    {
+        return Ok(false);
+    }
+    if arriving.rounds == 0 {
+        let packets = skb.packets(HEADERS);
+        traffic(arriving.link, |traffic| add(&mut traffic.arrived, packets));
+    }
+    let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
+    if ip.payload < 8 || exact && length != ip.payload {
+        return Err(refused::MALFORMED);
+    }
+    arriving.at = at + 8;
+    arriving.length = ip.payload - 8;
+    Ok(true)
+}
+
+/// Refuses the first fragment of a datagram to the agent's port, since no peer
+/// sends fragments. Lets any other fragment pass.
+#[inline(always)]
+fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
+    let at = arriving.at;
+    let Some(first) = skb.load::<10>(at) else {
+        return Ok(false);
+    };
+    let (is_first, inside, udp) = if first[0] >> 4 == 4 {
+        let offset = u16::from_be_bytes([first[6], first[7]]) & 0x1fff;
+        (offset == 0, first[9], at + 20)
+    } else {
+        let Some(header) = skb.load::<8>(at + 40) else {
+            return Ok(false);
+        };
+        let offset = u16::from_be_bytes([header[2], header[3]]) & 0xfff8;
+        (offset == 0, header[0], at + 48)
+    };
+    if !is_first || inside != protocol::UDP {
+        return Ok(false);
+    }
+    match skb.load::<4>(udp) {
+        Some(ports)
+            if u16::from_be_bytes([ports[2], ports[3]]) == settings.port
+                && is_own(skb, at, if first[0] >> 4 == 4 { 20 } else { 40 }) =>
+        {
+            arriving.outer = udp - at;
+            Err(refused::FRAGMENT)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Judges the segment and acts on the verdict.
+#[inline(always)]
+fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
+    let wrapped = arriving.outer != 0;
+    let exact = skb.gso_size() == 0;
+    let (ip, segment) = packet::tcp(&skb, arriving.at, arriving.length, exact)?;
+    if wrapped
+        && (ip.header + ip.payload != arriving.length
+            || segment.flags & flag::SYN != 0
+            || segment.tsval.is_none())
+    {
+        return Err(refused::MALFORMED);
+    }
+    let cookie = cookie(
+        skb,
+        arriving.at,
+        ip.header,
+        segment.source_port,
+        segment.destination_port,
+    );
+    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+        return open(skb, device, arriving, ip.header, &segment);
+    };
+    // SAFETY: a map value; both members are whole words.
+    let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
+    // SAFETY: a value that user space replaces as a whole.
+    let mut carriers = unsafe { CARRIERS.get(connection) };
+    if carriers.is_none() && wrapped {
+        let own = own_link(skb, arriving, ip.header);
+        let tcp = arriving.at + ip.header;
+        if own != 0 && (familiar::greet(cookie) || familiar::introduce(skb, tcp, cookie, own)) {
+            // SAFETY: as above.
+            carriers = unsafe { CARRIERS.get(connection) };
+        }
+    }
+    let carriers = carriers.ok_or(refused::FOREIGN)?;
+    if !wrapped && !arriving.unwrapped && skb.is_carried_for(ifindex) {
+        return Ok(PASS);
+    }
+    // A copy may come over any link to the connection's peer, even one whose
+    // subflow is not proven yet, or does not exist yet.
+    if wrapped
+        && LINKS
+            .get(arriving.link)
+            .is_none_or(|link| link.peer != carriers.peer)
+    {
+        return Err(refused::FOREIGN);
+    }
+    // No agent copies a reset. Refuse one, so that a forged copy cannot end a
+    // connection.
+    if wrapped && segment.flags & flag::RST != 0 {
+        return Err(refused::MALFORMED);
+    }
+
+    let receiver = if wrapped && device.strict != 0 {
+        None
+    } else {
+        Receiver::find(skb, arriving.at, ip.header, &segment)
+    };
+    let Some(receiver) = receiver else {
+        if !wrapped {
+            return Err(refused::FOREIGN);
+        }
+        // The socket is bound to its own device, or the kernel would not accept
+        // the packet from this one (`rp_filter`). So let the packet enter by
+        // the socket's device.
+        strip(skb, device, arriving.outer, ip.header)?;
+        return enter(skb, device, ifindex, ip.header, arriving.path);
+    };
+    let verdict = judge(&receiver, cookie, &segment, arriving.rounds);
+    let mut action = Ok(PASS);
+    if verdict == Verdict::Second {
+        action = Ok(DROP);
+    } else if verdict != Verdict::Wait && wrapped {
+        action = strip(skb, device, arriving.outer, ip.header);
+        receiver.give(skb);
+    }
+    receiver.release();
+    if verdict == Verdict::Wait {
+        let kind = if arriving.unwrapped {
+            UNWRAPPED
+        } else {
+            WAITING
+        };
+        copy_stats(arriving.path, |stats| add(&mut stats.wait_rounds, 1));
+        skb.mark([kind, arriving.path, arriving.rounds + 1]);
+        // Let it enter by this device once more, behind the packets that are
+        // queued now.
+        // SAFETY: a field of the context; the helper has no preconditions.
+        return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
+    }
+    if arriving.unwrapped {
+        to_this_host(skb);
+    }
+    count(arriving, verdict);
+    action
+}
+
+/// Makes the stack accept an unwrapped packet, although its frame is not
+/// addressed to the device that it entered by.
+#[inline(always)]
+fn to_this_host(skb: Skb) {
+    // SAFETY: the helper takes this program type's context.
+    unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+}
+
+/// Accepts the copy of a segment for a connection that is being opened: this
+/// end has answered the SYN and waits for the next segment. The copy must come
+/// from the peer at the other end of that connection.
+#[inline(always)]
+fn open(
+    skb: Skb,
+    device: &Device,
+    arriving: &Arriving,
+    header: u32,
+    segment: &Segment,
+) -> Result<i32, u8> {
+    if arriving.outer == 0 && !arriving.unwrapped || segment.flags & flag::RST != 0 {
+        return Err(refused::FOREIGN);
+    }
+    if !Receiver::is_opening(skb, arriving.at, header, segment) {
+        return Err(refused::FOREIGN);
+    }
+    if arriving.unwrapped {
+        // The device that received it has judged and counted it.
+        to_this_host(skb);
+        return Ok(PASS);
+    }
+    let own = own_link(skb, arriving, header);
+    if own == 0 {
+        return Err(refused::FOREIGN);
+    }
+    strip(skb, device, arriving.outer, header)?;
+    copy_stats(arriving.path, |stats| {
+        add(&mut stats.received[usize::from(outcome::FIRST)], 1);
+    });
+    if device.strict == 0 {
+        return Ok(PASS);
+    }
+    let ifindex = LINKS.get(own).map_or(0, |link| link.ifindex);
+    enter(skb, device, ifindex, header, arriving.path)
+}
+
+/// Returns the index of the link between the addresses of a copy's inner
+/// packet; 0 if there is none, or if its peer is not the one that sent the
+/// copy.
+#[inline(always)]
+fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
+    let Some(over) = LINKS.get(arriving.link) else {
+        return 0;
+    };
+    let own = proven_link(skb, arriving.at, header, over.local_port);
+    match LINKS.get(own) {
+        Some(link) if own != 0 && link.peer == over.peer => own,
+        _ => 0,
+    }
+}
+
+/// Returns the index in `LINKS` of the link that a datagram comes over; 0 if it
+/// belongs to no link, or if the link's peer has fallen silent. Not inlined, so
+/// that its key has the stack to itself.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
+    let mut key = LinkKey {
+        remote_port,
+        ..LinkKey::default()
+    };
+    if !packet::addresses(&skb, at, header, &mut key.remote, &mut key.local) {
+        return 0;
+    }
+    // SAFETY: a field of the context.
+    key.scope = LinkKey::scope_of(&key.remote, unsafe { (*skb.0).ifindex });
+    // SAFETY: a word that user space replaces as a whole.
+    let Some(&index) = (unsafe { LINK_OF.get(&key) }) else {
+        return 0;
+    };
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    match LINKS.get(index) {
+        Some(link) if link.peer != 0 && link.expires_ns > now_ns => index,
+        _ => 0,
+    }
+}
+
+/// Returns whether an IP packet with a header of `header` bytes is addressed to
+/// this host. Not inlined, as above.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn is_own(skb: Skb, at: u32, header: u32) -> bool {
+    let (mut source, mut destination) = ([0; 16], [0; 16]);
+    packet::addresses(&skb, at, header, &mut source, &mut destination)
+        // SAFETY: the value is not read.
+        && unsafe { ADDRESSES.get(&destination) }.is_some()
+}
+
+/// Returns the cookie of the subflow that a segment is for; 0 if no such
+/// subflow is known. Not inlined, as above.
+#[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a copy of the key would not fit the stack"
+)]
+fn cookie(skb: Skb, at: u32, header: u32, remote_port: u16, local_port: u16) -> u64 {
+    let mut ends = PeerView {
+        local_port,
+        remote_port,
+        ..PeerView::default()
+    };
+    if !packet::addresses(&skb, at, header, &mut ends.remote, &mut ends.local) {
+        return 0;
+    }
+    // SAFETY: a word that is replaced as a whole.
+    unsafe { COOKIE_OF.get(&ends) }.copied().unwrap_or_default()
+}
+
+#[inline(always)]
+fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, rounds: u32) -> Verdict {
+    let arrival = arrival(cookie);
+    if arrival.is_null() {
+        return Verdict::Harmless;
+    }
+    // SAFETY: a map value, of atomics; the helper has no preconditions.
+    unsafe {
+        let received = receiver.received(segment);
+        let now_ns = bpf_ktime_get_ns();
+        (*arrival).judge(segment, &received, rounds, || may_wait(now_ns), now_ns)
+    }
+}
+
+/// Takes one of this CPU's rounds for a segment that waits. Returns `false` if
+/// none is left.
+#[inline(always)]
+fn may_wait(now_ns: u64) -> bool {
+    PATIENCE
+        .get(0)
+        .is_some_and(|patience| patience.take(now_ns))
+}
+
+/// Returns the entry with what has arrived for a subflow lately; null if there
+/// is no memory for it.
+#[inline(always)]
+fn arrival(cookie: u64) -> *const Arrival {
+    if let Some(known) = ARRIVALS.get_ptr(cookie) {
+        return known;
+    }
+    if let Some(blank) = NEW_ARRIVAL.get(0) {
+        // Another CPU may have inserted the entry first, which is just as good.
+        let _ = ARRIVALS.insert(cookie, blank, u64::from(BPF_NOEXIST));
+    }
+    ARRIVALS.get_ptr(cookie).unwrap_or(core::ptr::null())
+}
+
+/// Counts the verdict on a segment.
+#[inline(always)]
+fn count(arriving: &Arriving, verdict: Verdict) {
+    let original = arriving.outer == 0 && !arriving.unwrapped;
+    if arriving.rounds != 0 && matches!(verdict, Verdict::First(missing) if missing != 0) {
+        copy_stats(arriving.path, |stats| add(&mut stats.waits_in_vain, 1));
+    }
+    copy_stats(arriving.path, |stats| match verdict {
+        Verdict::Second if original => add(&mut stats.late_originals, 1),
+        _ if original => {}
+        Verdict::First(missing) => {
+            add(&mut stats.received[usize::from(outcome::FIRST)], 1);
+            add(&mut stats.rescued_bytes, u64::from(missing));
+        }
+        _ => add(&mut stats.received[usize::from(outcome::DUPLICATE)], 1),
+    });
+}

@@ -1,0 +1,375 @@
+//! A subflow's life: opened, accounted for at every callback, closed.
+
+use aya_ebpf::bindings::{
+    BPF_ANY, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_RTT_CB_FLAG,
+    BPF_SOCK_OPS_STATE_CB_FLAG,
+};
+use mptcp_common::abi::{
+    Connection, Subflow, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind,
+    redundant::PeerView, side, subflow_flag, subflow_kind,
+};
+use mptcp_common::controller::NO_CAP;
+use mptcp_common::spare;
+
+use crate::policy::weighted::{count_backup, leave_slot, slot, take_slot};
+use crate::shared::emit::subflow_event;
+use crate::shared::maps::{
+    ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, capabilities, config,
+    connection, connection_or_new, new_subflow, path_stats, policy_for, totals,
+};
+use crate::shared::path;
+use crate::shared::socket::{Socket, offset};
+
+/// The callbacks that the kernel makes for a subflow's socket.
+pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
+    | BPF_SOCK_OPS_RETRANS_CB_FLAG
+    | BPF_SOCK_OPS_STATE_CB_FLAG
+    | BPF_SOCK_OPS_RTT_CB_FLAG;
+
+/// Registers an established subflow. Returns `false` if a map is full: the
+/// agent then does not see the subflow.
+///
+/// `prior_cb_flags` are the callback flags that its socket had before. `new` is
+/// true if the subflow has just been established, and false if it is older than
+/// the agent.
+#[inline(always)]
+pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns: u64) -> bool {
+    let key = socket.connection();
+    let mut tuple = socket.tuple();
+    let Some(known) = connection_or_new(key) else {
+        totals(|totals| add(&mut totals.connections_full, 1));
+        return false;
+    };
+    // SAFETY: a map value, of which only atomic fields are used here.
+    let connection = unsafe { &*known };
+    let first = connection.subflows.add(1) == 0;
+    if !first && tuple.flags & subflow_flag::IDS == 0 {
+        // The kernel does not let the subflow's own flags be read (no `IDS`).
+        // Every subflow but the first is a join.
+        tuple.flags |= subflow_flag::JOIN;
+    }
+    tuple.flags |= socket.is_server() * subflow_flag::SERVER;
+    tuple.flags |= socket.is_locked() * subflow_flag::LOCKED;
+    if first {
+        let server_port = if tuple.flags & subflow_flag::SERVER != 0 {
+            tuple.local_port
+        } else {
+            tuple.remote_port
+        };
+        connection.policy.set(u64::from(policy_for(server_port)));
+    }
+    let fallback = first && socket.is_fallback();
+    if fallback {
+        tuple.flags |= subflow_flag::FALLBACK;
+    }
+    let token = refresh_token(socket, connection);
+    let config = config();
+    let ifindex = socket.ifindex();
+    let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
+    let counted = Counted::at_opening(socket, new);
+    let Some(entry) = new_subflow(cookie) else {
+        totals(|totals| add(&mut totals.subflows_full, 1));
+        if connection.subflows.sub(1) == 1 {
+            let _ = CONNECTIONS.remove(key);
+        }
+        return false;
+    };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    *subflow = Subflow {
+        path,
+        generation: config.generation,
+        resting: 0,
+        cwnd: socket.cwnd(),
+        seen_ns: now_ns,
+        quiet_ns: now_ns,
+        quiet_bytes: counted.acked,
+        connection: key,
+        heard_ns: if new { now_ns } else { 0 },
+        sent_bytes: counted.sent,
+        acked_bytes: counted.acked,
+        received_bytes: counted.received,
+        backlog_ns: 0,
+        bulk_ns: 0,
+        copies: 0,
+        retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
+        slot: 0,
+        prior_cb_flags: prior_cb_flags as u16,
+        cap: NO_CAP,
+        lowat: 0,
+        prior_cap: NO_CAP,
+        prior_lowat: 0,
+        wanted_cap: NO_CAP,
+        wanted_lowat: 0,
+        ifindex,
+        srtt_us: socket.srtt_us(),
+        min_rtt_us: socket.min_rtt_us(),
+        queued: 0,
+        backup_of: 0,
+        tuple,
+    };
+    find_limits(socket, subflow);
+    if !fallback {
+        take_slot(connection, subflow);
+    }
+    connection.revision.add(1);
+    register(connection, &tuple, cookie, now_ns);
+
+    let joined = tuple.flags & subflow_flag::JOIN != 0;
+    let kind = if joined {
+        subflow_kind::JOIN
+    } else {
+        subflow_kind::INITIAL
+    };
+    path_stats(path, |stats| {
+        add(&mut stats.live, 1);
+        add(&mut stats.opened[usize::from(kind & 1)], 1);
+    });
+    totals(|totals| {
+        add(&mut totals.subflows, 1);
+        if first {
+            add(&mut totals.connections, 1);
+            let side = if tuple.flags & subflow_flag::SERVER != 0 {
+                side::SERVER
+            } else {
+                side::CLIENT
+            };
+            add(&mut totals.opened[usize::from(side & 1)], 1);
+        }
+    });
+    let event = if joined {
+        event_kind::JOINED
+    } else {
+        event_kind::OPENED
+    };
+    subflow_event(event, 0, cookie, token, subflow);
+    if fallback {
+        subflow_event(event_kind::FALLBACK, 0, cookie, token, subflow);
+    }
+    true
+}
+
+/// Separates the limits that an agent has set on a socket from those that
+/// others have set, and notes both in `subflow`.
+#[inline(always)]
+fn find_limits(socket: Socket, subflow: &mut Subflow) {
+    let (ours, prior) = socket.limits().split();
+    (subflow.cap, subflow.lowat) = (ours.cap, ours.lowat);
+    (subflow.prior_cap, subflow.prior_lowat) = (prior.cap, prior.lowat);
+}
+
+/// The part of a socket's own counters that is not added to the totals.
+#[derive(Clone, Copy)]
+struct Counted {
+    sent: u64,
+    acked: u64,
+    received: u64,
+}
+
+impl Counted {
+    /// Returns the counters as they are when counting begins. For a socket that
+    /// is older than the agent that is now. A `new` one may have sent data with
+    /// its SYN (TCP Fast Open), and that data counts. The SYN itself, which the
+    /// kernel counts as one acked byte, does not.
+    #[inline(always)]
+    fn at_opening(socket: Socket, new: bool) -> Self {
+        let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
+        if new {
+            Self {
+                sent: 0,
+                acked: acked.min(1),
+                received: 0,
+            }
+        } else {
+            Self {
+                sent: socket.tcp(&offset::TCP_BYTES_SENT),
+                acked,
+                received: socket.tcp(&offset::TCP_BYTES_RECEIVED),
+            }
+        }
+    }
+}
+
+/// Adds what the socket did since the last look to the totals of its path and
+/// to its controller's slot.
+#[inline(always)]
+pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, now_ns: u64) {
+    let sent: u64 = socket.tcp(&offset::TCP_BYTES_SENT);
+    let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
+    let received: u64 = socket.tcp(&offset::TCP_BYTES_RECEIVED);
+    let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
+    let newly_acked = acked.wrapping_sub(subflow.acked_bytes);
+    path_stats(subflow.path, |stats| {
+        add(&mut stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes));
+        add(&mut stats.acked_bytes, newly_acked);
+        add(
+            &mut stats.received_bytes,
+            received.wrapping_sub(subflow.received_bytes),
+        );
+        let again = retransmitted.wrapping_sub(subflow.retransmitted_segments);
+        add(&mut stats.retransmitted_segments, u64::from(again));
+    });
+    subflow.srtt_us = socket.srtt_us();
+    subflow.min_rtt_us = socket.min_rtt_us();
+    subflow.cwnd = socket.cwnd();
+    subflow.queued = socket.queued();
+    spare::look(subflow, now_ns);
+    subflow.sent_bytes = sent;
+    subflow.acked_bytes = acked;
+    subflow.received_bytes = received;
+    subflow.retransmitted_segments = retransmitted;
+    subflow.seen_ns = now_ns;
+    (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
+    count_backup(connection, subflow);
+    if let Some(slot) = slot(connection, subflow) {
+        let (srtt_us, queued) = (u64::from(subflow.srtt_us), u64::from(subflow.queued));
+        slot.progress(newly_acked, srtt_us, queued, now_ns);
+    }
+    refresh_token(socket, connection);
+}
+
+/// Looks the subflow's path up again, after the selectors, the devices or its
+/// route changed.
+#[inline(always)]
+pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow) {
+    subflow.generation = config().generation;
+    socket.refresh(&mut subflow.tuple);
+    let ifindex = socket.ifindex();
+    if ifindex != 0 {
+        subflow.ifindex = ifindex;
+    }
+    let Some(path) = path::find(&subflow.tuple, ifindex) else {
+        return;
+    };
+    if path == subflow.path {
+        return;
+    }
+    path_stats(subflow.path, |stats| add(&mut stats.live, LESS_ONE));
+    path_stats(path, |stats| add(&mut stats.live, 1));
+    subflow.path = path;
+    connection.revision.add(1);
+    if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
+        leave_slot(connection, subflow);
+        take_slot(connection, subflow);
+    }
+}
+
+/// Accounts for what a closing socket did since the last look.
+#[inline(always)]
+pub fn settle(socket: Socket, cookie: u64) {
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+        return;
+    };
+    // SAFETY: a map value, under its socket's lock.
+    let subflow = unsafe { &mut *entry };
+    if let Some(known) = connection(subflow.connection) {
+        // SAFETY: as in `open`.
+        account(socket, unsafe { &*known }, subflow, subflow.seen_ns);
+    }
+}
+
+/// Removes a subflow from every map, because its socket has closed. Only the
+/// totals keep what it did.
+#[inline(always)]
+pub fn close(cookie: u64, reason: u8) {
+    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+        return;
+    };
+    // SAFETY: a map value, under its socket's lock. At the end of a pass of
+    // `iter/tcp` the lock is not held, but the socket is gone.
+    let subflow = unsafe { &mut *entry };
+    let key = subflow.connection;
+    let path = subflow.path;
+    let mut token = 0;
+    let mut last = false;
+    if let Some(known) = connection(key) {
+        // SAFETY: as in `open`.
+        let connection = unsafe { &*known };
+        token = connection.token.get() as u32;
+        connection.revision.add(1);
+        leave_slot(connection, subflow);
+        last = connection.subflows.sub(1) == 1;
+    }
+    path_stats(path, |stats| {
+        add(&mut stats.live, LESS_ONE);
+        if let Some(closed) = stats.closed.get_mut(usize::from(reason)) {
+            add(closed, 1);
+        }
+    });
+    totals(|totals| {
+        add(&mut totals.subflows, LESS_ONE);
+        if last {
+            add(&mut totals.connections, LESS_ONE);
+            add(&mut totals.closed, 1);
+        }
+    });
+    subflow_event(event_kind::SUBFLOW_CLOSED, reason, cookie, token, subflow);
+    if last {
+        subflow_event(event_kind::CLOSED, reason, cookie, token, subflow);
+        let _ = CONNECTIONS.remove(key);
+        // The kernel may use this address again for a connection with another
+        // peer.
+        let _ = CARRIERS.remove(key);
+    }
+    let _ = COOKIE_OF.remove(ends(&subflow.tuple));
+    let _ = ARRIVALS.remove(cookie);
+    let _ = SUBFLOWS.remove(cookie);
+}
+
+/// Lets tc ingress find the subflow by its addresses and ports, if the
+/// connection's policy copies segments.
+#[inline(always)]
+pub fn register(connection: &Connection, tuple: &Tuple, cookie: u64, now_ns: u64) {
+    if capabilities(connection, now_ns) & capability::COPIES != 0 {
+        let _ = COOKIE_OF.insert(ends(tuple), cookie, u64::from(BPF_ANY));
+    }
+}
+
+#[inline(always)]
+fn ends(tuple: &Tuple) -> PeerView {
+    PeerView {
+        local: tuple.local,
+        remote: tuple.remote,
+        local_port: tuple.local_port,
+        remote_port: tuple.remote_port,
+    }
+}
+
+/// Returns why a socket closed, judged by its error and by the TCP state that
+/// it left.
+#[inline(always)]
+pub fn close_reason(error: i32, old_state: u32) -> u8 {
+    const TCP_ESTABLISHED: u32 = 1;
+    const TCP_CLOSE_WAIT: u32 = 8;
+    const EPIPE: i32 = 32;
+    const ENETUNREACH: i32 = 101;
+    const ECONNRESET: i32 = 104;
+    const ETIMEDOUT: i32 = 110;
+    const EHOSTUNREACH: i32 = 113;
+    match error {
+        0 if old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT => close_reason::ABORTED,
+        0 => close_reason::FIN,
+        ECONNRESET | EPIPE => close_reason::RESET,
+        ETIMEDOUT => close_reason::TIMEOUT,
+        EHOSTUNREACH | ENETUNREACH => close_reason::UNREACHABLE,
+        _ => close_reason::ERROR,
+    }
+}
+
+/// Reads the connection's token and keys unless all are known, and returns the
+/// token. The kernel sets them some time after the first subflow is
+/// established.
+#[inline(always)]
+fn refresh_token(socket: Socket, connection: &Connection) -> u32 {
+    let known = connection.token.get() as u32;
+    if known != 0 && connection.remote_key.get() != 0 {
+        return known;
+    }
+    let token = socket.token();
+    connection.token.set(u64::from(token));
+    connection.local_key.set(socket.key(&offset::MSK_LOCAL_KEY));
+    connection
+        .remote_key
+        .set(socket.key(&offset::MSK_REMOTE_KEY));
+    token
+}

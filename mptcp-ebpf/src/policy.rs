@@ -1,0 +1,4 @@
+//! What each policy does in the kernel.
+
+pub mod redundant;
+pub mod weighted;

@@ -1,0 +1,160 @@
+//! New connections with a peer that is proven already.
+//!
+//! User space proves the peer of each connection, which takes a round trip or
+//! two. Until then the programs rely on what it has proven before, so that the
+//! first segments have copies too:
+//!
+//! ```text
+//!   FAMILIAR    addresses and port of a subflow -> the link between them, if an
+//!               earlier connection like it was with this peer
+//!   PEER_LINKS  the peer -> all links to it, one of which takes the copy
+//! ```
+//!
+//! | this host | takes a proven peer for the peer of the connection |
+//! |---|---|
+//! | connects | if an earlier connection to the same address and port was with it |
+//! | accepts | if its copy carries the key that this end gave the connection |
+//! | either, with `--redundant-key` | if it has the connection's remote address |
+//!
+//! The programs write what they find to `CARRIERS`, as user space does. User
+//! space replaces the entry once the connection is proven, or removes it if the
+//! connection cannot be proven.
+
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
+use mptcp_common::{
+    abi::{
+        capability,
+        redundant::{Carrier, Carriers, LinkKey, MAX_CARRIERS},
+        subflow_flag,
+    },
+    packet::Source as _,
+};
+
+use crate::shared::maps::{
+    CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, SUBFLOWS, capabilities, connection,
+};
+use crate::shared::skb::Skb;
+
+/// Offset of the option MP_CAPABLE in a TCP header with timestamps.
+const MP_CAPABLE_AT: u32 = 32;
+
+/// Writes a connection's entry in `CARRIERS` if an earlier connection like it
+/// was with a proven peer. Returns whether it was. Not inlined, so that its key
+/// has the stack to itself.
+#[inline(never)]
+pub fn greet(cookie: u64) -> bool {
+    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+        return false;
+    };
+    // SAFETY: a map value; addresses and ports do not change.
+    let (tuple, connection) = unsafe { (&(*subflow).tuple, (*subflow).connection) };
+    let mut key = LinkKey {
+        local: tuple.local,
+        remote: tuple.remote,
+        remote_port: 0,
+        scope: 0,
+    };
+    let mut link = familiar(&key);
+    if link == 0 && tuple.flags & subflow_flag::SERVER == 0 {
+        key.remote_port = tuple.remote_port;
+        link = familiar(&key);
+    }
+    link != 0 && believe(connection, cookie, link)
+}
+
+#[inline(always)]
+fn familiar(key: &LinkKey) -> u32 {
+    // SAFETY: a word that user space replaces as a whole.
+    unsafe { FAMILIAR.get(key) }.copied().unwrap_or_default()
+}
+
+/// Writes a connection's entry in `CARRIERS` if a segment shows that its sender
+/// knows the connection: the client's first segments carry the keys of both
+/// ends (RFC 8684, 3.1). `tcp` is the offset of the segment's TCP header. `own`
+/// is the link between the addresses of the subflow.
+#[inline(never)]
+pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
+    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+        return false;
+    };
+    // SAFETY: a map value; this word does not change.
+    let key = unsafe { (*subflow).connection };
+    let Some(known) = connection(key) else {
+        return false;
+    };
+    let Some(option) = skb.load::<20>(tcp + MP_CAPABLE_AT) else {
+        return false;
+    };
+    // The option's kind is 30 and its subtype 0. With both keys it has at least
+    // 20 bytes.
+    if option[0] != 30 || option[1] < 20 || option[2] >> 4 != 0 {
+        return false;
+    }
+    let [.., a, b, c, d, e, f, g, h] = option;
+    let told = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    // SAFETY: a map value, of atomics.
+    let ours = unsafe { (*known).local_key.get() };
+    told == ours && told != 0 && believe(key, cookie, own)
+}
+
+/// Takes the peer of link `own` for the peer of a connection. Returns `false`
+/// if that peer has fallen silent, or if the connection's policy does not copy
+/// segments.
+#[inline(always)]
+fn believe(key: u64, cookie: u64, own: u32) -> bool {
+    let (Some(link), Some(known)) = (LINKS.get(own), connection(key)) else {
+        return false;
+    };
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a map value, of which only atomic fields are used here.
+    let capabilities = capabilities(unsafe { &*known }, now_ns);
+    if link.peer == 0 || link.expires_ns <= now_ns || capabilities & capability::COPIES == 0 {
+        return false;
+    }
+    let Some(carriers) = NEW_CARRIERS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a map value that nobody else uses now: see `NEW_CARRIERS`.
+    let carriers = unsafe { &mut *carriers };
+    carriers.peer = link.peer;
+    carriers.carriers[0] = Carrier {
+        cookie,
+        link: own,
+        translated: 0,
+    };
+    // The value goes in by reference: a copy of it would not fit the stack.
+    let carriers: &Carriers = carriers;
+    // User space may have inserted the entry first, which is just as good.
+    let _ = CARRIERS.insert(key, carriers, u64::from(BPF_NOEXIST));
+    true
+}
+
+/// Returns the cheapest link to `peer` that can take a packet of `length`
+/// bytes, other than link `own` and the links of device `ifindex`; 0 if there
+/// is none.
+#[inline(never)]
+pub fn stand_in(peer: u64, own: u32, ifindex: u32, length: u32) -> u32 {
+    // SAFETY: a value that user space replaces as a whole.
+    let Some(all) = (unsafe { PEER_LINKS.get(peer) }) else {
+        return 0;
+    };
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let (mut found, mut least) = (0, u32::MAX);
+    for at in 0..MAX_CARRIERS {
+        let index = all.links[at & (MAX_CARRIERS - 1)];
+        if index != 0
+            && index != own
+            && let Some(link) = LINKS.get(index)
+            && link.peer == peer
+            && link.expires_ns > now_ns
+            && link.ifindex != ifindex
+            && link.cost < least
+            && length <= link.mtu
+        {
+            (found, least) = (index, link.cost);
+        }
+    }
+    found
+}

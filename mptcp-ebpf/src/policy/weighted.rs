@@ -1,0 +1,444 @@
+//! Carries out the policy: runs the controller, sets and lifts socket options.
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_getsockopt, bpf_setsockopt},
+};
+use mptcp_common::{
+    abi::{Connection, Subflow, capability, event_kind, subflow_flag},
+    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
+    word::Word,
+};
+
+use crate::shared::emit::path_event;
+use crate::shared::maps::{add, capabilities, config, totals, weight};
+use crate::shared::socket::{Socket, offset};
+
+const SOL_SOCKET: i32 = 1;
+const SO_MAX_PACING_RATE: i32 = 47;
+const SOL_TCP: i32 = 6;
+const TCP_CONGESTION: i32 = 13;
+const TCP_CA_NAME_MAX: usize = 16;
+const TCP_NOTSENT_LOWAT: i32 = 25;
+
+/// The first argument of `bpf_setsockopt`: a sockops context or, in `iter/tcp`,
+/// a socket.
+#[derive(Clone, Copy)]
+pub struct Options(pub *mut c_void);
+
+impl Options {
+    /// Sets a 32-bit option of the socket. Counts a refusal and returns
+    /// `false`.
+    #[inline(always)]
+    pub fn set(self, level: i32, option: i32, value: u32) -> bool {
+        let done = self.try_set(level, option, value);
+        if !done {
+            totals(|totals| add(&mut totals.setsockopt_failed, 1));
+        }
+        done
+    }
+
+    /// Sets a 32-bit option that the kernel may not have. Does not count a
+    /// refusal.
+    #[inline(always)]
+    pub fn try_set(self, level: i32, option: i32, mut value: u32) -> bool {
+        // SAFETY: the verifier checks the pointer. `value` has 4 bytes, the
+        // size that the kernel expects for each option used here.
+        let error = unsafe {
+            bpf_setsockopt(
+                self.0,
+                level,
+                option,
+                (&raw mut value).cast(),
+                size_of::<u32>() as i32,
+            )
+        };
+        error == 0
+    }
+}
+
+/// Returns the number of the subflow's slot, which is its index plus one; 0:
+/// none. Reads it from memory: otherwise the verifier would follow each
+/// possible value through all the code that comes after.
+#[inline(always)]
+fn chosen(subflow: &Subflow) -> u16 {
+    // SAFETY: a reference.
+    unsafe { (&raw const subflow.slot).read_volatile() }
+}
+
+#[inline(always)]
+fn choose(subflow: &mut Subflow, slot: u16) {
+    // SAFETY: a reference.
+    unsafe { (&raw mut subflow.slot).write_volatile(slot) }
+}
+
+/// Returns the slot that `subflow` is steered by, if any.
+#[inline(always)]
+pub fn slot<'a>(connection: &'a Connection, subflow: &Subflow) -> Option<&'a Slot> {
+    slot_at(connection, u64::from(chosen(subflow)))
+}
+
+/// Returns the slot of this number, which is its index plus one; `None` for 0.
+#[inline(always)]
+fn slot_at(connection: &Connection, number: u64) -> Option<&Slot> {
+    let index = (number as usize).wrapping_sub(1);
+    // `get` alone would satisfy rustc. The verifier needs the mask as well.
+    if index < MAX_SLOTS {
+        connection.controller.slots.get(index & (MAX_SLOTS - 1))
+    } else {
+        None
+    }
+}
+
+/// Gives a subflow the slot of its path. If the path has no slot yet, takes a
+/// free one, or one whose path has no subflows left. Leaves the subflow without
+/// a slot if all eight are in use. `subflow` must be in a map.
+#[inline(always)]
+pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
+    let wanted = u64::from(subflow.path) + 1;
+    let slots = &connection.controller.slots;
+    choose(subflow, 0);
+    for (index, slot) in slots.iter().enumerate() {
+        if chosen(subflow) == 0 && slot.path.get() == wanted {
+            choose(subflow, index as u16 + 1);
+        }
+    }
+    for (index, slot) in slots.iter().enumerate() {
+        let found = slot.path.get();
+        let free = found == 0 || slot.subflows.get() == 0;
+        // Another CPU may take the same slot first; then try the next one.
+        if chosen(subflow) == 0 && free && slot.path.replace(found, wanted) {
+            slot.timeouts.set(0);
+            slot.backups.set(0);
+            slot.cap.set(u64::from(NO_CAP));
+            weigh(connection, slot);
+            choose(subflow, index as u16 + 1);
+        }
+    }
+    match slot(connection, subflow) {
+        Some(slot) => {
+            slot.subflows.add(1);
+        }
+        None => totals(|totals| add(&mut totals.slots_full, 1)),
+    }
+    count_backup(connection, subflow);
+}
+
+/// Counts the subflow among the backups of its slot if its flags say that it is
+/// one, and stops counting it if they do not. `subflow` must be in a map.
+///
+/// The socket's callbacks and the tracepoint both call this, under different
+/// locks. `backup_of` holds the slot in which the subflow is counted, and the
+/// caller that replaces this value moves the count. If the two callers see
+/// different flags, the next callback corrects the count.
+#[inline(always)]
+pub fn count_backup(connection: &Connection, subflow: &mut Subflow) {
+    let is_backup = u64::from(subflow.tuple.flags & subflow_flag::BACKUP);
+    // `BACKUP` is 1, so a product does without a branch, both sides of which
+    // the verifier would follow.
+    let wanted = u64::from(chosen(subflow)) * is_backup;
+    // SAFETY: a valid reference, of the size and alignment of a `Word`.
+    let word = unsafe { &*(&raw mut subflow.backup_of).cast::<Word>() };
+    let counted = word.get();
+    if counted == wanted || !word.replace(counted, wanted) {
+        return;
+    }
+    if let Some(slot) = slot_at(connection, counted) {
+        slot.backups.sub(1);
+    }
+    if let Some(slot) = slot_at(connection, wanted) {
+        slot.backups.add(1);
+    }
+}
+
+/// Gives a slot the weight that its path has under the connection's policy.
+#[inline(always)]
+fn weigh(connection: &Connection, slot: &Slot) {
+    let path = slot.path.get().wrapping_sub(1) as u32;
+    slot.weight.set(u64::from(weight(connection, path)));
+}
+
+/// Gives each slot the current weight of its path.
+#[inline(always)]
+pub fn weigh_all(connection: &Connection) {
+    for slot in &connection.controller.slots {
+        weigh(connection, slot);
+    }
+}
+
+/// Gives the subflow's slot back. `subflow` must be in a map.
+#[inline(always)]
+pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
+    let number = u64::from(chosen(subflow));
+    choose(subflow, 0);
+    count_backup(connection, subflow);
+    if let Some(slot) = slot_at(connection, number) {
+        slot.subflows.sub(1);
+    }
+}
+
+/// Runs a step of the controller if one is due, then sets or lifts the limits
+/// of this subflow: see [`obey`].
+#[inline(always)]
+pub fn steer(
+    socket: Socket,
+    options: Options,
+    connection: &Connection,
+    subflow: &mut Subflow,
+    now_ns: u64,
+) {
+    let capabilities = capabilities(connection, now_ns);
+    if capabilities & capability::CAPS != 0 && subflow.slot != 0 {
+        let (given, unassigned) = socket.given();
+        let queued = socket.queued() != 0;
+        connection.controller.notice(given, unassigned, queued);
+        if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
+            connection.controller.send_buffer.set(socket.send_buffer());
+            let spills = capabilities & capability::SPILLS != 0;
+            step(connection, subflow.connection, now_ns, elapsed_ns, spills);
+        }
+    }
+    obey(socket, options, connection, subflow, now_ns);
+}
+
+/// Returns whether a subflow needs no steering until it becomes less quiet, the
+/// agent changes its settings, or [`REST_NS`] have passed.
+#[inline(always)]
+pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool {
+    let capabilities = capabilities(connection, now_ns);
+    let free = subflow.cap == NO_CAP && subflow.lowat == 0;
+    // A policy that copies needs recent looks: they tell whether the path has
+    // room for copies (`mptcp_common::spare`).
+    if !free || capabilities & capability::COPIES != 0 {
+        return false;
+    }
+    match slot(connection, subflow) {
+        Some(slot) if capabilities & capability::CAPS != 0 => connection.controller.may_rest(slot),
+        _ => true,
+    }
+}
+
+/// Returns whether to pass over a callback of a subflow that has had `acked`
+/// bytes acked in total. Decides by what the last look found, and reads nothing
+/// but the subflow and the configuration: memory that is in none of the CPU's
+/// caches takes longest.
+#[inline(always)]
+pub fn rests(subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
+    let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns);
+    let fresh = acked.wrapping_sub(subflow.quiet_bytes);
+    if elapsed_ns >= STEP_NS {
+        (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
+    }
+    subflow.resting != 0
+        && subflow.generation == config().generation
+        && now_ns - subflow.seen_ns < REST_NS
+        && is_quiet(fresh, elapsed_ns)
+}
+
+/// Sets the limits that follow from the last step for this subflow. Lifts them
+/// if the present policy sets none, or if the agent is no longer there.
+#[inline(always)]
+pub fn obey(
+    socket: Socket,
+    options: Options,
+    connection: &Connection,
+    subflow: &mut Subflow,
+    now_ns: u64,
+) {
+    let mut limits = match slot(connection, subflow) {
+        Some(slot) if capabilities(connection, now_ns) & capability::CAPS != 0 => connection
+            .controller
+            .limits(slot, u64::from(socket.queued())),
+        _ => Limits::NONE,
+    };
+    if limits.cap == HELD_OUT && subflow.tuple.flags & subflow_flag::LOCKED != 0 {
+        // `revive` could not bring it back later: its route locks the
+        // congestion control.
+        limits = Limits::NONE;
+    }
+    apply(socket, options, subflow, limits);
+}
+
+/// Runs one step of the controller and emits the events that follow from it.
+#[inline(always)]
+fn step(connection: &Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills: bool) {
+    weigh_all(connection);
+    connection.controller.step(now_ns, elapsed_ns, spills);
+    if connection.controller.has_given_up() {
+        totals(|totals| add(&mut totals.left_alone, 1));
+    }
+    let token = connection.token.get() as u32;
+    for slot in &connection.controller.slots {
+        let path = slot.path.get().wrapping_sub(1) as u32;
+        match slot.turned.get() {
+            Slot::DIED => path_event(event_kind::PATH_DOWN, key, token, path),
+            Slot::RETURNED => path_event(event_kind::PATH_UP, key, token, path),
+            _ => {}
+        }
+    }
+}
+
+/// Sets the options that differ from what the agent has set, and restores the
+/// earlier value of an option that `limits` leaves free. Keeps an option that
+/// would move by 1/128 or less, since each call costs time. `subflow` must be
+/// in a map.
+#[inline(always)]
+pub fn apply(socket: Socket, options: Options, subflow: &mut Subflow, limits: Limits) {
+    // The wanted values go through memory, and one option is set after the
+    // other. Otherwise the verifier would follow each choice for the first
+    // option through all of the code for the second.
+    want(subflow, limits);
+    let free = subflow.cap == NO_CAP && subflow.lowat == 0;
+    if free && wanted_cap(subflow) == NO_CAP && wanted_lowat(subflow) == 0 {
+        return;
+    }
+    let found = socket.limits();
+    Setting {
+        set: &raw mut subflow.cap,
+        prior: &raw mut subflow.prior_cap,
+        none: NO_CAP,
+    }
+    .follow(found.cap, wanted_cap(subflow), |rate| {
+        options.set(SOL_SOCKET, SO_MAX_PACING_RATE, rate)
+    });
+    Setting {
+        set: &raw mut subflow.lowat,
+        prior: &raw mut subflow.prior_lowat,
+        none: 0,
+    }
+    .follow(found.lowat, wanted_lowat(subflow), |bytes| {
+        options.set(SOL_TCP, TCP_NOTSENT_LOWAT, bytes)
+    });
+}
+
+#[inline(always)]
+fn want(subflow: &mut Subflow, limits: Limits) {
+    // SAFETY: references.
+    unsafe {
+        (&raw mut subflow.wanted_cap).write_volatile(limits.cap);
+        (&raw mut subflow.wanted_lowat).write_volatile(limits.lowat);
+    }
+}
+
+#[inline(always)]
+fn wanted_cap(subflow: &Subflow) -> u32 {
+    // SAFETY: a reference.
+    unsafe { (&raw const subflow.wanted_cap).read_volatile() }
+}
+
+#[inline(always)]
+fn wanted_lowat(subflow: &Subflow) -> u32 {
+    // SAFETY: a reference.
+    unsafe { (&raw const subflow.wanted_lowat).read_volatile() }
+}
+
+/// Lifts the limits that an agent has set on a socket that is in no map, as far
+/// as they can be told from limits that others have set.
+#[inline(always)]
+pub fn lift_unknown(socket: Socket, options: Options) {
+    let (ours, prior) = socket.limits().split();
+    if ours.cap != NO_CAP {
+        options.set(SOL_SOCKET, SO_MAX_PACING_RATE, prior.cap);
+    }
+    if ours.lowat != 0 {
+        options.set(SOL_TCP, TCP_NOTSENT_LOWAT, prior.lowat);
+    }
+}
+
+/// A socket option that the agent may set, and the fields of the subflow in the
+/// map that keep track of it.
+struct Setting {
+    /// The value that the agent has set.
+    set: *mut u32,
+    /// The value that the socket had before that.
+    prior: *mut u32,
+    /// The value that stands for no limit.
+    none: u32,
+}
+
+impl Setting {
+    /// Moves the option to `wanted` with `call`. `found` is its value now. If
+    /// that is not the value that the agent has set, somebody else has set it
+    /// since, and the agent keeps their value as `prior`. Their limit holds
+    /// beside the agent's: the smaller one is set.
+    #[inline(always)]
+    fn follow(self, found: u32, wanted: u32, call: impl Fn(u32) -> bool) {
+        let Self { set, prior, none } = self;
+        // SAFETY: fields of a map value, under its socket's lock.
+        unsafe {
+            let ours = set.read_volatile();
+            if ours == none || ours != found {
+                set.write_volatile(none);
+                prior.write_volatile(found);
+            }
+            let (ours, theirs) = (set.read_volatile(), prior.read_volatile());
+            if wanted == none {
+                if ours != none && call(theirs) {
+                    set.write_volatile(none);
+                }
+                return;
+            }
+            // A `TCP_NOTSENT_LOWAT` of 0 means no limit. Only the agent itself
+            // sets a rate of 0.
+            let least = if theirs == 0 || wanted < theirs {
+                wanted
+            } else {
+                theirs
+            };
+            if (ours == none || has_moved(ours, least)) && call(least) {
+                set.write_volatile(least);
+            }
+        }
+    }
+}
+
+/// Brings an idle subflow that was held out back into the scheduler's choice.
+///
+/// Raising `SO_MAX_PACING_RATE` from 0 leaves `sk_pacing_rate` at 0 until data
+/// is acked. An idle subflow has no data to be acked, so the scheduler would
+/// pass it over for ever. BBR sets the rate anew when it starts (`bbr_init`),
+/// so this switches the socket to another congestion control and back.
+#[inline(always)]
+pub fn revive(socket: Socket, options: Options) {
+    if socket.tcp::<u64>(&offset::SK_PACING_RATE) != 0 || socket.limits().cap == HELD_OUT {
+        return;
+    }
+    let mut name = [0_u8; TCP_CA_NAME_MAX];
+    let length = TCP_CA_NAME_MAX as i32;
+    // SAFETY: the verifier checks the pointers; `name` has `length` bytes.
+    unsafe {
+        if bpf_getsockopt(
+            options.0,
+            SOL_TCP,
+            TCP_CONGESTION,
+            name.as_mut_ptr().cast(),
+            length,
+        ) != 0
+        {
+            return;
+        }
+        let mut other = if name[..4] == *b"bbr\0" {
+            *b"reno\0"
+        } else {
+            *b"bbr\0\0"
+        };
+        let other = other.as_mut_ptr().cast();
+        let switched = bpf_setsockopt(options.0, SOL_TCP, TCP_CONGESTION, other, 5) == 0
+            && bpf_setsockopt(
+                options.0,
+                SOL_TCP,
+                TCP_CONGESTION,
+                name.as_mut_ptr().cast(),
+                length,
+            ) == 0;
+        if !switched {
+            totals(|totals| add(&mut totals.setsockopt_failed, 1));
+        }
+    }
+}
+
+/// Returns whether an option has moved far enough to be set again.
+#[inline(always)]
+fn has_moved(set: u32, wanted: u32) -> bool {
+    set.abs_diff(wanted) > set / 128
+}

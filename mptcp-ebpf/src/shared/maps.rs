@@ -1,0 +1,299 @@
+//! The maps. Those that hold state are created without preallocation: an entry
+//! takes memory only while it exists. The buckets of a hash map (16 bytes for
+//! each entry that fits, rounded up to a power of two) are allocated in
+//! advance.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+use mptcp_common::{
+    abi::{
+        Config, Connection, DEFAULT_POLICY, MAX_PATHS, MAX_POLICIES, PathConfig, PathStats, Policy,
+        Subflow, Totals,
+        redundant::{
+            Arrival, Carriers, CopyStats, Device, Link, LinkKey, Listener, MAX_ADDRESSES,
+            MAX_FAMILIAR, MAX_LINKS, MAX_LISTENERS, MAX_STACKED, Patience, PeerLinks, PeerView,
+            Redundant, Stacked, Traffic,
+        },
+        runs::Runs,
+    },
+    bucket::Bucket,
+    word::Word,
+};
+
+use crate::shared::socket::global;
+
+pub use mptcp_common::abi::runs::program;
+
+// The agent resizes these two from `--max-connections` before it loads them.
+#[map]
+pub static CONNECTIONS: HashMap<u64, Connection> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+pub static SUBFLOWS: HashMap<u64, Subflow> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+// The agent's settings.
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+static POLICIES: Array<Policy> = Array::with_max_entries(MAX_POLICIES as u32, 0);
+/// Policies by the port of the connection's server, as indices in `POLICIES`.
+/// The agent leaves this map empty. A test fills it, to run connections under
+/// several policies.
+#[map]
+static POLICY_OF_PORT: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+#[map]
+pub static PATHS: Array<PathConfig> = Array::with_max_entries(MAX_PATHS as u32, 0);
+#[map]
+pub static SELECT_ID: HashMap<u32, u32> = HashMap::with_max_entries(512, 0);
+#[map]
+pub static SELECT_PREFIX: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static SELECT_REMOTE: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static SELECT_DEVICE: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+/// The task of the running pass of `iter/tcp`: one of `abi::sweep`.
+#[map]
+pub static SWEEP: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Cookie of an entry whose socket is gone; 0: none. The entry is removed at
+/// the end of the running pass.
+#[map]
+pub static GONE: Array<u64> = Array::with_max_entries(1, 0);
+
+// The redundant policy: the agent's settings, and the peers that it has proven.
+#[map]
+pub static REDUNDANT: Array<Redundant> = Array::with_max_entries(1, 0);
+#[map]
+pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+/// Every address of this host, in the form of `Link::local`; the value means
+/// nothing.
+#[map]
+pub static ADDRESSES: HashMap<[u8; 16], u32> =
+    HashMap::with_max_entries(MAX_ADDRESSES, BPF_F_NO_PREALLOC);
+/// Devices that run over each other; the value means nothing.
+#[map]
+pub static STACKED: HashMap<Stacked, u32> =
+    HashMap::with_max_entries(MAX_STACKED, BPF_F_NO_PREALLOC);
+#[map]
+pub static LINKS: Array<Link> = Array::with_max_entries(MAX_LINKS, 0);
+#[map]
+pub static LINK_OF: HashMap<LinkKey, u32> = HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
+#[map]
+pub static FAMILIAR: HashMap<LinkKey, u32> =
+    HashMap::with_max_entries(MAX_FAMILIAR, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEER_LINKS: HashMap<u64, PeerLinks> =
+    HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
+#[map]
+pub static CARRIERS: HashMap<u64, Carriers> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEER_VIEW: HashMap<u64, PeerView> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+// State of the redundant policy that the programs keep themselves.
+/// New entries of `CARRIERS` are built here, because they would not fit the
+/// stack. tc runs with softirqs off, so that no two programs use it at once.
+/// Only its first carrier is ever written.
+#[map]
+pub static NEW_CARRIERS: PerCpuArray<Carriers> = PerCpuArray::with_max_entries(1, 0);
+/// Socket cookies by the subflow's addresses and ports.
+#[map]
+pub static COOKIE_OF: HashMap<PeerView, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+/// Listening sockets whose segment size the policy has lowered.
+#[map]
+pub static LISTENERS: HashMap<u64, Listener> =
+    HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
+#[map]
+pub static ARRIVALS: HashMap<u64, Arrival> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+/// New entries of `ARRIVALS` are copied from here.
+#[map]
+pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
+#[map]
+pub static PATIENCE: PerCpuArray<Patience> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0);
+/// How much copies may take of each link if there is no budget.
+#[map]
+pub static LINK_BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_LINKS, 0);
+#[map]
+pub static LINK_TRAFFIC: Array<Traffic> = Array::with_max_entries(MAX_LINKS, 0);
+
+// Statistics and events for the agent.
+#[map]
+pub static COPY_STATS: PerCpuArray<CopyStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
+#[map]
+pub static PATH_STATS: PerCpuArray<PathStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
+#[map]
+pub static TOTALS: PerCpuArray<Totals> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static RUNS: PerCpuArray<Runs> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// `Connection` is larger than the stack: new ones are copied from here.
+#[map]
+static NEW_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
+
+/// New subflows are copied from here: `Subflow` does not fit the stack beside
+/// everything else that opening one needs.
+#[map]
+static NEW_SUBFLOW: Array<Subflow> = Array::with_max_entries(1, 0);
+
+/// The number of the agent that loaded these programs. The agent sets it.
+#[unsafe(no_mangle)]
+static OWNER: u32 = 0;
+
+/// Returns the agent's settings, or the defaults (observe only) until it has
+/// written any.
+#[inline(always)]
+pub fn config() -> Config {
+    CONFIG.get(0).copied().unwrap_or_default()
+}
+
+/// Returns what the connection's policy does with it at `now_ns`: bits of
+/// `abi::capability`; none if no policy is in force.
+#[inline(always)]
+pub fn capabilities(connection: &Connection, now_ns: u64) -> u32 {
+    let policy = POLICIES.get(connection.policy.get() as u32);
+    policy.map_or(0, |policy| policy.capabilities) * config().enforced_at(now_ns)
+}
+
+/// Returns the weight of a path under the connection's policy; 1 if the path
+/// has no index.
+#[inline(always)]
+pub fn weight(connection: &Connection, path: u32) -> u32 {
+    let policy = POLICIES.get(connection.policy.get() as u32);
+    policy.map_or(1, |policy| policy.weight(path))
+}
+
+/// Returns the index of the policy for a new connection with a server at this
+/// TCP port.
+#[inline(always)]
+pub fn policy_for(server_port: u16) -> u32 {
+    // SAFETY: a word that user space replaces as a whole.
+    unsafe { POLICY_OF_PORT.get(u32::from(server_port)) }.map_or(DEFAULT_POLICY, |policy| *policy)
+}
+
+/// Returns whether these programs are in charge. Another agent's programs may
+/// be attached as well, before or after that agent took over.
+#[inline(always)]
+pub fn is_in_charge() -> bool {
+    config().owner == global(&OWNER)
+}
+
+/// Returns the redundant policy's settings, if it is the policy. Copies need no
+/// other check, because the links that they may take expire by themselves.
+#[inline(always)]
+pub fn redundant() -> Option<&'static Redundant> {
+    REDUNDANT.get(0).filter(|settings| settings.copies > 1)
+}
+
+/// Subtracts one when it is added to a total, because totals count modulo 2^64.
+pub const LESS_ONE: u64 = u64::MAX;
+
+/// Adds to a total. The addition is atomic even where the total is this CPU's
+/// own: a callback in a softirq may interrupt one in process context.
+#[inline(always)]
+pub fn add(total: &mut u64, value: u64) {
+    // SAFETY: a valid reference, of the size and alignment of a `Word`.
+    unsafe { &*(&raw mut *total).cast::<Word>() }.add(value);
+}
+
+/// Runs `change` on this CPU's host-wide totals, which only [`add`] changes.
+#[inline(always)]
+pub fn totals(change: impl FnOnce(&mut Totals)) {
+    if let Some(totals) = TOTALS.get_ptr_mut(0) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *totals });
+    }
+}
+
+/// Counts a run of the calling program, one of [`program`].
+#[inline(always)]
+pub fn ran(program: usize) {
+    runs(|runs| {
+        // Indexing could panic, which the verifier refuses.
+        if let Some(count) = runs.count.get_mut(program) {
+            add(count, 1);
+        }
+    });
+}
+
+/// Counts a socket whose callbacks were switched on again.
+#[inline(always)]
+pub fn rearmed() {
+    runs(|runs| add(&mut runs.rearmed, 1));
+}
+
+/// Counts a subflow that was removed because its socket is gone.
+#[inline(always)]
+pub fn reclaimed() {
+    runs(|runs| add(&mut runs.reclaimed, 1));
+}
+
+#[inline(always)]
+fn runs(change: impl FnOnce(&mut Runs)) {
+    if let Some(runs) = RUNS.get_ptr_mut(0) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *runs });
+    }
+}
+
+/// Runs `change` on this CPU's totals of a path, which only [`add`] changes.
+#[inline(always)]
+pub fn path_stats(path: u32, change: impl FnOnce(&mut PathStats)) {
+    if let Some(stats) = PATH_STATS.get_ptr_mut(path) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *stats });
+    }
+}
+
+/// Runs `change` on this CPU's totals of a path's copies, which only [`add`]
+/// changes.
+#[inline(always)]
+pub fn copy_stats(path: u32, change: impl FnOnce(&mut CopyStats)) {
+    if let Some(stats) = COPY_STATS.get_ptr_mut(path) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *stats });
+    }
+}
+
+/// Runs `change` on a link's totals, which only [`add`] changes.
+#[inline(always)]
+pub fn traffic(link: u32, change: impl FnOnce(&mut Traffic)) {
+    if let Some(traffic) = LINK_TRAFFIC.get_ptr_mut(link) {
+        // SAFETY: a map value; see `add`.
+        change(unsafe { &mut *traffic });
+    }
+}
+
+/// Returns the connection at `key`, if it is known.
+#[inline(always)]
+pub fn connection(key: u64) -> Option<*mut Connection> {
+    CONNECTIONS.get_ptr_mut(key)
+}
+
+/// Returns the connection at `key`, and creates it if need be; `None` if the
+/// map is full.
+#[inline(always)]
+pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
+    if let Some(known) = connection(key) {
+        return Some(known);
+    }
+    let blank = NEW_CONNECTION.get(0)?;
+    // Another CPU may have inserted the entry first, which is just as good.
+    let _ = CONNECTIONS.insert(key, blank, u64::from(BPF_NOEXIST));
+    connection(key)
+}
+
+/// Inserts a blank subflow at `cookie` for the caller to fill in; `None` if the
+/// map is full.
+#[inline(always)]
+pub fn new_subflow(cookie: u64) -> Option<*mut Subflow> {
+    let blank = NEW_SUBFLOW.get(0)?;
+    SUBFLOWS.insert(cookie, blank, u64::from(BPF_ANY)).ok()?;
+    SUBFLOWS.get_ptr_mut(cookie)
+}

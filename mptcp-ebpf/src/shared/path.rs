@@ -1,0 +1,45 @@
+//! Finds the path that carries a subflow: the most specific selector that the
+//! agent listed, else the device.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use mptcp_common::abi::{Tuple, id_kind, subflow_flag};
+
+use crate::shared::maps::{SELECT_DEVICE, SELECT_ID, SELECT_PREFIX, SELECT_REMOTE};
+
+const ADDRESS_BITS: u32 = 128;
+
+/// Returns the path's index in `PATHS`. Returns `None` if no selector matches
+/// and the device does not tell either: the subflow has no route, or the agent
+/// has not registered the device yet, or the device is gone.
+///
+/// Tries in this order: the local id, the remote id, the longest prefix of the
+/// local address, that of the remote address, and the device (`ifindex`, 0 if
+/// unknown).
+#[inline(always)]
+pub fn find(tuple: &Tuple, ifindex: u32) -> Option<u32> {
+    if tuple.flags & subflow_flag::IDS != 0 {
+        if let Some(path) = by_id(id_kind::LOCAL, tuple.local_id) {
+            return Some(path);
+        }
+        if let Some(path) = by_id(id_kind::REMOTE, tuple.remote_id) {
+            return Some(path);
+        }
+    }
+    if let Some(path) = SELECT_PREFIX.get(Key::new(ADDRESS_BITS, tuple.local)) {
+        return Some(*path);
+    }
+    if let Some(path) = SELECT_REMOTE.get(Key::new(ADDRESS_BITS, tuple.remote)) {
+        return Some(*path);
+    }
+    if ifindex == 0 {
+        return None;
+    }
+    // SAFETY: a `u32` that user space replaces as a whole.
+    unsafe { SELECT_DEVICE.get(ifindex) }.copied()
+}
+
+#[inline(always)]
+fn by_id(kind: u32, id: u8) -> Option<u32> {
+    // SAFETY: as above.
+    unsafe { SELECT_ID.get(kind << 8 | u32::from(id)) }.copied()
+}
