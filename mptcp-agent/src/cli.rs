@@ -18,13 +18,13 @@ use crate::{COMMIT, VERSION};
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
 
-/// What the command line asks for, checked as far as it can be without
-/// looking at the host.
+/// A job that the command line asks for. Everything is checked that can be
+/// checked without looking at the host.
 #[derive(Debug)]
 pub enum Job {
     /// `run`.
     Run(Box<RunArgs>, Policy),
-    /// What is asked of a running agent.
+    /// A request to a running agent.
     Client(ClientJob),
     /// `cleanup`.
     Cleanup(CleanupArgs),
@@ -55,7 +55,7 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
     }
 }
 
-/// An error in how arguments go together, in clap's own words and exit code.
+/// Makes an error about arguments that do not go together, in clap's own words and exit code.
 fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
     let mut command = Cli::command();
     command.build();
@@ -75,8 +75,8 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 /// segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
-/// While it runs, it is asked and told by its control socket: policy, status,
-/// connections, events.
+/// The commands policy, status, connections and events talk to a running
+/// agent through its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
 struct Cli {
@@ -90,23 +90,23 @@ enum Command {
     Run(Box<RunArgs>),
     /// Show or change the policy of a running agent
     Policy(client::PolicyArgs),
-    /// Show how a running agent and its paths are
+    /// Show the state of a running agent and of its paths
     Status(client::StatusArgs),
     /// List the connections that a running agent knows, and their subflows
     Connections(client::ConnectionsArgs),
-    /// Print what happens, as it happens, until Ctrl-C or the agent's end
+    /// Print events as they happen, until Ctrl-C or the agent's end
     ///
-    /// Events that were lost are told where they would have come, and in total
-    /// at the end, on stderr.
+    /// Where events were lost, a line says how many, and stderr says at the end
+    /// how many were lost in total.
     Events(client::EventsArgs),
-    /// Remove what a killed agent left in the kernel, and say what it was
+    /// Remove what a killed agent left in the kernel, and list it
     Cleanup(CleanupArgs),
 }
 
 /// Arguments of `cleanup`.
 #[derive(Args, Debug)]
 pub struct CleanupArgs {
-    /// The cgroup2 directory that the agent was told, if it was told one
+    /// The cgroup2 directory that the agent was started with, if it was given one
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
 

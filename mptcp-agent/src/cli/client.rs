@@ -39,25 +39,25 @@ Examples:
     exit_status!()
 );
 
-/// What is asked of a running agent.
+/// A request to a running agent, and how to make it.
 #[derive(Debug)]
 pub struct ClientJob {
     /// `--control`.
     pub control: Option<PathBuf>,
     /// `--json`.
     pub json: bool,
-    /// What.
+    /// The request.
     pub verb: Verb,
 }
 
-/// What can be asked.
+/// The requests to a running agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verb {
     /// `policy show`.
     PolicyShow,
     /// `policy set`, checked.
     PolicySet {
-        /// The new one.
+        /// The new policy.
         policy: PolicySettings,
         /// `--for`.
         for_seconds: Option<u64>,
@@ -96,7 +96,7 @@ pub enum SortKey {
     Subflows,
 }
 
-/// A job, or the command whose usage is to be shown, and what is wrong.
+/// A job; or else the command whose usage helps, and what is wrong.
 type Checked = Result<ClientJob, (&'static [&'static str], String)>;
 
 #[derive(Args, Clone, Debug)]
@@ -108,7 +108,7 @@ struct Target {
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
 
-    /// Print JSON: what came over the control socket, in full
+    /// Print the agent's answer as JSON, in full
     #[arg(long)]
     json: bool,
 }
@@ -141,7 +141,7 @@ pub struct PolicyArgs {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Show the policy in force, and the one that comes back by itself
+    /// Show the policy in force, and the one that returns after a temporary one
     #[command(after_long_help = EXIT_STATUS)]
     Show(Target),
     /// Change the policy: new connections at once, open ones within 100 ms
@@ -161,14 +161,14 @@ struct SetArgs {
     #[command(flatten)]
     weighted: WeightedArgs,
 
-    /// After this time the policy before comes back by itself: 90s, 10m, 2h
+    /// Restore the previous policy after this time: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
     lasting: Option<u64>,
 
     #[command(flatten)]
     target: Target,
 
-    // Last: its heading holds for all that follows.
+    // This comes last, because its heading holds for all that follows.
     #[command(flatten)]
     redundant: RedundantArgs,
 }
@@ -185,7 +185,7 @@ fn whole_seconds(text: &str) -> Result<u64, String> {
 }
 
 impl PolicyArgs {
-    /// Checks what goes together.
+    /// Checks that the arguments go together.
     pub fn job(self) -> Checked {
         let set = match self.command {
             PolicyCommand::Show(target) => {
@@ -222,7 +222,7 @@ pub struct StatusArgs {
 }
 
 impl StatusArgs {
-    /// Checks what goes together.
+    /// Checks that the arguments go together.
     pub fn job(self) -> Checked {
         self.target.job(&["status"], Verb::Status)
     }
@@ -232,7 +232,7 @@ impl StatusArgs {
 #[derive(Args, Debug)]
 #[command(after_long_help = EXIT_STATUS)]
 pub struct ConnectionsArgs {
-    /// What comes first
+    /// The order of the connections
     #[arg(long, value_name = "KEY", value_enum, default_value = "acked")]
     sort: SortKey,
 
@@ -241,7 +241,7 @@ pub struct ConnectionsArgs {
 }
 
 impl ConnectionsArgs {
-    /// Checks what goes together.
+    /// Checks that the arguments go together.
     pub fn job(self) -> Checked {
         let verb = Verb::Connections { sort: self.sort };
         self.target.job(&["connections"], verb)
@@ -257,7 +257,7 @@ pub struct EventsArgs {
 }
 
 impl EventsArgs {
-    /// Checks what goes together.
+    /// Checks that the arguments go together.
     pub fn job(self) -> Checked {
         self.target.job(&["events"], Verb::Events)
     }

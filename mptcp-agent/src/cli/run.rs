@@ -56,14 +56,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]
     pub listen: SocketAddr,
 
-    /// Where the control socket is to be [default: /run/mptcp-agent/control.sock]
+    /// The control socket's path [default: /run/mptcp-agent/control.sock]
     ///
-    /// By it a running agent is asked and told: see policy, status, connections
-    /// and events. An absolute path; missing directories are made. Root, the
-    /// agent's user and the members of group mptcp, if there is one, may use it.
-    /// In a network namespace other than that of process 1 the default is
-    /// /run/mptcp-agent/netns-COOKIE.sock. Where the default cannot be had, the
-    /// agent does without; a path that was asked for must be had.
+    /// The commands policy, status, connections and events use this socket. The
+    /// path is absolute; missing directories are made. Root, the agent's user
+    /// and the members of group mptcp, if there is one, may use the socket. In a
+    /// network namespace other than that of process 1 the default is
+    /// /run/mptcp-agent/netns-COOKIE.sock. If the agent cannot make the default
+    /// socket, it runs without one; if it cannot make one that you name, it
+    /// does not start.
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
@@ -89,8 +90,8 @@ pub struct RunArgs {
     ///
     /// The kernel then measures every BPF program of the host, which costs each
     /// of them two readings of the clock a run, until the agent ends. Without
-    /// this, mptcp_agent_program_run_seconds_total is absent; how often the
-    /// programs run, they count themselves.
+    /// this, mptcp_agent_program_run_seconds_total is absent. The programs
+    /// count their own runs in any case.
     #[arg(long)]
     pub measure_programs: bool,
 
@@ -100,13 +101,13 @@ pub struct RunArgs {
 
     /// Take the place of the agent that runs in this network namespace, without a gap
     ///
-    /// That one ends and leaves everything in place: no limit is lifted, no
-    /// connection forgotten, no total starts anew. If there is none, this is an
-    /// ordinary start.
+    /// The running agent ends and leaves everything in place: no limit is
+    /// lifted, no connection is forgotten, no total starts anew. If no agent
+    /// runs, this is an ordinary start.
     #[arg(long)]
     pub take_over: bool,
 
-    // Last: its heading holds for all that follows.
+    // This comes last, because its heading holds for all that follows.
     #[command(flatten)]
     pub(super) redundant: RedundantArgs,
 }
