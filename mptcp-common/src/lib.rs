@@ -2,6 +2,7 @@
 //!
 //! * [`abi`]: the maps' keys and values, and the events;
 //! * [`layout`]: a fingerprint of those types;
+//! * [`names`]: the names of the maps and programs;
 //! * [`offsets`]: the kernel members that the programs read, by name;
 //! * [`controller`]: the weighted policy's arithmetic, a pure function that
 //!   runs in the kernel and, unchanged, in the unit tests;
@@ -18,6 +19,7 @@ pub mod arrival;
 pub mod bucket;
 pub mod controller;
 pub mod layout;
+pub mod names;
 pub mod offsets;
 pub mod packet;
 pub mod spare;

@@ -1,4 +1,5 @@
-//! A parser for Prometheus' text format, as far as the agent uses it.
+//! A parser for Prometheus' text format, as far as the agent uses it. (Crate
+//! `prometheus-parse` skips a line that it cannot read, where a test must fail.)
 
 use anyhow::{Context, Result};
 

@@ -5,6 +5,7 @@
 mod bulk;
 mod churn;
 mod request;
+mod running;
 mod server;
 mod socket;
 
@@ -21,6 +22,7 @@ use crate::wait;
 pub use bulk::{Bulk, Report, Transfer};
 pub use churn::{Churn, Churned, Churning};
 pub use request::{Exchange, Latencies, RequestResponse};
+pub use running::Running;
 pub use server::{Behaviour, Connection, Server, ServerConfig};
 pub use socket::{Protocol, Sockets};
 

@@ -85,7 +85,7 @@ impl Report {
                 instructions: told["insns"].as_u64().unwrap_or(0),
                 seen: told["seen"].as_str().unwrap_or_default().to_owned(),
             };
-            eprintln!("      {}", row.line());
+            eprintln!("      {}: {}", self.kernel, row.line());
             self.rows.push(row);
         }
     }

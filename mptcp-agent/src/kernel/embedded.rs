@@ -40,9 +40,42 @@ fn layout(elf: &[u8]) -> Result<u64> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::collections::BTreeSet;
+
+    use mptcp_common::names;
+
     use super::super::load::OBJECT;
     use super::*;
     use crate::host::skip::skip;
+
+    /// Returns the names of the symbols in a section of the object.
+    fn symbols_in(section: &str) -> BTreeSet<String> {
+        let file = object::File::parse(OBJECT).unwrap();
+        let index = file.section_by_name(section).unwrap().index();
+        file.symbols()
+            .filter(|symbol| symbol.section_index() == Some(index))
+            .filter_map(|symbol| symbol.name().ok().map(str::to_owned))
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn each_map_and_program_is_listed_by_name() {
+        if OBJECT.is_empty() {
+            skip("this build has no eBPF object: use `cargo xtask test`");
+            return;
+        }
+        let listed = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let mut maps: BTreeSet<String> = listed(names::map::ALL);
+        // aya-log's own map has the same name in every object that logs.
+        maps.insert("AYA_LOGS".to_owned());
+        assert_eq!(symbols_in("maps"), maps);
+        let file = object::File::parse(OBJECT).unwrap();
+        let symbols: BTreeSet<&str> = file.symbols().filter_map(|one| one.name().ok()).collect();
+        for program in names::program::ALL {
+            assert!(symbols.contains(program), "{program}");
+        }
+    }
 
     #[test]
     fn an_object_with_another_layout_is_refused() {

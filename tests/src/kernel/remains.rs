@@ -11,6 +11,7 @@ use aya::maps::loaded_maps;
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, links::LinkError, loaded_links, loaded_programs,
 };
+use mptcp_common::names::{map, program};
 
 use crate::host::Host;
 
@@ -19,56 +20,6 @@ const PINS: &str = "/sys/fs/bpf/mptcp-agent";
 
 /// How many bytes of a program's or map's name the kernel keeps.
 const NAME_MAX: usize = 15;
-
-/// The agent's programs.
-const PROGRAMS: [&str; 5] = [
-    "mptcp_sockops",
-    "mptcp_subflow_get_send",
-    "iter_tcp",
-    "redundant_egress",
-    "redundant_ingress",
-];
-
-/// The agent's maps. The sections of globals are left out, because their names
-/// are the same in every BPF object; they go with the programs.
-const MAPS: [&str; 36] = [
-    "CONNECTIONS",
-    "SUBFLOWS",
-    "NEW_CONNECTION",
-    "NEW_SUBFLOW",
-    "CONFIG",
-    "PATHS",
-    "SELECT_ID",
-    "SELECT_PREFIX",
-    "SELECT_REMOTE",
-    "SELECT_DEVICE",
-    "SWEEP",
-    "REDUNDANT",
-    "DEVICES",
-    "LINKS",
-    "LINK_OF",
-    "CARRIERS",
-    "PEER_VIEW",
-    "COOKIE_OF",
-    "ARRIVALS",
-    "NEW_ARRIVAL",
-    "BUDGETS",
-    "COPY_STATS",
-    "PATH_STATS",
-    "TOTALS",
-    "RUNS",
-    "GONE",
-    "ADDRESSES",
-    "STACKED",
-    "FAMILIAR",
-    "PEER_LINKS",
-    "NEW_CARRIERS",
-    "LISTENERS",
-    "PATIENCE",
-    "LINK_BUDGETS",
-    "LINK_TRAFFIC",
-    "EVENTS",
-];
 
 /// BPF objects of agents by id. The kernel does not reuse ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +55,7 @@ impl BpfObjects {
                 continue;
             };
             all.programs
-                .extend(named(program.id(), program.name_as_str(), &PROGRAMS));
+                .extend(named(program.id(), program.name_as_str(), program::ALL));
         }
         for map in loaded_maps() {
             let map = match map {
@@ -113,7 +64,8 @@ impl BpfObjects {
                 }
                 other => other?,
             };
-            all.maps.extend(named(map.id(), map.name_as_str(), &MAPS));
+            all.maps
+                .extend(named(map.id(), map.name_as_str(), map::ALL));
         }
         for link in loaded_links() {
             let link = match link {
@@ -275,10 +227,10 @@ mod tests {
 
     #[test]
     fn names_are_told_as_the_kernel_cuts_them() {
-        let found = |name| named(7, Some(name), &PROGRAMS).is_some();
+        let found = |name| named(7, Some(name), program::ALL).is_some();
         assert!(found("mptcp_subflow_g") && found("iter_tcp"));
         assert!(!found("mptcp_subflow_get_send") && !found("iter") && !found(""));
-        assert_eq!(named(7, None, &MAPS), None);
+        assert_eq!(named(7, None, map::ALL), None);
     }
 
     #[test]

@@ -2,14 +2,13 @@
 //! [`Behaviour::Source`]).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use socket2::Socket;
 
+use super::running::{self, Running};
 use super::socket::{self, Io, Pacer, Protocol, Sockets};
 use crate::host::Host;
 use crate::kernel::{self, SubflowInfo};
@@ -39,16 +38,13 @@ pub struct Bulk {
     sockets: Sockets,
 }
 
-/// A running transfer. Dropping it stops it.
-#[derive(Debug)]
-pub struct Transfer {
-    socket: Arc<Socket>,
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<Result<Report>>>,
-}
+/// A running transfer. It ends by itself (see [`Bulk::limit`]), and dropping it
+/// stops it.
+pub type Transfer = Running<Progress, Report>;
 
+/// How far a transfer has come.
 #[derive(Debug, Default)]
-struct Progress {
+pub struct Progress {
     bytes: AtomicU64,
     stop: AtomicBool,
     /// Set when nobody waits for the end any more.
@@ -155,15 +151,10 @@ impl Bulk {
 
     /// Connects from `host` to `server` and starts.
     pub fn start(&self, host: &Host, server: SocketAddr) -> Result<Transfer> {
-        let socket = Arc::new(self.sockets.connect(host, server, CONNECT)?);
-        let progress = Arc::new(Progress::default());
-        let (bulk, of_thread) = (self.clone(), (Arc::clone(&socket), Arc::clone(&progress)));
-        let thread = std::thread::spawn(move || bulk.run(&of_thread.0, &of_thread.1));
-        Ok(Transfer {
-            socket,
-            progress,
-            thread: Some(thread),
-        })
+        let (bulk, socket) = (self.clone(), self.sockets.connect(host, server, CONNECT)?);
+        Ok(Running::start(socket, move |socket, progress| {
+            bulk.run(socket, progress)
+        }))
     }
 
     /// Connects, transfers and waits for the end.
@@ -253,26 +244,21 @@ impl Progress {
     }
 }
 
+impl running::Progress for Progress {
+    fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    fn abandon(&self) {
+        self.stop();
+        self.abandoned.store(true, Relaxed);
+    }
+}
+
 impl Transfer {
     /// Returns how many bytes the application has moved so far.
     pub fn bytes(&self) -> u64 {
         self.progress.bytes.load(Relaxed)
-    }
-
-    /// Returns the connection's socket, for questions to the kernel.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
-    /// Returns the current subflows, on the client's side.
-    pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
-        kernel::subflows(&self.socket)
-    }
-
-    /// Waits until the connection has at least `count` established subflows,
-    /// including its first, and returns them.
-    pub fn wait_for_subflows(&self, count: usize, within: Duration) -> Result<Vec<SubflowInfo>> {
-        super::wait_for_subflows(&self.socket, count, within)
     }
 
     /// Waits until the application has moved `bytes` more.
@@ -282,31 +268,6 @@ impl Transfer {
             now if now >= goal => Ok(()),
             now => Err((now, goal)),
         })
-    }
-
-    /// Stops sending or receiving now and waits for the end of the transfer.
-    pub fn stop(self) -> Result<Report> {
-        self.progress.stop.store(true, Relaxed);
-        self.finish()
-    }
-
-    /// Waits until the transfer ends by itself (see [`Bulk::limit`]).
-    pub fn finish(mut self) -> Result<Report> {
-        let thread = self.thread.take().context("finished before")?;
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.progress.stop.store(true, Relaxed);
-        self.progress.abandoned.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // The thread ends within a tick, and nobody needs its result.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -2,18 +2,17 @@
 //! how long the responses take.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use socket2::Socket;
 
 use super::lock;
+use super::running::{self, Running};
 use super::socket::{self, Io, Sockets};
 use crate::host::Host;
-use crate::kernel::{self, SubflowInfo};
 use crate::wait;
 
 #[cfg(doc)]
@@ -39,15 +38,11 @@ pub struct RequestResponse {
 }
 
 /// A running exchange. Dropping it stops it.
-#[derive(Debug)]
-pub struct Exchange {
-    socket: Arc<Socket>,
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<Result<Latencies>>>,
-}
+pub type Exchange = Running<Progress, Latencies>;
 
+/// How far an exchange has come.
 #[derive(Debug, Default)]
-struct Progress {
+pub struct Progress {
     responses: AtomicU64,
     /// The size of a burst that replaces the next request; 0 for none.
     burst: AtomicUsize,
@@ -124,15 +119,10 @@ impl RequestResponse {
     /// Connects from `host` to `server` and starts.
     pub fn start(&self, host: &Host, server: SocketAddr) -> Result<Exchange> {
         ensure!(self.size > 0, "a request has at least one byte");
-        let socket = Arc::new(self.sockets.connect(host, server, CONNECT)?);
-        let progress = Arc::new(Progress::default());
-        let (this, of_thread) = (self.clone(), (Arc::clone(&socket), Arc::clone(&progress)));
-        let thread = std::thread::spawn(move || this.run(&of_thread.0, &of_thread.1));
-        Ok(Exchange {
-            socket,
-            progress,
-            thread: Some(thread),
-        })
+        let (this, socket) = (self.clone(), self.sockets.connect(host, server, CONNECT)?);
+        Ok(Running::start(socket, move |socket, progress| {
+            this.run(socket, progress)
+        }))
     }
 
     /// Connects, runs the exchange and waits for its end.
@@ -208,6 +198,12 @@ fn burst(socket: &Socket, bytes: usize, done: impl Fn() -> bool) -> Result<bool>
     Ok(written == bytes && read_all(socket, &mut rest, done)?)
 }
 
+impl running::Progress for Progress {
+    fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
 impl Exchange {
     /// Replaces the next request by one of `bytes` bytes, which the server sends
     /// back.
@@ -231,22 +227,6 @@ impl Exchange {
         lock(&self.progress.asked).map(|asked| asked.elapsed())
     }
 
-    /// Returns the connection's socket, for questions to the kernel.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
-    /// Returns the current subflows, on the client's side.
-    pub fn subflows(&self) -> Result<Vec<SubflowInfo>> {
-        kernel::subflows(&self.socket)
-    }
-
-    /// Waits until the connection has at least `count` established subflows,
-    /// including its first, and returns them.
-    pub fn wait_for_subflows(&self, count: usize, within: Duration) -> Result<Vec<SubflowInfo>> {
-        super::wait_for_subflows(&self.socket, count, within)
-    }
-
     /// Waits until there have been `count` responses.
     pub fn wait_for_responses(&self, count: u64, within: Duration) -> Result<()> {
         wait::try_until(&format!("{count} responses"), within, || {
@@ -260,30 +240,6 @@ impl Exchange {
     /// Sends no further requests; the connection stays open and becomes idle.
     pub fn rest(&self) {
         self.progress.stop.store(true, Relaxed);
-    }
-
-    /// Stops, after the current response if that comes at once.
-    pub fn stop(self) -> Result<Latencies> {
-        self.progress.stop.store(true, Relaxed);
-        self.finish()
-    }
-
-    /// Waits for the last response.
-    pub fn finish(mut self) -> Result<Latencies> {
-        let thread = self.thread.take().context("finished before")?;
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.progress.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // The thread ends within an interval, and nobody needs its result.
-            let _ = thread.join();
-        }
     }
 }
 
