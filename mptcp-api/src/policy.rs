@@ -156,6 +156,13 @@ impl Given {
     }
 }
 
+impl Settings {
+    /// Returns the policy's name.
+    pub fn name(&self) -> &'static str {
+        self.any().name()
+    }
+}
+
 impl TryFrom<Given> for Settings {
     type Error = Invalid;
 

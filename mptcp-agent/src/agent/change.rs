@@ -303,7 +303,7 @@ mod tests {
                 if !is_new {
                     assert_eq!(fake.copies, matches!(programs, Keep | Restart));
                 }
-                let refusal = failed.refusal(&Policy::Default);
+                let refusal = failed.refusal(&Policy::default());
                 assert_eq!(refusal.code, ErrorCode::Failed);
                 assert!(refusal.message.contains("policy default"), "{refusal:?}");
                 assert!(refusal.message.contains("fails"), "{refusal:?}");

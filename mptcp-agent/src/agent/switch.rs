@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 use super::change::{self, Failed, Programs, Refused, Wanted};
 use super::claim;
 use super::{Agent, is_unused};
-use crate::policy::settings;
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundancy::{Claim, Received, Service};
 
@@ -70,10 +69,10 @@ impl Agent {
     /// any.
     pub(super) fn policy_view(&self) -> PolicyView {
         PolicyView {
-            policy: settings::of(&self.policy),
+            policy: self.policy.given(),
             backend: self.policy.backend().to_owned(),
             then: self.revert.as_ref().map(|revert| Then {
-                policy: settings::of(&revert.provided.policy),
+                policy: revert.provided.policy.given(),
                 in_seconds: (revert.at.saturating_duration_since(Instant::now())).as_secs_f64(),
             }),
         }

@@ -33,7 +33,7 @@ fn the_definition_holds() {
 #[test]
 fn defaults() {
     let (args, policy) = parse("mptcp-agent run").unwrap();
-    assert_eq!(policy, Policy::Default);
+    assert_eq!(policy, Policy::default());
     assert_eq!(args.listen.to_string(), DEFAULT_LISTEN);
     assert_eq!(args.max_connections, 16_384);
     assert_eq!(args.log_format, LogFormat::Text);
@@ -145,15 +145,15 @@ fn a_policy_is_set_with_the_arguments_of_run() {
     };
     let (policy, lasting) = set("weighted --weight eth0=4 --weighted-mode spill --for 10m");
     assert_eq!((policy.name.as_str(), lasting), ("weighted", Some(600)));
-    assert_eq!(policy.weights, ["eth0=4"]);
-    assert_eq!(policy.weighted_mode.as_deref(), Some("spill"));
+    assert_eq!(policy.weighted.weights, ["eth0=4"]);
+    assert_eq!(policy.weighted.weighted_mode.as_deref(), Some("spill"));
     let (policy, lasting) = set("redundant --redundant-key key --redundant-budget 8000");
     assert_eq!(
-        (policy.redundant_budget.as_deref(), lasting),
+        (policy.redundant.redundant_budget.as_deref(), lasting),
         (Some("8kbit"), None)
     );
     // The agent has another working directory.
-    let key = policy.redundant_key.unwrap();
+    let key = policy.redundant.redundant_key.unwrap();
     assert_eq!(key, std::env::current_dir().unwrap().join("key"));
     for (time, seconds) in [("90s", 90), ("2h", 7200), ("1h 30m", 5400), ("1d", 86400)] {
         let time = time.replace(' ', "");

@@ -21,10 +21,10 @@ pub struct Provided {
 /// The host has no BBR for a standby path, or the key cannot be read; the error
 /// is one line.
 pub fn provide(policy: Policy) -> Result<Provided> {
-    let key = policy.copies().and_then(|settings| settings.key.as_deref());
-    let key = key.map(host::read_key).transpose()?;
+    let needs = policy.needs();
+    let key = needs.key_file.map(host::read_key).transpose()?;
     let key = key.map(Key::new).unwrap_or_default();
-    if policy.weights().has_standby() {
+    if needs.standby {
         host::check_standby()?;
     }
     Ok(Provided { policy, key })
