@@ -6,7 +6,7 @@ use super::{Key, Policy};
 use crate::host;
 
 /// A policy, and what it needs of the host that can take long to get.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Provided {
     /// The policy.
     pub policy: Policy,
