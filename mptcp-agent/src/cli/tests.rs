@@ -114,6 +114,57 @@ fn wrong_arguments_say_why() {
 }
 
 #[test]
+fn every_setting_has_its_flag() {
+    let settings = mptcp_api::policy::Given::default().values();
+    let flags: Vec<_> = settings
+        .into_iter()
+        .map(|(setting, _)| flag(setting))
+        .collect();
+    assert_eq!(
+        flags,
+        [
+            "--weighted-mode",
+            "--weight",
+            "--redundant-copies",
+            "--redundant-port",
+            "--redundant-key",
+            "--redundant-budget"
+        ]
+    );
+    assert_eq!(flag(mptcp_api::policy::Setting::NAME), "--policy");
+}
+
+#[test]
+fn an_error_about_settings_names_the_flag() {
+    for (arguments, error) in [
+        (
+            "--weight eth0=1",
+            "--weight has no effect under policy default, which only observes: choose policy \
+             weighted, or leave --weight out",
+        ),
+        (
+            "--policy weighted --weight eth0=1 --weight eth0=2",
+            "two --weight name the same path, `eth0`: give each path one weight",
+        ),
+        (
+            "--policy weighted --redundant-key key",
+            "--redundant-key has no effect under policy weighted: choose policy redundant, or \
+             leave --redundant-key out",
+        ),
+    ] {
+        for command in ["run", "policy set"] {
+            let arguments = match command {
+                "run" => arguments.to_owned(),
+                _ if arguments.starts_with("--policy") => arguments.replacen("--policy ", "", 1),
+                _ => format!("default {arguments}"),
+            };
+            let said = parse_job(&format!("mptcp-agent {command} {arguments}")).unwrap_err();
+            assert!(said.starts_with(&format!("error: {error}\n")), "{said}");
+        }
+    }
+}
+
+#[test]
 fn what_is_asked_of_a_running_agent() {
     let job = client("policy show").unwrap();
     assert_eq!(
