@@ -92,7 +92,8 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
     text.parse::<T>().map(|_| text.to_owned())
 }
 
-/// Returns the flag of `setting`, with its dashes.
+/// Returns the flag of `setting`, with its dashes. One that has no flag is named
+/// as if it had one.
 pub fn flag(setting: Setting) -> String {
     let command = WeightedArgs::augment_args(Command::new("policy"));
     let command = RedundantArgs::augment_args(command);
@@ -100,8 +101,12 @@ pub fn flag(setting: Setting) -> String {
     let flag = arguments
         .filter(|argument| argument.get_id() == setting.field())
         .find_map(|argument| argument.get_long());
-    // Only the policy's name is given otherwise.
-    format!("--{}", flag.unwrap_or("policy"))
+    match flag {
+        Some(flag) => format!("--{flag}"),
+        // The commands give it each in their own way.
+        None if setting == Setting::NAME => "--policy".to_owned(),
+        None => format!("--{}", setting.field().replace('_', "-")),
+    }
 }
 
 /// Returns the policy that the arguments ask for, in `run` and in `policy set`.

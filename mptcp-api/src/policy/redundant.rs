@@ -70,3 +70,19 @@ impl PolicySettings for Redundant {
         self.redundant_key.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Redundant;
+    use crate::policy::tests::check_names;
+
+    #[test]
+    fn every_field_is_a_setting_of_the_same_name() {
+        check_names(&Redundant {
+            redundant_copies: Some(3),
+            redundant_port: Some(9000),
+            redundant_key: Some("/etc/key".into()),
+            redundant_budget: Some("1mbit".to_owned()),
+        });
+    }
+}

@@ -35,3 +35,17 @@ impl PolicySettings for Weighted {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Weighted;
+    use crate::policy::tests::check_names;
+
+    #[test]
+    fn every_field_is_a_setting_of_the_same_name() {
+        check_names(&Weighted {
+            weighted_mode: Some("spill".to_owned()),
+            weights: vec!["eth0=4".to_owned()],
+        });
+    }
+}
