@@ -15,8 +15,8 @@
 //! | `claim.rs` | takes what the agent holds of the host |
 //! | `start.rs` | the steps before the loop |
 //! | this file | the loop, and its end |
-//! | `switch.rs` | changes the policy while the agent runs |
-//! | `change.rs` | the two phases of a change, and what each failure leaves |
+//! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
+//! | `switch.rs` | what a change acts on in the running agent |
 //! | `answers.rs` | answers HTTP and the control socket |
 //! | `tell.rs` | reports events in the log and to clients |
 //! | `warnings.rs` | warns of weights that do not do what was meant |
@@ -57,10 +57,10 @@ use crate::redundancy::{self, Received};
 use crate::state::events::Change;
 use crate::state::paths::PathTable;
 use crate::state::rates::Recent;
+use change::Revert;
 use claim::Host;
 use shutdown::{Hangup, Signals};
 use sweep_timer::SweepTimer;
-use switch::Revert;
 use warnings::Warnings;
 
 /// Runs until a signal or another agent ends it.
@@ -157,7 +157,7 @@ impl Agent {
                 _ = self.tick.tick() => self.sample(),
                 Some(request) = self.requests.recv() => self.answer(request),
                 Some(call) = self.calls.recv() => self.take_call(call),
-                () = until(self.revert.as_ref().map(Revert::due)) => self.revert_policy(),
+                () = until(self.revert.as_ref().map(|revert| revert.at)) => self.revert_policy(),
                 Some(received) = self.datagrams.recv() => {
                     if let Some(service) = &mut self.redundant {
                         service.on_datagram(&received, &mut self.kernel);
@@ -359,7 +359,17 @@ impl Agent {
     }
 
     /// Visits every socket; `what` is one of [`sweep`].
+    /// Logs a failure.
     fn sweep(&mut self, what: u32) -> Option<Sweep> {
+        self.try_sweep(what).ok()
+    }
+
+    /// Does what [`Agent::sweep`] does.
+    ///
+    /// # Errors
+    /// The sockets cannot be visited. The failure is logged already, unless the
+    /// sweep before failed, too.
+    fn try_sweep(&mut self, what: u32) -> Result<Sweep> {
         let start = Instant::now();
         let result = self.kernel.sweep(what);
         // A sweep that only accounts does not replace one that applies the
@@ -381,14 +391,14 @@ impl Agent {
                     // again.
                     self.look_after_standby();
                 }
-                Some(done)
+                Ok(done)
             }
             Err(error) => {
                 if !self.sweep_failed {
                     self.sweep_failed = true;
                     tracing::warn!("cannot visit the open sockets: {error:#}");
                 }
-                None
+                Err(error)
             }
         }
     }

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use client::{ClientJob, SortKey, Verb};
+pub use policy::flag;
 pub use run::RunArgs;
 
 use crate::policy::Policy;
@@ -42,8 +43,10 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
             .map_err(|(command, message)| usage_error(command, &message))
     };
     match cli.command {
-        Command::Run(args) => {
-            let policy = policy::policy(args.policy, &args.weighted, &args.redundant)
+        Command::Run(mut args) => {
+            let weighted = std::mem::take(&mut args.weighted);
+            let redundant = std::mem::take(&mut args.redundant);
+            let policy = policy::policy(args.policy.clone(), weighted, redundant)
                 .map_err(|message| usage_error(&["run"], &message))?;
             Ok(Job::Run(args, policy))
         }

@@ -62,7 +62,7 @@ use watch::Link;
 use crate::state::paths::PathTable;
 
 /// Names of the programs, as in metrics and in the attach table.
-mod program {
+pub mod program {
     /// The sockops program.
     pub const SOCKOPS: &str = "sockops";
     /// The scheduler's tracepoint.

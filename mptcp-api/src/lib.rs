@@ -2,8 +2,9 @@
 //! are encoded.
 //!
 //! ```text
-//!   schema   requests, replies, events and settings, on the control socket and
-//!            under `--json`
+//!   schema   requests, replies and events, on the control socket and under
+//!            `--json`
+//!   policy   the settings of each policy, and what is wrong with them
 //!   line     encodes and decodes those as lines of JSON
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
@@ -15,4 +16,5 @@
 
 pub mod hello;
 pub mod line;
+pub mod policy;
 pub mod schema;

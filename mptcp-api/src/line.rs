@@ -131,7 +131,11 @@ mod tests {
             panic!("{asked:?}")
         };
         assert_eq!(
-            (policy.weights.len(), *for_seconds, policy.name.as_str()),
+            (
+                policy.weighted.weights.len(),
+                *for_seconds,
+                policy.name.as_str()
+            ),
             (1, Some(600), "weighted")
         );
         assert_eq!(decode(&request(&asked).unwrap()).unwrap(), asked);

@@ -7,9 +7,9 @@
 //!
 //! This module contains only types and their JSON.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
+
+use crate::policy::Given;
 
 /// The version of the protocol and of what `--json` prints.
 pub const VERSION: u32 = 1;
@@ -34,7 +34,7 @@ pub enum Request {
     /// Changes the policy: [`Reply::Policy`], once the new one is in force.
     PolicySet {
         /// The new policy.
-        policy: PolicySettings,
+        policy: Given,
         /// Seconds after which the previous policy comes back by itself, 1 or
         /// more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,37 +134,11 @@ pub enum ErrorCode {
     Failed,
 }
 
-/// A policy, with the names and values of the command line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicySettings {
-    /// `--policy`.
-    pub name: String,
-    /// `--weighted-mode`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weighted_mode: Option<String>,
-    /// Each `--weight`, as `SELECTOR=N`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub weights: Vec<String>,
-    /// `--redundant-copies`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redundant_copies: Option<u32>,
-    /// `--redundant-port`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redundant_port: Option<u16>,
-    /// `--redundant-key`: the absolute path of a file on the agent's host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redundant_key: Option<PathBuf>,
-    /// `--redundant-budget`, such as `40mbit`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redundant_budget: Option<String>,
-}
-
 /// The policy in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyView {
     /// The policy's settings.
-    pub policy: PolicySettings,
+    pub policy: Given,
     /// The backend that it acts with: `none`, `pacing` or `copies`.
     pub backend: String,
     /// The policy that comes back by itself, and when.
@@ -176,7 +150,7 @@ pub struct PolicyView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Then {
     /// The policy that comes back.
-    pub policy: PolicySettings,
+    pub policy: Given,
     /// Seconds until then.
     pub in_seconds: f64,
 }

@@ -1,19 +1,32 @@
-//! The two phases of a change of policy, in types.
+//! Changes of policy, in two phases that types keep apart.
 //!
 //! ```text
-//!   prepare   may refuse           Refused      nothing has been changed
-//!   commit    cannot refuse        Failed       says which policy is in force
+//!   prepare  gets what may fail: BBR for a standby path and the key (by `host`,
+//!            ahead of the loop), UDP port, tc programs, a path's index
+//!                                                Refused: nothing has changed
+//!   commit   writes the maps, then the new generation, which holds from each
+//!            socket's next callback on; passes once over the sockets, so that
+//!            it holds at once on all; then ends the old policy's tasks and
+//!            devices, and starts the new one's
+//!                                                Failed: says which policy is in
+//!                                                force
 //! ```
 //!
-//! This module holds the part of `commit` that writes to the kernel side. It
-//! writes through [`Door`], so that a test can let any step fail.
+//! All steps go through [`Side`], so that a test can let any of them fail.
 
-use anyhow::Result;
-use mptcp_api::schema::{ErrorCode, Refusal};
+use std::time::{Duration, Instant};
 
-use crate::kernel::{Kernel, PublishError};
-use crate::policy::Policy;
+use anyhow::{Result, anyhow};
+use mptcp_api::schema::{ErrorCode, PolicyView, Refusal, Then};
+use mptcp_common::abi::PathStats;
+
+use super::is_unused;
+use crate::kernel::PublishError;
+use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::state::paths::PathTable;
+
+/// Time until the previous policy is tried again, if it cannot come back.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The reason why a policy cannot be used here. Nothing has been changed.
 #[derive(Debug)]
@@ -63,46 +76,39 @@ impl Failed {
     }
 }
 
-/// Lists the steps by which a change of policy reaches the kernel side.
-pub trait Door {
-    /// Does what [`Kernel::publish`] does.
-    fn publish(
-        &mut self,
-        table: &PathTable,
-        capabilities: u32,
-        recycled: &[u32],
-    ) -> Result<(), PublishError>;
-
-    /// Does what [`Kernel::generation`] does.
-    fn generation(&self) -> u32;
-
-    /// Does what [`Kernel::start_redundant`] does.
-    fn start_redundant(&mut self) -> Result<()>;
-
-    /// Does what [`Kernel::stop_redundant`] does.
-    fn stop_redundant(&mut self) -> Result<()>;
+/// The policy that comes back by itself after a temporary one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revert {
+    /// When it comes back.
+    pub at: Instant,
+    /// The policy.
+    pub provided: Provided,
 }
 
-impl Door for Kernel {
-    fn publish(
-        &mut self,
-        table: &PathTable,
-        capabilities: u32,
-        recycled: &[u32],
-    ) -> Result<(), PublishError> {
-        self.publish(table, capabilities, recycled)
-    }
+/// The policy in force, and what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The content of its key file.
+    pub key: &'a Key,
+    /// The paths and their weights.
+    pub table: &'a PathTable,
+    /// The policy that replaces it by itself, if any.
+    pub revert: Option<&'a Revert>,
+}
 
-    fn generation(&self) -> u32 {
-        self.generation()
-    }
-
-    fn start_redundant(&mut self) -> Result<()> {
-        self.start_redundant()
-    }
-
-    fn stop_redundant(&mut self) -> Result<()> {
-        self.stop_redundant()
+impl Held<'_> {
+    /// Returns what clients are told about the policy at the time `now`.
+    pub fn view(&self, now: Instant) -> PolicyView {
+        PolicyView {
+            policy: self.policy.given(),
+            backend: self.policy.backend().to_owned(),
+            then: self.revert.map(|revert| Then {
+                policy: revert.provided.policy.given(),
+                in_seconds: revert.at.saturating_duration_since(now).as_secs_f64(),
+            }),
+        }
     }
 }
 
@@ -120,215 +126,323 @@ pub enum Programs {
     Restart,
 }
 
-/// Holds all that the programs obey under the new policy.
+/// The user-space side of the redundant policy under the new policy.
 #[derive(Debug)]
-pub struct Wanted {
-    /// The paths and their weights.
-    pub table: PathTable,
-    /// Bits of `abi::capability`.
-    pub capabilities: u32,
-    /// Indices that go to other paths.
-    pub recycled: Vec<u32>,
-    /// Whether the tc programs start, stay or end.
-    pub programs: Programs,
+pub enum Copies<T> {
+    /// It is not there, or it ends.
+    None,
+    /// It goes on with these settings.
+    Keep(Redundant),
+    /// It starts, maybe anew.
+    Start(T),
 }
 
-/// Puts `wanted` in force and moves its paths to `table`. If that fails, goes
-/// back to what was there before, as far as the maps allow.
+/// What a change of policy acts on: the kernel side, the user-space side of
+/// copies, and what the agent remembers of its policy.
+pub trait Side {
+    /// The user-space side of copies, before it starts.
+    type Copies;
+
+    /// Returns the policy in force.
+    fn held(&self) -> Held<'_>;
+
+    /// Returns the totals of every path.
+    fn path_stats(&self) -> Result<Vec<PathStats>>;
+
+    /// Returns whether the user-space side of copies runs.
+    fn has_copies(&self) -> bool;
+
+    /// Gets what copies need, and starts nothing.
+    fn prepare_copies(&self, settings: &Redundant, key: &Key) -> Result<Self::Copies>;
+
+    /// Lets the tc programs be attached.
+    fn start_programs(&mut self) -> Result<()>;
+
+    /// Ends copying and detaches the tc programs.
+    fn stop_programs(&mut self) -> Result<()>;
+
+    /// Makes the programs obey `table` and `capabilities`.
+    fn publish(
+        &mut self,
+        table: &PathTable,
+        capabilities: u32,
+        recycled: &[u32],
+    ) -> Result<(), PublishError>;
+
+    /// Returns the generation that was published last.
+    fn generation(&self) -> u32;
+
+    /// Applies the policy to every socket.
+    fn visit(&mut self) -> Result<()>;
+
+    /// Ends, keeps or starts the user-space side of copies.
+    fn set_copies(&mut self, copies: Copies<Self::Copies>);
+
+    /// Tells the user-space side of copies which devices there are. What the
+    /// devices or maps refuse is logged and tried again, and fails no change.
+    fn follow(&mut self);
+
+    /// Warns of weights that name nothing.
+    fn warn(&self);
+
+    /// Remembers the policy in force, and the paths whose index is another's.
+    fn hold(&mut self, provided: Provided, table: PathTable, recycled: &[u32]);
+
+    /// Makes later generations of the table differ from `generation`.
+    fn supersede(&mut self, generation: u32);
+
+    /// Remembers the policy that comes back by itself.
+    fn set_revert(&mut self, revert: Option<Revert>);
+
+    /// Remembers whether the kernel side lacks the policy in force, or parts of
+    /// it, so that it has to be published again.
+    fn set_unpublished(&mut self, unpublished: bool);
+}
+
+/// Everything that a new policy needs, obtained before anything is changed.
+struct Prepared<T> {
+    provided: Provided,
+    table: PathTable,
+    /// Indices that go to other paths.
+    recycled: Vec<u32>,
+    copies: Copies<T>,
+    programs: Programs,
+}
+
+/// Why a policy was not set, or not in full.
+enum Failure {
+    /// It was refused before anything was changed.
+    Refused(Refused),
+    /// It failed after something had been changed.
+    Failed(Failed),
+}
+
+/// Puts `provided` in force on every connection. If `lasting` is given, the last
+/// policy that was set without a time limit comes back after that time.
+///
+/// # Errors
+/// The policy cannot be used here, and nothing has changed; or the change has
+/// failed, and the message says which policy is in force.
+pub fn set(
+    side: &mut impl Side,
+    provided: Provided,
+    lasting: Option<Duration>,
+) -> Result<PolicyView, Refusal> {
+    let held = side.held();
+    let stays = held.revert.map_or_else(
+        || Provided {
+            policy: held.policy.clone(),
+            key: held.key.clone(),
+        },
+        |pending| pending.provided.clone(),
+    );
+    let start = Instant::now();
+    let done = switch(side, provided);
+    let in_force = match &done {
+        Ok(()) => true,
+        Err(Failure::Failed(failed)) => failed.is_in_force(),
+        Err(Failure::Refused(_)) => false,
+    };
+    if in_force {
+        side.set_revert(lasting.map(|lasting| Revert {
+            at: start + lasting,
+            provided: stays,
+        }));
+    }
+    let policy = side.held().policy;
+    match done {
+        Ok(()) => {
+            tracing::info!(
+                %policy,
+                lasting = lasting.map(tracing::field::debug),
+                took = ?start.elapsed(),
+                "policy changed"
+            );
+            Ok(side.held().view(Instant::now()))
+        }
+        Err(Failure::Refused(refused)) => {
+            let refusal = Refusal::from(refused);
+            tracing::warn!("the policy stays {policy}: {}", refusal.message);
+            Err(refusal)
+        }
+        Err(Failure::Failed(failed)) => {
+            let refusal = failed.refusal(policy);
+            tracing::error!("a change of policy failed: {}", refusal.message);
+            Err(refusal)
+        }
+    }
+}
+
+/// Brings back the policy that was in force before a temporary one. If it lacks
+/// something that may become available, such as a port, tries again later.
+pub fn revert(side: &mut impl Side) {
+    let Some(Revert { provided, .. }) = side.held().revert.cloned() else {
+        return;
+    };
+    side.set_revert(None);
+    let done = switch(side, provided.clone());
+    let policy = side.held().policy;
+    let why = match done {
+        Ok(()) => {
+            tracing::info!(%policy, "temporary policy expired, previous policy restored");
+            return;
+        }
+        Err(Failure::Failed(failed)) if failed.is_in_force() => {
+            tracing::error!("{}", failed.refusal(policy).message);
+            return;
+        }
+        Err(Failure::Failed(failed)) => failed.refusal(policy).message,
+        Err(Failure::Refused(Refused(error))) => format!("{error:#}"),
+    };
+    tracing::error!(
+        policy = %provided.policy,
+        "the policy before cannot come back yet, and {policy} stays: {why}"
+    );
+    side.set_revert(Some(Revert {
+        at: Instant::now() + AGAIN,
+        provided,
+    }));
+}
+
+/// Publishes the policy in force again, after a failure that left the kernel
+/// side with something else.
+pub fn publish_again(side: &mut impl Side) {
+    side.supersede(side.generation());
+    let held = side.held();
+    let (table, capabilities) = (held.table.clone(), held.policy.capabilities());
+    match side.publish(&table, capabilities, &[]) {
+        Ok(()) => {
+            side.set_unpublished(false);
+            let policy = side.held().policy;
+            tracing::info!(%policy, "the kernel side has the policy in full again");
+            if let Err(error) = side.visit() {
+                tracing::debug!("the policy is not on every open socket yet: {error:#}");
+            }
+        }
+        Err(error) => tracing::debug!("the kernel side still lacks the policy: {error}"),
+    }
+}
+
+fn switch(side: &mut impl Side, provided: Provided) -> Result<(), Failure> {
+    let prepared = prepare(side, provided);
+    let prepared = prepared.map_err(|error| Failure::Refused(Refused(error)))?;
+    let done = commit(side, prepared);
+    side.warn();
+    done.map_err(Failure::Failed)
+}
+
+/// Gets everything that the policy needs. Changes nothing.
+fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>> {
+    let held = side.held();
+    let policy = &provided.policy;
+    let stats = side.path_stats()?;
+    let mut table = held.table.clone();
+    let recycled = table
+        .set_weights(&policy.weights(), |path| is_unused(&stats, path))
+        .map_err(|reason| anyhow!(reason))?;
+    let (copies, programs) = match (policy.copies(), held.policy.copies()) {
+        // The content of the key file matters, not its path.
+        (Some(new), Some(old))
+            if (new.port, &provided.key) == (old.port, held.key) && side.has_copies() =>
+        {
+            (Copies::Keep(new.clone()), Programs::Keep)
+        }
+        (Some(new), _) => {
+            let programs = match side.has_copies() {
+                true => Programs::Restart,
+                false => Programs::Start,
+            };
+            let copies = side.prepare_copies(new, &provided.key)?;
+            (Copies::Start(copies), programs)
+        }
+        (None, _) => (Copies::None, Programs::Stop),
+    };
+    Ok(Prepared {
+        provided,
+        table,
+        recycled,
+        copies,
+        programs,
+    })
+}
+
+fn commit<S: Side>(side: &mut S, prepared: Prepared<S::Copies>) -> Result<(), Failed> {
+    let Prepared {
+        provided,
+        table,
+        recycled,
+        copies,
+        programs,
+    } = prepared;
+    let copied = side.held().policy.copies().is_some();
+    put_in_force(side, &provided.policy, &table, &recycled, programs)?;
+    let copies_now = provided.policy.copies().is_some();
+    side.hold(provided, table, &recycled);
+    // This publication replaced whatever an earlier one had left half-way.
+    side.set_unpublished(false);
+    // Take every step, even if one before it has failed. Visit the sockets
+    // first, because open connections feel this step. Attaching and detaching
+    // takes longer.
+    let mut failures = vec![side.visit()];
+    side.set_copies(copies);
+    match programs {
+        Programs::Keep | Programs::Start => {}
+        Programs::Stop => failures.push(side.stop_programs()),
+        Programs::Restart => {
+            failures.push(side.stop_programs());
+            failures.push(side.start_programs());
+        }
+    }
+    side.follow();
+    if copied || copies_now {
+        // Visit the sockets once more, to adjust the segment sizes of listening
+        // sockets.
+        failures.push(side.visit());
+    }
+    let failures = failures.into_iter().filter_map(Result::err);
+    let mut texts: Vec<String> = failures.map(|error| format!("{error:#}")).collect();
+    texts.dedup();
+    if texts.is_empty() {
+        return Ok(());
+    }
+    Err(Failed::Incomplete(anyhow!(texts.join("; "))))
+}
+
+/// Makes the programs obey the new policy. If that fails, goes back to what was
+/// there before, as far as the maps allow.
 ///
 /// # Errors
 /// A map refused an entry. The new policy is not in force then.
-pub fn put_in_force(
-    door: &mut impl Door,
-    table: &mut PathTable,
-    wanted: Wanted,
-) -> Result<Programs, Failed> {
-    let programs = wanted.programs;
+fn put_in_force(
+    side: &mut impl Side,
+    policy: &Policy,
+    table: &PathTable,
+    recycled: &[u32],
+    programs: Programs,
+) -> Result<(), Failed> {
     let start = programs == Programs::Start;
     if start {
-        door.start_redundant().map_err(Failed::TakenBack)?;
+        side.start_programs().map_err(Failed::TakenBack)?;
     }
-    match door.publish(&wanted.table, wanted.capabilities, &wanted.recycled) {
-        Ok(()) => {
-            *table = wanted.table;
-            Ok(programs)
-        }
-        Err(error) => {
-            // The programs have seen generations above that of the table.
-            table.supersede(door.generation());
-            let stopped = if start { door.stop_redundant() } else { Ok(()) };
-            Err(match (error, stopped) {
-                (PublishError::TakenBack(error), Ok(())) => Failed::TakenBack(error),
-                (error, Ok(())) => Failed::Mixed(error.into()),
-                (error, Err(then)) => {
-                    Failed::Mixed(anyhow::anyhow!("{error}; nor did the copies end: {then:#}"))
-                }
-            })
-        }
-    }
-}
-
-/// Ends or starts the tc programs for a policy that is in force already. Takes
-/// every step, even if the one before has failed.
-///
-/// # Errors
-/// The first failure.
-pub fn follow_up(door: &mut impl Door, programs: Programs) -> Result<(), Failed> {
-    let done = match programs {
-        Programs::Stop => door.stop_redundant(),
-        Programs::Keep | Programs::Start => Ok(()),
-        Programs::Restart => {
-            let stopped = door.stop_redundant();
-            stopped.and(door.start_redundant())
-        }
+    let Err(error) = side.publish(table, policy.capabilities(), recycled) else {
+        return Ok(());
     };
-    done.map_err(Failed::Incomplete)
+    // The programs have seen generations above that of the table.
+    side.supersede(side.generation());
+    let stopped = match start {
+        true => side.stop_programs(),
+        false => Ok(()),
+    };
+    let failed = match (error, stopped) {
+        (PublishError::TakenBack(error), Ok(())) => Failed::TakenBack(error),
+        (error, Ok(())) => Failed::Mixed(error.into()),
+        (error, Err(then)) => Failed::Mixed(anyhow!("{error}; nor did the copies end: {then:#}")),
+    };
+    if matches!(failed, Failed::Mixed(_)) {
+        side.set_unpublished(true);
+    }
+    Err(failed)
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use anyhow::ensure;
-    use mptcp_common::abi::capability;
-
-    use super::*;
-    use crate::policy::Weights;
-
-    /// A kernel side in which one step fails.
-    #[derive(Default)]
-    struct Fake {
-        /// Capabilities and generation.
-        in_force: (u32, u32),
-        copies: bool,
-        steps: usize,
-        fails: usize,
-        /// Whether a failing `publish` cannot be taken back.
-        sticks: bool,
-    }
-
-    impl Fake {
-        fn step(&mut self) -> Result<()> {
-            self.steps += 1;
-            ensure!(self.steps != self.fails, "step {} fails", self.fails);
-            Ok(())
-        }
-    }
-
-    impl Door for Fake {
-        fn publish(
-            &mut self,
-            table: &PathTable,
-            capabilities: u32,
-            _: &[u32],
-        ) -> Result<(), PublishError> {
-            match self.step() {
-                Ok(()) => self.in_force = (capabilities, table.generation()),
-                Err(error) if self.sticks => {
-                    let then = anyhow::anyhow!("stuck");
-                    return Err(PublishError::Mixed { error, then });
-                }
-                Err(error) => {
-                    self.in_force.1 = table.generation() + 1;
-                    return Err(PublishError::TakenBack(error));
-                }
-            }
-            Ok(())
-        }
-
-        fn generation(&self) -> u32 {
-            self.in_force.1
-        }
-
-        fn start_redundant(&mut self) -> Result<()> {
-            self.step()?;
-            self.copies = true;
-            Ok(())
-        }
-
-        fn stop_redundant(&mut self) -> Result<()> {
-            self.copies = false;
-            self.step()
-        }
-    }
-
-    fn table(weight: u16) -> PathTable {
-        let weights = Weights {
-            unlisted: weight,
-            ..Weights::EQUAL
-        };
-        let mut table = PathTable::new(&weights);
-        table.supersede(u32::from(weight) * 10);
-        table
-    }
-
-    /// Changes from one policy to another, and lets step `fails` fail.
-    fn change(fails: usize, sticks: bool, programs: Programs) -> (Fake, PathTable, Option<Failed>) {
-        let mut now = table(1);
-        let mut fake = Fake {
-            in_force: (capability::CAPS, now.generation()),
-            copies: matches!(programs, Programs::Keep | Programs::Restart),
-            fails,
-            sticks,
-            ..Fake::default()
-        };
-        let wanted = Wanted {
-            table: table(2),
-            capabilities: capability::COPIES,
-            recycled: Vec::new(),
-            programs,
-        };
-        let done = put_in_force(&mut fake, &mut now, wanted)
-            .and_then(|programs| follow_up(&mut fake, programs));
-        (fake, now, done.err())
-    }
-
-    #[test]
-    fn what_fails_is_told_with_the_policy_that_is_in_force() {
-        use Programs::{Keep, Restart, Start, Stop};
-
-        for (programs, steps) in [(Stop, 2), (Keep, 1), (Start, 2), (Restart, 3)] {
-            let (fake, now, failed) = change(0, false, programs);
-            assert!(failed.is_none(), "{failed:?}");
-            assert_eq!((fake.steps, fake.in_force.0), (steps, capability::COPIES));
-            assert_eq!(now.weight(0), 2);
-            for (fails, sticks) in (1..=steps).flat_map(|step| [(step, false), (step, true)]) {
-                let (fake, now, failed) = change(fails, sticks, programs);
-                let failed = failed.unwrap();
-                let is_new = fake.in_force.0 == capability::COPIES;
-                assert_eq!(failed.is_in_force(), is_new, "{programs:?} {fails}");
-                assert_eq!(now.weight(0), if is_new { 2 } else { 1 });
-                // Whatever is published from here on has a newer generation.
-                assert!(now.generation() >= fake.in_force.1);
-                if !is_new {
-                    assert_eq!(fake.copies, matches!(programs, Keep | Restart));
-                }
-                let refusal = failed.refusal(&Policy::Default);
-                assert_eq!(refusal.code, ErrorCode::Failed);
-                assert!(refusal.message.contains("policy default"), "{refusal:?}");
-                assert!(refusal.message.contains("fails"), "{refusal:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn only_a_policy_that_is_mixed_is_said_to_be() {
-        let publish = 1;
-        let (_, _, failed) = change(publish, true, Programs::Keep);
-        assert!(matches!(failed, Some(Failed::Mixed(_))));
-        let (_, _, failed) = change(publish, false, Programs::Keep);
-        assert!(matches!(failed, Some(Failed::TakenBack(_))));
-        // The copies had been started for nothing, so they end.
-        let (fake, _, failed) = change(2, false, Programs::Start);
-        assert!(matches!(failed, Some(Failed::TakenBack(_))) && !fake.copies);
-    }
-
-    #[test]
-    fn a_refusal_is_another_kind_of_answer() {
-        let refusal = Refusal::from(Refused(anyhow::anyhow!("no port")));
-        assert_eq!(
-            (refusal.code, refusal.message.as_str()),
-            (ErrorCode::Refused, "no port")
-        );
-    }
-}
+mod tests;

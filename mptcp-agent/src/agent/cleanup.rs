@@ -67,8 +67,8 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
         measure_programs: false,
         number: redundancy::random_nonzero()?,
     })?;
-    let table = PathTable::new(&Policy::Default.weights());
-    kernel.publish(&table, Policy::Default.capabilities(), &[])?;
+    let table = PathTable::new(&Policy::default().weights());
+    kernel.publish(&table, Policy::default().capabilities(), &[])?;
     Ok(kernel.shutdown()?.visited)
 }
 

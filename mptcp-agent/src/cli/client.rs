@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use mptcp_api::schema::PolicySettings;
+use mptcp_api::policy::Given;
 
-use super::policy::{self, RedundantArgs, WeightedArgs, choice};
+use super::policy::{self, RedundantArgs, WeightedArgs, names};
 use crate::host::socket_path;
-use crate::policy::{PolicyName, settings};
+use crate::policy::lasting;
 
 /// A macro, since `concat!` takes literals only.
 macro_rules! exit_status {
@@ -58,7 +58,7 @@ pub enum Verb {
     /// `policy set`, checked.
     PolicySet {
         /// The new policy.
-        policy: PolicySettings,
+        policy: Given,
         /// `--for`.
         for_seconds: Option<u64>,
     },
@@ -155,8 +155,8 @@ enum PolicyCommand {
 #[command(after_long_help = SET_EXAMPLES, after_help = "Examples: see --help")]
 struct SetArgs {
     /// The new policy
-    #[arg(value_parser = choice::<PolicyName>())]
-    policy: PolicyName,
+    #[arg(value_parser = names())]
+    policy: String,
 
     #[command(flatten)]
     weighted: WeightedArgs,
@@ -180,7 +180,7 @@ fn whole_seconds(text: &str) -> Result<u64, String> {
     if time.subsec_nanos() != 0 {
         return Err(format!("`{text}` is not a whole number of seconds"));
     }
-    settings::lasting(Some(time.as_secs()))?;
+    lasting(Some(time.as_secs()))?;
     Ok(time.as_secs())
 }
 
@@ -194,7 +194,7 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = policy::policy(set.policy, &set.weighted, &set.redundant);
+        let policy = policy::policy(set.policy, set.weighted, set.redundant);
         let policy = policy.map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()
@@ -206,7 +206,7 @@ impl PolicyArgs {
             return Err((SET, why));
         }
         let verb = Verb::PolicySet {
-            policy: settings::of(&policy),
+            policy: policy.given(),
             for_seconds: set.lasting,
         };
         set.target.job(SET, verb)

@@ -1,12 +1,15 @@
-//! Arguments that say what the policy is.
+//! Arguments that say what the policy is. The id of each is the name of its
+//! setting, so that [`flag`] finds the flag of a setting.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Command};
+use mptcp_api::policy::{Given, Redundant, Setting, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
-use crate::policy::{Choice, Policy, PolicyName, Rate, RedundantGiven, Weight, WeightedMode};
+use crate::policy::{Choice, Policy, Rate, Weight, WeightedMode};
 
 /// Arguments of the weighted policy.
 #[derive(Args, Clone, Debug, Default)]
@@ -22,12 +25,13 @@ pub struct WeightedArgs {
     /// else that of its remote one, else its device. A connection's first
     /// subflow has id 0 at both ends. Subflows that share a path share its
     /// weight. A device may appear later. For policy weighted.
-    #[arg(long = "weight", value_name = "SELECTOR=N")]
-    pub weights: Vec<Weight>,
+    #[arg(id = "weights", long = "weight", value_name = "SELECTOR=N",
+          value_parser = checked::<Weight>)]
+    pub weights: Vec<String>,
 
     /// How strictly the weights hold [default: strict]
-    #[arg(long = "weighted-mode", value_parser = choice::<WeightedMode>())]
-    pub mode: Option<WeightedMode>,
+    #[arg(id = "weighted_mode", long = "weighted-mode", value_parser = choice::<WeightedMode>())]
+    pub mode: Option<String>,
 }
 
 /// Arguments of the redundant policy.
@@ -39,12 +43,12 @@ pub struct RedundantArgs {
     /// Copies go over the best other paths of the connection: those that are
     /// alive, the least round trip first. A connection with fewer paths gets
     /// fewer copies.
-    #[arg(long = "redundant-copies", value_name = "N",
+    #[arg(id = "redundant_copies", long = "redundant-copies", value_name = "N",
           value_parser = clap::value_parser!(u32).range(2..=i64::from(MAX_COPIES)))]
     pub copies: Option<u32>,
 
     /// The UDP port of copies and hellos, the same at both ends [default: 8684]
-    #[arg(long = "redundant-port", value_name = "PORT",
+    #[arg(id = "redundant_port", long = "redundant-port", value_name = "PORT",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 
@@ -53,24 +57,56 @@ pub struct RedundantArgs {
     /// Without it, an agent proves only that it knows the connection, which
     /// whoever saw the handshake does. Others must not be able to read the
     /// file. One newline at its end is not part of the key.
-    #[arg(long = "redundant-key", value_name = "FILE")]
+    #[arg(id = "redundant_key", long = "redundant-key", value_name = "FILE")]
     pub key: Option<PathBuf>,
 
     /// What copies may take of each path: 40mbit, 500kbit, 1gbit, or bit/s; at most 34gbit
     ///
     /// By default a path takes copies only while its own subflows show neither
     /// queueing nor loss.
-    #[arg(long = "redundant-budget", value_name = "RATE")]
-    pub budget: Option<Rate>,
+    #[arg(id = "redundant_budget", long = "redundant-budget", value_name = "RATE",
+          value_parser = checked::<Rate>)]
+    pub budget: Option<String>,
+}
+
+/// Returns a parser of the names of policies, which also lists them in the help
+/// text.
+pub fn names() -> PossibleValuesParser {
+    let names = Policy::names().into_iter();
+    names
+        .map(|(name, summary)| PossibleValue::new(name).help(summary))
+        .into()
 }
 
 /// Returns a parser of the names of a setting's values, which also lists them in
 /// the help text.
-pub fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
-    let values = T::ALL
-        .iter()
-        .map(|value| PossibleValue::new(value.name()).help(value.summary()));
-    PossibleValuesParser::new(values).try_map(|name| T::named(&name).ok_or("the name of no value"))
+fn choice<T: Choice>() -> PossibleValuesParser {
+    let values = T::ALL.iter();
+    values
+        .map(|value| PossibleValue::new(value.name()).help(value.summary()))
+        .into()
+}
+
+/// Passes on a value that can be read.
+fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
+    text.parse::<T>().map(|_| text.to_owned())
+}
+
+/// Returns the flag of `setting`, with its dashes. One that has no flag is named
+/// as if it had one.
+pub fn flag(setting: Setting) -> String {
+    let command = WeightedArgs::augment_args(Command::new("policy"));
+    let command = RedundantArgs::augment_args(command);
+    let arguments = command.get_arguments();
+    let flag = arguments
+        .filter(|argument| argument.get_id() == setting.field())
+        .find_map(|argument| argument.get_long());
+    match flag {
+        Some(flag) => format!("--{flag}"),
+        // The commands give it each in their own way.
+        None if setting == Setting::NAME => "--policy".to_owned(),
+        None => format!("--{}", setting.field().replace('_', "-")),
+    }
 }
 
 /// Returns the policy that the arguments ask for, in `run` and in `policy set`.
@@ -78,26 +114,31 @@ pub fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
 /// # Errors
 /// One line: arguments do not go together.
 pub fn policy(
-    name: PolicyName,
-    weighted: &WeightedArgs,
-    redundant: &RedundantArgs,
+    name: String,
+    weighted: WeightedArgs,
+    redundant: RedundantArgs,
 ) -> Result<Policy, String> {
     let RedundantArgs {
         copies,
         port,
         key,
         budget,
-    } = redundant.clone();
+    } = redundant;
     // The agent may read the file from another working directory, and later.
     let key = key.map(|key| {
         std::path::absolute(&key)
             .map_err(|error| format!("--redundant-key {}: {error}", key.display()))
     });
-    let redundant = RedundantGiven {
-        copies,
-        port,
-        key: key.transpose()?,
-        budget,
+    let mut given = Given::named(name);
+    given.weighted = Weighted {
+        weighted_mode: weighted.mode,
+        weights: weighted.weights,
     };
-    Policy::new(name, weighted.mode, &weighted.weights, &redundant)
+    given.redundant = Redundant {
+        redundant_copies: copies,
+        redundant_port: port,
+        redundant_key: key.transpose()?,
+        redundant_budget: budget,
+    };
+    Policy::new(given).map_err(|error| error.describe(flag))
 }

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::LogFormat;
-use super::policy::{RedundantArgs, WeightedArgs, choice};
-use crate::policy::PolicyName;
+use super::policy::{RedundantArgs, WeightedArgs, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -46,8 +45,8 @@ Exit status: 0 after a signal, 1 if it cannot go on, 2 if the arguments are wron
 #[command(after_long_help = RUN_EXAMPLES, after_help = "Examples: see --help")]
 pub struct RunArgs {
     /// What to do with the connections of this network namespace
-    #[arg(long, value_parser = choice::<PolicyName>(), default_value = "default")]
-    pub(super) policy: PolicyName,
+    #[arg(long, value_parser = names(), default_value = "default")]
+    pub(super) policy: String,
 
     #[command(flatten)]
     pub(super) weighted: WeightedArgs,

@@ -33,7 +33,7 @@ fn the_definition_holds() {
 #[test]
 fn defaults() {
     let (args, policy) = parse("mptcp-agent run").unwrap();
-    assert_eq!(policy, Policy::Default);
+    assert_eq!(policy, Policy::default());
     assert_eq!(args.listen.to_string(), DEFAULT_LISTEN);
     assert_eq!(args.max_connections, 16_384);
     assert_eq!(args.log_format, LogFormat::Text);
@@ -114,6 +114,53 @@ fn wrong_arguments_say_why() {
 }
 
 #[test]
+fn a_setting_has_its_flag() {
+    use mptcp_api::policy::{Redundant, Setting, Weighted};
+
+    for (setting, expected) in [
+        (Setting::NAME, "--policy"),
+        (Weighted::MODE, "--weighted-mode"),
+        (Weighted::WEIGHTS, "--weight"),
+        (Redundant::COPIES, "--redundant-copies"),
+        (Redundant::PORT, "--redundant-port"),
+        (Redundant::KEY, "--redundant-key"),
+        (Redundant::BUDGET, "--redundant-budget"),
+    ] {
+        assert_eq!(flag(setting), expected);
+    }
+}
+
+#[test]
+fn an_error_about_settings_names_the_flag() {
+    for (arguments, error) in [
+        (
+            "--weight eth0=1",
+            "--weight has no effect under policy default, which only observes: choose policy \
+             weighted, or leave --weight out",
+        ),
+        (
+            "--policy weighted --weight eth0=1 --weight eth0=2",
+            "two --weight name the same path, `eth0`: give each path one weight",
+        ),
+        (
+            "--policy weighted --redundant-key key",
+            "--redundant-key has no effect under policy weighted: choose policy redundant, or \
+             leave --redundant-key out",
+        ),
+    ] {
+        for command in ["run", "policy set"] {
+            let arguments = match command {
+                "run" => arguments.to_owned(),
+                _ if arguments.starts_with("--policy") => arguments.replacen("--policy ", "", 1),
+                _ => format!("default {arguments}"),
+            };
+            let said = parse_job(&format!("mptcp-agent {command} {arguments}")).unwrap_err();
+            assert!(said.starts_with(&format!("error: {error}\n")), "{said}");
+        }
+    }
+}
+
+#[test]
 fn what_is_asked_of_a_running_agent() {
     let job = client("policy show").unwrap();
     assert_eq!(
@@ -145,15 +192,15 @@ fn a_policy_is_set_with_the_arguments_of_run() {
     };
     let (policy, lasting) = set("weighted --weight eth0=4 --weighted-mode spill --for 10m");
     assert_eq!((policy.name.as_str(), lasting), ("weighted", Some(600)));
-    assert_eq!(policy.weights, ["eth0=4"]);
-    assert_eq!(policy.weighted_mode.as_deref(), Some("spill"));
+    assert_eq!(policy.weighted.weights, ["eth0=4"]);
+    assert_eq!(policy.weighted.weighted_mode.as_deref(), Some("spill"));
     let (policy, lasting) = set("redundant --redundant-key key --redundant-budget 8000");
     assert_eq!(
-        (policy.redundant_budget.as_deref(), lasting),
+        (policy.redundant.redundant_budget.as_deref(), lasting),
         (Some("8kbit"), None)
     );
     // The agent has another working directory.
-    let key = policy.redundant_key.unwrap();
+    let key = policy.redundant.redundant_key.unwrap();
     assert_eq!(key, std::env::current_dir().unwrap().join("key"));
     for (time, seconds) in [("90s", 90), ("2h", 7200), ("1h 30m", 5400), ("1d", 86400)] {
         let time = time.replace(' ', "");

@@ -1,9 +1,11 @@
 //! `policy show` and `policy set`.
 
-use mptcp_api::schema::{PolicySettings, PolicyView, Reply, Request, one_line};
+use mptcp_api::policy::Given;
+use mptcp_api::schema::{PolicyView, Reply, Request, one_line};
 
 use super::connection::Connection;
 use super::{Failure, Output, format};
+use crate::cli;
 
 /// Prints the policy in force.
 pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {
@@ -14,7 +16,7 @@ pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {
 pub fn set(
     agent: &mut Connection,
     output: Output,
-    policy: &PolicySettings,
+    policy: &Given,
     for_seconds: Option<u64>,
 ) -> Result<(), Failure> {
     let request = Request::PolicySet {
@@ -46,35 +48,12 @@ pub fn describe(view: &PolicyView) -> String {
 }
 
 /// Returns the settings as they are written on the command line.
-fn settings(settings: &PolicySettings) -> String {
-    let PolicySettings {
-        name,
-        weighted_mode,
-        weights,
-        redundant_copies,
-        redundant_port,
-        redundant_key,
-        redundant_budget,
-    } = settings;
-    let mut text = name.clone();
-    let mut add = |flag: &str, value: String| text += &format!(" --{flag} {value}");
-    if let Some(mode) = weighted_mode {
-        add("weighted-mode", mode.clone());
-    }
-    for weight in weights {
-        add("weight", weight.clone());
-    }
-    if let Some(copies) = redundant_copies {
-        add("redundant-copies", copies.to_string());
-    }
-    if let Some(port) = redundant_port {
-        add("redundant-port", port.to_string());
-    }
-    if let Some(key) = redundant_key {
-        add("redundant-key", key.display().to_string());
-    }
-    if let Some(budget) = redundant_budget {
-        add("redundant-budget", budget.clone());
+fn settings(given: &Given) -> String {
+    let mut text = given.name.clone();
+    for (setting, values) in given.values() {
+        for value in values {
+            text += &format!(" {} {value}", cli::flag(setting));
+        }
     }
     text
 }

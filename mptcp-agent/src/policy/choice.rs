@@ -1,5 +1,7 @@
 //! Settings that take one of a few named values.
 
+use mptcp_api::policy::{Invalid, Problem, Setting};
+
 /// A setting with a few named values.
 pub trait Choice: Copy + Eq + Send + Sync + 'static {
     /// Every value, in the order in which it is shown.
@@ -15,4 +17,18 @@ pub trait Choice: Copy + Eq + Send + Sync + 'static {
     fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|value| value.name() == name)
     }
+}
+
+/// Returns the value of the name that was given.
+///
+/// # Errors
+/// There is no such value.
+pub fn read<T: Choice>(setting: Setting, name: &str) -> Result<T, Invalid> {
+    T::named(name).ok_or_else(|| Invalid {
+        setting,
+        problem: Problem::NotOneOf {
+            given: name.to_owned(),
+            expected: T::ALL.iter().map(|value| value.name()).collect(),
+        },
+    })
 }

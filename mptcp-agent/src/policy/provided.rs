@@ -6,7 +6,7 @@ use super::{Key, Policy};
 use crate::host;
 
 /// A policy, and what it needs of the host that can take long to get.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Provided {
     /// The policy.
     pub policy: Policy,
@@ -21,10 +21,10 @@ pub struct Provided {
 /// The host has no BBR for a standby path, or the key cannot be read; the error
 /// is one line.
 pub fn provide(policy: Policy) -> Result<Provided> {
-    let key = policy.copies().and_then(|settings| settings.key.as_deref());
-    let key = key.map(host::read_key).transpose()?;
+    let needs = policy.needs();
+    let key = needs.key_file.map(host::read_key).transpose()?;
     let key = key.map(Key::new).unwrap_or_default();
-    if policy.weights().has_standby() {
+    if needs.standby {
         host::check_standby()?;
     }
     Ok(Provided { policy, key })

@@ -1,10 +1,21 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::path::PathBuf;
+
+use mptcp_api::policy::{Redundant as RedundantSettings, Setting, Weighted as WeightedSettings};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::weights::MAX_SELECTORS;
 use super::*;
 
+/// Checks weights, and says what is wrong as `run` does.
 fn weights(given: &[&str]) -> Result<Weights, String> {
-    let given: Vec<Weight> = given.iter().map(|text| text.parse().unwrap()).collect();
-    Weights::new(&given)
+    let mut policy = Given::named("weighted");
+    policy.weighted.weights = given.iter().map(ToString::to_string).collect();
+    let flag = |_: Setting| "--weight".to_owned();
+    let policy = Policy::new(policy).map_err(|error| error.describe(flag))?;
+    Ok(policy.weights())
 }
 
 #[test]
@@ -78,73 +89,280 @@ fn as_many_selectors_as_there_are_indices() {
     );
 }
 
+fn read(settings: serde_json::Value) -> Result<Policy, Invalid> {
+    Policy::new(serde_json::from_value(settings).unwrap())
+}
+
 #[test]
-fn a_policy_takes_no_arguments_of_another() {
-    let none = RedundantGiven::default();
-    let weight: Weight = "eth0=1".parse().unwrap();
-    let spill = Some(WeightedMode::Spill);
-    let new = |name, mode, weights: &[Weight], redundant: &RedundantGiven| {
-        Policy::new(name, mode, weights, redundant)
-    };
-    for name in [PolicyName::Default, PolicyName::Redundant] {
-        let error = new(name, None, std::slice::from_ref(&weight), &none).unwrap_err();
-        assert!(error.contains("choose policy weighted"), "{error}");
-        assert!(error.starts_with("--weight has no effect"), "{error}");
-        let error = new(name, spill, &[], &none).unwrap_err();
+fn a_policy_takes_no_settings_of_another() {
+    let flag = |setting: Setting| format!("--{}", setting.field());
+    let of = |name: &str, setting: &str, value: &serde_json::Value| {
+        let error = read(json!({"name": name, setting: value})).unwrap_err();
         assert!(
-            error.starts_with("--weighted-mode has no effect"),
+            error
+                .in_fields()
+                .starts_with(&format!("`{setting}` has no effect"))
+        );
+        error.describe(flag)
+    };
+    for name in ["default", "redundant"] {
+        let error = of(name, "weights", &json!(["eth0=1"]));
+        assert!(error.contains("choose policy weighted"), "{error}");
+        assert!(error.starts_with("--weights has no effect"), "{error}");
+        let error = of(name, "weighted_mode", &json!("spill"));
+        assert!(
+            error.starts_with("--weighted_mode has no effect"),
             "{error}"
         );
     }
-    let copies = RedundantGiven {
-        copies: Some(2),
-        ..RedundantGiven::default()
-    };
-    for name in [PolicyName::Default, PolicyName::Weighted] {
-        let error = new(name, None, &[], &copies).unwrap_err();
-        assert!(error.contains("choose policy redundant"), "{error}");
-        assert!(error.starts_with("--redundant-copies"), "{error}");
+    for name in ["default", "weighted"] {
+        for (setting, value) in [
+            ("redundant_copies", json!(2)),
+            ("redundant_port", json!(9000)),
+            ("redundant_key", json!("/etc/key")),
+            ("redundant_budget", json!("1mbit")),
+        ] {
+            let error = of(name, setting, &value);
+            assert!(error.contains("choose policy redundant"), "{error}");
+            assert!(error.starts_with(&format!("--{setting}")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_error_says_which_setting_is_wrong() {
+    for (given, setting) in [
+        (json!({"name": "fast"}), Setting::NAME),
+        (
+            json!({"name": "weighted", "weighted_mode": "lax"}),
+            WeightedSettings::MODE,
+        ),
+        (
+            json!({"name": "weighted", "weights": ["default=0"]}),
+            WeightedSettings::WEIGHTS,
+        ),
+        (
+            json!({"name": "redundant", "redundant_copies": 1}),
+            RedundantSettings::COPIES,
+        ),
+        (
+            json!({"name": "redundant", "redundant_port": 0}),
+            RedundantSettings::PORT,
+        ),
+        (
+            json!({"name": "redundant", "redundant_key": "key"}),
+            RedundantSettings::KEY,
+        ),
+        (
+            json!({"name": "redundant", "redundant_budget": "1"}),
+            RedundantSettings::BUDGET,
+        ),
+        (
+            json!({"name": "default", "redundant_budget": "1"}),
+            RedundantSettings::BUDGET,
+        ),
+    ] {
+        assert_eq!(read(given.clone()).unwrap_err().setting, setting, "{given}");
+    }
+}
+
+#[test]
+fn defaults_are_taken_for_what_was_not_given() {
+    let policy = read(json!({"name": "redundant"})).unwrap();
+    let settings = policy.copies().unwrap();
+    let port = mptcp_common::abi::redundant::DEFAULT_PORT;
+    assert_eq!((settings.copies, settings.port), (2, port));
+    assert_eq!((&settings.key, settings.budget), (&None, None));
+    assert_eq!(read(json!({"name": "default"})).unwrap(), Policy::default());
+}
+
+#[test]
+fn each_policy_says_what_it_needs_of_the_host() {
+    for (given, needs) in [
+        (json!({"name": "default"}), Needs::default()),
+        (
+            json!({"name": "weighted", "weights": ["eth0=1"]}),
+            Needs::default(),
+        ),
+        (
+            json!({"name": "weighted", "weights": ["eth0=0"]}),
+            Needs {
+                standby: true,
+                ..Needs::default()
+            },
+        ),
+        (
+            json!({"name": "redundant", "redundant_key": "/etc/key"}),
+            Needs {
+                key_file: Some("/etc/key".as_ref()),
+                ..Needs::default()
+            },
+        ),
+    ] {
+        assert_eq!(read(given).unwrap().needs(), needs);
     }
 }
 
 #[test]
 fn each_policy_has_its_capabilities_and_backend() {
-    let none = RedundantGiven::default();
-    let new = |name, mode| Policy::new(name, mode, &[], &none).unwrap();
-    for (policy, capabilities, name, backend, shown) in [
+    for (given, capabilities, name, backend, shown) in [
+        (json!({"name": "default"}), 0, "default", "none", "default"),
         (
-            new(PolicyName::Default, None),
-            0,
-            "default",
-            "none",
-            "default",
-        ),
-        (
-            new(PolicyName::Weighted, Some(WeightedMode::Spill)),
+            json!({"name": "weighted", "weighted_mode": "spill"}),
             capability::CAPS | capability::SPILLS,
             "weighted",
             "pacing",
             "weighted (spill)",
         ),
         (
-            new(PolicyName::Weighted, None),
+            json!({"name": "weighted"}),
             capability::CAPS,
             "weighted",
             "pacing",
             "weighted (strict)",
         ),
         (
-            new(PolicyName::Redundant, None),
+            json!({"name": "redundant"}),
             capability::COPIES,
             "redundant",
             "copies",
             "redundant (2 copies)",
         ),
     ] {
+        let policy = read(given).unwrap();
         assert_eq!(
             (policy.capabilities(), policy.name(), policy.backend()),
             (capabilities, name, backend)
         );
         assert_eq!(policy.to_string(), shown);
+    }
+}
+
+#[test]
+fn settings_come_back_in_full() {
+    for (given, full) in [
+        (json!({"name": "default"}), json!({"name": "default"})),
+        (
+            json!({"name": "weighted", "weights": ["default=2", "10.0.0.1/32=4", "id:01=0"]}),
+            json!({"name": "weighted", "weighted_mode": "strict",
+                   "weights": ["10.0.0.1=4", "id:1=0", "default=2"]}),
+        ),
+        (
+            json!({"name": "weighted", "weighted_mode": "spill", "weights": ["default=1"]}),
+            json!({"name": "weighted", "weighted_mode": "spill"}),
+        ),
+        (
+            json!({"name": "redundant"}),
+            json!({"name": "redundant", "redundant_copies": 2, "redundant_port": 8684}),
+        ),
+        (
+            json!({"name": "redundant", "redundant_key": "/etc/key",
+                   "redundant_budget": "40000kbit"}),
+            json!({"name": "redundant", "redundant_copies": 2, "redundant_port": 8684,
+                   "redundant_key": "/etc/key", "redundant_budget": "40mbit"}),
+        ),
+    ] {
+        let back = read(given).unwrap().given();
+        assert_eq!(serde_json::to_value(back).unwrap(), full);
+    }
+}
+
+#[test]
+fn refused_in_the_words_of_the_protocol() {
+    let many: Vec<_> = (0..=64).map(|id| format!("id:{id}=1")).collect();
+    for (given, reason) in [
+        (
+            json!({"name": "fast"}),
+            "`name` is `fast`: expected one of default, weighted, redundant",
+        ),
+        (
+            json!({"name": "weighted", "weighted_mode": "Strict"}),
+            "expected one of strict, spill",
+        ),
+        (
+            json!({"name": "default", "weights": ["eth0=1"]}),
+            "`weights` has no effect under policy default",
+        ),
+        (
+            json!({"name": "weighted", "redundant_port": 1}),
+            "`redundant_port` has no effect under policy weighted",
+        ),
+        (
+            json!({"name": "weighted", "weights": ["eth0"]}),
+            "`weights`: `eth0` has no weight",
+        ),
+        (
+            json!({"name": "weighted", "weights": ["eth0=1", "eth0=2"]}),
+            "two `weights` name the same path",
+        ),
+        (json!({"name": "weighted", "weights": many}), "too many"),
+        (
+            json!({"name": "redundant", "redundant_copies": 5}),
+            "`redundant_copies` is 5: expected 2 to 4",
+        ),
+        (
+            json!({"name": "redundant", "redundant_port": 0}),
+            "expected 1 to 65535",
+        ),
+        (
+            json!({"name": "redundant", "redundant_key": "key"}),
+            "absolute",
+        ),
+        (
+            json!({"name": "redundant", "redundant_budget": "fast"}),
+            "`redundant_budget`: `fast` is not a rate",
+        ),
+    ] {
+        let error = read(given).unwrap_err().in_fields();
+        assert!(error.contains(reason), "{error}");
+        assert!(!error.contains("--"), "{error}");
+    }
+}
+
+fn any_policy() -> impl Strategy<Value = Given> {
+    let weight = (0_u8..40, 0_u16..).prop_map(|(id, weight)| match id {
+        0..20 => format!("id:{id}={weight}"),
+        20..30 => format!("10.{id}.0.0/16={weight}"),
+        30..39 => format!("eth{id}={weight}"),
+        _ => format!("default={weight}"),
+    });
+    (
+        prop::sample::select(vec!["default", "weighted", "redundant"]),
+        prop::option::of(prop::sample::select(vec!["strict", "spill"])),
+        prop::collection::vec(weight, 0..6),
+        prop::option::of(2_u32..=4),
+        prop::option::of(1_u16..),
+        prop::option::of("/[a-z]{1,9}"),
+        prop::option::of((8_u64..1_000_000, prop::sample::select(vec!["kbit", "mbit"]))),
+    )
+        .prop_map(|(name, mode, weights, copies, port, key, budget)| {
+            let (weighted, redundant) = (name == "weighted", name == "redundant");
+            Given {
+                name: name.to_owned(),
+                weighted: WeightedSettings {
+                    weighted_mode: mode.filter(|_| weighted).map(str::to_owned),
+                    weights: if weighted { weights } else { Vec::new() },
+                },
+                redundant: RedundantSettings {
+                    redundant_copies: copies.filter(|_| redundant),
+                    redundant_port: port.filter(|_| redundant),
+                    redundant_key: key.filter(|_| redundant).map(PathBuf::from),
+                    redundant_budget: budget
+                        .filter(|_| redundant)
+                        .map(|(number, unit)| format!("{number}{unit}")),
+                },
+                ..Given::default()
+            }
+        })
+}
+
+proptest! {
+    #[test]
+    fn there_and_back(settings in any_policy()) {
+        if let Ok(there) = Policy::new(settings) {
+            let back = there.given();
+            prop_assert_eq!(Policy::new(back.clone()), Ok(there.clone()));
+            prop_assert_eq!(there.given(), back);
+        }
     }
 }

@@ -278,10 +278,10 @@ mod tests {
 
     use super::*;
     use crate::net::devices::{Device, names};
-    use crate::policy::{RedundantGiven, Weights};
+    use crate::policy::Weights;
 
     fn ports() -> Ports {
-        let mut ports = Ports::new(&policy::Redundant::new(&RedundantGiven::default()));
+        let mut ports = Ports::new(&policy::Redundant::default());
         let device = |name: &str, kind, address: &str| Device {
             name: name.to_owned(),
             kind,

@@ -23,7 +23,6 @@ use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer, Rights};
 use super::{Call, EventSender};
-use crate::policy::settings;
 use crate::policy::{self, Policy, Provided};
 use lines::{Line, Lines};
 
@@ -255,11 +254,11 @@ impl Client {
                 let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
                 // Check this before the path is used, so that a client that may
                 // not name a file learns nothing about it.
-                if policy.redundant_key.is_some() && self.rights != Rights::All {
+                if policy.names_a_file() && self.rights != Rights::All {
                     return Err(forbidden("name a key file"));
                 }
-                let policy = settings::policy(&policy).map_err(refused)?;
-                let lasting = settings::lasting(for_seconds).map_err(refused)?;
+                let policy = Policy::new(policy).map_err(|error| refused(error.in_fields()))?;
+                let lasting = policy::lasting(for_seconds).map_err(refused)?;
                 let provided = server.provide(policy).await?;
                 let set = |reply| Call::PolicySet {
                     provided,

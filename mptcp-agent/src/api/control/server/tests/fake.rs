@@ -98,7 +98,7 @@ impl Fake {
         let mut calls = std::mem::replace(&mut self.calls, mpsc::channel(1).1);
         self.tasks.spawn(async move {
             let mut view = PolicyView {
-                policy: settings::of(&Policy::Default),
+                policy: Policy::default().given(),
                 backend: "none".to_owned(),
                 then: None,
             };
@@ -108,7 +108,7 @@ impl Fake {
                     Call::PolicySet {
                         provided, reply, ..
                     } => {
-                        view.policy = settings::of(&provided.policy);
+                        view.policy = provided.policy.given();
                         drop(reply.send(Ok(view.clone())));
                     }
                     Call::Status(reply) => {

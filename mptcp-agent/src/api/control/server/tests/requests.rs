@@ -17,7 +17,7 @@ async fn a_policy_is_shown_set_and_refused() {
     let Reply::Policy(view) = peer.ask(&set).await else {
         panic!("no policy")
     };
-    assert_eq!(view.policy.weights, ["eth0=4"]);
+    assert_eq!(view.policy.weighted.weights, ["eth0=4"]);
 
     let (code, why) = peer.refused(&set.replace("=4", "=x")).await;
     assert_eq!(code, ErrorCode::Refused);
@@ -27,7 +27,7 @@ async fn a_policy_is_shown_set_and_refused() {
     let Reply::Policy(view) = peer.ask(&request("policy-show")).await else {
         panic!("no policy")
     };
-    assert_eq!(view.policy.weights, ["eth0=4"]);
+    assert_eq!(view.policy.weighted.weights, ["eth0=4"]);
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn only_root_and_the_agents_user_name_a_key_file() {
             let reply = peer.ask(&with_key(path)).await;
             match (rights, reply) {
                 (Rights::All, Reply::Policy(view)) => {
-                    assert_eq!(view.policy.redundant_key.as_ref(), Some(path));
+                    assert_eq!(view.policy.redundant.redundant_key.as_ref(), Some(path));
                 }
                 (Rights::All, Reply::Error(refusal)) => {
                     assert_eq!(refusal.code, ErrorCode::Refused);

@@ -1,0 +1,62 @@
+//! What each policy says about itself, so that nobody needs to know which
+//! policy it is.
+
+use std::fmt;
+use std::path::Path;
+
+use mptcp_api::policy::{Invalid, PolicySettings};
+
+use super::{Redundant, Weights};
+
+/// A policy whose settings are checked.
+pub trait Kind: fmt::Debug + fmt::Display {
+    /// Returns what the policy acts with, as named in metrics.
+    fn backend(&self) -> &'static str;
+
+    /// Returns what the programs do with connections: bits of
+    /// `abi::capability`.
+    fn capabilities(&self) -> u32;
+
+    /// Returns the weights, which are all equal if the policy has none.
+    fn weights(&self) -> Weights {
+        Weights::EQUAL
+    }
+
+    /// Returns the settings of copies, if the policy copies segments. Copies
+    /// need an agent at the other end, too.
+    fn copies(&self) -> Option<&Redundant> {
+        None
+    }
+
+    /// Returns what the policy needs of the host.
+    fn needs(&self) -> Needs<'_> {
+        Needs::default()
+    }
+}
+
+/// A policy that is made of its settings.
+pub trait Checked: Kind + Sized {
+    /// Its settings, as users give them.
+    type Settings: PolicySettings + Default;
+
+    /// Describes the policy in one line, for a help text.
+    const SUMMARY: &'static str;
+
+    /// Checks the settings, and takes defaults for those that were not given.
+    ///
+    /// # Errors
+    /// A value makes no sense, or values do not go together.
+    fn check(settings: &Self::Settings) -> Result<Self, Invalid>;
+
+    /// Returns the settings in full, without relying on defaults.
+    fn settings(&self) -> Self::Settings;
+}
+
+/// What a policy needs of the host and may take long to get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs<'a> {
+    /// A file with a key.
+    pub key_file: Option<&'a Path>,
+    /// The kernel's means of bringing a standby path back.
+    pub standby: bool,
+}

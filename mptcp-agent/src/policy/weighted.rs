@@ -1,0 +1,112 @@
+//! The weighted policy: shares each connection's bytes out by the paths' weights.
+
+use std::fmt;
+
+use mptcp_api::policy::{Invalid, Problem, Weighted as Settings};
+use mptcp_common::abi::capability;
+
+use super::kind::{Checked, Kind, Needs};
+use super::weights::{UNLISTED_WEIGHT, Weight, Weights};
+use super::{Choice, choice};
+use crate::policy::selector::Selector;
+
+/// How strictly the weights hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightedMode {
+    /// Acked bytes follow the weights.
+    Strict,
+    /// Full paths spill over to the others.
+    Spill,
+}
+
+impl Choice for WeightedMode {
+    const ALL: &'static [Self] = &[Self::Strict, Self::Spill];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Spill => "spill",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Strict => "Acked bytes follow the weights, at the highest rate that allows it",
+            Self::Spill => "The weights hold until a path is full; then the others may take more",
+        }
+    }
+}
+
+/// Steers by weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weighted {
+    /// How strictly the weights hold.
+    pub mode: WeightedMode,
+    /// The weights.
+    pub weights: Weights,
+}
+
+impl Checked for Weighted {
+    type Settings = Settings;
+
+    const SUMMARY: &'static str = "Share each connection's bytes out by the paths' weights";
+
+    fn check(settings: &Settings) -> Result<Self, Invalid> {
+        let mode = settings.weighted_mode.as_deref();
+        let mode = mode.map(|mode| choice::read(Settings::MODE, mode));
+        let wrong = |problem| Invalid {
+            setting: Settings::WEIGHTS,
+            problem,
+        };
+        let weights = settings.weights.iter().map(|weight| weight.parse());
+        let weights: Result<Vec<Weight>, String> = weights.collect();
+        let weights = weights.map_err(|why| wrong(Problem::Unreadable(why)))?;
+        Ok(Self {
+            mode: mode.transpose()?.unwrap_or(WeightedMode::Strict),
+            weights: Weights::new(&weights).map_err(wrong)?,
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        let Weights { listed, unlisted } = &self.weights;
+        let unlisted = (*unlisted != UNLISTED_WEIGHT).then_some(Weight {
+            selector: Selector::Default,
+            weight: *unlisted,
+        });
+        let weights = listed.iter().chain(&unlisted);
+        Settings {
+            weighted_mode: Some(self.mode.name().to_owned()),
+            weights: weights.map(Weight::to_string).collect(),
+        }
+    }
+}
+
+impl Kind for Weighted {
+    fn backend(&self) -> &'static str {
+        "pacing"
+    }
+
+    fn capabilities(&self) -> u32 {
+        match self.mode {
+            WeightedMode::Strict => capability::CAPS,
+            WeightedMode::Spill => capability::CAPS | capability::SPILLS,
+        }
+    }
+
+    fn weights(&self) -> Weights {
+        self.weights.clone()
+    }
+
+    fn needs(&self) -> Needs<'_> {
+        Needs {
+            standby: self.weights.has_standby(),
+            ..Needs::default()
+        }
+    }
+}
+
+impl fmt::Display for Weighted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weighted ({})", self.mode.name())
+    }
+}

@@ -1,0 +1,167 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::json;
+
+use super::*;
+
+/// Returns a policy with settings of more than one policy.
+fn mixed() -> Given {
+    let mut given = Given::named("weighted");
+    given.weighted = Weighted {
+        weighted_mode: Some("strict".to_owned()),
+        weights: vec!["eth0=4".to_owned(), "default=2".to_owned()],
+    };
+    given.redundant = Redundant {
+        redundant_copies: Some(2),
+        redundant_port: Some(8684),
+        redundant_key: Some("/etc/key".into()),
+        redundant_budget: Some("40mbit".to_owned()),
+    };
+    given
+}
+
+/// Checks that each field of `full`, which has a value for every setting, is a
+/// setting of the same name, in the same order.
+pub fn check_names(full: &(impl PolicySettings + Serialize)) {
+    let values = full.values();
+    let text = serde_json::to_string(full).unwrap();
+    let fields: Map<String, Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(fields.len(), values.len());
+    let places: Vec<_> = values
+        .iter()
+        .map(|(setting, _)| text.find(&format!("\"{}\":", setting.field())).unwrap())
+        .collect();
+    assert!(places.is_sorted(), "{text}");
+    assert!(values.iter().all(|(_, values)| !values.is_empty()));
+}
+
+#[test]
+fn no_two_policies_share_a_name() {
+    let given = Given::default();
+    let values = given.values();
+    let mut fields: Vec<_> = values.iter().map(|(setting, _)| setting.field()).collect();
+    fields.push(Setting::NAME.field());
+    fields.extend(given.all().iter().map(|policy| policy.name()));
+    let count = fields.len();
+    fields.sort_unstable();
+    fields.dedup();
+    assert_eq!(fields.len(), count);
+}
+
+#[test]
+fn settings_lie_beside_the_name() {
+    let text = serde_json::to_string(&mixed()).unwrap();
+    assert!(text.starts_with(r#"{"name":"weighted","weighted_mode":"strict","weights":["#));
+    assert_eq!(serde_json::from_str::<Given>(&text).unwrap(), mixed());
+}
+
+fn chosen(given: Value) -> Result<Settings, Invalid> {
+    serde_json::from_value::<Given>(given).unwrap().try_into()
+}
+
+#[test]
+fn the_policy_of_the_name_is_chosen() {
+    let none = Given::default();
+    for (given, expected) in [
+        (json!({"name": "default"}), Settings::Default(none.default)),
+        (
+            json!({"name": "weighted"}),
+            Settings::Weighted(none.weighted),
+        ),
+        (
+            json!({"name": "redundant", "redundant_port": 1}),
+            Settings::Redundant(Redundant {
+                redundant_port: Some(1),
+                ..Redundant::default()
+            }),
+        ),
+    ] {
+        let settings = chosen(given.clone()).unwrap();
+        assert_eq!(settings, expected);
+        let back = serde_json::to_value(Given::from(settings)).unwrap();
+        assert_eq!(back, given);
+    }
+}
+
+#[test]
+fn a_setting_of_another_policy_is_refused() {
+    for (name, policy) in [
+        ("default", "default, which only observes"),
+        ("weighted", "weighted"),
+        ("redundant", "redundant"),
+    ] {
+        let given = mixed().values().into_iter();
+        for (setting, values) in given.filter(|(_, values)| !values.is_empty()) {
+            let of = match setting {
+                Weighted::MODE | Weighted::WEIGHTS => "weighted",
+                _ => "redundant",
+            };
+            let value = match setting {
+                Weighted::WEIGHTS => json!(values),
+                Redundant::COPIES | Redundant::PORT => json!(values[0].parse::<u16>().unwrap()),
+                _ => json!(values[0]),
+            };
+            let given = json!({"name": name, setting.field(): value});
+            if of == name {
+                assert!(chosen(given).is_ok());
+                continue;
+            }
+            let error = chosen(given).unwrap_err();
+            assert_eq!(error.setting, setting);
+            assert_eq!(
+                error.in_fields(),
+                format!(
+                    "`{0}` has no effect under policy {policy}: choose policy {of}, or leave \
+                     `{0}` out",
+                    setting.field()
+                )
+            );
+            let error = error.describe(|setting| format!("--{}", setting.field()));
+            assert!(error.starts_with("--") && !error.contains('`'), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_name_of_no_policy_is_refused_when_a_policy_is_chosen() {
+    // A client shows a policy that only a newer agent knows.
+    let given: Given = serde_json::from_value(json!({"name": "fast"})).unwrap();
+    let error = Settings::try_from(given).unwrap_err();
+    assert_eq!(error.setting, Setting::NAME);
+    let error = error.in_fields();
+    let expected = "`name` is `fast`: expected one of default, weighted, redundant";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
+fn what_is_no_object_of_known_fields_cannot_be_read() {
+    for (given, reason) in [
+        (json!("weighted"), "expected a map"),
+        (json!({}), "missing field `name`"),
+        (json!({"name": 1}), "expected a string"),
+        (
+            json!({"name": "default", "mode": "x"}),
+            "unknown field `mode`, expected one of `name`, `weighted_mode`, `weights`, \
+             `redundant_copies`, `redundant_port`, `redundant_key`, `redundant_budget`",
+        ),
+        (
+            json!({"name": "weighted", "weights": "eth0=1"}),
+            "invalid type: string \"eth0=1\", expected a sequence",
+        ),
+        (
+            json!({"name": "redundant", "redundant_port": 65536}),
+            "invalid value: integer `65536`, expected u16",
+        ),
+    ] {
+        let error = serde_json::from_value::<Given>(given).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn only_a_key_is_a_file() {
+    assert!(mixed().names_a_file());
+    let mut given = mixed();
+    given.redundant.redundant_key = None;
+    assert!(!given.names_a_file());
+}
