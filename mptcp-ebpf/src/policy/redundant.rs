@@ -2,6 +2,7 @@
 //! know of the socket that it is for.
 
 pub mod familiar;
+pub mod headers;
 pub mod mss;
 pub mod receiver;
 pub mod unwrap;

@@ -195,7 +195,13 @@ pub fn steer(
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
             let spills = capabilities & capability::SPILLS != 0;
-            step(connection, subflow.connection, now_ns, elapsed_ns, spills);
+            step(
+                connection,
+                subflow.connection,
+                now_ns,
+                elapsed_ns,
+                u32::from(spills),
+            );
         }
     }
     obey(socket, options, connection, subflow, now_ns);
@@ -260,10 +266,21 @@ pub fn obey(
 }
 
 /// Runs one step of the controller and emits the events that follow from it.
-#[inline(always)]
-fn step(connection: &Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills: bool) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn step(
+    connection: *const Connection,
+    key: u64,
+    now_ns: u64,
+    elapsed_ns: u64,
+    spills: u32,
+) -> u32 {
+    // SAFETY: null, or a map value, of which only atomic fields are used here.
+    let Some(connection) = (unsafe { connection.as_ref() }) else {
+        return 0;
+    };
     weigh_all(connection);
-    connection.controller.step(now_ns, elapsed_ns, spills);
+    connection.controller.step(now_ns, elapsed_ns, spills != 0);
     if connection.controller.has_given_up() {
         totals(|totals| add(&mut totals.left_alone, 1));
     }
@@ -276,6 +293,7 @@ fn step(connection: &Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills:
             _ => {}
         }
     }
+    1
 }
 
 /// Sets the options that differ from what the agent has set, and restores the

@@ -10,7 +10,7 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
         BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers::{
@@ -329,6 +329,18 @@ fn fold(sum: u32) -> u16 {
 /// a copy.
 #[inline(always)]
 fn translate(skb: Skb, at: u32, cookie: u64) -> Option<()> {
+    (try_translate(skb.0, at, cookie) != 0).then_some(())
+}
+
+/// Does the work of [`translate`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn try_translate(skb: *mut __sk_buff, at: u32, cookie: u64) -> u32 {
+    u32::from(rewrite(Skb(skb), at, cookie).is_some())
+}
+
+#[inline(always)]
+fn rewrite(skb: Skb, at: u32, cookie: u64) -> Option<()> {
     // SAFETY: a value that user space replaces as a whole.
     let view = unsafe { PEER_VIEW.get(cookie) }?;
     let v4 = skb.load::<1>(at)?[0] >> 4 == 4;
