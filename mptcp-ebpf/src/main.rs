@@ -10,6 +10,7 @@
 //! | `shared/socket.rs`, `shared/skb.rs` | typed reads of the kernel's structures, access to a packet |
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod hooks;
 mod policy;

@@ -37,6 +37,7 @@ use mptcp_common::{
 use crate::policy::redundant::familiar;
 use crate::policy::redundant::headers::{self, Headers};
 use crate::policy::redundant::wrap::{Copy, overhead, wrap};
+use crate::shared::global::any;
 use crate::shared::maps::{
     BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant,
 };
@@ -175,7 +176,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         if wanted == 0 {
             break;
         }
-        let best = take_cheapest(&mut costs) as usize;
+        let best = any(take_cheapest(&mut costs)) as usize;
         if best >= MAX_CARRIERS {
             break;
         }

@@ -21,7 +21,7 @@
 //! received: see `arrival`.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_NOEXIST},
+    bindings::{__sk_buff, BPF_F_INGRESS, BPF_NOEXIST},
     helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_type},
     macros::classifier,
     programs::TcContext,
@@ -33,9 +33,11 @@ use mptcp_common::{
 };
 
 use crate::policy::redundant::familiar;
+use crate::policy::redundant::headers::{self, Headers};
 use crate::policy::redundant::receiver::Receiver;
 use crate::policy::redundant::unwrap::{UNWRAPPED, enter, strip};
 use crate::policy::redundant::wrap::HEADERS;
+use crate::shared::global::any;
 use crate::shared::maps::{
     ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE, SUBFLOWS, add,
     copy_stats, redundant, traffic,
@@ -55,9 +57,9 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     crate::shared::maps::ran(crate::shared::maps::program::REDUNDANT_INGRESS);
     let skb = Skb::new(&ctx);
     let (marked, mark) = skb.take_mark();
-    let Some(settings) = redundant() else {
+    if redundant().is_none() {
         return PASS;
-    };
+    }
     let Some(device) = skb.device() else {
         return PASS;
     };
@@ -71,18 +73,18 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     };
     if marked {
         arriving.rounds = mark[2];
-        arriving.unwrapped = mark[0] == UNWRAPPED;
+        arriving.unwrapped = u32::from(mark[0] == UNWRAPPED);
         arriving.path = mark[1];
     }
-    if !arriving.unwrapped {
+    if arriving.unwrapped == 0 {
         if skb.is_for_another_device() {
             return PASS;
         }
         arriving.path = device.path;
-        match look_inside(skb, settings, &mut arriving) {
-            Ok(true) => {}
-            Ok(false) => return PASS,
-            Err(reason) => return arriving.refuse(reason),
+        match any(look_inside(skb.0, &mut arriving)) {
+            JUDGE => {}
+            IGNORE => return PASS,
+            refused => return arriving.refuse((refused - REFUSE) as u8),
         }
     }
     match arrive(skb, &device, &arriving) {
@@ -91,7 +93,9 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     }
 }
 
-/// A segment that has arrived, and how it came.
+/// A segment that has arrived, and how it came. It has no padding, because
+/// global functions get it on their caller's stack.
+#[repr(C)]
 #[derive(Default)]
 struct Arriving {
     /// Offset of its IP header in the skb, bytes.
@@ -104,8 +108,8 @@ struct Arriving {
     outer: u32,
     /// Index in `LINKS` of the link that it came over, if it is wrapped.
     link: u32,
-    /// Whether it was unwrapped on another device, and then entered this one.
-    unwrapped: bool,
+    /// 1 if it was unwrapped on another device, and then entered this one.
+    unwrapped: u32,
     /// How many rounds it has waited.
     rounds: u32,
 }
@@ -116,15 +120,16 @@ impl Arriving {
     /// that is no copy.
     #[inline(always)]
     fn refuse(&self, reason: u8) -> i32 {
-        if self.unwrapped {
+        if self.unwrapped != 0 {
             return DROP;
         }
         if self.outer == 0 {
             return PASS;
         }
+        let reason = any(u32::from(reason));
         copy_stats(self.path, |stats| {
             add(&mut stats.received[usize::from(outcome::REFUSED)], 1);
-            if let Some(count) = stats.refused.get_mut(usize::from(reason)) {
+            if let Some(count) = stats.refused.get_mut(reason as usize) {
                 add(count, 1);
             }
         });
@@ -132,10 +137,31 @@ impl Arriving {
     }
 }
 
-/// Finds the segment, in the packet itself or wrapped. Returns `false` if there
-/// is none for this hook to judge.
+/// [`look_inside`]: the packet holds no segment for this hook to judge.
+const IGNORE: u32 = 0;
+/// [`look_inside`]: the segment is found.
+const JUDGE: u32 = 1;
+/// [`look_inside`]: the packet fails a check. The reason, one of [`refused`], is
+/// added.
+const REFUSE: u32 = 2;
+
+/// Finds the segment, in the packet itself or wrapped. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_inside(skb: *mut __sk_buff, arriving: *mut Arriving) -> u32 {
+    // SAFETY: null, or a value on the caller's stack.
+    let (Some(arriving), Some(settings)) = (unsafe { arriving.as_mut() }, redundant()) else {
+        return IGNORE;
+    };
+    match find(Skb(skb), settings, arriving) {
+        Ok(false) => IGNORE,
+        Ok(true) => JUDGE,
+        Err(reason) => REFUSE + u32::from(reason),
+    }
+}
+
 #[inline(always)]
-fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
+fn find(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
     let exact = skb.gso_size() == 0;
     let ip = match packet::ip(&skb, arriving.at, arriving.length, exact) {
         Ok(ip) => ip,
@@ -156,10 +182,10 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     }
     arriving.outer = ip.header;
     let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
-    arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
+    arriving.link = proven_link(skb.0, arriving.at, ip.header, remote_port);
     if arriving.link == 0 {
         // This host may be a router, so let datagrams for other hosts pass.
-        if !is_own(skb, arriving.at, ip.header) {
+        if is_own(skb.0, arriving.at, ip.header) == 0 {
             return Ok(false);
         }
         return Err(refused::UNPROVEN);
@@ -206,7 +232,7 @@ fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<b
     match skb.load::<4>(udp) {
         Some(ports)
             if u16::from_be_bytes([ports[2], ports[3]]) == settings.port
-                && is_own(skb, at, if first[0] >> 4 == 4 { 20 } else { 40 }) =>
+                && is_own(skb.0, at, if first[0] >> 4 == 4 { 20 } else { 40 }) != 0 =>
         {
             arriving.outer = udp - at;
             Err(refused::FRAGMENT)
@@ -219,8 +245,9 @@ fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<b
 #[inline(always)]
 fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     let wrapped = arriving.outer != 0;
-    let exact = skb.gso_size() == 0;
-    let (ip, segment) = packet::tcp(&skb, arriving.at, arriving.length, exact)?;
+    let mut read = Headers::default();
+    headers::tcp(skb, arriving.at, arriving.length, &mut read)?;
+    let (ip, segment) = (read.ip(), read.segment());
     if wrapped
         && (ip.header + ip.payload != arriving.length
             || segment.flags & flag::SYN != 0
@@ -229,21 +256,21 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         return Err(refused::MALFORMED);
     }
     let cookie = cookie(
-        skb,
+        skb.0,
         arriving.at,
         ip.header,
         segment.source_port,
         segment.destination_port,
     );
     let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
-        return open(skb, device, arriving, ip.header, &segment);
+        return open(skb, device, arriving, &read);
     };
     // SAFETY: a map value; both members are whole words.
     let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
     // SAFETY: a value that user space replaces as a whole.
     let mut carriers = unsafe { CARRIERS.get(connection) };
     if carriers.is_none() && wrapped {
-        let own = own_link(skb, arriving, ip.header);
+        let own = own_link(skb.0, arriving, ip.header);
         let tcp = arriving.at + ip.header;
         if own != 0 && (familiar::greet(cookie) || familiar::introduce(skb, tcp, cookie, own)) {
             // SAFETY: as above.
@@ -251,7 +278,7 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         }
     }
     let carriers = carriers.ok_or(refused::FOREIGN)?;
-    if !wrapped && !arriving.unwrapped && skb.is_carried_for(ifindex) {
+    if !wrapped && arriving.unwrapped == 0 && skb.is_carried_for(ifindex) {
         return Ok(PASS);
     }
     // A copy may come over any link to the connection's peer, even one whose
@@ -269,12 +296,12 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         return Err(refused::MALFORMED);
     }
 
-    let receiver = if wrapped && device.strict != 0 {
-        None
+    let done = if wrapped && device.strict != 0 {
+        done::NOBODY
     } else {
-        Receiver::find(skb, arriving.at, ip.header, &segment)
+        deliver(skb.0, arriving, &read, device, cookie)
     };
-    let Some(receiver) = receiver else {
+    if done == done::NOBODY {
         if !wrapped {
             return Err(refused::FOREIGN);
         }
@@ -283,18 +310,9 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         // the socket's device.
         strip(skb, device, arriving.outer, ip.header)?;
         return enter(skb, device, ifindex, ip.header, arriving.path);
-    };
-    let verdict = judge(&receiver, cookie, &segment, arriving.rounds);
-    let mut action = Ok(PASS);
-    if verdict == Verdict::Second {
-        action = Ok(DROP);
-    } else if verdict != Verdict::Wait && wrapped {
-        action = strip(skb, device, arriving.outer, ip.header);
-        receiver.give(skb);
     }
-    receiver.release();
-    if verdict == Verdict::Wait {
-        let kind = if arriving.unwrapped {
+    if done == done::WAIT {
+        let kind = if arriving.unwrapped != 0 {
             UNWRAPPED
         } else {
             WAITING
@@ -306,11 +324,70 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         // SAFETY: a field of the context; the helper has no preconditions.
         return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
     }
-    if arriving.unwrapped {
+    if arriving.unwrapped != 0 {
         to_this_host(skb);
     }
-    count(arriving, verdict);
-    action
+    count(arriving, done);
+    if done & done::NOT_STRIPPED != 0 {
+        return Err(refused::KERNEL);
+    }
+    if done == done::SECOND {
+        return Ok(DROP);
+    }
+    Ok(PASS)
+}
+
+/// What [`deliver`] did: one of these, a [`Verdict`] unless it is `NOBODY`. With
+/// `FIRST`, the upper half holds how many bytes were missing.
+mod done {
+    /// No socket was found.
+    pub const NOBODY: u64 = 0;
+    pub const FIRST: u64 = 1;
+    pub const HARMLESS: u64 = 2;
+    pub const WAIT: u64 = 4;
+    pub const SECOND: u64 = 8;
+    /// Added if the kernel refused to take the outer headers off.
+    pub const NOT_STRIPPED: u64 = 16;
+}
+
+/// Finds the socket that a segment is for and judges the segment. Unwraps it
+/// and gives it to the socket, if it is wrapped and need not wait. Returns one
+/// of [`done`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn deliver(
+    skb: *mut __sk_buff,
+    arriving: *const Arriving,
+    headers: *const Headers,
+    device: *const Device,
+    cookie: u64,
+) -> u64 {
+    let skb = Skb(skb);
+    // SAFETY: null, or values on the caller's stack.
+    let (Some(arriving), Some(read), Some(device)) =
+        (unsafe { (arriving.as_ref(), headers.as_ref(), device.as_ref()) })
+    else {
+        return done::NOBODY;
+    };
+    let (ip, segment) = (read.ip(), read.segment());
+    let Some(receiver) = Receiver::find(skb, arriving.at, ip.header, &segment) else {
+        return done::NOBODY;
+    };
+    let verdict = judge(&receiver, cookie, &segment, arriving.rounds);
+    let mut done = match verdict {
+        Verdict::First(missing) => done::FIRST | u64::from(missing) << 32,
+        Verdict::Harmless => done::HARMLESS,
+        Verdict::Wait => done::WAIT,
+        Verdict::Second => done::SECOND,
+    };
+    if verdict != Verdict::Second && verdict != Verdict::Wait && arriving.outer != 0 {
+        if strip(skb, device, arriving.outer, ip.header).is_err() {
+            done |= done::NOT_STRIPPED;
+        }
+        receiver.give(skb);
+    }
+    receiver.release();
+    done
 }
 
 /// Makes the stack accept an unwrapped packet, although its frame is not
@@ -325,25 +402,20 @@ fn to_this_host(skb: Skb) {
 /// end has answered the SYN and waits for the next segment. The copy must come
 /// from the peer at the other end of that connection.
 #[inline(always)]
-fn open(
-    skb: Skb,
-    device: &Device,
-    arriving: &Arriving,
-    header: u32,
-    segment: &Segment,
-) -> Result<i32, u8> {
-    if arriving.outer == 0 && !arriving.unwrapped || segment.flags & flag::RST != 0 {
+fn open(skb: Skb, device: &Device, arriving: &Arriving, read: &Headers) -> Result<i32, u8> {
+    let (header, segment) = (read.ip().header, read.segment());
+    if arriving.outer == 0 && arriving.unwrapped == 0 || segment.flags & flag::RST != 0 {
         return Err(refused::FOREIGN);
     }
-    if !Receiver::is_opening(skb, arriving.at, header, segment) {
+    if !Receiver::is_opening(skb, arriving.at, header, &segment) {
         return Err(refused::FOREIGN);
     }
-    if arriving.unwrapped {
+    if arriving.unwrapped != 0 {
         // The device that received it has judged and counted it.
         to_this_host(skb);
         return Ok(PASS);
     }
-    let own = own_link(skb, arriving, header);
+    let own = own_link(skb.0, arriving, header);
     if own == 0 {
         return Err(refused::FOREIGN);
     }
@@ -360,9 +432,14 @@ fn open(
 
 /// Returns the index of the link between the addresses of a copy's inner
 /// packet; 0 if there is none, or if its peer is not the one that sent the
-/// copy.
-#[inline(always)]
-fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
+/// copy. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn own_link(skb: *mut __sk_buff, arriving: *const Arriving, header: u32) -> u32 {
+    // SAFETY: null, or a value on the caller's stack.
+    let Some(arriving) = (unsafe { arriving.as_ref() }) else {
+        return 0;
+    };
     let Some(over) = LINKS.get(arriving.link) else {
         return 0;
     };
@@ -374,14 +451,16 @@ fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
 }
 
 /// Returns the index in `LINKS` of the link that a datagram comes over; 0 if it
-/// belongs to no link, or if the link's peer has fallen silent. Not inlined, so
-/// that its key has the stack to itself.
+/// belongs to no link, or if the link's peer has fallen silent. A global
+/// function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
+extern "C" fn proven_link(skb: *mut __sk_buff, at: u32, header: u32, remote_port: u16) -> u32 {
+    let skb = Skb(skb);
     let mut key = LinkKey {
         remote_port,
         ..LinkKey::default()
@@ -403,34 +482,42 @@ fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
     }
 }
 
-/// Returns whether an IP packet with a header of `header` bytes is addressed to
-/// this host. Not inlined, as above.
+/// Returns 1 if an IP packet with a header of `header` bytes is addressed to
+/// this host, else 0. A global function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn is_own(skb: Skb, at: u32, header: u32) -> bool {
+extern "C" fn is_own(skb: *mut __sk_buff, at: u32, header: u32) -> u32 {
     let (mut source, mut destination) = ([0; 16], [0; 16]);
-    packet::addresses(&skb, at, header, &mut source, &mut destination)
-        // SAFETY: the value is not read.
-        && unsafe { ADDRESSES.get(&destination) }.is_some()
+    let read = packet::addresses(&Skb(skb), at, header, &mut source, &mut destination);
+    // SAFETY: the value is not read.
+    u32::from(read && unsafe { ADDRESSES.get(&destination) }.is_some())
 }
 
 /// Returns the cookie of the subflow that a segment is for; 0 if no such
-/// subflow is known. Not inlined, as above.
+/// subflow is known. A global function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn cookie(skb: Skb, at: u32, header: u32, remote_port: u16, local_port: u16) -> u64 {
+extern "C" fn cookie(
+    skb: *mut __sk_buff,
+    at: u32,
+    header: u32,
+    remote_port: u16,
+    local_port: u16,
+) -> u64 {
     let mut ends = PeerView {
         local_port,
         remote_port,
         ..PeerView::default()
     };
-    if !packet::addresses(&skb, at, header, &mut ends.remote, &mut ends.local) {
+    if !packet::addresses(&Skb(skb), at, header, &mut ends.remote, &mut ends.local) {
         return 0;
     }
     // SAFETY: a word that is replaced as a whole.
@@ -474,20 +561,24 @@ fn arrival(cookie: u64) -> *const Arrival {
     ARRIVALS.get_ptr(cookie).unwrap_or(core::ptr::null())
 }
 
-/// Counts the verdict on a segment.
+/// Counts the verdict on a segment: one of [`done`].
 #[inline(always)]
-fn count(arriving: &Arriving, verdict: Verdict) {
-    let original = arriving.outer == 0 && !arriving.unwrapped;
-    if arriving.rounds != 0 && matches!(verdict, Verdict::First(missing) if missing != 0) {
+fn count(arriving: &Arriving, done: u64) {
+    let original = arriving.outer == 0 && arriving.unwrapped == 0;
+    let missing = done >> 32;
+    if arriving.rounds != 0 && missing != 0 {
         copy_stats(arriving.path, |stats| add(&mut stats.waits_in_vain, 1));
     }
-    copy_stats(arriving.path, |stats| match verdict {
-        Verdict::Second if original => add(&mut stats.late_originals, 1),
-        _ if original => {}
-        Verdict::First(missing) => {
+    copy_stats(arriving.path, |stats| {
+        if original {
+            if done == done::SECOND {
+                add(&mut stats.late_originals, 1);
+            }
+        } else if done & done::FIRST != 0 {
             add(&mut stats.received[usize::from(outcome::FIRST)], 1);
-            add(&mut stats.rescued_bytes, u64::from(missing));
+            add(&mut stats.rescued_bytes, missing);
+        } else {
+            add(&mut stats.received[usize::from(outcome::DUPLICATE)], 1);
         }
-        _ => add(&mut stats.received[usize::from(outcome::DUPLICATE)], 1),
     });
 }

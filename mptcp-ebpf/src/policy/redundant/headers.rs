@@ -7,6 +7,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use mptcp_common::packet::{self, Ip, Segment};
 
+use crate::shared::global::any;
 use crate::shared::skb::Skb;
 
 /// An IP header and the TCP header behind it. The fields are those of [`Ip`]
@@ -62,7 +63,7 @@ impl Headers {
 /// One of `abi::redundant::refused`.
 #[inline(always)]
 pub fn tcp(skb: Skb, at: u32, length: u32, headers: &mut Headers) -> Result<(), u8> {
-    match read_tcp(skb.0, at, length, headers) {
+    match any(read_tcp(skb.0, at, length, headers)) {
         0 => Ok(()),
         refused => Err((refused - 1) as u8),
     }
