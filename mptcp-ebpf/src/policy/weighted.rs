@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::{Connection, Subflow, capability, event_kind, subflow_flag},
-    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
+    controller::{Controller, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
     word::Word,
 };
 
@@ -280,7 +280,10 @@ extern "C" fn step(
         return 0;
     };
     weigh_all(connection);
-    connection.controller.step(now_ns, elapsed_ns, spills != 0);
+    let controller = &connection.controller;
+    controller.step_with(now_ns, elapsed_ns, spills != 0, |index, fits| {
+        cap_path(controller, index as u64, now_ns, fits);
+    });
     if connection.controller.has_given_up() {
         totals(|totals| add(&mut totals.left_alone, 1));
     }
@@ -294,6 +297,17 @@ extern "C" fn step(
         }
     }
     1
+}
+
+/// Does the work of [`Controller::cap_path`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cap_path(controller: *const Controller, index: u64, now_ns: u64, fits: u64) -> u32 {
+    // SAFETY: null, or a part of a map value, of atomics.
+    if let Some(controller) = unsafe { controller.as_ref() } {
+        controller.cap_path(index as usize, now_ns, fits);
+    }
+    0
 }
 
 /// Sets the options that differ from what the agent has set, and restores the
