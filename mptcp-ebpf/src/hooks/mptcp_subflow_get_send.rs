@@ -77,7 +77,7 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
     };
     let verdict = this.judge(path, flags, decision);
     path_stats(path, |stats| {
-        if let Some(count) = stats.candidates.get_mut(usize::from(verdict)) {
+        if let Some(count) = stats.candidates.get(usize::from(verdict)) {
             add(count, 1);
         }
     });
@@ -280,9 +280,9 @@ fn conclude(decision: &Decision) {
     }
     path_stats(path - 1, |stats| {
         if full == 0 {
-            add(&mut stats.decisions, 1);
+            add(&stats.decisions, 1);
         } else {
-            add(&mut stats.blocked, 1);
+            add(&stats.blocked, 1);
         }
     });
 }

@@ -375,7 +375,7 @@ fn try_copy(skb: Skb, original: &Original, index: u32) -> bool {
         return false;
     }
     if shared_devices(link, original) != 0 {
-        copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
+        copy_stats(link.path, |stats| add(&stats.shared_device, 1));
     }
     if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
         // SAFETY: a map value; only `add` changes this member.
@@ -396,7 +396,7 @@ fn wire_bytes(original: &Original, overhead: u32) -> u64 {
 #[inline(always)]
 fn skip(path: u32, reason: u8) {
     copy_stats(path, |stats| {
-        if let Some(count) = stats.not_sent.get_mut(usize::from(reason)) {
+        if let Some(count) = stats.not_sent.get(usize::from(reason)) {
             add(count, 1);
         }
     });

@@ -128,8 +128,8 @@ impl Arriving {
         }
         let reason = any(u32::from(reason));
         copy_stats(self.path, |stats| {
-            add(&mut stats.received[usize::from(outcome::REFUSED)], 1);
-            if let Some(count) = stats.refused.get_mut(reason as usize) {
+            add(&stats.received[usize::from(outcome::REFUSED)], 1);
+            if let Some(count) = stats.refused.get(reason as usize) {
                 add(count, 1);
             }
         });
@@ -197,7 +197,7 @@ fn find(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool,
     }
     if arriving.rounds == 0 {
         let packets = skb.packets(HEADERS);
-        traffic(arriving.link, |traffic| add(&mut traffic.arrived, packets));
+        traffic(arriving.link, |traffic| add(&traffic.arrived, packets));
     }
     let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
     if ip.payload < 8 || exact && length != ip.payload {
@@ -317,7 +317,7 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         } else {
             WAITING
         };
-        copy_stats(arriving.path, |stats| add(&mut stats.wait_rounds, 1));
+        copy_stats(arriving.path, |stats| add(&stats.wait_rounds, 1));
         skb.mark([kind, arriving.path, arriving.rounds + 1]);
         // Let it enter by this device once more, behind the packets that are
         // queued now.
@@ -421,7 +421,7 @@ fn open(skb: Skb, device: &Device, arriving: &Arriving, read: &Headers) -> Resul
     }
     strip(skb, device, arriving.outer, header)?;
     copy_stats(arriving.path, |stats| {
-        add(&mut stats.received[usize::from(outcome::FIRST)], 1);
+        add(&stats.received[usize::from(outcome::FIRST)], 1);
     });
     if device.strict == 0 {
         return Ok(PASS);
@@ -567,18 +567,18 @@ fn count(arriving: &Arriving, done: u64) {
     let original = arriving.outer == 0 && arriving.unwrapped == 0;
     let missing = done >> 32;
     if arriving.rounds != 0 && missing != 0 {
-        copy_stats(arriving.path, |stats| add(&mut stats.waits_in_vain, 1));
+        copy_stats(arriving.path, |stats| add(&stats.waits_in_vain, 1));
     }
     copy_stats(arriving.path, |stats| {
         if original {
             if done == done::SECOND {
-                add(&mut stats.late_originals, 1);
+                add(&stats.late_originals, 1);
             }
         } else if done & done::FIRST != 0 {
-            add(&mut stats.received[usize::from(outcome::FIRST)], 1);
-            add(&mut stats.rescued_bytes, missing);
+            add(&stats.received[usize::from(outcome::FIRST)], 1);
+            add(&stats.rescued_bytes, missing);
         } else {
-            add(&mut stats.received[usize::from(outcome::DUPLICATE)], 1);
+            add(&stats.received[usize::from(outcome::DUPLICATE)], 1);
         }
     });
 }

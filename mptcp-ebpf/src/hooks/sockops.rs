@@ -28,7 +28,10 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use aya_log_ebpf::warn;
-use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, Subflow};
+use mptcp_common::{
+    abi::{PathStats, RTT_BOUNDS_US, Subflow},
+    word::Word,
+};
 
 /// Cookie of the agent's own network namespace. The hook sees sockets of every
 /// namespace and ignores those of the others.
@@ -212,7 +215,7 @@ fn rtt_us(ctx: &SockOpsContext) -> u32 {
 }
 
 #[inline(always)]
-fn observe(stats: &mut PathStats, rtt_us: u32) {
+fn observe(stats: &PathStats<Word>, rtt_us: u32) {
     let mut bucket = 0;
     for bound in RTT_BOUNDS_US {
         if rtt_us <= bound {
@@ -220,10 +223,10 @@ fn observe(stats: &mut PathStats, rtt_us: u32) {
         }
         bucket += 1;
     }
-    if let Some(count) = stats.rtt.get_mut(bucket) {
+    if let Some(count) = stats.rtt.get(bucket) {
         add(count, 1);
     }
-    add(&mut stats.rtt_sum_us, u64::from(rtt_us));
+    add(&stats.rtt_sum_us, u64::from(rtt_us));
 }
 
 #[inline(always)]
@@ -231,7 +234,7 @@ fn rto(ctx: &SockOpsContext) {
     if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) {
         // SAFETY: a map value, under its socket's lock.
         let subflow = unsafe { &mut *entry };
-        path_stats(subflow.path, |stats| add(&mut stats.timeouts, 1));
+        path_stats(subflow.path, |stats| add(&stats.timeouts, 1));
         // A timeout is often the first sign that the route changed, so let the
         // next look find the path again.
         subflow.generation = subflow.generation.wrapping_sub(1);

@@ -37,7 +37,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     let key = socket.connection();
     let mut tuple = socket.tuple();
     let Some(known) = connection_or_new(key) else {
-        totals(|totals| add(&mut totals.connections_full, 1));
+        totals(|totals| add(&totals.connections_full, 1));
         return false;
     };
     // SAFETY: a map value, of which only atomic fields are used here.
@@ -68,7 +68,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
     let counted = Counted::at_opening(socket, new);
     let Some(entry) = new_subflow(cookie) else {
-        totals(|totals| add(&mut totals.subflows_full, 1));
+        totals(|totals| add(&totals.subflows_full, 1));
         if connection.subflows.sub(1) == 1 {
             let _ = CONNECTIONS.remove(key);
         }
@@ -122,19 +122,19 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         subflow_kind::INITIAL
     };
     path_stats(path, |stats| {
-        add(&mut stats.live, 1);
-        add(&mut stats.opened[usize::from(kind & 1)], 1);
+        add(&stats.live, 1);
+        add(&stats.opened[usize::from(kind & 1)], 1);
     });
     totals(|totals| {
-        add(&mut totals.subflows, 1);
+        add(&totals.subflows, 1);
         if first {
-            add(&mut totals.connections, 1);
+            add(&totals.connections, 1);
             let side = if tuple.flags & subflow_flag::SERVER != 0 {
                 side::SERVER
             } else {
                 side::CLIENT
             };
-            add(&mut totals.opened[usize::from(side & 1)], 1);
+            add(&totals.opened[usize::from(side & 1)], 1);
         }
     });
     let event = if joined {
@@ -200,14 +200,14 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
     let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
     let newly_acked = acked.wrapping_sub(subflow.acked_bytes);
     path_stats(subflow.path, |stats| {
-        add(&mut stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes));
-        add(&mut stats.acked_bytes, newly_acked);
+        add(&stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes));
+        add(&stats.acked_bytes, newly_acked);
         add(
-            &mut stats.received_bytes,
+            &stats.received_bytes,
             received.wrapping_sub(subflow.received_bytes),
         );
         let again = retransmitted.wrapping_sub(subflow.retransmitted_segments);
-        add(&mut stats.retransmitted_segments, u64::from(again));
+        add(&stats.retransmitted_segments, u64::from(again));
     });
     subflow.srtt_us = socket.srtt_us();
     subflow.min_rtt_us = socket.min_rtt_us();
@@ -244,8 +244,8 @@ pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow)
     if path == subflow.path {
         return;
     }
-    path_stats(subflow.path, |stats| add(&mut stats.live, LESS_ONE));
-    path_stats(path, |stats| add(&mut stats.live, 1));
+    path_stats(subflow.path, |stats| add(&stats.live, LESS_ONE));
+    path_stats(path, |stats| add(&stats.live, 1));
     subflow.path = path;
     connection.revision.add(1);
     if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
@@ -291,16 +291,16 @@ pub fn close(cookie: u64, reason: u8) {
         last = connection.subflows.sub(1) == 1;
     }
     path_stats(path, |stats| {
-        add(&mut stats.live, LESS_ONE);
-        if let Some(closed) = stats.closed.get_mut(usize::from(reason)) {
+        add(&stats.live, LESS_ONE);
+        if let Some(closed) = stats.closed.get(usize::from(reason)) {
             add(closed, 1);
         }
     });
     totals(|totals| {
-        add(&mut totals.subflows, LESS_ONE);
+        add(&totals.subflows, LESS_ONE);
         if last {
-            add(&mut totals.connections, LESS_ONE);
-            add(&mut totals.closed, 1);
+            add(&totals.connections, LESS_ONE);
+            add(&totals.closed, 1);
         }
     });
     subflow_event(event_kind::SUBFLOW_CLOSED, reason, cookie, token, subflow);

@@ -33,7 +33,7 @@ impl Options {
     pub fn set(self, level: i32, option: i32, value: u32) -> bool {
         let done = self.try_set(level, option, value);
         if !done {
-            totals(|totals| add(&mut totals.setsockopt_failed, 1));
+            totals(|totals| add(&totals.setsockopt_failed, 1));
         }
         done
     }
@@ -119,7 +119,7 @@ pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
         Some(slot) => {
             slot.subflows.add(1);
         }
-        None => totals(|totals| add(&mut totals.slots_full, 1)),
+        None => totals(|totals| add(&totals.slots_full, 1)),
     }
     count_backup(connection, subflow);
 }
@@ -285,7 +285,7 @@ extern "C" fn step(
         cap_path(controller, index as u64, now_ns, fits);
     });
     if connection.controller.has_given_up() {
-        totals(|totals| add(&mut totals.left_alone, 1));
+        totals(|totals| add(&totals.left_alone, 1));
     }
     let token = connection.token.get() as u32;
     for slot in &connection.controller.slots {
@@ -464,7 +464,7 @@ pub fn revive(socket: Socket, options: Options) {
                 length,
             ) == 0;
         if !switched {
-            totals(|totals| add(&mut totals.setsockopt_failed, 1));
+            totals(|totals| add(&totals.setsockopt_failed, 1));
         }
     }
 }

@@ -68,11 +68,11 @@ extern "C" fn emit_path(kind: u8, connection: u64, token: u32, path: u32) -> u32
 #[inline(always)]
 fn emit(event: Event) -> u32 {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        totals(|totals| add(&mut totals.events_lost, 1));
+        totals(|totals| add(&totals.events_lost, 1));
         return 0;
     };
     totals(|totals| {
-        if let Some(count) = totals.events.get_mut(usize::from(event.kind).wrapping_sub(1)) {
+        if let Some(count) = totals.events.get(usize::from(event.kind).wrapping_sub(1)) {
             add(count, 1);
         }
     });

@@ -122,19 +122,19 @@ pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
         Some(action) => {
             let length = skb.len();
             copy_stats(link.path, |stats| {
-                add(&mut stats.sent, 1);
-                add(&mut stats.sent_bytes, u64::from(length));
+                add(&stats.sent, 1);
+                add(&stats.sent_bytes, u64::from(length));
             });
             let packets = skb.packets(HEADERS);
             traffic(copy.link, |traffic| {
-                add(&mut traffic.sent, packets);
-                add(&mut traffic.sent_bytes, u64::from(length));
+                add(&traffic.sent, packets);
+                add(&traffic.sent_bytes, u64::from(length));
             });
             action
         }
         None => {
             copy_stats(link.path, |stats| {
-                add(&mut stats.not_sent[usize::from(not_sent::KERNEL)], 1);
+                add(&stats.not_sent[usize::from(not_sent::KERNEL)], 1);
             });
             DROP
         }
