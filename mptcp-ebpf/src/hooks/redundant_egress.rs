@@ -37,9 +37,10 @@ use mptcp_common::{
 use crate::policy::redundant::familiar;
 use crate::policy::redundant::headers::{self, Headers};
 use crate::policy::redundant::wrap::{Copy, overhead, wrap};
+use crate::shared::entry::Entry;
 use crate::shared::global::any;
 use crate::shared::maps::{
-    BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant,
+    BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, add, connection, copy_stats, redundant,
 };
 use crate::shared::skb::{PASS, Skb};
 use crate::shared::socket::{load, offset};
@@ -100,10 +101,8 @@ struct Original {
 fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     // SAFETY: the helper takes this program type's context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.0.cast()) };
-    let subflow = SUBFLOWS.get_ptr(cookie)?;
-    // SAFETY: a map value; its socket may change it meanwhile, but only in
-    // whole words.
-    let (key, path, home) = unsafe { ((*subflow).connection, (*subflow).path, (*subflow).ifindex) };
+    let subflow = Entry::of(cookie)?;
+    let (key, path, home) = (subflow.connection(), subflow.path(), subflow.ifindex());
     // A macvlan's packet also leaves by the parent device. The macvlan's own
     // hook has already copied it.
     if skb.is_carried_for(home) {
@@ -117,8 +116,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         carriers = unsafe { CARRIERS.get(key) };
     }
     let Some(carriers) = carriers else {
-        // SAFETY: a map value; the count is atomic.
-        if connection(key).is_some_and(|known| unsafe { (*known).subflows.get() } > 1) {
+        if connection(key).is_some_and(|known| known.subflows.get() > 1) {
             skip(path, not_sent::NO_PEER);
         }
         return None;
@@ -283,14 +281,12 @@ fn outstanding(skb: Skb) -> u32 {
 /// cannot take a copy, and counts the reason if its subflow still exists.
 #[inline(always)]
 fn cost(carrier: &Carrier, original: &Original) -> u32 {
-    let Some(subflow) = SUBFLOWS.get_ptr(carrier.cookie) else {
+    let Some(subflow) = Entry::of(carrier.cookie) else {
         return NEVER;
     };
     let Some(link) = LINKS.get(carrier.link) else {
         return NEVER;
     };
-    // SAFETY: a map value, read word by word; its socket may change it.
-    let subflow = unsafe { &*subflow };
     if link.peer == 0 || link.expires_ns <= original.now_ns {
         skip(link.path, not_sent::NO_PEER);
         return NEVER;
@@ -301,7 +297,7 @@ fn cost(carrier: &Carrier, original: &Original) -> u32 {
     }
     if original.budget == 0
         && original.thin == 0
-        && spare::is_bulk(subflow, original.now_ns)
+        && spare::is_bulk(subflow.bulk_ns(), original.now_ns)
     {
         skip(link.path, not_sent::BUSY);
         return NEVER;
@@ -377,9 +373,8 @@ fn try_copy(skb: Skb, original: &Original, index: u32) -> bool {
     if shared_devices(link, original) != 0 {
         copy_stats(link.path, |stats| add(&stats.shared_device, 1));
     }
-    if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
-        // SAFETY: a map value; only `add` changes this member.
-        add(unsafe { &mut (*subflow).copies }, 1);
+    if let Some(subflow) = Entry::of(original.cookie) {
+        add(subflow.copies(), 1);
     }
     true
 }

@@ -37,9 +37,10 @@ use crate::policy::redundant::headers::{self, Headers};
 use crate::policy::redundant::receiver::Receiver;
 use crate::policy::redundant::unwrap::{UNWRAPPED, enter, strip};
 use crate::policy::redundant::wrap::HEADERS;
+use crate::shared::entry::Entry;
 use crate::shared::global::any;
 use crate::shared::maps::{
-    ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE, SUBFLOWS, add,
+    ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE, add,
     copy_stats, redundant, traffic,
 };
 use crate::shared::skb::{DROP, PASS, Skb};
@@ -262,11 +263,10 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         segment.source_port,
         segment.destination_port,
     );
-    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+    let Some(subflow) = Entry::of(cookie) else {
         return open(skb, device, arriving, &read);
     };
-    // SAFETY: a map value; both members are whole words.
-    let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
+    let (connection, ifindex) = (subflow.connection(), subflow.ifindex());
     // SAFETY: a value that user space replaces as a whole.
     let mut carriers = unsafe { CARRIERS.get(connection) };
     if carriers.is_none() && wrapped {

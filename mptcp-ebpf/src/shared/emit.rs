@@ -4,12 +4,13 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use mptcp_common::abi::{Event, Subflow};
 
+use crate::shared::entry::Entry;
 use crate::shared::maps::{EVENTS, add, totals};
 
 /// Tells user space that `kind` happened to a subflow in its map.
 #[inline(always)]
-pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: *const Subflow) {
-    emit_subflow(kind, reason, cookie, token, subflow);
+pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: Entry) {
+    emit_subflow(kind, reason, cookie, token, subflow.as_ptr());
 }
 
 /// Does the work of [`subflow_event`]. A global function.

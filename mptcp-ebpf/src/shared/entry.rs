@@ -12,6 +12,7 @@ use mptcp_common::{
 };
 
 use crate::shared::maps::{SUBFLOWS, blank_subflow};
+use crate::shared::socket::Ids;
 
 /// An entry of `SUBFLOWS`. A program may use it until it returns, even if the
 /// entry is removed meanwhile.
@@ -77,18 +78,22 @@ impl Entry {
         SUBFLOWS.get_ptr_mut(cookie).map(Self)
     }
 
-    /// Inserts a blank entry at `cookie` and fills it in; `None` if the map is
-    /// full.
+    /// Inserts a blank entry at `cookie` for the caller to fill in; `None` if
+    /// the map is full.
     #[inline(always)]
-    pub fn insert(cookie: u64, subflow: Subflow) -> Option<Self> {
+    pub fn insert(cookie: u64) -> Option<Self> {
         SUBFLOWS
             .insert(cookie, blank_subflow()?, u64::from(BPF_ANY))
             .ok()?;
-        let entry = Self::of(cookie)?;
-        // SAFETY: a map value. The tracepoint may find it before it is filled
-        // in, and then notes the flags of the subflow another time.
-        unsafe { entry.0.write(subflow) };
-        Some(entry)
+        Self::of(cookie)
+    }
+
+    /// Fills in a new entry.
+    #[inline(always)]
+    pub fn fill(self, subflow: Subflow) {
+        // SAFETY: a map value. The tracepoint may have found it already. If it
+        // wrote something, it will write that again when the flags next change.
+        unsafe { self.0.write(subflow) };
     }
 
     /// Returns the address of the map value, for global functions and for
@@ -113,25 +118,27 @@ impl Entry {
         unsafe { self.tuple_ptr().read() }
     }
 
-    /// Returns its address ids: the local one, then the remote one.
+    /// Returns its ids and flags.
     #[inline(always)]
-    pub fn ids(self) -> (u8, u8) {
+    pub fn ids(self) -> Ids {
         // SAFETY: a map value.
         unsafe {
-            (
-                (&raw const (*self.0).tuple.local_id).read_volatile(),
-                (&raw const (*self.0).tuple.remote_id).read_volatile(),
-            )
+            Ids {
+                local: (&raw const (*self.0).tuple.local_id).read_volatile(),
+                remote: (&raw const (*self.0).tuple.remote_id).read_volatile(),
+                flags: self.flags(),
+            }
         }
     }
 
     #[inline(always)]
-    pub fn set_ids(self, (local_id, remote_id): (u8, u8)) {
+    pub fn set_ids(self, ids: Ids) {
         // SAFETY: a map value.
         unsafe {
-            (&raw mut (*self.0).tuple.local_id).write_volatile(local_id);
-            (&raw mut (*self.0).tuple.remote_id).write_volatile(remote_id);
+            (&raw mut (*self.0).tuple.local_id).write_volatile(ids.local);
+            (&raw mut (*self.0).tuple.remote_id).write_volatile(ids.remote);
         }
+        self.set_flags(ids.flags);
     }
 
     /// Returns its flags: bits of `abi::subflow_flag`.

@@ -4,7 +4,7 @@
 //! advance.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -264,16 +264,18 @@ pub fn traffic(link: u32, change: impl FnOnce(&Traffic<Word>)) {
     }
 }
 
-/// Returns the connection at `key`, if it is known.
+/// Returns the connection at `key`, if it is known. A program may use it until
+/// it returns, even if the entry is removed meanwhile.
 #[inline(always)]
-pub fn connection(key: u64) -> Option<*mut Connection> {
-    CONNECTIONS.get_ptr_mut(key)
+pub fn connection(key: u64) -> Option<&'static Connection> {
+    // SAFETY: a map value of atomics, and of what is `Locked`.
+    unsafe { CONNECTIONS.get(key) }
 }
 
 /// Returns the connection at `key`, and creates it if need be; `None` if the
 /// map is full.
 #[inline(always)]
-pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
+pub fn connection_or_new(key: u64) -> Option<&'static Connection> {
     if let Some(known) = connection(key) {
         return Some(known);
     }
@@ -283,11 +285,8 @@ pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
     connection(key)
 }
 
-/// Inserts a blank subflow at `cookie` for the caller to fill in; `None` if the
-/// map is full.
+/// Returns what new entries of `SUBFLOWS` are copied from.
 #[inline(always)]
-pub fn new_subflow(cookie: u64) -> Option<*mut Subflow> {
-    let blank = NEW_SUBFLOW.get(0)?;
-    SUBFLOWS.insert(cookie, blank, u64::from(BPF_ANY)).ok()?;
-    SUBFLOWS.get_ptr_mut(cookie)
+pub fn blank_subflow() -> Option<&'static Subflow> {
+    NEW_SUBFLOW.get(0)
 }

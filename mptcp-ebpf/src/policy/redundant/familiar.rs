@@ -33,8 +33,9 @@ use mptcp_common::{
     packet::Source as _,
 };
 
+use crate::shared::entry::Entry;
 use crate::shared::maps::{
-    CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, SUBFLOWS, capabilities, connection,
+    CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, capabilities, connection,
 };
 use crate::shared::skb::Skb;
 
@@ -57,11 +58,10 @@ extern "C" fn try_greet(cookie: u64) -> u32 {
 
 #[inline(always)]
 fn meet(cookie: u64) -> bool {
-    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+    let Some(subflow) = Entry::of(cookie) else {
         return false;
     };
-    // SAFETY: a map value; addresses and ports do not change.
-    let (tuple, connection) = unsafe { (&(*subflow).tuple, (*subflow).connection) };
+    let tuple = subflow.tuple();
     let mut key = LinkKey {
         local: tuple.local,
         remote: tuple.remote,
@@ -73,7 +73,7 @@ fn meet(cookie: u64) -> bool {
         key.remote_port = tuple.remote_port;
         link = familiar(&key);
     }
-    link != 0 && believe(connection, cookie, link)
+    link != 0 && believe(subflow.connection(), cookie, link)
 }
 
 #[inline(always)]
@@ -100,11 +100,10 @@ extern "C" fn try_introduce(skb: *mut __sk_buff, tcp: u32, cookie: u64, own: u32
 
 #[inline(always)]
 fn shows_key(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
-    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+    let Some(subflow) = Entry::of(cookie) else {
         return false;
     };
-    // SAFETY: a map value; this word does not change.
-    let key = unsafe { (*subflow).connection };
+    let key = subflow.connection();
     let Some(known) = connection(key) else {
         return false;
     };
@@ -118,8 +117,7 @@ fn shows_key(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     }
     let [.., a, b, c, d, e, f, g, h] = option;
     let told = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    // SAFETY: a map value, of atomics.
-    let ours = unsafe { (*known).local_key.get() };
+    let ours = known.local_key.get();
     told == ours && told != 0 && believe(key, cookie, own)
 }
 
@@ -133,8 +131,7 @@ fn believe(key: u64, cookie: u64, own: u32) -> bool {
     };
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: a map value, of which only atomic fields are used here.
-    let capabilities = capabilities(unsafe { &*known }, now_ns);
+    let capabilities = capabilities(known, now_ns);
     if link.peer == 0 || link.expires_ns <= now_ns || capabilities & capability::COPIES == 0 {
         return false;
     }
