@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG,
 };
 use mptcp_common::abi::{
-    Connection, Subflow, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind,
+    Connection, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind,
     redundant::PeerView, side, subflow_flag, subflow_kind,
 };
 use mptcp_common::controller::NO_CAP;
@@ -75,38 +75,29 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     };
     // An agent may have set limits before.
     let (ours, prior) = socket.limits().split();
-    subflow.fill(Subflow {
-        path,
-        generation: config.generation,
-        resting: 0,
-        cwnd: socket.cwnd(),
-        seen_ns: now_ns,
-        quiet_ns: now_ns,
-        quiet_bytes: counted.acked,
-        connection: key,
-        heard_ns: if new { now_ns } else { 0 },
-        sent_bytes: counted.sent,
-        acked_bytes: counted.acked,
-        received_bytes: counted.received,
-        backlog_ns: 0,
-        bulk_ns: 0,
-        copies: 0,
-        retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
-        slot: 0,
-        prior_cb_flags: prior_cb_flags as u16,
-        cap: ours.cap,
-        lowat: ours.lowat,
-        prior_cap: prior.cap,
-        prior_lowat: prior.lowat,
-        wanted_cap: NO_CAP,
-        wanted_lowat: 0,
-        ifindex,
-        srtt_us: socket.srtt_us(),
-        min_rtt_us: socket.min_rtt_us(),
-        queued: 0,
-        backup_of: 0,
-        tuple,
-    });
+    // The members that are 0 are so already.
+    subflow.set_path(path);
+    subflow.set_generation(config.generation);
+    subflow.set_cwnd(socket.cwnd());
+    subflow.set_seen_ns(now_ns);
+    subflow.set_quiet_ns(now_ns);
+    subflow.set_quiet_bytes(counted.acked);
+    subflow.set_connection(key);
+    subflow.set_heard_ns(if new { now_ns } else { 0 });
+    subflow.set_sent_bytes(counted.sent);
+    subflow.set_acked_bytes(counted.acked);
+    subflow.set_received_bytes(counted.received);
+    subflow.set_retransmitted_segments(socket.tcp(&offset::TCP_TOTAL_RETRANS));
+    subflow.set_prior_cb_flags(prior_cb_flags as u16);
+    subflow.set_cap(ours.cap);
+    subflow.set_lowat(ours.lowat);
+    subflow.set_prior_cap(prior.cap);
+    subflow.set_prior_lowat(prior.lowat);
+    subflow.set_wanted_cap(NO_CAP);
+    subflow.set_ifindex(ifindex);
+    subflow.set_srtt_us(socket.srtt_us());
+    subflow.set_min_rtt_us(socket.min_rtt_us());
+    subflow.set_tuple(tuple);
     if !fallback {
         take_slot(connection, subflow);
     }

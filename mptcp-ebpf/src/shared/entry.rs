@@ -78,22 +78,14 @@ impl Entry {
         SUBFLOWS.get_ptr_mut(cookie).map(Self)
     }
 
-    /// Inserts a blank entry at `cookie` for the caller to fill in; `None` if
-    /// the map is full.
+    /// Inserts an entry at `cookie`, all members of which are 0, for the caller
+    /// to fill in; `None` if the map is full.
     #[inline(always)]
     pub fn insert(cookie: u64) -> Option<Self> {
         SUBFLOWS
             .insert(cookie, blank_subflow()?, u64::from(BPF_ANY))
             .ok()?;
         Self::of(cookie)
-    }
-
-    /// Fills in a new entry.
-    #[inline(always)]
-    pub fn fill(self, subflow: Subflow) {
-        // SAFETY: a map value. The tracepoint may have found it already. If it
-        // wrote something, it will write that again when the flags next change.
-        unsafe { self.0.write(subflow) };
     }
 
     /// Returns the address of the map value, for global functions and for
@@ -116,6 +108,12 @@ impl Entry {
     pub fn tuple(self) -> Tuple {
         // SAFETY: a map value.
         unsafe { self.tuple_ptr().read() }
+    }
+
+    #[inline(always)]
+    pub fn set_tuple(self, tuple: Tuple) {
+        // SAFETY: a map value.
+        unsafe { self.tuple_ptr().write(tuple) }
     }
 
     /// Returns its ids and flags.
