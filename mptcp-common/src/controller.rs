@@ -319,9 +319,7 @@ impl Controller {
                 } else if slot.is_idle(self.given_ns.get(), fair) {
                     self.tally.starving.set(1);
                 }
-                if lead < 0
-                    && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get())
-                {
+                if lead < 0 && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get()) {
                     self.tally.starving.set(1);
                 }
                 if self.tally.free.get() != 0 {

@@ -13,9 +13,7 @@ use crate::hooks::subflow::{CALLBACKS, account, close, close_reason, find_path, 
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
 use crate::shared::entry::Entry;
-use crate::shared::maps::{
-    add, config, connection, is_in_charge, path_stats, redundant, totals,
-};
+use crate::shared::maps::{add, config, connection, is_in_charge, path_stats, redundant, totals};
 use crate::shared::socket::{Socket, global, offset};
 use aya_ebpf::{
     bindings::{

@@ -5,8 +5,8 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG,
 };
 use mptcp_common::abi::{
-    Connection, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind,
-    redundant::PeerView, side, subflow_flag, subflow_kind,
+    Connection, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind, redundant::PeerView,
+    side, subflow_flag, subflow_kind,
 };
 use mptcp_common::controller::NO_CAP;
 use mptcp_common::spare::Marks;

@@ -6,7 +6,9 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::{Connection, capability, event_kind, subflow_flag},
-    controller::{Controller, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
+    controller::{
+        Controller, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
+    },
 };
 
 use crate::shared::emit::path_event;

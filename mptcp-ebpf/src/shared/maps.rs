@@ -123,9 +123,11 @@ pub static LINK_TRAFFIC: Array<Traffic<Word>> = Array::with_max_entries(MAX_LINK
 
 // Statistics and events for the agent.
 #[map]
-pub static COPY_STATS: PerCpuArray<CopyStats<Word>> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
+pub static COPY_STATS: PerCpuArray<CopyStats<Word>> =
+    PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
-pub static PATH_STATS: PerCpuArray<PathStats<Word>> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
+pub static PATH_STATS: PerCpuArray<PathStats<Word>> =
+    PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
 pub static TOTALS: PerCpuArray<Totals<Word>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
