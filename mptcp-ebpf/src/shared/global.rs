@@ -5,7 +5,7 @@
 //! and takes the result for any number. Code that is inlined, or called as a
 //! function of Rust's own, is followed anew from each state of each caller.
 //!
-//! | what a global function | can be (since Linux 5.13) |
+//! | what a global function | can be, on every kernel that the agent supports |
 //! |---|---|
 //! | takes, at most five of | a number, the program's context, a pointer to a value of known size |
 //! | returns | a number |
