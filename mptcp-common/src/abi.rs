@@ -84,36 +84,39 @@ pub const RTT_BOUNDS_US: [u32; 15] = [
 /// Totals of one path on one CPU, in per-CPU array `PATH_STATS`. They only
 /// grow, except [`PathStats::live`], whose sum over the CPUs is a gauge
 /// (modulo 2^64).
+///
+/// The programs count in a [`Word`] where user space reads a `u64`, here and in
+/// all totals.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PathStats {
+pub struct PathStats<T = u64> {
     /// `tcp_sock.bytes_sent`: payload, retransmissions included.
-    pub sent_bytes: u64,
+    pub sent_bytes: T,
     /// `tcp_sock.bytes_acked`.
-    pub acked_bytes: u64,
+    pub acked_bytes: T,
     /// `tcp_sock.bytes_received`.
-    pub received_bytes: u64,
+    pub received_bytes: T,
     /// `tcp_sock.total_retrans`.
-    pub retransmitted_segments: u64,
+    pub retransmitted_segments: T,
     /// Retransmission timeouts (`BPF_SOCK_OPS_RTO_CB`).
-    pub timeouts: u64,
+    pub timeouts: T,
     /// Subflows that are open now.
-    pub live: u64,
+    pub live: T,
     /// Subflows opened, by [`subflow_kind`].
-    pub opened: [u64; 2],
+    pub opened: [T; 2],
     /// Subflows closed, by [`close_reason`].
-    pub closed: [u64; close_reason::COUNT],
+    pub closed: [T; close_reason::COUNT],
     /// Scheduling decisions that chose this path.
-    pub decisions: u64,
+    pub decisions: T,
     /// Decisions that this path won while its send queue was full: the kernel
     /// then sends nothing.
-    pub blocked: u64,
+    pub blocked: T,
     /// Candidates seen in decisions, by [`candidate`].
-    pub candidates: [u64; candidate::COUNT],
+    pub candidates: [T; candidate::COUNT],
     /// Sum of the RTT samples, in microseconds.
-    pub rtt_sum_us: u64,
+    pub rtt_sum_us: T,
     /// RTT samples, by bucket of [`RTT_BOUNDS_US`].
-    pub rtt: [u64; RTT_BOUNDS_US.len() + 1],
+    pub rtt: [T; RTT_BOUNDS_US.len() + 1],
 }
 
 impl PathStats {
@@ -204,32 +207,32 @@ pub mod candidate {
 /// Host-wide totals on one CPU, in one-element per-CPU array `TOTALS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct Totals<T = u64> {
     /// Connections opened, by [`side`].
-    pub opened: [u64; 2],
+    pub opened: [T; 2],
     /// Connections closed.
-    pub closed: u64,
+    pub closed: T,
     /// Connections known now; a gauge modulo 2^64.
-    pub connections: u64,
+    pub connections: T,
     /// Subflows known now; a gauge modulo 2^64.
-    pub subflows: u64,
+    pub subflows: T,
     /// Events written to the ring buffer, by [`event_kind`] minus one.
-    pub events: [u64; event_kind::COUNT],
+    pub events: [T; event_kind::COUNT],
     /// Events that found the ring buffer full.
-    pub events_lost: u64,
+    pub events_lost: T,
     /// Connections that found map `CONNECTIONS` full.
-    pub connections_full: u64,
+    pub connections_full: T,
     /// Subflows that found map `SUBFLOWS` full.
-    pub subflows_full: u64,
+    pub subflows_full: T,
     /// Subflows beyond the eighth path of their connection: observed, not
     /// steered.
-    pub slots_full: u64,
+    pub slots_full: T,
     /// How often a connection was left to the default scheduler for a while,
     /// because its lagging path was given nothing although the others were held
     /// back.
-    pub left_alone: u64,
+    pub left_alone: T,
     /// `bpf_setsockopt` calls that the kernel refused.
-    pub setsockopt_failed: u64,
+    pub setsockopt_failed: T,
 }
 
 impl Totals {
@@ -510,6 +513,7 @@ crate::layout::layout! {
 
 const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
+const _: () = assert!(size_of::<PathStats<Word>>() == size_of::<PathStats>());
 const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Subflow>() == 200 && align_of::<Subflow>() == 8);

@@ -202,6 +202,22 @@ impl Controller {
     /// `spill` lets paths exceed their ratio while another is full.
     #[inline(always)]
     pub fn step(&self, now_ns: u64, elapsed_ns: u64, spill: bool) {
+        self.step_with(now_ns, elapsed_ns, spill, |index, fits| {
+            self.cap_path(index, now_ns, fits);
+        });
+    }
+
+    /// Runs one step as [`Controller::step`] does, and calls `cap_path` for the
+    /// index of each slot: [`Controller::cap_path`], in the kernel behind a
+    /// function that the verifier walks through once instead of eight times.
+    #[inline(always)]
+    pub fn step_with(
+        &self,
+        now_ns: u64,
+        elapsed_ns: u64,
+        spill: bool,
+        cap_path: impl Fn(usize, u64),
+    ) {
         let backlogged = self.backlogged.get() != 0;
         self.backlogged.set(0);
         let unassigned = self.unassigned.get() != 0;
@@ -212,10 +228,6 @@ impl Controller {
 
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
-        // Excesses that do not sum to zero are shared out as well. Otherwise
-        // they would be a lead of all paths over nobody, and hold all of them
-        // back.
-        let shared = self.tally.acked.get() as i64 + self.tally.excess.get() as i64;
         let thin = rate < THIN_BYTES_PER_SEC || self.tally.active.get() < 2;
         if thin {
             self.thin_ns.set(now_ns);
@@ -255,49 +267,8 @@ impl Controller {
         self.tally.spare.set(if backlogged { fits } else { 0 });
         self.tally.full.set(0);
         self.tally.starving.set(0);
-        for slot in &self.slots {
-            let fresh = slot.fresh_bytes();
-            slot.counted_bytes.set(slot.counted_bytes.get() + fresh);
-            let cap = match slot.role(&self.tally) {
-                // Standby paths are held out one by one: see `limits`.
-                Role::Out | Role::Standby => {
-                    // When it takes part again, it owes nothing and is owed
-                    // nothing.
-                    slot.set_excess_bytes(0);
-                    slot.unowed_ns.set(now_ns);
-                    slot.rested_ns.set(now_ns);
-                    NO_CAP
-                }
-                Role::Active(weight) => {
-                    slot.set_excess_bytes(slot.excess_bytes() >> (self.tally.forget.get() & 63));
-                    let share = signed(shared, shared.unsigned_abs() * weight / weights);
-                    let fair = weight * self.unit.get();
-                    let lead =
-                        slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
-                    if self.tally.room.get() != ROOM_GROWING_PERMILLE && slot.is_full() {
-                        self.tally.full.set(1);
-                    }
-                    let slow = rate * weight / weights * 17 / 20;
-                    let floor = fits.min(slow + self.tally.spare.get());
-                    if lead >= 0 || self.tally.held.get() == 0 {
-                        slot.unowed_ns.set(now_ns);
-                    } else if slot.is_idle(self.given_ns.get(), fair) {
-                        self.tally.starving.set(1);
-                    }
-                    if lead < 0
-                        && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get())
-                    {
-                        self.tally.starving.set(1);
-                    }
-                    if self.tally.free.get() != 0 {
-                        NO_CAP
-                    } else {
-                        let room = fair * self.tally.room.get() / PERMILLE;
-                        cap(room, lead, self.spill_permille.get()).max(floor as u32)
-                    }
-                }
-            };
-            slot.cap.set(u64::from(cap));
+        for index in 0..MAX_SLOTS {
+            cap_path(index, fits);
         }
         let spill = next_spill(
             self.spill_permille.get(),
@@ -305,6 +276,61 @@ impl Controller {
         );
         self.spill_permille.set(spill);
         self.give_up_if_futile(now_ns);
+    }
+
+    /// Gives the path at `index` its cap, after the sums of a step are taken. At
+    /// a rate below `fits` the next chunk would not fit the send buffer.
+    #[inline(always)]
+    pub fn cap_path(&self, index: usize, now_ns: u64, fits: u64) {
+        let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
+            return;
+        };
+        let weights = self.tally.weights.get().max(1);
+        let rate = self.tally.rate.get();
+        // Excesses that do not sum to zero are shared out as well. Otherwise
+        // they would be a lead of all paths over nobody, and hold all of them
+        // back.
+        let shared = self.tally.acked.get() as i64 + self.tally.excess.get() as i64;
+        let fresh = slot.fresh_bytes();
+        slot.counted_bytes.set(slot.counted_bytes.get() + fresh);
+        let cap = match slot.role(&self.tally) {
+            // Standby paths are held out one by one: see `limits`.
+            Role::Out | Role::Standby => {
+                // When it takes part again, it owes nothing and is owed
+                // nothing.
+                slot.set_excess_bytes(0);
+                slot.unowed_ns.set(now_ns);
+                slot.rested_ns.set(now_ns);
+                NO_CAP
+            }
+            Role::Active(weight) => {
+                slot.set_excess_bytes(slot.excess_bytes() >> (self.tally.forget.get() & 63));
+                let share = signed(shared, shared.unsigned_abs() * weight / weights);
+                let fair = weight * self.unit.get();
+                let lead =
+                    slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
+                if self.tally.room.get() != ROOM_GROWING_PERMILLE && slot.is_full() {
+                    self.tally.full.set(1);
+                }
+                let slow = rate * weight / weights * 17 / 20;
+                let floor = fits.min(slow + self.tally.spare.get());
+                if lead >= 0 || self.tally.held.get() == 0 {
+                    slot.unowed_ns.set(now_ns);
+                } else if slot.is_idle(self.given_ns.get(), fair) {
+                    self.tally.starving.set(1);
+                }
+                if lead < 0 && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get()) {
+                    self.tally.starving.set(1);
+                }
+                if self.tally.free.get() != 0 {
+                    NO_CAP
+                } else {
+                    let room = fair * self.tally.room.get() / PERMILLE;
+                    cap(room, lead, self.spill_permille.get()).max(floor as u32)
+                }
+            }
+        };
+        slot.cap.set(u64::from(cap));
     }
 
     /// Leaves the connection alone for a while if holding back its other paths

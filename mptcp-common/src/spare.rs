@@ -17,8 +17,6 @@
 //! Old looks count for nothing, because an idle subflow makes no callbacks in
 //! which it could be seen idle.
 
-use crate::abi::Subflow;
-
 /// Two looks that are farther apart do not belong to one queue.
 const AGE_NS: u64 = 200_000_000;
 
@@ -37,29 +35,44 @@ const HOLD_NS: u64 = 300_000_000;
 /// less than any initial congestion window.
 const THIN_BYTES: u32 = 8 * 1024;
 
-/// Notes whether a subflow is bulk, judged by its unsent bytes now (`queued`).
-/// The caller must not have updated `seen_ns` yet: it is the time of the look
-/// before.
-///
-/// Written without a branch, which the verifier would follow through all the
-/// code that comes after.
-#[inline(always)]
-pub fn look(subflow: &mut Subflow, now_ns: u64) {
-    let has_queue = u64::from(subflow.queued != 0);
-    let lately = u64::from(now_ns.wrapping_sub(subflow.seen_ns) < AGE_NS);
-    let goes_on = lately * u64::from(subflow.backlog_ns != 0);
-    subflow.backlog_ns = has_queue * (goes_on * subflow.backlog_ns + (1 - goes_on) * now_ns);
-    let long = u64::from(now_ns.wrapping_sub(subflow.backlog_ns) >= BULK_NS);
-    let is_bulk = (has_queue * long) | u64::from(subflow.queued >= BULK_BYTES);
-    subflow.bulk_ns = is_bulk * now_ns + (1 - is_bulk) * subflow.bulk_ns;
+/// When a subflow was seen with unsent bytes: members of
+/// [`Subflow`](crate::abi::Subflow).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks {
+    /// Since when each look has found unsent bytes; 0: the last one found none.
+    pub backlog_ns: u64,
+    /// When the subflow was last bulk; 0: never.
+    pub bulk_ns: u64,
+}
+
+impl Marks {
+    /// Notes whether the subflow is bulk, judged by its unsent bytes now
+    /// (`queued`). The last look was at `seen_ns`.
+    ///
+    /// Written without a branch, which the verifier would follow through all
+    /// the code that comes after.
+    #[inline(always)]
+    #[must_use]
+    pub fn look(self, queued: u32, seen_ns: u64, now_ns: u64) -> Self {
+        let has_queue = u64::from(queued != 0);
+        let lately = u64::from(now_ns.wrapping_sub(seen_ns) < AGE_NS);
+        let goes_on = lately * u64::from(self.backlog_ns != 0);
+        let backlog_ns = has_queue * (goes_on * self.backlog_ns + (1 - goes_on) * now_ns);
+        let long = u64::from(now_ns.wrapping_sub(backlog_ns) >= BULK_NS);
+        let is_bulk = (has_queue * long) | u64::from(queued >= BULK_BYTES);
+        Self {
+            backlog_ns,
+            bulk_ns: is_bulk * now_ns + (1 - is_bulk) * self.bulk_ns,
+        }
+    }
 }
 
 /// Returns whether a subflow has, or had a moment ago, more to send than its
-/// path takes.
+/// path takes. It was last bulk at `bulk_ns`; 0: never.
 #[inline(always)]
 #[must_use]
-pub fn is_bulk(subflow: &Subflow, now_ns: u64) -> bool {
-    subflow.bulk_ns != 0 && now_ns.saturating_sub(subflow.bulk_ns) < HOLD_NS
+pub fn is_bulk(bulk_ns: u64, now_ns: u64) -> bool {
+    bulk_ns != 0 && now_ns.saturating_sub(bulk_ns) < HOLD_NS
 }
 
 /// Returns whether a subflow is thin that has `outstanding` bytes unsent or not
@@ -76,24 +89,38 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
+    /// A subflow as the programs see it: its marks, and its last look.
+    struct Seen {
+        marks: Marks,
+        seen_ns: u64,
+    }
+
+    impl Seen {
+        fn is_bulk(&self, now_ns: u64) -> bool {
+            is_bulk(self.marks.bulk_ns, now_ns)
+        }
+    }
+
     /// Returns a subflow after looks at these times (ms), with so many bytes
     /// unsent.
-    fn seen(looks: &[(u64, u32)]) -> Subflow {
-        let mut subflow = Subflow::default();
+    fn seen(looks: &[(u64, u32)]) -> Seen {
+        let mut seen = Seen {
+            marks: Marks::default(),
+            seen_ns: 0,
+        };
         for &(at, queued) in looks {
-            subflow.queued = queued;
-            look(&mut subflow, at * MS);
-            subflow.seen_ns = at * MS;
+            seen.marks = seen.marks.look(queued, seen.seen_ns, at * MS);
+            seen.seen_ns = at * MS;
         }
-        subflow
+        seen
     }
 
     #[test]
     fn many_unsent_bytes_are_bulk_at_once() {
         let subflow = seen(&[(1_000, BULK_BYTES), (1_010, 0)]);
-        assert!(is_bulk(&subflow, 1_010 * MS));
-        assert!(is_bulk(&subflow, 1_299 * MS));
-        assert!(!is_bulk(&subflow, 1_300 * MS), "what was seen long ago");
+        assert!(subflow.is_bulk(1_010 * MS));
+        assert!(subflow.is_bulk(1_299 * MS));
+        assert!(!subflow.is_bulk(1_300 * MS), "what was seen long ago");
     }
 
     #[test]
@@ -101,7 +128,7 @@ mod tests {
         let looks: Vec<_> = (100..=120).map(|step| (step * 10, 5_000)).collect();
         for (count, bulk) in [(5, false), (15, false), (16, true), (21, true)] {
             let subflow = seen(&looks[..count]);
-            assert_eq!(is_bulk(&subflow, subflow.seen_ns), bulk, "{count} looks");
+            assert_eq!(subflow.is_bulk(subflow.seen_ns), bulk, "{count} looks");
         }
     }
 
@@ -109,13 +136,13 @@ mod tests {
     fn messages_that_leave_in_time_are_not_bulk() {
         let looks = (100..200).map(|step| (step * 10, if step % 5 == 0 { 0 } else { 9_000 }));
         let subflow = seen(&looks.collect::<Vec<_>>());
-        assert!(!is_bulk(&subflow, subflow.seen_ns));
+        assert!(!subflow.is_bulk(subflow.seen_ns));
     }
 
     #[test]
     fn a_queue_at_two_looks_far_apart_is_two_queues() {
         let subflow = seen(&[(1_000, 5_000), (2_000, 5_000)]);
-        assert!(!is_bulk(&subflow, 2_000 * MS));
-        assert!(!is_bulk(&seen(&[]), 2_000 * MS));
+        assert!(!subflow.is_bulk(2_000 * MS));
+        assert!(!seen(&[]).is_bulk(2_000 * MS));
     }
 }

@@ -6,10 +6,13 @@
 //! | `policy/weighted.rs` | runs the controller, sets and lifts socket options |
 //! | `policy/redundant/` | copies: wrap, unwrap, what a socket has received, known peers, segment sizes |
 //! | `shared/maps.rs`, `shared/emit.rs` | the maps and the ring buffer |
+//! | `shared/entry.rs` | a subflow in its map, which several CPUs use at once |
+//! | `shared/global.rs` | what a global function is, and its rules |
 //! | `shared/path.rs` | finds the path that carries a subflow |
 //! | `shared/socket.rs`, `shared/skb.rs` | typed reads of the kernel's structures, access to a packet |
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod hooks;
 mod policy;

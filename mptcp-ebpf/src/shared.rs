@@ -1,6 +1,8 @@
 //! What the hooks and the policies share.
 
 pub mod emit;
+pub mod entry;
+pub mod global;
 pub mod maps;
 pub mod path;
 pub mod skb;

@@ -11,6 +11,11 @@ use serde_json::{Value, json};
 
 const MARK: &str = "@vm ";
 
+/// The most instructions that the verifier may walk through for one program. The
+/// kernel gives up after a million, and another version, or an option that adds
+/// a branch, can make it several times as many. Loading takes as long, too.
+const MOST_INSTRUCTIONS: u64 = 60_000;
+
 /// Reports a hook: whether it is attached, how many instructions the verifier
 /// walked through (0: unknown), and why it is not attached.
 pub fn tell_hook(name: &str, attached: bool, instructions: u64, why: &str) {
@@ -47,7 +52,8 @@ pub struct Report {
 struct Row {
     hook: bool,
     name: String,
-    ok: bool,
+    /// Whether it is attached, if it is a hook; else whether the check went well.
+    good: bool,
     instructions: u64,
     seen: String,
 }
@@ -81,7 +87,7 @@ impl Report {
             let row = Row {
                 hook,
                 name: name.to_owned(),
-                ok: told[if hook { "attached" } else { "ok" }] == true,
+                good: told[if hook { "attached" } else { "ok" }] == true,
                 instructions: told["insns"].as_u64().unwrap_or(0),
                 seen: told["seen"].as_str().unwrap_or_default().to_owned(),
             };
@@ -95,22 +101,23 @@ impl Report {
         self.rows.push(Row {
             hook: false,
             name: "virtual machine".to_owned(),
-            ok: false,
+            good: false,
             instructions: 0,
             seen: format!("{error:#}"),
         });
     }
 
-    /// Returns whether every hook is attached and every check went well.
+    /// Returns whether every hook is attached, none is too large, and every check
+    /// went well.
     pub fn ok(&self) -> bool {
-        self.done && self.rows.iter().all(|row| row.ok)
+        self.done && self.rows.iter().all(Row::ok)
     }
 
     /// Returns the results in a few words.
     pub fn summary(&self) -> String {
         let count = |hook| {
             let rows = self.rows.iter().filter(move |row| row.hook == hook);
-            (rows.clone().filter(|row| row.ok).count(), rows.count())
+            (rows.clone().filter(|row| row.good).count(), rows.count())
         };
         let ((attached, hooks), (good, checks)) = (count(true), count(false));
         let end = if self.done {
@@ -118,13 +125,29 @@ impl Report {
         } else {
             ", and then it broke off"
         };
-        format!("{attached} of {hooks} hooks attached, {good} of {checks} checks ok{end}")
+        let large = match self.rows.iter().filter(|row| row.is_too_large()).count() {
+            0 => String::new(),
+            large => format!(" ({large} beyond {MOST_INSTRUCTIONS} instructions)"),
+        };
+        format!("{attached} of {hooks} hooks attached{large}, {good} of {checks} checks ok{end}")
     }
 }
 
 impl Row {
+    fn ok(&self) -> bool {
+        self.good && !self.is_too_large()
+    }
+
+    /// Returns whether the verifier walks through too many instructions. Every
+    /// kernel that is checked tells the number, so an unknown one counts as too
+    /// large.
+    fn is_too_large(&self) -> bool {
+        self.hook && self.good && !(1..=MOST_INSTRUCTIONS).contains(&self.instructions)
+    }
+
     fn line(&self) -> String {
-        let verdict = match (self.hook, self.ok) {
+        let verdict = match (self.hook, self.good) {
+            (true, true) if self.is_too_large() => "TOO LARGE",
             (true, true) => "attached",
             (true, false) => "NOT ATTACHED",
             (false, true) => "ok",
@@ -167,6 +190,17 @@ mod tests {
         assert!(!report.ok(), "it is not done yet");
         report.line(r#"@vm {"done":true}"#);
         assert!(report.ok());
+        for insns in [0, MOST_INSTRUCTIONS + 1] {
+            let mut report = Report::new("6.1.0", Path::new("vm"));
+            report.line(r#"@vm {"done":true}"#);
+            let hook = format!(r#"{{"hook":"sockops","attached":true,"insns":{insns},"seen":""}}"#);
+            report.line(&format!("@vm {hook}"));
+            assert!(!report.ok(), "{insns} instructions");
+            assert_eq!(
+                report.summary(),
+                "1 of 1 hooks attached (1 beyond 60000 instructions), 0 of 0 checks ok"
+            );
+        }
         report.line(r#"@vm {"hook":"iter_tcp","attached":false,"seen":"too large"}"#);
         assert!(!report.ok());
         assert_eq!(

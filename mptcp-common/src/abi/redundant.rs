@@ -145,13 +145,13 @@ pub struct Link {
 /// link takes over an index, its totals continue from the present values.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct Traffic<T = u64> {
     /// Copies sent, counted in packets as they are on the wire.
-    pub sent: u64,
+    pub sent: T,
     /// Their bytes.
-    pub sent_bytes: u64,
+    pub sent_bytes: T,
     /// Copies that arrived, likewise.
-    pub arrived: u64,
+    pub arrived: T,
 }
 
 /// The links to one peer, in hash map `PEER_LINKS` by agent id. They carry the
@@ -285,31 +285,31 @@ pub struct Patience {
 /// `COPY_STATS`; the path is that of the link's device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CopyStats {
+pub struct CopyStats<T = u64> {
     /// Copies sent over this path.
-    pub sent: u64,
+    pub sent: T,
     /// Their bytes, outer IP header included.
-    pub sent_bytes: u64,
+    pub sent_bytes: T,
     /// Copies that arrived over this path, by [`outcome`].
-    pub received: [u64; outcome::COUNT],
+    pub received: [T; outcome::COUNT],
     /// Payload bytes that a copy delivered before any other arrival had brought
     /// them.
-    pub rescued_bytes: u64,
+    pub rescued_bytes: T,
     /// Originals that arrived after their copy, over this path, and were
     /// dropped.
-    pub late_originals: u64,
+    pub late_originals: T,
     /// Rounds that segments which came over this path have waited for their
     /// other arrival: see [`crate::arrival`].
-    pub wait_rounds: u64,
+    pub wait_rounds: T,
     /// Waits that ended without the other arrival.
-    pub waits_in_vain: u64,
+    pub waits_in_vain: T,
     /// Segments that got no copy over this path, by [`not_sent`].
-    pub not_sent: [u64; not_sent::COUNT],
+    pub not_sent: [T; not_sent::COUNT],
     /// Datagrams that were refused, by [`refused`].
-    pub refused: [u64; refused::COUNT],
+    pub refused: [T; refused::COUNT],
     /// Copies for this path that shared a device with their original, at this
     /// end or at the peer's, because no other carrier was available.
-    pub shared_device: u64,
+    pub shared_device: T,
 }
 
 impl CopyStats {

@@ -7,15 +7,15 @@
 /// time them only together with every other program of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Runs {
+pub struct Runs<T = u64> {
     /// Runs, by [`program`].
-    pub count: [u64; program::COUNT],
+    pub count: [T; program::COUNT],
     /// Sockets whose callbacks somebody else's program had switched off, and
     /// which a sweep switched on again.
-    pub rearmed: u64,
+    pub rearmed: T,
     /// Subflows whose socket disappeared without a callback, and which a sweep
     /// removed.
-    pub reclaimed: u64,
+    pub reclaimed: T,
 }
 
 impl Runs {

@@ -22,14 +22,15 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_seq_write},
 };
 use mptcp_common::{
-    abi::{Subflow, Visit, close_reason, sweep},
+    abi::{Visit, close_reason, sweep},
     controller::Limits,
 };
 
 use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, register};
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
-use crate::shared::maps::{GONE, SUBFLOWS, SWEEP, connection, rearmed, reclaimed};
+use crate::shared::entry::Entry;
+use crate::shared::maps::{GONE, SWEEP, connection, rearmed, reclaimed};
 use crate::shared::socket::{ADOPT, Socket, global, offset};
 
 const SOL_TCP: i32 = 6;
@@ -89,15 +90,13 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     };
 
     if state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT {
-        if SUBFLOWS.get_ptr(cookie).is_some() {
+        if Entry::of(cookie).is_some() {
             visit.adopted = Visit::CLOSING;
             write(seq, &visit);
         }
         return 0;
     }
-    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
-        // SAFETY: a map value, under its socket's lock.
-        let subflow = unsafe { &mut *entry };
+    if let Some(subflow) = Entry::of(cookie) {
         update(socket, subflow, cookie, now_ns);
         if what != sweep::LIFT {
             rearm(socket, Options(sk));
@@ -133,7 +132,7 @@ fn write(seq: *mut seq_file, visit: &Visit) {
 fn reclaim() {
     if let Some(&cookie) = GONE.get(0)
         && cookie != 0
-        && SUBFLOWS.get_ptr(cookie).is_some()
+        && Entry::of(cookie).is_some()
     {
         close(cookie, close_reason::ERROR);
         reclaimed();
@@ -169,30 +168,23 @@ fn rearm(socket: Socket, options: Options) {
 
 /// Brings a known subflow up to date.
 #[inline(always)]
-fn update(socket: Socket, subflow: &mut Subflow, cookie: u64, now_ns: u64) {
-    if let Some(known) = connection(subflow.connection) {
-        // SAFETY: a map value, of which only atomic fields are used here.
-        let connection = unsafe { &*known };
+fn update(socket: Socket, subflow: Entry, cookie: u64, now_ns: u64) {
+    if let Some(connection) = connection(subflow.connection()) {
         find_path(socket, connection, subflow);
         account(socket, connection, subflow, now_ns);
-        register(connection, &subflow.tuple, cookie, now_ns);
+        register(connection, &subflow.tuple(), cookie, now_ns);
     }
 }
 
 /// Applies the policy to a subflow.
 #[inline(always)]
 fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
-    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
-        // SAFETY: a map value, under its socket's lock.
-        let subflow = unsafe { &mut *entry };
-        if let Some(known) = connection(subflow.connection) {
-            // SAFETY: a map value. Apart from atomic fields, only `Slot::rate`
-            // is read here.
-            let connection = unsafe { &*known };
+    if let Some(subflow) = Entry::of(cookie) {
+        if let Some(connection) = connection(subflow.connection()) {
             // An idle connection runs no step that would update the weights.
             weigh_all(connection);
             obey(socket, options, connection, subflow, now_ns);
-            subflow.resting = 0;
+            subflow.set_resting(0);
         }
     } else {
         // The agent does not know this socket, but an agent that died may have
@@ -204,10 +196,8 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
 /// Lifts every limit that the agent has set, and takes back the callbacks.
 #[inline(always)]
 fn lift(socket: Socket, options: Options, cookie: u64) {
-    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) {
-        // SAFETY: a map value, under its socket's lock.
-        let subflow = unsafe { &mut *entry };
-        let added = CALLBACKS & !u32::from(subflow.prior_cb_flags);
+    if let Some(subflow) = Entry::of(cookie) {
+        let added = CALLBACKS & !u32::from(subflow.prior_cb_flags());
         options.try_set(
             SOL_TCP,
             TCP_BPF_SOCK_OPS_CB_FLAGS,

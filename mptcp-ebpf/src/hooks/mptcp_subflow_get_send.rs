@@ -16,14 +16,15 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use mptcp_common::{
-    abi::{Connection, Decision, Seen, Subflow, candidate, event_kind, subflow_flag},
+    abi::{Connection, Decision, Seen, candidate, event_kind, subflow_flag},
     controller::{DEAD_TIMEOUTS, MAX_SLOTS},
 };
 
 use crate::policy::weighted::{count_backup, slot};
 use crate::shared::emit::subflow_event;
-use crate::shared::maps::{SUBFLOWS, add, connection, is_in_charge, path_stats};
-use crate::shared::socket::{global, load, load_bit, offset, probe};
+use crate::shared::entry::Entry;
+use crate::shared::maps::{add, connection, is_in_charge, path_stats};
+use crate::shared::socket::{Ids, global, load, load_bit, offset, probe};
 
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE_WAIT: u8 = 8;
@@ -52,11 +53,9 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // Only connections of the agent's own network namespace are known.
-    let Some(known) = connection(conn as u64) else {
+    let Some(connection) = connection(conn as u64) else {
         return 0;
     };
-    // SAFETY: a map value, of atomics and of what is `Locked`.
-    let connection = unsafe { &*known };
     // SAFETY: the kernel calls this function under the msk's lock.
     let (decision, seen) = unsafe { (connection.decision.get(), connection.seen.get()) };
 
@@ -77,7 +76,7 @@ pub fn mptcp_subflow_get_send(ctx: BtfTracePointContext) -> i32 {
     };
     let verdict = this.judge(path, flags, decision);
     path_stats(path, |stats| {
-        if let Some(count) = stats.candidates.get_mut(usize::from(verdict)) {
+        if let Some(count) = stats.candidates.get(usize::from(verdict)) {
             add(count, 1);
         }
     });
@@ -120,18 +119,17 @@ impl Candidate {
         }
         // SAFETY: a typed socket pointer, as the helper wants it.
         let cookie = unsafe { bpf_get_socket_cookie(self.ssk as *mut c_void) };
-        // SAFETY: a map value. Only its ids, flags, `generation` and `resting`
-        // are written here, and `backup_of`, which is atomic.
-        let subflow = unsafe { &mut *SUBFLOWS.get_ptr_mut(cookie)? };
+        let subflow = Entry::of(cookie)?;
         self.note_changes(connection, subflow, cookie, flags);
+        let path = subflow.path();
         *seen = Seen {
             context,
             revision,
-            path: subflow.path as u16,
+            path: path as u16,
             flags,
             reserved: 0,
         };
-        Some(subflow.path)
+        Some(path)
     }
 
     /// Returns the flags `BACKUP` and `STALE` as they are now.
@@ -146,29 +144,35 @@ impl Candidate {
     /// Notes the ids where only this hook can read them, and emits events for
     /// `flags` that changed.
     #[inline(always)]
-    fn note_changes(self, connection: &Connection, subflow: &mut Subflow, cookie: u64, flags: u8) {
+    fn note_changes(self, connection: &Connection, subflow: Entry, cookie: u64, flags: u8) {
         let token = connection.token.get() as u32;
-        if subflow.tuple.flags & subflow_flag::IDS == 0 {
+        if subflow.flags() & subflow_flag::IDS == 0 {
             // SAFETY: the context is typed.
-            unsafe {
-                subflow.tuple.local_id = load(self.context, &offset::SUBFLOW_LOCAL_ID);
-                subflow.tuple.remote_id = load(self.context, &offset::SUBFLOW_REMOTE_ID);
-            }
-            subflow.tuple.flags |= subflow_flag::IDS;
+            let (local, remote) = unsafe {
+                (
+                    load(self.context, &offset::SUBFLOW_LOCAL_ID),
+                    load(self.context, &offset::SUBFLOW_REMOTE_ID),
+                )
+            };
+            subflow.set_ids(Ids {
+                local,
+                remote,
+                flags: subflow.flags() | subflow_flag::IDS,
+            });
             // A selector may name the path by an id, so let the next look find
             // it again.
-            subflow.generation = subflow.generation.wrapping_sub(1);
+            subflow.set_generation(subflow.generation().wrapping_sub(1));
         }
-        let kept = subflow.tuple.flags & !(subflow_flag::BACKUP | subflow_flag::STALE);
-        let flags = kept | flags;
-        let moved = flags ^ subflow.tuple.flags;
+        let known = subflow.flags();
+        let flags = known & !(subflow_flag::BACKUP | subflow_flag::STALE) | flags;
+        let moved = flags ^ known;
         if moved == 0 {
             return;
         }
-        subflow.tuple.flags = flags;
+        subflow.set_flags(flags);
         if moved & subflow_flag::BACKUP != 0 {
             count_backup(connection, subflow);
-            subflow.resting = 0;
+            subflow.set_resting(0);
             subflow_event(event_kind::PRIORITY, 0, cookie, token, subflow);
         }
         if moved & subflow_flag::STALE != 0 {
@@ -177,7 +181,7 @@ impl Candidate {
             {
                 // The kernel has already given the path up.
                 slot.timeouts.set(DEAD_TIMEOUTS);
-                subflow.resting = 0;
+                subflow.set_resting(0);
             }
             subflow_event(event_kind::STALE, 0, cookie, token, subflow);
         }
@@ -280,9 +284,9 @@ fn conclude(decision: &Decision) {
     }
     path_stats(path - 1, |stats| {
         if full == 0 {
-            add(&mut stats.decisions, 1);
+            add(&stats.decisions, 1);
         } else {
-            add(&mut stats.blocked, 1);
+            add(&stats.blocked, 1);
         }
     });
 }

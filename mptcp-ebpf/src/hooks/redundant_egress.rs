@@ -21,20 +21,26 @@
 //! over the link tell (`Link::rate`).
 
 use aya_ebpf::{
+    bindings::__sk_buff,
     helpers::{bpf_clone_redirect, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock},
     macros::classifier,
     programs::TcContext,
 };
 use mptcp_common::{
-    abi::redundant::{Carrier, Link, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent},
-    packet::{self, flag},
+    abi::redundant::{
+        Carrier, Carriers, Link, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent,
+    },
+    packet::flag,
     spare,
 };
 
 use crate::policy::redundant::familiar;
+use crate::policy::redundant::headers::{self, Headers};
 use crate::policy::redundant::wrap::{Copy, overhead, wrap};
+use crate::shared::entry::Entry;
+use crate::shared::global::any;
 use crate::shared::maps::{
-    BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, SUBFLOWS, add, connection, copy_stats, redundant,
+    BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, add, connection, copy_stats, redundant,
 };
 use crate::shared::skb::{PASS, Skb};
 use crate::shared::socket::{load, offset};
@@ -61,22 +67,32 @@ pub fn redundant_egress(ctx: TcContext) -> i32 {
     PASS
 }
 
-/// A packet that may get copies.
+/// A packet that may get copies. It has no padding, because global functions
+/// get it on their caller's stack.
+#[repr(C)]
 struct Original {
     cookie: u64,
+    now_ns: u64,
+    /// [`Redundant::budget_bytes_per_sec`].
+    budget: u64,
     /// Length of its IP packet, bytes.
     length: u32,
     /// Length of the longest IP packet that it becomes on the wire, bytes.
     segment: u32,
-    now_ns: u64,
     /// The device that it leaves by.
     ifindex: u32,
     /// The peer's device that it arrives by, as the peer numbers it; 0: not
     /// known.
     peer_ifindex: u32,
-    /// Whether its subflow has hardly anything under way: see
-    /// [`spare::is_thin`].
-    thin: bool,
+    /// Index in `LINKS` of its own link, over which a copy would share its
+    /// fate; 0: not known.
+    own: u32,
+    /// 1 if the peer knows the subflow by other addresses or ports.
+    translated: u32,
+    /// 1 if its subflow has hardly anything under way: see [`spare::is_thin`].
+    thin: u32,
+    /// How many copies it gets at most.
+    copies: u32,
 }
 
 /// Clones a packet of a subflow whose peer can take copies, once for each copy.
@@ -85,10 +101,8 @@ struct Original {
 fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     // SAFETY: the helper takes this program type's context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.0.cast()) };
-    let subflow = SUBFLOWS.get_ptr(cookie)?;
-    // SAFETY: a map value; its socket may change it meanwhile, but only in
-    // whole words.
-    let (key, path, home) = unsafe { ((*subflow).connection, (*subflow).path, (*subflow).ifindex) };
+    let subflow = Entry::of(cookie)?;
+    let (key, path, home) = (subflow.connection(), subflow.path(), subflow.ifindex());
     // A macvlan's packet also leaves by the parent device. The macvlan's own
     // hook has already copied it.
     if skb.is_carried_for(home) {
@@ -102,8 +116,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         carriers = unsafe { CARRIERS.get(key) };
     }
     let Some(carriers) = carriers else {
-        // SAFETY: a map value; the count is atomic.
-        if connection(key).is_some_and(|known| unsafe { (*known).subflows.get() } > 1) {
+        if connection(key).is_some_and(|known| known.subflows.get() > 1) {
             skip(path, not_sent::NO_PEER);
         }
         return None;
@@ -111,7 +124,9 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     let at = device.header;
     let length = skb.len().wrapping_sub(at);
     let gso_size = skb.gso_size();
-    let (ip, segment) = packet::tcp(&skb, at, length, gso_size == 0).ok()?;
+    let mut read = Headers::default();
+    headers::tcp(skb, at, length, &mut read).ok()?;
+    let (ip, segment) = (read.ip(), read.segment());
     if segment.flags & (flag::SYN | flag::RST) != 0 {
         return None;
     }
@@ -119,80 +134,126 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         skip(path, not_sent::NO_TIMESTAMPS);
         return None;
     }
-    let (own, translated) = own(&carriers.carriers, cookie);
+    let own = own(carriers, cookie);
+    let (own, translated) = (own as u32, (own >> 32) as u32);
     let original = Original {
         cookie,
+        // SAFETY: the helper has no preconditions.
+        now_ns: unsafe { bpf_ktime_get_ns() },
+        budget: settings.budget_bytes_per_sec,
         length,
         segment: if gso_size == 0 {
             length
         } else {
             ip.header + segment.header + gso_size
         },
-        // SAFETY: the helper has no preconditions.
-        now_ns: unsafe { bpf_ktime_get_ns() },
         // SAFETY: a field of the context.
         ifindex: unsafe { (*skb.0).ifindex },
         peer_ifindex: LINKS.get(own).map_or(0, |link| link.peer_ifindex),
-        thin: spare::is_thin(outstanding(skb)),
+        own,
+        translated,
+        thin: u32::from(spare::is_thin(outstanding(skb))),
+        copies: settings.copies - 1,
     };
 
     // Find the cost of each carrier, then take the cheapest ones, one after the
     // other.
     let mut costs = [NEVER; MAX_CARRIERS];
-    let mut alone = true;
-    for (cost, carrier) in costs.iter_mut().zip(&carriers.carriers) {
-        if carrier.cookie != 0 && carrier.link != own {
-            alone = false;
-            *cost = judge(carrier, &original, settings);
-        }
-    }
+    let alone = judge(carriers, &original, &mut costs) == 0;
     // A connection without a second path borrows another link to its peer. The
     // first place in `costs` stands for that link.
     let mut borrowed = 0;
-    if alone && !translated {
+    if alone && translated == 0 {
         borrowed = familiar::stand_in(carriers.peer, own, original.ifindex, original.segment);
         if borrowed != 0 {
             costs[0] = 0;
         }
     }
-    let mut wanted = settings.copies - 1;
+    let mut wanted = original.copies;
     for _ in 1..MAX_COPIES {
         if wanted == 0 {
             break;
         }
-        let mut best = 0;
-        for index in 1..MAX_CARRIERS {
-            if costs[index & (MAX_CARRIERS - 1)] < costs[best & (MAX_CARRIERS - 1)] {
-                best = index;
-            }
-        }
-        let best = best & (MAX_CARRIERS - 1);
-        if costs[best] == NEVER {
+        let best = any(take_cheapest(&mut costs)) as usize;
+        if best >= MAX_CARRIERS {
             break;
         }
-        costs[best] = NEVER;
         let link = if borrowed != 0 {
             borrowed
         } else {
-            carriers.carriers[best].link
+            carriers.carriers[best & (MAX_CARRIERS - 1)].link
         };
-        wanted -= u32::from(copy(skb, &original, link, translated, settings));
+        wanted -= copy(skb.0, &original, link);
     }
     Some(())
 }
 
-/// Returns the original's own link, over which a copy would share its fate, and
-/// whether the peer knows the subflow by other addresses or ports.
-#[inline(always)]
-fn own(carriers: &[Carrier; MAX_CARRIERS], cookie: u64) -> (u32, bool) {
-    let (mut link, mut translated) = (0, 0);
-    for carrier in carriers {
+/// Returns the index in `LINKS` of the original's own link, and in the upper
+/// half whether the peer knows the subflow by other addresses or ports. A global
+/// function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn own(carriers: *const Carriers, cookie: u64) -> u64 {
+    // SAFETY: null, or a value that user space replaces as a whole.
+    let Some(carriers) = (unsafe { carriers.as_ref() }) else {
+        return 0;
+    };
+    let mut own = 0;
+    for carrier in &carriers.carriers {
         if carrier.cookie == cookie {
-            link = carrier.link;
-            translated = carrier.translated;
+            own = u64::from(carrier.link) | u64::from(carrier.translated) << 32;
         }
     }
-    (link, translated != 0)
+    own
+}
+
+/// Finds the cost of a copy over each carrier: see [`cost`]. Returns 0 if the
+/// connection has no carrier but the original's own. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge(
+    carriers: *const Carriers,
+    original: *const Original,
+    costs: *mut [u32; MAX_CARRIERS],
+) -> u32 {
+    // SAFETY: null, or a value that user space replaces as a whole, and values
+    // on the caller's stack.
+    let (Some(carriers), Some(original), Some(costs)) =
+        (unsafe { (carriers.as_ref(), original.as_ref(), costs.as_mut()) })
+    else {
+        return 0;
+    };
+    let mut others = 0;
+    for (at, carrier) in costs.iter_mut().zip(&carriers.carriers) {
+        if carrier.cookie != 0 && carrier.link != original.own {
+            others += 1;
+            *at = cost(carrier, original);
+        }
+    }
+    others
+}
+
+/// Returns the index of the least cost and replaces it by [`NEVER`]. Returns
+/// [`MAX_CARRIERS`] if no carrier can take a copy. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_cheapest(costs: *mut [u32; MAX_CARRIERS]) -> u32 {
+    // SAFETY: null, or a value on the caller's stack.
+    let Some(costs) = (unsafe { costs.as_mut() }) else {
+        return MAX_CARRIERS as u32;
+    };
+    let mut best = 0;
+    for index in 1..MAX_CARRIERS {
+        if costs[index & (MAX_CARRIERS - 1)] < costs[best & (MAX_CARRIERS - 1)] {
+            best = index;
+        }
+    }
+    let best = best & (MAX_CARRIERS - 1);
+    if costs[best] == NEVER {
+        return MAX_CARRIERS as u32;
+    }
+    costs[best] = NEVER;
+    best as u32
 }
 
 /// Returns how many bytes the skb's socket has not sent, or has not seen acked;
@@ -219,15 +280,13 @@ fn outstanding(skb: Skb) -> u32 {
 /// [`SHARED_DEVICE`] for each shared device. Returns [`NEVER`] if the carrier
 /// cannot take a copy, and counts the reason if its subflow still exists.
 #[inline(always)]
-fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
-    let Some(subflow) = SUBFLOWS.get_ptr(carrier.cookie) else {
+fn cost(carrier: &Carrier, original: &Original) -> u32 {
+    let Some(subflow) = Entry::of(carrier.cookie) else {
         return NEVER;
     };
     let Some(link) = LINKS.get(carrier.link) else {
         return NEVER;
     };
-    // SAFETY: a map value, read word by word; its socket may change it.
-    let subflow = unsafe { &*subflow };
     if link.peer == 0 || link.expires_ns <= original.now_ns {
         skip(link.path, not_sent::NO_PEER);
         return NEVER;
@@ -236,9 +295,9 @@ fn judge(carrier: &Carrier, original: &Original, settings: &Redundant) -> u32 {
         skip(link.path, not_sent::MTU);
         return NEVER;
     }
-    if settings.budget_bytes_per_sec == 0
-        && !original.thin
-        && spare::is_bulk(subflow, original.now_ns)
+    if original.budget == 0
+        && original.thin == 0
+        && spare::is_bulk(subflow.bulk_ns(), original.now_ns)
     {
         skip(link.path, not_sent::BUSY);
         return NEVER;
@@ -255,10 +314,20 @@ fn shared_devices(link: &Link, original: &Original) -> u32 {
     here + known * u32::from(link.peer_ifindex == original.peer_ifindex)
 }
 
-/// Clones the original for the link at `index`. Returns whether that worked,
-/// and counts the reason if it did not.
+/// Clones the original for the link at `index`. Returns 1 if that worked, else
+/// 0, and counts the reason then. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn copy(skb: *mut __sk_buff, original: *const Original, index: u32) -> u32 {
+    // SAFETY: null, or a value on the caller's stack.
+    let Some(original) = (unsafe { original.as_ref() }) else {
+        return 0;
+    };
+    u32::from(try_copy(Skb(skb), original, index))
+}
+
 #[inline(always)]
-fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &Redundant) -> bool {
+fn try_copy(skb: Skb, original: &Original, index: u32) -> bool {
     let Some(link) = LINKS.get(index) else {
         return false;
     };
@@ -268,7 +337,7 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         skip(link.path, not_sent::MTU);
         return false;
     }
-    let rate = settings.budget_bytes_per_sec;
+    let rate = original.budget;
     let bytes = wire_bytes(original, overhead);
     if rate != 0 {
         if let Some(bucket) = BUDGETS.get(link.path)
@@ -277,7 +346,7 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
             skip(link.path, not_sent::BUDGET);
             return false;
         }
-    } else if !original.thin
+    } else if original.thin == 0
         && let Some(bucket) = LINK_BUDGETS.get(index)
         && !bucket.take(bytes, u64::from(link.rate), original.now_ns)
     {
@@ -288,7 +357,7 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         Copy {
             link: index,
             shrink: !fits,
-            translated,
+            translated: original.translated != 0,
             cookie: original.cookie,
         }
         .mark(),
@@ -302,11 +371,10 @@ fn copy(skb: Skb, original: &Original, index: u32, translated: bool, settings: &
         return false;
     }
     if shared_devices(link, original) != 0 {
-        copy_stats(link.path, |stats| add(&mut stats.shared_device, 1));
+        copy_stats(link.path, |stats| add(&stats.shared_device, 1));
     }
-    if let Some(subflow) = SUBFLOWS.get_ptr_mut(original.cookie) {
-        // SAFETY: a map value; only `add` changes this member.
-        add(unsafe { &mut (*subflow).copies }, 1);
+    if let Some(subflow) = Entry::of(original.cookie) {
+        add(subflow.copies(), 1);
     }
     true
 }
@@ -323,7 +391,7 @@ fn wire_bytes(original: &Original, overhead: u32) -> u64 {
 #[inline(always)]
 fn skip(path: u32, reason: u8) {
     copy_stats(path, |stats| {
-        if let Some(count) = stats.not_sent.get_mut(usize::from(reason)) {
+        if let Some(count) = stats.not_sent.get(usize::from(reason)) {
             add(count, 1);
         }
     });

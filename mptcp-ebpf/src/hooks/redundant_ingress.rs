@@ -21,24 +21,26 @@
 //! received: see `arrival`.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_NOEXIST},
+    bindings::{__sk_buff, BPF_F_INGRESS},
     helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_type},
     macros::classifier,
     programs::TcContext,
 };
 use mptcp_common::{
-    abi::redundant::{Arrival, Device, LinkKey, PeerView, Redundant, outcome, refused},
-    arrival::Verdict,
-    packet::{self, Segment, Source as _, flag, protocol},
+    abi::redundant::{Device, LinkKey, PeerView, Redundant, outcome, refused},
+    packet::{self, Source as _, flag, protocol},
 };
 
+use crate::policy::redundant::arriving::{Arriving, count, deliver, done};
 use crate::policy::redundant::familiar;
+use crate::policy::redundant::headers::{self, Headers};
 use crate::policy::redundant::receiver::Receiver;
 use crate::policy::redundant::unwrap::{UNWRAPPED, enter, strip};
 use crate::policy::redundant::wrap::HEADERS;
+use crate::shared::entry::Entry;
+use crate::shared::global::any;
 use crate::shared::maps::{
-    ADDRESSES, ARRIVALS, CARRIERS, COOKIE_OF, LINK_OF, LINKS, NEW_ARRIVAL, PATIENCE, SUBFLOWS, add,
-    copy_stats, redundant, traffic,
+    ADDRESSES, CARRIERS, COOKIE_OF, LINK_OF, LINKS, add, copy_stats, redundant, traffic,
 };
 use crate::shared::skb::{DROP, PASS, Skb};
 
@@ -55,9 +57,9 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     crate::shared::maps::ran(crate::shared::maps::program::REDUNDANT_INGRESS);
     let skb = Skb::new(&ctx);
     let (marked, mark) = skb.take_mark();
-    let Some(settings) = redundant() else {
+    if redundant().is_none() {
         return PASS;
-    };
+    }
     let Some(device) = skb.device() else {
         return PASS;
     };
@@ -71,18 +73,18 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     };
     if marked {
         arriving.rounds = mark[2];
-        arriving.unwrapped = mark[0] == UNWRAPPED;
+        arriving.unwrapped = u32::from(mark[0] == UNWRAPPED);
         arriving.path = mark[1];
     }
-    if !arriving.unwrapped {
+    if arriving.unwrapped == 0 {
         if skb.is_for_another_device() {
             return PASS;
         }
         arriving.path = device.path;
-        match look_inside(skb, settings, &mut arriving) {
-            Ok(true) => {}
-            Ok(false) => return PASS,
-            Err(reason) => return arriving.refuse(reason),
+        match any(look_inside(skb.0, &mut arriving)) {
+            JUDGE => {}
+            IGNORE => return PASS,
+            refused => return arriving.refuse((refused - REFUSE) as u8),
         }
     }
     match arrive(skb, &device, &arriving) {
@@ -91,51 +93,31 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
     }
 }
 
-/// A segment that has arrived, and how it came.
-#[derive(Default)]
-struct Arriving {
-    /// Offset of its IP header in the skb, bytes.
-    at: u32,
-    /// Bytes from there to the end.
-    length: u32,
-    /// The path that brought it.
-    path: u32,
-    /// Length of the outer IP header that it is wrapped behind; 0: not wrapped.
-    outer: u32,
-    /// Index in `LINKS` of the link that it came over, if it is wrapped.
-    link: u32,
-    /// Whether it was unwrapped on another device, and then entered this one.
-    unwrapped: bool,
-    /// How many rounds it has waited.
-    rounds: u32,
-}
+/// [`look_inside`]: the packet holds no segment for this hook to judge.
+const IGNORE: u32 = 0;
+/// [`look_inside`]: the segment is found.
+const JUDGE: u32 = 1;
+/// [`look_inside`]: the packet fails a check. The reason, one of [`refused`], is
+/// added.
+const REFUSE: u32 = 2;
 
-impl Arriving {
-    /// Returns the action for a packet that fails a check. Drops a copy, and
-    /// counts the reason unless it is unwrapped already. Lets a packet pass
-    /// that is no copy.
-    #[inline(always)]
-    fn refuse(&self, reason: u8) -> i32 {
-        if self.unwrapped {
-            return DROP;
-        }
-        if self.outer == 0 {
-            return PASS;
-        }
-        copy_stats(self.path, |stats| {
-            add(&mut stats.received[usize::from(outcome::REFUSED)], 1);
-            if let Some(count) = stats.refused.get_mut(usize::from(reason)) {
-                add(count, 1);
-            }
-        });
-        DROP
+/// Finds the segment, in the packet itself or wrapped. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_inside(skb: *mut __sk_buff, arriving: *mut Arriving) -> u32 {
+    // SAFETY: null, or a value on the caller's stack.
+    let (Some(arriving), Some(settings)) = (unsafe { arriving.as_mut() }, redundant()) else {
+        return IGNORE;
+    };
+    match find(Skb(skb), settings, arriving) {
+        Ok(false) => IGNORE,
+        Ok(true) => JUDGE,
+        Err(reason) => REFUSE + u32::from(reason),
     }
 }
 
-/// Finds the segment, in the packet itself or wrapped. Returns `false` if there
-/// is none for this hook to judge.
 #[inline(always)]
-fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
+fn find(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool, u8> {
     let exact = skb.gso_size() == 0;
     let ip = match packet::ip(&skb, arriving.at, arriving.length, exact) {
         Ok(ip) => ip,
@@ -156,10 +138,10 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     }
     arriving.outer = ip.header;
     let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
-    arriving.link = proven_link(skb, arriving.at, ip.header, remote_port);
+    arriving.link = proven_link(skb.0, arriving.at, ip.header, remote_port);
     if arriving.link == 0 {
         // This host may be a router, so let datagrams for other hosts pass.
-        if !is_own(skb, arriving.at, ip.header) {
+        if is_own(skb.0, arriving.at, ip.header) == 0 {
             return Ok(false);
         }
         return Err(refused::UNPROVEN);
@@ -171,7 +153,7 @@ fn look_inside(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Resul
     }
     if arriving.rounds == 0 {
         let packets = skb.packets(HEADERS);
-        traffic(arriving.link, |traffic| add(&mut traffic.arrived, packets));
+        traffic(arriving.link, |traffic| add(&traffic.arrived, packets));
     }
     let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
     if ip.payload < 8 || exact && length != ip.payload {
@@ -206,7 +188,7 @@ fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<b
     match skb.load::<4>(udp) {
         Some(ports)
             if u16::from_be_bytes([ports[2], ports[3]]) == settings.port
-                && is_own(skb, at, if first[0] >> 4 == 4 { 20 } else { 40 }) =>
+                && is_own(skb.0, at, if first[0] >> 4 == 4 { 20 } else { 40 }) != 0 =>
         {
             arriving.outer = udp - at;
             Err(refused::FRAGMENT)
@@ -219,8 +201,9 @@ fn fragment(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<b
 #[inline(always)]
 fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     let wrapped = arriving.outer != 0;
-    let exact = skb.gso_size() == 0;
-    let (ip, segment) = packet::tcp(&skb, arriving.at, arriving.length, exact)?;
+    let mut read = Headers::default();
+    headers::tcp(skb, arriving.at, arriving.length, &mut read)?;
+    let (ip, segment) = (read.ip(), read.segment());
     if wrapped
         && (ip.header + ip.payload != arriving.length
             || segment.flags & flag::SYN != 0
@@ -229,21 +212,20 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         return Err(refused::MALFORMED);
     }
     let cookie = cookie(
-        skb,
+        skb.0,
         arriving.at,
         ip.header,
         segment.source_port,
         segment.destination_port,
     );
-    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
-        return open(skb, device, arriving, ip.header, &segment);
+    let Some(subflow) = Entry::of(cookie) else {
+        return open(skb, device, arriving, &read);
     };
-    // SAFETY: a map value; both members are whole words.
-    let (connection, ifindex) = unsafe { ((*subflow).connection, (*subflow).ifindex) };
+    let (connection, ifindex) = (subflow.connection(), subflow.ifindex());
     // SAFETY: a value that user space replaces as a whole.
     let mut carriers = unsafe { CARRIERS.get(connection) };
     if carriers.is_none() && wrapped {
-        let own = own_link(skb, arriving, ip.header);
+        let own = own_link(skb.0, arriving, ip.header);
         let tcp = arriving.at + ip.header;
         if own != 0 && (familiar::greet(cookie) || familiar::introduce(skb, tcp, cookie, own)) {
             // SAFETY: as above.
@@ -251,7 +233,7 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         }
     }
     let carriers = carriers.ok_or(refused::FOREIGN)?;
-    if !wrapped && !arriving.unwrapped && skb.is_carried_for(ifindex) {
+    if !wrapped && arriving.unwrapped == 0 && skb.is_carried_for(ifindex) {
         return Ok(PASS);
     }
     // A copy may come over any link to the connection's peer, even one whose
@@ -269,12 +251,12 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         return Err(refused::MALFORMED);
     }
 
-    let receiver = if wrapped && device.strict != 0 {
-        None
+    let done = if wrapped && device.strict != 0 {
+        done::NOBODY
     } else {
-        Receiver::find(skb, arriving.at, ip.header, &segment)
+        deliver(skb.0, arriving, &read, device, cookie)
     };
-    let Some(receiver) = receiver else {
+    if done == done::NOBODY {
         if !wrapped {
             return Err(refused::FOREIGN);
         }
@@ -283,34 +265,31 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
         // the socket's device.
         strip(skb, device, arriving.outer, ip.header)?;
         return enter(skb, device, ifindex, ip.header, arriving.path);
-    };
-    let verdict = judge(&receiver, cookie, &segment, arriving.rounds);
-    let mut action = Ok(PASS);
-    if verdict == Verdict::Second {
-        action = Ok(DROP);
-    } else if verdict != Verdict::Wait && wrapped {
-        action = strip(skb, device, arriving.outer, ip.header);
-        receiver.give(skb);
     }
-    receiver.release();
-    if verdict == Verdict::Wait {
-        let kind = if arriving.unwrapped {
+    if done == done::WAIT {
+        let kind = if arriving.unwrapped != 0 {
             UNWRAPPED
         } else {
             WAITING
         };
-        copy_stats(arriving.path, |stats| add(&mut stats.wait_rounds, 1));
+        copy_stats(arriving.path, |stats| add(&stats.wait_rounds, 1));
         skb.mark([kind, arriving.path, arriving.rounds + 1]);
         // Let it enter by this device once more, behind the packets that are
         // queued now.
         // SAFETY: a field of the context; the helper has no preconditions.
         return Ok(unsafe { bpf_redirect((*skb.0).ifindex, u64::from(BPF_F_INGRESS)) } as i32);
     }
-    if arriving.unwrapped {
+    if arriving.unwrapped != 0 {
         to_this_host(skb);
     }
-    count(arriving, verdict);
-    action
+    count(arriving, done);
+    if done & done::NOT_STRIPPED != 0 {
+        return Err(refused::KERNEL);
+    }
+    if done == done::SECOND {
+        return Ok(DROP);
+    }
+    Ok(PASS)
 }
 
 /// Makes the stack accept an unwrapped packet, although its frame is not
@@ -325,31 +304,26 @@ fn to_this_host(skb: Skb) {
 /// end has answered the SYN and waits for the next segment. The copy must come
 /// from the peer at the other end of that connection.
 #[inline(always)]
-fn open(
-    skb: Skb,
-    device: &Device,
-    arriving: &Arriving,
-    header: u32,
-    segment: &Segment,
-) -> Result<i32, u8> {
-    if arriving.outer == 0 && !arriving.unwrapped || segment.flags & flag::RST != 0 {
+fn open(skb: Skb, device: &Device, arriving: &Arriving, read: &Headers) -> Result<i32, u8> {
+    let (header, segment) = (read.ip().header, read.segment());
+    if arriving.outer == 0 && arriving.unwrapped == 0 || segment.flags & flag::RST != 0 {
         return Err(refused::FOREIGN);
     }
-    if !Receiver::is_opening(skb, arriving.at, header, segment) {
+    if !Receiver::is_opening(skb, arriving.at, header, &segment) {
         return Err(refused::FOREIGN);
     }
-    if arriving.unwrapped {
+    if arriving.unwrapped != 0 {
         // The device that received it has judged and counted it.
         to_this_host(skb);
         return Ok(PASS);
     }
-    let own = own_link(skb, arriving, header);
+    let own = own_link(skb.0, arriving, header);
     if own == 0 {
         return Err(refused::FOREIGN);
     }
     strip(skb, device, arriving.outer, header)?;
     copy_stats(arriving.path, |stats| {
-        add(&mut stats.received[usize::from(outcome::FIRST)], 1);
+        add(&stats.received[usize::from(outcome::FIRST)], 1);
     });
     if device.strict == 0 {
         return Ok(PASS);
@@ -360,9 +334,14 @@ fn open(
 
 /// Returns the index of the link between the addresses of a copy's inner
 /// packet; 0 if there is none, or if its peer is not the one that sent the
-/// copy.
-#[inline(always)]
-fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
+/// copy. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn own_link(skb: *mut __sk_buff, arriving: *const Arriving, header: u32) -> u32 {
+    // SAFETY: null, or a value on the caller's stack.
+    let Some(arriving) = (unsafe { arriving.as_ref() }) else {
+        return 0;
+    };
     let Some(over) = LINKS.get(arriving.link) else {
         return 0;
     };
@@ -374,14 +353,16 @@ fn own_link(skb: Skb, arriving: &Arriving, header: u32) -> u32 {
 }
 
 /// Returns the index in `LINKS` of the link that a datagram comes over; 0 if it
-/// belongs to no link, or if the link's peer has fallen silent. Not inlined, so
-/// that its key has the stack to itself.
+/// belongs to no link, or if the link's peer has fallen silent. A global
+/// function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
+extern "C" fn proven_link(skb: *mut __sk_buff, at: u32, header: u32, remote_port: u16) -> u32 {
+    let skb = Skb(skb);
     let mut key = LinkKey {
         remote_port,
         ..LinkKey::default()
@@ -403,91 +384,44 @@ fn proven_link(skb: Skb, at: u32, header: u32, remote_port: u16) -> u32 {
     }
 }
 
-/// Returns whether an IP packet with a header of `header` bytes is addressed to
-/// this host. Not inlined, as above.
+/// Returns 1 if an IP packet with a header of `header` bytes is addressed to
+/// this host, else 0. A global function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn is_own(skb: Skb, at: u32, header: u32) -> bool {
+extern "C" fn is_own(skb: *mut __sk_buff, at: u32, header: u32) -> u32 {
     let (mut source, mut destination) = ([0; 16], [0; 16]);
-    packet::addresses(&skb, at, header, &mut source, &mut destination)
-        // SAFETY: the value is not read.
-        && unsafe { ADDRESSES.get(&destination) }.is_some()
+    let read = packet::addresses(&Skb(skb), at, header, &mut source, &mut destination);
+    // SAFETY: the value is not read.
+    u32::from(read && unsafe { ADDRESSES.get(&destination) }.is_some())
 }
 
 /// Returns the cookie of the subflow that a segment is for; 0 if no such
-/// subflow is known. Not inlined, as above.
+/// subflow is known. A global function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn cookie(skb: Skb, at: u32, header: u32, remote_port: u16, local_port: u16) -> u64 {
+extern "C" fn cookie(
+    skb: *mut __sk_buff,
+    at: u32,
+    header: u32,
+    remote_port: u16,
+    local_port: u16,
+) -> u64 {
     let mut ends = PeerView {
         local_port,
         remote_port,
         ..PeerView::default()
     };
-    if !packet::addresses(&skb, at, header, &mut ends.remote, &mut ends.local) {
+    if !packet::addresses(&Skb(skb), at, header, &mut ends.remote, &mut ends.local) {
         return 0;
     }
     // SAFETY: a word that is replaced as a whole.
     unsafe { COOKIE_OF.get(&ends) }.copied().unwrap_or_default()
-}
-
-#[inline(always)]
-fn judge(receiver: &Receiver, cookie: u64, segment: &Segment, rounds: u32) -> Verdict {
-    let arrival = arrival(cookie);
-    if arrival.is_null() {
-        return Verdict::Harmless;
-    }
-    // SAFETY: a map value, of atomics; the helper has no preconditions.
-    unsafe {
-        let received = receiver.received(segment);
-        let now_ns = bpf_ktime_get_ns();
-        (*arrival).judge(segment, &received, rounds, || may_wait(now_ns), now_ns)
-    }
-}
-
-/// Takes one of this CPU's rounds for a segment that waits. Returns `false` if
-/// none is left.
-#[inline(always)]
-fn may_wait(now_ns: u64) -> bool {
-    PATIENCE
-        .get(0)
-        .is_some_and(|patience| patience.take(now_ns))
-}
-
-/// Returns the entry with what has arrived for a subflow lately; null if there
-/// is no memory for it.
-#[inline(always)]
-fn arrival(cookie: u64) -> *const Arrival {
-    if let Some(known) = ARRIVALS.get_ptr(cookie) {
-        return known;
-    }
-    if let Some(blank) = NEW_ARRIVAL.get(0) {
-        // Another CPU may have inserted the entry first, which is just as good.
-        let _ = ARRIVALS.insert(cookie, blank, u64::from(BPF_NOEXIST));
-    }
-    ARRIVALS.get_ptr(cookie).unwrap_or(core::ptr::null())
-}
-
-/// Counts the verdict on a segment.
-#[inline(always)]
-fn count(arriving: &Arriving, verdict: Verdict) {
-    let original = arriving.outer == 0 && !arriving.unwrapped;
-    if arriving.rounds != 0 && matches!(verdict, Verdict::First(missing) if missing != 0) {
-        copy_stats(arriving.path, |stats| add(&mut stats.waits_in_vain, 1));
-    }
-    copy_stats(arriving.path, |stats| match verdict {
-        Verdict::Second if original => add(&mut stats.late_originals, 1),
-        _ if original => {}
-        Verdict::First(missing) => {
-            add(&mut stats.received[usize::from(outcome::FIRST)], 1);
-            add(&mut stats.rescued_bytes, u64::from(missing));
-        }
-        _ => add(&mut stats.received[usize::from(outcome::DUPLICATE)], 1),
-    });
 }

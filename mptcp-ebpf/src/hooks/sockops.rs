@@ -12,9 +12,8 @@
 use crate::hooks::subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle};
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
-use crate::shared::maps::{
-    SUBFLOWS, add, config, connection, is_in_charge, path_stats, redundant, totals,
-};
+use crate::shared::entry::Entry;
+use crate::shared::maps::{add, config, connection, is_in_charge, path_stats, redundant, totals};
 use crate::shared::socket::{Socket, global, offset};
 use aya_ebpf::{
     bindings::{
@@ -28,7 +27,10 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use aya_log_ebpf::warn;
-use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, Subflow};
+use mptcp_common::{
+    abi::{PathStats, RTT_BOUNDS_US},
+    word::Word,
+};
 
 /// Cookie of the agent's own network namespace. The hook sees sockets of every
 /// namespace and ignores those of the others.
@@ -99,8 +101,8 @@ fn cookie(ctx: &SockOpsContext) -> u64 {
 /// flood the log.
 #[inline(always)]
 fn is_first_in_a_while() -> bool {
-    let mut turned_away = 0;
-    totals(|totals| turned_away = totals.connections_full + totals.subflows_full);
+    let mut turned_away = 0_u64;
+    totals(|totals| turned_away = totals.connections_full.get() + totals.subflows_full.get());
     turned_away & turned_away.wrapping_sub(1) == 0
 }
 
@@ -162,20 +164,18 @@ fn established(ctx: &SockOpsContext) {
 /// the subflow rests.
 #[inline(always)]
 fn look(ctx: &SockOpsContext, at_once: bool) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) else {
+    let Some(subflow) = Entry::of(cookie(ctx)) else {
         return;
     };
-    // SAFETY: a map value, under its socket's lock.
-    let subflow = unsafe { &mut *entry };
     let now_ns = now_ns();
     if ctx.op() == BPF_SOCK_OPS_RTT_CB {
         let rtt_us = rtt_us(ctx);
-        path_stats(subflow.path, |stats| observe(stats, rtt_us));
-        subflow.heard_ns = now_ns;
+        path_stats(subflow.path(), |stats| observe(stats, rtt_us));
+        subflow.set_heard_ns(now_ns);
     }
     // SAFETY: a field of this program type's context.
     let acked = unsafe { (*ctx.ops).bytes_acked };
-    let soon = now_ns - subflow.seen_ns < MIN_INTERVAL_NS;
+    let soon = now_ns.wrapping_sub(subflow.seen_ns()) < MIN_INTERVAL_NS;
     if !at_once && (soon || rests(subflow, acked, now_ns)) {
         return;
     }
@@ -185,20 +185,17 @@ fn look(ctx: &SockOpsContext, at_once: bool) {
 /// Does the expensive part of [`look`], which most callbacks of a thin
 /// connection skip.
 #[inline(always)]
-fn examine(ctx: &SockOpsContext, subflow: &mut Subflow, now_ns: u64) {
-    let Some(known) = connection(subflow.connection) else {
+fn examine(ctx: &SockOpsContext, subflow: Entry, now_ns: u64) {
+    let Some(connection) = connection(subflow.connection()) else {
         return;
     };
-    // SAFETY: a map value, of atomics. What is not atomic is `Locked`, and not
-    // used here.
-    let connection = unsafe { &*known };
     let Some(socket) = socket(ctx) else { return };
-    if subflow.generation != config().generation {
+    if subflow.generation() != config().generation {
         find_path(socket, connection, subflow);
     }
     account(socket, connection, subflow, now_ns);
     steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
-    subflow.resting = u32::from(may_rest(connection, subflow, now_ns));
+    subflow.set_resting(u32::from(may_rest(connection, subflow, now_ns)));
 }
 
 /// Returns the round trip that `BPF_SOCK_OPS_RTT_CB` reports: the sample itself
@@ -212,7 +209,7 @@ fn rtt_us(ctx: &SockOpsContext) -> u32 {
 }
 
 #[inline(always)]
-fn observe(stats: &mut PathStats, rtt_us: u32) {
+fn observe(stats: &PathStats<Word>, rtt_us: u32) {
     let mut bucket = 0;
     for bound in RTT_BOUNDS_US {
         if rtt_us <= bound {
@@ -220,27 +217,23 @@ fn observe(stats: &mut PathStats, rtt_us: u32) {
         }
         bucket += 1;
     }
-    if let Some(count) = stats.rtt.get_mut(bucket) {
+    if let Some(count) = stats.rtt.get(bucket) {
         add(count, 1);
     }
-    add(&mut stats.rtt_sum_us, u64::from(rtt_us));
+    add(&stats.rtt_sum_us, u64::from(rtt_us));
 }
 
 #[inline(always)]
 fn rto(ctx: &SockOpsContext) {
-    if let Some(entry) = SUBFLOWS.get_ptr_mut(cookie(ctx)) {
-        // SAFETY: a map value, under its socket's lock.
-        let subflow = unsafe { &mut *entry };
-        path_stats(subflow.path, |stats| add(&mut stats.timeouts, 1));
+    if let Some(subflow) = Entry::of(cookie(ctx)) {
+        path_stats(subflow.path(), |stats| add(&stats.timeouts, 1));
         // A timeout is often the first sign that the route changed, so let the
         // next look find the path again.
-        subflow.generation = subflow.generation.wrapping_sub(1);
-        if let Some(known) = connection(subflow.connection) {
-            // SAFETY: as in `examine`.
-            let connection = unsafe { &*known };
-            if let Some(slot) = slot(connection, subflow) {
-                slot.timeouts.add(1);
-            }
+        subflow.set_generation(subflow.generation().wrapping_sub(1));
+        if let Some(connection) = connection(subflow.connection())
+            && let Some(slot) = slot(connection, subflow)
+        {
+            slot.timeouts.add(1);
         }
     }
 }

@@ -5,17 +5,18 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG,
 };
 use mptcp_common::abi::{
-    Connection, Subflow, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind,
-    redundant::PeerView, side, subflow_flag, subflow_kind,
+    Connection, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind, redundant::PeerView,
+    side, subflow_flag, subflow_kind,
 };
 use mptcp_common::controller::NO_CAP;
-use mptcp_common::spare;
+use mptcp_common::spare::Marks;
 
 use crate::policy::weighted::{count_backup, leave_slot, slot, take_slot};
 use crate::shared::emit::subflow_event;
+use crate::shared::entry::Entry;
 use crate::shared::maps::{
     ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, capabilities, config,
-    connection, connection_or_new, new_subflow, path_stats, policy_for, totals,
+    connection, connection_or_new, path_stats, policy_for, totals,
 };
 use crate::shared::path;
 use crate::shared::socket::{Socket, offset};
@@ -36,12 +37,10 @@ pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
 pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns: u64) -> bool {
     let key = socket.connection();
     let mut tuple = socket.tuple();
-    let Some(known) = connection_or_new(key) else {
-        totals(|totals| add(&mut totals.connections_full, 1));
+    let Some(connection) = connection_or_new(key) else {
+        totals(|totals| add(&totals.connections_full, 1));
         return false;
     };
-    // SAFETY: a map value, of which only atomic fields are used here.
-    let connection = unsafe { &*known };
     let first = connection.subflows.add(1) == 0;
     if !first && tuple.flags & subflow_flag::IDS == 0 {
         // The kernel does not let the subflow's own flags be read (no `IDS`).
@@ -67,48 +66,38 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     let ifindex = socket.ifindex();
     let path = path::find(&tuple, ifindex).unwrap_or(UNKNOWN_PATH);
     let counted = Counted::at_opening(socket, new);
-    let Some(entry) = new_subflow(cookie) else {
-        totals(|totals| add(&mut totals.subflows_full, 1));
+    let Some(subflow) = Entry::insert(cookie) else {
+        totals(|totals| add(&totals.subflows_full, 1));
         if connection.subflows.sub(1) == 1 {
             let _ = CONNECTIONS.remove(key);
         }
         return false;
     };
-    // SAFETY: a map value, under its socket's lock.
-    let subflow = unsafe { &mut *entry };
-    *subflow = Subflow {
-        path,
-        generation: config.generation,
-        resting: 0,
-        cwnd: socket.cwnd(),
-        seen_ns: now_ns,
-        quiet_ns: now_ns,
-        quiet_bytes: counted.acked,
-        connection: key,
-        heard_ns: if new { now_ns } else { 0 },
-        sent_bytes: counted.sent,
-        acked_bytes: counted.acked,
-        received_bytes: counted.received,
-        backlog_ns: 0,
-        bulk_ns: 0,
-        copies: 0,
-        retransmitted_segments: socket.tcp(&offset::TCP_TOTAL_RETRANS),
-        slot: 0,
-        prior_cb_flags: prior_cb_flags as u16,
-        cap: NO_CAP,
-        lowat: 0,
-        prior_cap: NO_CAP,
-        prior_lowat: 0,
-        wanted_cap: NO_CAP,
-        wanted_lowat: 0,
-        ifindex,
-        srtt_us: socket.srtt_us(),
-        min_rtt_us: socket.min_rtt_us(),
-        queued: 0,
-        backup_of: 0,
-        tuple,
-    };
-    find_limits(socket, subflow);
+    // An agent may have set limits before.
+    let (ours, prior) = socket.limits().split();
+    // The members that are 0 are so already.
+    subflow.set_path(path);
+    subflow.set_generation(config.generation);
+    subflow.set_cwnd(socket.cwnd());
+    subflow.set_seen_ns(now_ns);
+    subflow.set_quiet_ns(now_ns);
+    subflow.set_quiet_bytes(counted.acked);
+    subflow.set_connection(key);
+    subflow.set_heard_ns(if new { now_ns } else { 0 });
+    subflow.set_sent_bytes(counted.sent);
+    subflow.set_acked_bytes(counted.acked);
+    subflow.set_received_bytes(counted.received);
+    subflow.set_retransmitted_segments(socket.tcp(&offset::TCP_TOTAL_RETRANS));
+    subflow.set_prior_cb_flags(prior_cb_flags as u16);
+    subflow.set_cap(ours.cap);
+    subflow.set_lowat(ours.lowat);
+    subflow.set_prior_cap(prior.cap);
+    subflow.set_prior_lowat(prior.lowat);
+    subflow.set_wanted_cap(NO_CAP);
+    subflow.set_ifindex(ifindex);
+    subflow.set_srtt_us(socket.srtt_us());
+    subflow.set_min_rtt_us(socket.min_rtt_us());
+    subflow.set_tuple(tuple);
     if !fallback {
         take_slot(connection, subflow);
     }
@@ -122,19 +111,19 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         subflow_kind::INITIAL
     };
     path_stats(path, |stats| {
-        add(&mut stats.live, 1);
-        add(&mut stats.opened[usize::from(kind & 1)], 1);
+        add(&stats.live, 1);
+        add(&stats.opened[usize::from(kind & 1)], 1);
     });
     totals(|totals| {
-        add(&mut totals.subflows, 1);
+        add(&totals.subflows, 1);
         if first {
-            add(&mut totals.connections, 1);
+            add(&totals.connections, 1);
             let side = if tuple.flags & subflow_flag::SERVER != 0 {
                 side::SERVER
             } else {
                 side::CLIENT
             };
-            add(&mut totals.opened[usize::from(side & 1)], 1);
+            add(&totals.opened[usize::from(side & 1)], 1);
         }
     });
     let event = if joined {
@@ -147,15 +136,6 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         subflow_event(event_kind::FALLBACK, 0, cookie, token, subflow);
     }
     true
-}
-
-/// Separates the limits that an agent has set on a socket from those that
-/// others have set, and notes both in `subflow`.
-#[inline(always)]
-fn find_limits(socket: Socket, subflow: &mut Subflow) {
-    let (ours, prior) = socket.limits().split();
-    (subflow.cap, subflow.lowat) = (ours.cap, ours.lowat);
-    (subflow.prior_cap, subflow.prior_lowat) = (prior.cap, prior.lowat);
 }
 
 /// The part of a socket's own counters that is not added to the totals.
@@ -193,37 +173,44 @@ impl Counted {
 /// Adds what the socket did since the last look to the totals of its path and
 /// to its controller's slot.
 #[inline(always)]
-pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, now_ns: u64) {
+pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: u64) {
     let sent: u64 = socket.tcp(&offset::TCP_BYTES_SENT);
     let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
     let received: u64 = socket.tcp(&offset::TCP_BYTES_RECEIVED);
     let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
-    let newly_acked = acked.wrapping_sub(subflow.acked_bytes);
-    path_stats(subflow.path, |stats| {
-        add(&mut stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes));
-        add(&mut stats.acked_bytes, newly_acked);
+    let newly_acked = acked.wrapping_sub(subflow.acked_bytes());
+    path_stats(subflow.path(), |stats| {
+        add(&stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes()));
+        add(&stats.acked_bytes, newly_acked);
         add(
-            &mut stats.received_bytes,
-            received.wrapping_sub(subflow.received_bytes),
+            &stats.received_bytes,
+            received.wrapping_sub(subflow.received_bytes()),
         );
-        let again = retransmitted.wrapping_sub(subflow.retransmitted_segments);
-        add(&mut stats.retransmitted_segments, u64::from(again));
+        let again = retransmitted.wrapping_sub(subflow.retransmitted_segments());
+        add(&stats.retransmitted_segments, u64::from(again));
     });
-    subflow.srtt_us = socket.srtt_us();
-    subflow.min_rtt_us = socket.min_rtt_us();
-    subflow.cwnd = socket.cwnd();
-    subflow.queued = socket.queued();
-    spare::look(subflow, now_ns);
-    subflow.sent_bytes = sent;
-    subflow.acked_bytes = acked;
-    subflow.received_bytes = received;
-    subflow.retransmitted_segments = retransmitted;
-    subflow.seen_ns = now_ns;
-    (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
+    let (srtt_us, queued) = (socket.srtt_us(), socket.queued());
+    subflow.set_srtt_us(srtt_us);
+    subflow.set_min_rtt_us(socket.min_rtt_us());
+    subflow.set_cwnd(socket.cwnd());
+    subflow.set_queued(queued);
+    let marks = Marks {
+        backlog_ns: subflow.backlog_ns(),
+        bulk_ns: subflow.bulk_ns(),
+    };
+    let marks = marks.look(queued, subflow.seen_ns(), now_ns);
+    subflow.set_backlog_ns(marks.backlog_ns);
+    subflow.set_bulk_ns(marks.bulk_ns);
+    subflow.set_sent_bytes(sent);
+    subflow.set_acked_bytes(acked);
+    subflow.set_received_bytes(received);
+    subflow.set_retransmitted_segments(retransmitted);
+    subflow.set_seen_ns(now_ns);
+    subflow.set_quiet_ns(now_ns);
+    subflow.set_quiet_bytes(acked);
     count_backup(connection, subflow);
     if let Some(slot) = slot(connection, subflow) {
-        let (srtt_us, queued) = (u64::from(subflow.srtt_us), u64::from(subflow.queued));
-        slot.progress(newly_acked, srtt_us, queued, now_ns);
+        slot.progress(newly_acked, u64::from(srtt_us), u64::from(queued), now_ns);
     }
     refresh_token(socket, connection);
 }
@@ -231,24 +218,24 @@ pub fn account(socket: Socket, connection: &Connection, subflow: &mut Subflow, n
 /// Looks the subflow's path up again, after the selectors, the devices or its
 /// route changed.
 #[inline(always)]
-pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow) {
-    subflow.generation = config().generation;
-    socket.refresh(&mut subflow.tuple);
+pub fn find_path(socket: Socket, connection: &Connection, subflow: Entry) {
+    subflow.set_generation(config().generation);
+    subflow.set_ids(socket.refresh(subflow.ids()));
     let ifindex = socket.ifindex();
     if ifindex != 0 {
-        subflow.ifindex = ifindex;
+        subflow.set_ifindex(ifindex);
     }
-    let Some(path) = path::find(&subflow.tuple, ifindex) else {
+    let Some(path) = path::find(subflow.tuple_ptr(), ifindex) else {
         return;
     };
-    if path == subflow.path {
+    if path == subflow.path() {
         return;
     }
-    path_stats(subflow.path, |stats| add(&mut stats.live, LESS_ONE));
-    path_stats(path, |stats| add(&mut stats.live, 1));
-    subflow.path = path;
+    path_stats(subflow.path(), |stats| add(&stats.live, LESS_ONE));
+    path_stats(path, |stats| add(&stats.live, 1));
+    subflow.set_path(path);
     connection.revision.add(1);
-    if subflow.tuple.flags & subflow_flag::FALLBACK == 0 {
+    if subflow.flags() & subflow_flag::FALLBACK == 0 {
         leave_slot(connection, subflow);
         take_slot(connection, subflow);
     }
@@ -257,14 +244,11 @@ pub fn find_path(socket: Socket, connection: &Connection, subflow: &mut Subflow)
 /// Accounts for what a closing socket did since the last look.
 #[inline(always)]
 pub fn settle(socket: Socket, cookie: u64) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+    let Some(subflow) = Entry::of(cookie) else {
         return;
     };
-    // SAFETY: a map value, under its socket's lock.
-    let subflow = unsafe { &mut *entry };
-    if let Some(known) = connection(subflow.connection) {
-        // SAFETY: as in `open`.
-        account(socket, unsafe { &*known }, subflow, subflow.seen_ns);
+    if let Some(connection) = connection(subflow.connection()) {
+        account(socket, connection, subflow, subflow.seen_ns());
     }
 }
 
@@ -272,35 +256,30 @@ pub fn settle(socket: Socket, cookie: u64) {
 /// totals keep what it did.
 #[inline(always)]
 pub fn close(cookie: u64, reason: u8) {
-    let Some(entry) = SUBFLOWS.get_ptr_mut(cookie) else {
+    let Some(subflow) = Entry::of(cookie) else {
         return;
     };
-    // SAFETY: a map value, under its socket's lock. At the end of a pass of
-    // `iter/tcp` the lock is not held, but the socket is gone.
-    let subflow = unsafe { &mut *entry };
-    let key = subflow.connection;
-    let path = subflow.path;
+    let key = subflow.connection();
+    let path = subflow.path();
     let mut token = 0;
     let mut last = false;
-    if let Some(known) = connection(key) {
-        // SAFETY: as in `open`.
-        let connection = unsafe { &*known };
+    if let Some(connection) = connection(key) {
         token = connection.token.get() as u32;
         connection.revision.add(1);
         leave_slot(connection, subflow);
         last = connection.subflows.sub(1) == 1;
     }
     path_stats(path, |stats| {
-        add(&mut stats.live, LESS_ONE);
-        if let Some(closed) = stats.closed.get_mut(usize::from(reason)) {
+        add(&stats.live, LESS_ONE);
+        if let Some(closed) = stats.closed.get(usize::from(reason)) {
             add(closed, 1);
         }
     });
     totals(|totals| {
-        add(&mut totals.subflows, LESS_ONE);
+        add(&totals.subflows, LESS_ONE);
         if last {
-            add(&mut totals.connections, LESS_ONE);
-            add(&mut totals.closed, 1);
+            add(&totals.connections, LESS_ONE);
+            add(&totals.closed, 1);
         }
     });
     subflow_event(event_kind::SUBFLOW_CLOSED, reason, cookie, token, subflow);
@@ -311,7 +290,7 @@ pub fn close(cookie: u64, reason: u8) {
         // peer.
         let _ = CARRIERS.remove(key);
     }
-    let _ = COOKIE_OF.remove(ends(&subflow.tuple));
+    let _ = COOKIE_OF.remove(ends(&subflow.tuple()));
     let _ = ARRIVALS.remove(cookie);
     let _ = SUBFLOWS.remove(cookie);
 }

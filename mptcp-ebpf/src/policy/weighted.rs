@@ -5,12 +5,14 @@ use aya_ebpf::{
     helpers::{bpf_getsockopt, bpf_setsockopt},
 };
 use mptcp_common::{
-    abi::{Connection, Subflow, capability, event_kind, subflow_flag},
-    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
-    word::Word,
+    abi::{Connection, capability, event_kind, subflow_flag},
+    controller::{
+        Controller, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
+    },
 };
 
 use crate::shared::emit::path_event;
+use crate::shared::entry::Entry;
 use crate::shared::maps::{add, capabilities, config, totals, weight};
 use crate::shared::socket::{Socket, offset};
 
@@ -33,7 +35,7 @@ impl Options {
     pub fn set(self, level: i32, option: i32, value: u32) -> bool {
         let done = self.try_set(level, option, value);
         if !done {
-            totals(|totals| add(&mut totals.setsockopt_failed, 1));
+            totals(|totals| add(&totals.setsockopt_failed, 1));
         }
         done
     }
@@ -57,25 +59,10 @@ impl Options {
     }
 }
 
-/// Returns the number of the subflow's slot, which is its index plus one; 0:
-/// none. Reads it from memory: otherwise the verifier would follow each
-/// possible value through all the code that comes after.
-#[inline(always)]
-fn chosen(subflow: &Subflow) -> u16 {
-    // SAFETY: a reference.
-    unsafe { (&raw const subflow.slot).read_volatile() }
-}
-
-#[inline(always)]
-fn choose(subflow: &mut Subflow, slot: u16) {
-    // SAFETY: a reference.
-    unsafe { (&raw mut subflow.slot).write_volatile(slot) }
-}
-
 /// Returns the slot that `subflow` is steered by, if any.
 #[inline(always)]
-pub fn slot<'a>(connection: &'a Connection, subflow: &Subflow) -> Option<&'a Slot> {
-    slot_at(connection, u64::from(chosen(subflow)))
+pub fn slot(connection: &Connection, subflow: Entry) -> Option<&Slot> {
+    slot_at(connection, u64::from(subflow.slot()))
 }
 
 /// Returns the slot of this number, which is its index plus one; `None` for 0.
@@ -92,53 +79,55 @@ fn slot_at(connection: &Connection, number: u64) -> Option<&Slot> {
 
 /// Gives a subflow the slot of its path. If the path has no slot yet, takes a
 /// free one, or one whose path has no subflows left. Leaves the subflow without
-/// a slot if all eight are in use. `subflow` must be in a map.
+/// a slot if all eight are in use.
+///
+/// The choice so far is read from the entry: in a register the verifier would
+/// follow each value that it could have through all the code that comes after.
 #[inline(always)]
-pub fn take_slot(connection: &Connection, subflow: &mut Subflow) {
-    let wanted = u64::from(subflow.path) + 1;
+pub fn take_slot(connection: &Connection, subflow: Entry) {
+    let wanted = u64::from(subflow.path()) + 1;
     let slots = &connection.controller.slots;
-    choose(subflow, 0);
+    subflow.set_slot(0);
     for (index, slot) in slots.iter().enumerate() {
-        if chosen(subflow) == 0 && slot.path.get() == wanted {
-            choose(subflow, index as u16 + 1);
+        if subflow.slot() == 0 && slot.path.get() == wanted {
+            subflow.set_slot(index as u16 + 1);
         }
     }
     for (index, slot) in slots.iter().enumerate() {
         let found = slot.path.get();
         let free = found == 0 || slot.subflows.get() == 0;
         // Another CPU may take the same slot first; then try the next one.
-        if chosen(subflow) == 0 && free && slot.path.replace(found, wanted) {
+        if subflow.slot() == 0 && free && slot.path.replace(found, wanted) {
             slot.timeouts.set(0);
             slot.backups.set(0);
             slot.cap.set(u64::from(NO_CAP));
             weigh(connection, slot);
-            choose(subflow, index as u16 + 1);
+            subflow.set_slot(index as u16 + 1);
         }
     }
     match slot(connection, subflow) {
         Some(slot) => {
             slot.subflows.add(1);
         }
-        None => totals(|totals| add(&mut totals.slots_full, 1)),
+        None => totals(|totals| add(&totals.slots_full, 1)),
     }
     count_backup(connection, subflow);
 }
 
 /// Counts the subflow among the backups of its slot if its flags say that it is
-/// one, and stops counting it if they do not. `subflow` must be in a map.
+/// one, and stops counting it if they do not.
 ///
 /// The socket's callbacks and the tracepoint both call this, under different
 /// locks. `backup_of` holds the slot in which the subflow is counted, and the
 /// caller that replaces this value moves the count. If the two callers see
 /// different flags, the next callback corrects the count.
 #[inline(always)]
-pub fn count_backup(connection: &Connection, subflow: &mut Subflow) {
-    let is_backup = u64::from(subflow.tuple.flags & subflow_flag::BACKUP);
+pub fn count_backup(connection: &Connection, subflow: Entry) {
+    let is_backup = u64::from(subflow.flags() & subflow_flag::BACKUP);
     // `BACKUP` is 1, so a product does without a branch, both sides of which
     // the verifier would follow.
-    let wanted = u64::from(chosen(subflow)) * is_backup;
-    // SAFETY: a valid reference, of the size and alignment of a `Word`.
-    let word = unsafe { &*(&raw mut subflow.backup_of).cast::<Word>() };
+    let wanted = u64::from(subflow.slot()) * is_backup;
+    let word = subflow.backup_of();
     let counted = word.get();
     if counted == wanted || !word.replace(counted, wanted) {
         return;
@@ -166,11 +155,11 @@ pub fn weigh_all(connection: &Connection) {
     }
 }
 
-/// Gives the subflow's slot back. `subflow` must be in a map.
+/// Gives the subflow's slot back.
 #[inline(always)]
-pub fn leave_slot(connection: &Connection, subflow: &mut Subflow) {
-    let number = u64::from(chosen(subflow));
-    choose(subflow, 0);
+pub fn leave_slot(connection: &Connection, subflow: Entry) {
+    let number = u64::from(subflow.slot());
+    subflow.set_slot(0);
     count_backup(connection, subflow);
     if let Some(slot) = slot_at(connection, number) {
         slot.subflows.sub(1);
@@ -184,18 +173,24 @@ pub fn steer(
     socket: Socket,
     options: Options,
     connection: &Connection,
-    subflow: &mut Subflow,
+    subflow: Entry,
     now_ns: u64,
 ) {
     let capabilities = capabilities(connection, now_ns);
-    if capabilities & capability::CAPS != 0 && subflow.slot != 0 {
+    if capabilities & capability::CAPS != 0 && subflow.slot() != 0 {
         let (given, unassigned) = socket.given();
         let queued = socket.queued() != 0;
         connection.controller.notice(given, unassigned, queued);
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
             let spills = capabilities & capability::SPILLS != 0;
-            step(connection, subflow.connection, now_ns, elapsed_ns, spills);
+            step(
+                connection,
+                subflow.connection(),
+                now_ns,
+                elapsed_ns,
+                u32::from(spills),
+            );
         }
     }
     obey(socket, options, connection, subflow, now_ns);
@@ -204,9 +199,9 @@ pub fn steer(
 /// Returns whether a subflow needs no steering until it becomes less quiet, the
 /// agent changes its settings, or [`REST_NS`] have passed.
 #[inline(always)]
-pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool {
+pub fn may_rest(connection: &Connection, subflow: Entry, now_ns: u64) -> bool {
     let capabilities = capabilities(connection, now_ns);
-    let free = subflow.cap == NO_CAP && subflow.lowat == 0;
+    let free = subflow.cap() == NO_CAP && subflow.lowat() == 0;
     // A policy that copies needs recent looks: they tell whether the path has
     // room for copies (`mptcp_common::spare`).
     if !free || capabilities & capability::COPIES != 0 {
@@ -223,15 +218,16 @@ pub fn may_rest(connection: &Connection, subflow: &Subflow, now_ns: u64) -> bool
 /// but the subflow and the configuration: memory that is in none of the CPU's
 /// caches takes longest.
 #[inline(always)]
-pub fn rests(subflow: &mut Subflow, acked: u64, now_ns: u64) -> bool {
-    let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns);
-    let fresh = acked.wrapping_sub(subflow.quiet_bytes);
+pub fn rests(subflow: Entry, acked: u64, now_ns: u64) -> bool {
+    let elapsed_ns = now_ns.wrapping_sub(subflow.quiet_ns());
+    let fresh = acked.wrapping_sub(subflow.quiet_bytes());
     if elapsed_ns >= STEP_NS {
-        (subflow.quiet_ns, subflow.quiet_bytes) = (now_ns, acked);
+        subflow.set_quiet_ns(now_ns);
+        subflow.set_quiet_bytes(acked);
     }
-    subflow.resting != 0
-        && subflow.generation == config().generation
-        && now_ns - subflow.seen_ns < REST_NS
+    subflow.resting() != 0
+        && subflow.generation() == config().generation
+        && now_ns.wrapping_sub(subflow.seen_ns()) < REST_NS
         && is_quiet(fresh, elapsed_ns)
 }
 
@@ -242,7 +238,7 @@ pub fn obey(
     socket: Socket,
     options: Options,
     connection: &Connection,
-    subflow: &mut Subflow,
+    subflow: Entry,
     now_ns: u64,
 ) {
     let mut limits = match slot(connection, subflow) {
@@ -251,7 +247,7 @@ pub fn obey(
             .limits(slot, u64::from(socket.queued())),
         _ => Limits::NONE,
     };
-    if limits.cap == HELD_OUT && subflow.tuple.flags & subflow_flag::LOCKED != 0 {
+    if limits.cap == HELD_OUT && subflow.flags() & subflow_flag::LOCKED != 0 {
         // `revive` could not bring it back later: its route locks the
         // congestion control.
         limits = Limits::NONE;
@@ -260,12 +256,26 @@ pub fn obey(
 }
 
 /// Runs one step of the controller and emits the events that follow from it.
-#[inline(always)]
-fn step(connection: &Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills: bool) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn step(
+    connection: *const Connection,
+    key: u64,
+    now_ns: u64,
+    elapsed_ns: u64,
+    spills: u32,
+) -> u32 {
+    // SAFETY: null, or a map value, of which only atomic fields are used here.
+    let Some(connection) = (unsafe { connection.as_ref() }) else {
+        return 0;
+    };
     weigh_all(connection);
-    connection.controller.step(now_ns, elapsed_ns, spills);
+    let controller = &connection.controller;
+    controller.step_with(now_ns, elapsed_ns, spills != 0, |index, fits| {
+        cap_path(controller, index as u64, now_ns, fits);
+    });
     if connection.controller.has_given_up() {
-        totals(|totals| add(&mut totals.left_alone, 1));
+        totals(|totals| add(&totals.left_alone, 1));
     }
     let token = connection.token.get() as u32;
     for slot in &connection.controller.slots {
@@ -276,60 +286,57 @@ fn step(connection: &Connection, key: u64, now_ns: u64, elapsed_ns: u64, spills:
             _ => {}
         }
     }
+    1
+}
+
+/// Does the work of [`Controller::cap_path`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cap_path(controller: *const Controller, index: u64, now_ns: u64, fits: u64) -> u32 {
+    // SAFETY: null, or a part of a map value, of atomics.
+    if let Some(controller) = unsafe { controller.as_ref() } {
+        controller.cap_path(index as usize, now_ns, fits);
+    }
+    0
 }
 
 /// Sets the options that differ from what the agent has set, and restores the
 /// earlier value of an option that `limits` leaves free. Keeps an option that
-/// would move by 1/128 or less, since each call costs time. `subflow` must be
-/// in a map.
+/// would move by 1/128 or less, since each call costs time.
 #[inline(always)]
-pub fn apply(socket: Socket, options: Options, subflow: &mut Subflow, limits: Limits) {
+pub fn apply(socket: Socket, options: Options, subflow: Entry, limits: Limits) {
     // The wanted values go through memory, and one option is set after the
     // other. Otherwise the verifier would follow each choice for the first
     // option through all of the code for the second.
-    want(subflow, limits);
-    let free = subflow.cap == NO_CAP && subflow.lowat == 0;
-    if free && wanted_cap(subflow) == NO_CAP && wanted_lowat(subflow) == 0 {
+    subflow.set_wanted_cap(limits.cap);
+    subflow.set_wanted_lowat(limits.lowat);
+    let free = subflow.cap() == NO_CAP && subflow.lowat() == 0;
+    if free && subflow.wanted_cap() == NO_CAP && subflow.wanted_lowat() == 0 {
         return;
     }
     let found = socket.limits();
-    Setting {
-        set: &raw mut subflow.cap,
-        prior: &raw mut subflow.prior_cap,
-        none: NO_CAP,
-    }
-    .follow(found.cap, wanted_cap(subflow), |rate| {
+    let entry = subflow.as_ptr();
+    // SAFETY: a map value; makes no reference.
+    let (cap, lowat) = unsafe {
+        (
+            Setting {
+                set: &raw mut (*entry).cap,
+                prior: &raw mut (*entry).prior_cap,
+                none: NO_CAP,
+            },
+            Setting {
+                set: &raw mut (*entry).lowat,
+                prior: &raw mut (*entry).prior_lowat,
+                none: 0,
+            },
+        )
+    };
+    cap.follow(found.cap, subflow.wanted_cap(), |rate| {
         options.set(SOL_SOCKET, SO_MAX_PACING_RATE, rate)
     });
-    Setting {
-        set: &raw mut subflow.lowat,
-        prior: &raw mut subflow.prior_lowat,
-        none: 0,
-    }
-    .follow(found.lowat, wanted_lowat(subflow), |bytes| {
+    lowat.follow(found.lowat, subflow.wanted_lowat(), |bytes| {
         options.set(SOL_TCP, TCP_NOTSENT_LOWAT, bytes)
     });
-}
-
-#[inline(always)]
-fn want(subflow: &mut Subflow, limits: Limits) {
-    // SAFETY: references.
-    unsafe {
-        (&raw mut subflow.wanted_cap).write_volatile(limits.cap);
-        (&raw mut subflow.wanted_lowat).write_volatile(limits.lowat);
-    }
-}
-
-#[inline(always)]
-fn wanted_cap(subflow: &Subflow) -> u32 {
-    // SAFETY: a reference.
-    unsafe { (&raw const subflow.wanted_cap).read_volatile() }
-}
-
-#[inline(always)]
-fn wanted_lowat(subflow: &Subflow) -> u32 {
-    // SAFETY: a reference.
-    unsafe { (&raw const subflow.wanted_lowat).read_volatile() }
 }
 
 /// Lifts the limits that an agent has set on a socket that is in no map, as far
@@ -432,7 +439,7 @@ pub fn revive(socket: Socket, options: Options) {
                 length,
             ) == 0;
         if !switched {
-            totals(|totals| add(&mut totals.setsockopt_failed, 1));
+            totals(|totals| add(&totals.setsockopt_failed, 1));
         }
     }
 }

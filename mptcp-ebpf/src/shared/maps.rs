@@ -4,7 +4,7 @@
 //! advance.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -119,17 +119,19 @@ pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0)
 #[map]
 pub static LINK_BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_LINKS, 0);
 #[map]
-pub static LINK_TRAFFIC: Array<Traffic> = Array::with_max_entries(MAX_LINKS, 0);
+pub static LINK_TRAFFIC: Array<Traffic<Word>> = Array::with_max_entries(MAX_LINKS, 0);
 
 // Statistics and events for the agent.
 #[map]
-pub static COPY_STATS: PerCpuArray<CopyStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
+pub static COPY_STATS: PerCpuArray<CopyStats<Word>> =
+    PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
-pub static PATH_STATS: PerCpuArray<PathStats> = PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
+pub static PATH_STATS: PerCpuArray<PathStats<Word>> =
+    PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
-pub static TOTALS: PerCpuArray<Totals> = PerCpuArray::with_max_entries(1, 0);
+pub static TOTALS: PerCpuArray<Totals<Word>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static RUNS: PerCpuArray<Runs> = PerCpuArray::with_max_entries(1, 0);
+pub static RUNS: PerCpuArray<Runs<Word>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
@@ -197,17 +199,15 @@ pub const LESS_ONE: u64 = u64::MAX;
 /// Adds to a total. The addition is atomic even where the total is this CPU's
 /// own: a callback in a softirq may interrupt one in process context.
 #[inline(always)]
-pub fn add(total: &mut u64, value: u64) {
-    // SAFETY: a valid reference, of the size and alignment of a `Word`.
-    unsafe { &*(&raw mut *total).cast::<Word>() }.add(value);
+pub fn add(total: &Word, value: u64) {
+    total.add(value);
 }
 
 /// Runs `change` on this CPU's host-wide totals, which only [`add`] changes.
 #[inline(always)]
-pub fn totals(change: impl FnOnce(&mut Totals)) {
-    if let Some(totals) = TOTALS.get_ptr_mut(0) {
-        // SAFETY: a map value; see `add`.
-        change(unsafe { &mut *totals });
+pub fn totals(change: impl FnOnce(&Totals<Word>)) {
+    if let Some(totals) = TOTALS.get(0) {
+        change(totals);
     }
 }
 
@@ -216,7 +216,7 @@ pub fn totals(change: impl FnOnce(&mut Totals)) {
 pub fn ran(program: usize) {
     runs(|runs| {
         // Indexing could panic, which the verifier refuses.
-        if let Some(count) = runs.count.get_mut(program) {
+        if let Some(count) = runs.count.get(program) {
             add(count, 1);
         }
     });
@@ -225,61 +225,59 @@ pub fn ran(program: usize) {
 /// Counts a socket whose callbacks were switched on again.
 #[inline(always)]
 pub fn rearmed() {
-    runs(|runs| add(&mut runs.rearmed, 1));
+    runs(|runs| add(&runs.rearmed, 1));
 }
 
 /// Counts a subflow that was removed because its socket is gone.
 #[inline(always)]
 pub fn reclaimed() {
-    runs(|runs| add(&mut runs.reclaimed, 1));
+    runs(|runs| add(&runs.reclaimed, 1));
 }
 
 #[inline(always)]
-fn runs(change: impl FnOnce(&mut Runs)) {
-    if let Some(runs) = RUNS.get_ptr_mut(0) {
-        // SAFETY: a map value; see `add`.
-        change(unsafe { &mut *runs });
+fn runs(change: impl FnOnce(&Runs<Word>)) {
+    if let Some(runs) = RUNS.get(0) {
+        change(runs);
     }
 }
 
 /// Runs `change` on this CPU's totals of a path, which only [`add`] changes.
 #[inline(always)]
-pub fn path_stats(path: u32, change: impl FnOnce(&mut PathStats)) {
-    if let Some(stats) = PATH_STATS.get_ptr_mut(path) {
-        // SAFETY: a map value; see `add`.
-        change(unsafe { &mut *stats });
+pub fn path_stats(path: u32, change: impl FnOnce(&PathStats<Word>)) {
+    if let Some(stats) = PATH_STATS.get(path) {
+        change(stats);
     }
 }
 
 /// Runs `change` on this CPU's totals of a path's copies, which only [`add`]
 /// changes.
 #[inline(always)]
-pub fn copy_stats(path: u32, change: impl FnOnce(&mut CopyStats)) {
-    if let Some(stats) = COPY_STATS.get_ptr_mut(path) {
-        // SAFETY: a map value; see `add`.
-        change(unsafe { &mut *stats });
+pub fn copy_stats(path: u32, change: impl FnOnce(&CopyStats<Word>)) {
+    if let Some(stats) = COPY_STATS.get(path) {
+        change(stats);
     }
 }
 
 /// Runs `change` on a link's totals, which only [`add`] changes.
 #[inline(always)]
-pub fn traffic(link: u32, change: impl FnOnce(&mut Traffic)) {
-    if let Some(traffic) = LINK_TRAFFIC.get_ptr_mut(link) {
-        // SAFETY: a map value; see `add`.
-        change(unsafe { &mut *traffic });
+pub fn traffic(link: u32, change: impl FnOnce(&Traffic<Word>)) {
+    if let Some(traffic) = LINK_TRAFFIC.get(link) {
+        change(traffic);
     }
 }
 
-/// Returns the connection at `key`, if it is known.
+/// Returns the connection at `key`, if it is known. A program may use it until
+/// it returns, even if the entry is removed meanwhile.
 #[inline(always)]
-pub fn connection(key: u64) -> Option<*mut Connection> {
-    CONNECTIONS.get_ptr_mut(key)
+pub fn connection(key: u64) -> Option<&'static Connection> {
+    // SAFETY: a map value of atomics, and of what is `Locked`.
+    unsafe { CONNECTIONS.get(key) }
 }
 
 /// Returns the connection at `key`, and creates it if need be; `None` if the
 /// map is full.
 #[inline(always)]
-pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
+pub fn connection_or_new(key: u64) -> Option<&'static Connection> {
     if let Some(known) = connection(key) {
         return Some(known);
     }
@@ -289,11 +287,8 @@ pub fn connection_or_new(key: u64) -> Option<*mut Connection> {
     connection(key)
 }
 
-/// Inserts a blank subflow at `cookie` for the caller to fill in; `None` if the
-/// map is full.
+/// Returns what new entries of `SUBFLOWS` are copied from.
 #[inline(always)]
-pub fn new_subflow(cookie: u64) -> Option<*mut Subflow> {
-    let blank = NEW_SUBFLOW.get(0)?;
-    SUBFLOWS.insert(cookie, blank, u64::from(BPF_ANY)).ok()?;
-    SUBFLOWS.get_ptr_mut(cookie)
+pub fn blank_subflow() -> Option<&'static Subflow> {
+    NEW_SUBFLOW.get(0)
 }

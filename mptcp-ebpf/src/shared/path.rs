@@ -16,7 +16,31 @@ const ADDRESS_BITS: u32 = 128;
 /// local address, that of the remote address, and the device (`ifindex`, 0 if
 /// unknown).
 #[inline(always)]
-pub fn find(tuple: &Tuple, ifindex: u32) -> Option<u32> {
+pub fn find(tuple: *const Tuple, ifindex: u32) -> Option<u32> {
+    match find_path(tuple, ifindex) {
+        NONE => None,
+        path => Some(path),
+    }
+}
+
+/// [`find_path`]: no path. No path has this index.
+const NONE: u32 = u32::MAX;
+
+/// Does the work of [`find`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_path(tuple: *const Tuple, ifindex: u32) -> u32 {
+    if tuple.is_null() {
+        return NONE;
+    }
+    // SAFETY: a map value or the caller's stack. Another CPU may change the ids
+    // and flags, which are bytes.
+    let tuple = unsafe { tuple.read() };
+    select(&tuple, ifindex).unwrap_or(NONE)
+}
+
+#[inline(always)]
+fn select(tuple: &Tuple, ifindex: u32) -> Option<u32> {
     if tuple.flags & subflow_flag::IDS != 0 {
         if let Some(path) = by_id(id_kind::LOCAL, tuple.local_id) {
             return Some(path);

@@ -77,7 +77,7 @@ impl Skb {
     pub fn is_carried_for(self, device: u32) -> bool {
         // SAFETY: as in `len`.
         let here = unsafe { (*self.0).ifindex };
-        here != device && is_stacked(here, device)
+        here != device && is_stacked(here, device) != 0
     }
 
     /// Returns whether an arriving frame is for another link-layer address than
@@ -166,17 +166,18 @@ impl Skb {
     }
 }
 
-/// Returns whether one of two devices runs over the other. Not inlined, so that
-/// the key has the stack to itself.
+/// Returns 1 if one of two devices runs over the other, else 0. A global
+/// function.
+#[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-fn is_stacked(one: u32, other: u32) -> bool {
+extern "C" fn is_stacked(one: u32, other: u32) -> u32 {
     let key = Stacked { one, other };
     // SAFETY: the value is not read.
-    unsafe { STACKED.get(&key) }.is_some()
+    u32::from(unsafe { STACKED.get(&key) }.is_some())
 }
 
 impl Source for Skb {

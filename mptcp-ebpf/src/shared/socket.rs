@@ -108,6 +108,15 @@ fn probe_flag(address: u64, offset: &'static u32) -> u8 {
     byte[0] >> (bit % 8) & 1
 }
 
+/// The part of a [`Tuple`] that changes.
+#[derive(Clone, Copy, Default)]
+pub struct Ids {
+    pub local: u8,
+    pub remote: u8,
+    /// Bits of [`subflow_flag`].
+    pub flags: u8,
+}
+
 /// A subflow's socket and its connection.
 #[derive(Clone, Copy)]
 pub struct Socket {
@@ -369,7 +378,8 @@ impl Socket {
         self.tcp(&offset::ICSK_ULP_DATA)
     }
 
-    /// Returns the subflow's addresses, ports, ids and flags.
+    /// Returns the subflow's addresses, ports, ids and flags (bits of
+    /// `abi::subflow_flag`).
     #[inline(always)]
     pub fn tuple(self) -> Tuple {
         let mut tuple = Tuple {
@@ -384,27 +394,29 @@ impl Socket {
             tuple.local = self.address(&offset::SK_LOCAL_V6);
             tuple.remote = self.address(&offset::SK_REMOTE_V6);
         }
-        self.refresh(&mut tuple);
+        let ids = self.refresh(Ids::default());
+        (tuple.local_id, tuple.remote_id, tuple.flags) = (ids.local, ids.remote, ids.flags);
         tuple
     }
 
     /// Brings ids and flags up to date, as far as the kernel lets them be read.
     #[inline(always)]
-    pub fn refresh(self, tuple: &mut Tuple) {
+    pub fn refresh(self, mut ids: Ids) -> Ids {
         if global(&PROBE_READ) == 0 {
-            return;
+            return ids;
         }
         let context = self.context();
         let flag = |offset, flag| probe_flag(context, offset) * flag;
-        tuple.local_id = probe(context, &offset::SUBFLOW_LOCAL_ID).unwrap_or_default();
-        tuple.remote_id = probe(context, &offset::SUBFLOW_REMOTE_ID).unwrap_or_default();
+        ids.local = probe(context, &offset::SUBFLOW_LOCAL_ID).unwrap_or_default();
+        ids.remote = probe(context, &offset::SUBFLOW_REMOTE_ID).unwrap_or_default();
         const READ: u8 = subflow_flag::BACKUP | subflow_flag::STALE | subflow_flag::JOIN;
-        tuple.flags = tuple.flags & !READ
+        ids.flags = ids.flags & !READ
             | subflow_flag::IDS
             | flag(&offset::SUBFLOW_BACKUP, subflow_flag::BACKUP)
             | flag(&offset::SUBFLOW_REQUEST_BKUP, subflow_flag::BACKUP)
             | flag(&offset::SUBFLOW_STALE, subflow_flag::STALE)
             | flag(&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN);
+        ids
     }
 
     /// Returns whether the peer turned out to have no MPTCP: an established

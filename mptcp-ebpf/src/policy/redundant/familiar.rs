@@ -20,7 +20,10 @@
 //! space replaces the entry once the connection is proven, or removes it if the
 //! connection cannot be proven.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_NOEXIST},
+    helpers::bpf_ktime_get_ns,
+};
 use mptcp_common::{
     abi::{
         capability,
@@ -30,8 +33,9 @@ use mptcp_common::{
     packet::Source as _,
 };
 
+use crate::shared::entry::Entry;
 use crate::shared::maps::{
-    CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, SUBFLOWS, capabilities, connection,
+    CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, capabilities, connection,
 };
 use crate::shared::skb::Skb;
 
@@ -39,15 +43,25 @@ use crate::shared::skb::Skb;
 const MP_CAPABLE_AT: u32 = 32;
 
 /// Writes a connection's entry in `CARRIERS` if an earlier connection like it
-/// was with a proven peer. Returns whether it was. Not inlined, so that its key
-/// has the stack to itself.
-#[inline(never)]
+/// was with a proven peer. Returns whether it was.
+#[inline(always)]
 pub fn greet(cookie: u64) -> bool {
-    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+    try_greet(cookie) != 0
+}
+
+/// Does the work of [`greet`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn try_greet(cookie: u64) -> u32 {
+    u32::from(meet(cookie))
+}
+
+#[inline(always)]
+fn meet(cookie: u64) -> bool {
+    let Some(subflow) = Entry::of(cookie) else {
         return false;
     };
-    // SAFETY: a map value; addresses and ports do not change.
-    let (tuple, connection) = unsafe { (&(*subflow).tuple, (*subflow).connection) };
+    let tuple = subflow.tuple();
     let mut key = LinkKey {
         local: tuple.local,
         remote: tuple.remote,
@@ -59,7 +73,7 @@ pub fn greet(cookie: u64) -> bool {
         key.remote_port = tuple.remote_port;
         link = familiar(&key);
     }
-    link != 0 && believe(connection, cookie, link)
+    link != 0 && believe(subflow.connection(), cookie, link)
 }
 
 #[inline(always)]
@@ -72,13 +86,24 @@ fn familiar(key: &LinkKey) -> u32 {
 /// knows the connection: the client's first segments carry the keys of both
 /// ends (RFC 8684, 3.1). `tcp` is the offset of the segment's TCP header. `own`
 /// is the link between the addresses of the subflow.
-#[inline(never)]
+#[inline(always)]
 pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
-    let Some(subflow) = SUBFLOWS.get_ptr(cookie) else {
+    try_introduce(skb.0, tcp, cookie, own) != 0
+}
+
+/// Does the work of [`introduce`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn try_introduce(skb: *mut __sk_buff, tcp: u32, cookie: u64, own: u32) -> u32 {
+    u32::from(shows_key(Skb(skb), tcp, cookie, own))
+}
+
+#[inline(always)]
+fn shows_key(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
+    let Some(subflow) = Entry::of(cookie) else {
         return false;
     };
-    // SAFETY: a map value; this word does not change.
-    let key = unsafe { (*subflow).connection };
+    let key = subflow.connection();
     let Some(known) = connection(key) else {
         return false;
     };
@@ -92,8 +117,7 @@ pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     }
     let [.., a, b, c, d, e, f, g, h] = option;
     let told = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    // SAFETY: a map value, of atomics.
-    let ours = unsafe { (*known).local_key.get() };
+    let ours = known.local_key.get();
     told == ours && told != 0 && believe(key, cookie, own)
 }
 
@@ -107,8 +131,7 @@ fn believe(key: u64, cookie: u64, own: u32) -> bool {
     };
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: a map value, of which only atomic fields are used here.
-    let capabilities = capabilities(unsafe { &*known }, now_ns);
+    let capabilities = capabilities(known, now_ns);
     if link.peer == 0 || link.expires_ns <= now_ns || capabilities & capability::COPIES == 0 {
         return false;
     }
@@ -132,9 +155,10 @@ fn believe(key: u64, cookie: u64, own: u32) -> bool {
 
 /// Returns the cheapest link to `peer` that can take a packet of `length`
 /// bytes, other than link `own` and the links of device `ifindex`; 0 if there
-/// is none.
+/// is none. A global function.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn stand_in(peer: u64, own: u32, ifindex: u32, length: u32) -> u32 {
+pub extern "C" fn stand_in(peer: u64, own: u32, ifindex: u32, length: u32) -> u32 {
     // SAFETY: a value that user space replaces as a whole.
     let Some(all) = (unsafe { PEER_LINKS.get(peer) }) else {
         return 0;

@@ -2,7 +2,7 @@
 //! packets to it.
 
 use aya_ebpf::{
-    bindings::{bpf_sock, bpf_sock_tuple},
+    bindings::{__sk_buff, bpf_sock, bpf_sock_tuple},
     helpers::{bpf_sk_assign, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock},
 };
 use mptcp_common::{
@@ -40,7 +40,7 @@ impl Receiver {
     /// to another.
     #[inline(always)]
     pub fn find(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<Self> {
-        let sk = look_up(skb, at, header, segment)?;
+        let sk = look_up(skb, at, header, ports(segment))?;
         // SAFETY: the verifier sees that the reference is given back.
         unsafe {
             let tcp = bpf_skc_to_tcp_sock(sk.cast()) as *const u8;
@@ -53,21 +53,10 @@ impl Receiver {
     }
 
     /// Returns whether such a segment is for a connection that is not
-    /// established yet, and whose SYN this end has answered. Not inlined, so
-    /// that the addresses have the stack to themselves.
-    #[inline(never)]
+    /// established yet, and whose SYN this end has answered.
+    #[inline(always)]
     pub fn is_opening(skb: Skb, at: u32, header: u32, segment: &Segment) -> bool {
-        const TCP_SYN_RECV: u32 = 3;
-        const TCP_NEW_SYN_RECV: u32 = 12;
-        let Some(sk) = look_up(skb, at, header, segment) else {
-            return false;
-        };
-        // SAFETY: the helper returned the reference, which is given back once.
-        unsafe {
-            let state = (*sk).state;
-            bpf_sk_release(sk.cast());
-            state == TCP_SYN_RECV || state == TCP_NEW_SYN_RECV
-        }
+        is_opening(skb.0, at, header, ports(segment)) != 0
     }
 
     /// Gives the reference back.
@@ -139,13 +128,36 @@ impl Receiver {
     }
 }
 
+/// Does the work of [`Receiver::is_opening`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_opening(skb: *mut __sk_buff, at: u32, header: u32, ports: u32) -> u32 {
+    const TCP_SYN_RECV: u32 = 3;
+    const TCP_NEW_SYN_RECV: u32 = 12;
+    let Some(sk) = look_up(Skb(skb), at, header, ports) else {
+        return 0;
+    };
+    // SAFETY: the helper returned the reference, which is given back once.
+    let state = unsafe {
+        let state = (*sk).state;
+        bpf_sk_release(sk.cast());
+        state
+    };
+    u32::from(state == TCP_SYN_RECV || state == TCP_NEW_SYN_RECV)
+}
+
+/// Returns the segment's ports as they are in its header.
+#[inline(always)]
+fn ports(segment: &Segment) -> u32 {
+    let [a, b] = segment.source_port.to_be_bytes();
+    let [c, d] = segment.destination_port.to_be_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}
+
 /// Returns the socket that a segment is for, as far as it can be found from the
 /// skb's device. The caller has to give the reference back.
 #[inline(always)]
-fn look_up(skb: Skb, at: u32, header: u32, segment: &Segment) -> Option<*mut bpf_sock> {
-    let [a, b] = segment.source_port.to_be_bytes();
-    let [c, d] = segment.destination_port.to_be_bytes();
-    let ports = u32::from_ne_bytes([a, b, c, d]);
+fn look_up(skb: Skb, at: u32, header: u32, ports: u32) -> Option<*mut bpf_sock> {
     // `struct bpf_sock_tuple`: source, destination, ports. All of it is
     // initialised, because the verifier refuses what a union would leave
     // undefined.

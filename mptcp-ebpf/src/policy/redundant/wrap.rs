@@ -10,8 +10,9 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_PSEUDO_HDR,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers::{
         bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect_neigh,
@@ -122,19 +123,19 @@ pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
         Some(action) => {
             let length = skb.len();
             copy_stats(link.path, |stats| {
-                add(&mut stats.sent, 1);
-                add(&mut stats.sent_bytes, u64::from(length));
+                add(&stats.sent, 1);
+                add(&stats.sent_bytes, u64::from(length));
             });
             let packets = skb.packets(HEADERS);
             traffic(copy.link, |traffic| {
-                add(&mut traffic.sent, packets);
-                add(&mut traffic.sent_bytes, u64::from(length));
+                add(&traffic.sent, packets);
+                add(&traffic.sent_bytes, u64::from(length));
             });
             action
         }
         None => {
             copy_stats(link.path, |stats| {
-                add(&mut stats.not_sent[usize::from(not_sent::KERNEL)], 1);
+                add(&stats.not_sent[usize::from(not_sent::KERNEL)], 1);
             });
             DROP
         }
@@ -329,6 +330,18 @@ fn fold(sum: u32) -> u16 {
 /// a copy.
 #[inline(always)]
 fn translate(skb: Skb, at: u32, cookie: u64) -> Option<()> {
+    (try_translate(skb.0, at, cookie) != 0).then_some(())
+}
+
+/// Does the work of [`translate`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn try_translate(skb: *mut __sk_buff, at: u32, cookie: u64) -> u32 {
+    u32::from(rewrite(Skb(skb), at, cookie).is_some())
+}
+
+#[inline(always)]
+fn rewrite(skb: Skb, at: u32, cookie: u64) -> Option<()> {
     // SAFETY: a value that user space replaces as a whole.
     let view = unsafe { PEER_VIEW.get(cookie) }?;
     let v4 = skb.load::<1>(at)?[0] >> 4 == 4;
