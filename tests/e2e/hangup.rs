@@ -34,13 +34,17 @@ fn a_hangup_does_not_end_the_agent() -> Result<()> {
     let host = lab.host("alone")?;
     let agent = start(&host, &binary, ":")?;
     agent.process().signal(Signal::SIGHUP)?;
-    wait::try_until("a line about SIGHUP from an agent that goes on", SOON, || {
-        let said = agent.stderr();
-        match agent.process().is_running() && said.contains("SIGHUP changes nothing") {
-            true => Ok(()),
-            false => Err(said),
-        }
-    })?;
+    wait::try_until(
+        "a line about SIGHUP from an agent that goes on",
+        SOON,
+        || {
+            let said = agent.stderr();
+            match agent.process().is_running() && said.contains("SIGHUP changes nothing") {
+                true => Ok(()),
+                false => Err(said),
+            }
+        },
+    )?;
     agent.get("/healthz")?;
     let status = agent.stop_with(Signal::SIGTERM)?;
     assert!(status.success(), "{status}");
