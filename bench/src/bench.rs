@@ -28,7 +28,7 @@ use xtask::{build, command::Steps, machine::Machine, tools, workspace::Workspace
 /// How long it takes to build a lab and to start and stop an agent.
 const OVERHEAD: Duration = Duration::from_secs(2);
 
-/// What comes after the verb.
+/// The arguments of the verb.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -40,20 +40,20 @@ enum Subject {
     /// Shares, goodput and latency under `--policy weighted`
     ///
     /// Each row is a transfer under the agent and one under the default
-    /// scheduler, on the same links. Where MPTCP_AGENT_BIN names an agent,
-    /// that one is measured as it is; else the agent is built first.
+    /// scheduler, on the same links. If MPTCP_AGENT_BIN names an agent, the
+    /// benchmark measures that one; otherwise it builds the agent first.
     Weighted(Weighted),
     /// Latency, losses, goodput and cost under `--policy redundant`
     ///
     /// Each row runs under the agents and under the default scheduler, most of
-    /// them at the same time. Where MPTCP_AGENT_BIN names an agent, that one is
-    /// measured as it is; else the agent is built first.
+    /// them at the same time. If MPTCP_AGENT_BIN names an agent, the
+    /// benchmark measures that one; otherwise it builds the agent first.
     Redundant(redundant::Args),
-    /// Kills, churn, switches of the policy and upgrades, all under load
+    /// Kills, churn, changes of policy and upgrades, all under load
     ///
-    /// Counts what is reset, forgotten, lost or left, and how long limits stay
-    /// without an agent. Where MPTCP_AGENT_BIN names an agent, that one is
-    /// measured as it is; else the agent is built first.
+    /// Counts resets, lost events and remains, and measures how long limits
+    /// stay without an agent. If MPTCP_AGENT_BIN names an agent, the
+    /// benchmark measures that one; otherwise it builds the agent first.
     Reliability(reliability::Args),
 }
 
@@ -62,7 +62,7 @@ struct Weighted {
     /// Cubic alone, and one window a row
     #[arg(long)]
     quick: bool,
-    /// Also unequal round trips of 5 and 200 ms, and the mode `spill`
+    /// Also round trips of 5 and 200 ms, and `--weighted-mode spill`
     #[arg(long)]
     all: bool,
     /// How long a transfer under the agent takes: 2 s, then windows of 5 s

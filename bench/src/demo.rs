@@ -12,14 +12,14 @@ use xtask::machine::Machine;
 
 use crate::bench;
 
-/// What comes after the verb.
+/// The arguments of the verb.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What is shown: shares by weight, or a path that is cut
+    /// The policy to show: shares by weight, or requests while paths are cut
     #[arg(long, value_enum, default_value_t = Policy::Weighted)]
     policy: Policy,
-    /// How long it takes, at least 8 s: two loads one after the other, or a
-    /// cut of each path [default: 20; 30 with --policy redundant]
+    /// The length of the demo, at least 8 s: two loads one after the other, or
+    /// a cut of each path [default: 20; 30 with --policy redundant]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..=3600))]
     seconds: Option<u32>,
 }
@@ -43,7 +43,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         Policy::Weighted => weighted::run(&binary, args.seconds.unwrap_or(weighted::SECONDS)),
         Policy::Redundant => redundant::run(&binary, args.seconds.unwrap_or(redundant::SECONDS)),
     };
-    // After Ctrl-C everything is being ended, so an error means nothing.
+    // After Ctrl-C all parts are ending, so ignore an error.
     cleanup::rest_if_interrupted();
     result
 }

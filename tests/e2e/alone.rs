@@ -1,6 +1,6 @@
-//! Tests that need the machine for themselves. They hold what takes
-//! milliseconds or less, such as TCP's own repairs, or move the whole test
-//! process to another cgroup. `cargo xtask test` runs them one at a time, after
+//! Tests that need the machine for themselves. They check
+//! timing within milliseconds, such as that of TCP's own repairs, or move the
+//! whole test process to another cgroup. `cargo xtask test` runs them one at a time, after
 //! all the others.
 
 mod cgroup;

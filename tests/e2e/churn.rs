@@ -66,8 +66,8 @@ fn thousands_of_short_connections_leave_nothing() -> Result<()> {
         // Every change is counted, either as an event or as a lost event.
         let lost = metrics.value("mptcp_agent_events_lost_total", &[]);
         let lost = lost.expect("lost events are exported");
-        let told = |event| metrics.sum("mptcp_agent_events_total", &[("event", event)]);
-        let (first, last) = (told("opened"), told("closed"));
+        let reported = |event| metrics.sum("mptcp_agent_events_total", &[("event", event)]);
+        let (first, last) = (reported("opened"), reported("closed"));
         assert!(
             first + lost >= opened && last + lost >= opened,
             "{first} {last} {lost}"
@@ -153,8 +153,8 @@ fn events_that_find_no_room_are_counted() -> Result<()> {
     .sum();
     // The agent reports every event that was not lost, sooner or later.
     scrape_until(&agent, "every event that was not lost", |metrics| {
-        let told = metrics.sum("mptcp_agent_events_total", &[]);
-        told + metrics.sum("mptcp_agent_events_lost_total", &[]) == happened
+        let reported = metrics.sum("mptcp_agent_events_total", &[]);
+        reported + metrics.sum("mptcp_agent_events_lost_total", &[]) == happened
     })?;
     agent.stop()
 }

@@ -153,7 +153,7 @@ fn the_policy_is_switched_on_a_live_connection() -> Result<()> {
 }
 
 #[test]
-fn a_policy_that_cannot_be_had_changes_nothing() -> Result<()> {
+fn a_policy_that_is_refused_changes_nothing() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;

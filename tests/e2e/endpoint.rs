@@ -44,7 +44,7 @@ const NAMES: [&str; 31] = [
 ];
 
 #[test]
-fn promtool_has_nothing_to_say() -> Result<()> {
+fn promtool_finds_nothing_wrong() -> Result<()> {
     let binary = require_agent!();
     require!(
         require::tool("promtool"),
@@ -131,7 +131,7 @@ fn every_promised_metric_is_there_and_true() -> Result<()> {
 }
 
 #[test]
-fn health_index_and_what_is_not_there() -> Result<()> {
+fn health_index_and_missing_pages() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;
@@ -151,7 +151,7 @@ fn health_index_and_what_is_not_there() -> Result<()> {
 }
 
 #[test]
-fn the_start_is_told_as_a_table_and_a_line() -> Result<()> {
+fn the_start_prints_a_table_and_a_line() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;

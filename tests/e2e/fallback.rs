@@ -74,7 +74,7 @@ fn a_middlebox_that_strips_mptcp_is_a_fallback() -> Result<()> {
 }
 
 #[test]
-fn plain_tcp_is_none_of_the_agents_business() -> Result<()> {
+fn the_agent_ignores_plain_tcp() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;

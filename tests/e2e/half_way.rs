@@ -7,7 +7,7 @@ use mptcp_lab::{Agent, Lab};
 use crate::support::{require_agent, two_paths, upload, wait_for_cap, wait_for_shares, weighted};
 
 #[test]
-fn what_was_written_is_taken_back() -> Result<()> {
+fn a_change_that_fails_half_way_is_taken_back() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;

@@ -34,13 +34,17 @@ fn a_hangup_does_not_end_the_agent() -> Result<()> {
     let host = lab.host("alone")?;
     let agent = start(&host, &binary, ":")?;
     agent.process().signal(Signal::SIGHUP)?;
-    wait::try_until("a word about SIGHUP, and no end", SOON, || {
-        let said = agent.stderr();
-        match agent.process().is_running() && said.contains("SIGHUP changes nothing") {
-            true => Ok(()),
-            false => Err(said),
-        }
-    })?;
+    wait::try_until(
+        "a line about SIGHUP from an agent that goes on",
+        SOON,
+        || {
+            let said = agent.stderr();
+            match agent.process().is_running() && said.contains("SIGHUP changes nothing") {
+                true => Ok(()),
+                false => Err(said),
+            }
+        },
+    )?;
     agent.get("/healthz")?;
     let status = agent.stop_with(Signal::SIGTERM)?;
     assert!(status.success(), "{status}");
@@ -48,7 +52,7 @@ fn a_hangup_does_not_end_the_agent() -> Result<()> {
 }
 
 #[test]
-fn an_inherited_disregard_of_hangups_stays() -> Result<()> {
+fn a_hangup_that_is_ignored_at_the_start_stays_ignored() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;

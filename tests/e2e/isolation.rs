@@ -91,7 +91,7 @@ fn a_second_agent_in_the_same_namespace_is_refused() -> Result<()> {
     assert_eq!(first.scrape()?.sum("mptcp_subflows", &[]), 2.0);
     transfer.stop()?;
     first.stop()?;
-    wait::until("the place to be free", SETTLE, || {
+    wait::until("an agent to start after the first", SETTLE, || {
         Agent::start(&net.client, &binary, &[] as &[&str])?.stop()
     });
     Ok(())

@@ -78,7 +78,10 @@ fn namespaces_go_on_a_signal_and_are_swept_after_a_kill() -> Result<()> {
         }
         assert!(!FilePath::new(&path).exists(), "{path} outlived {signal}");
     }
-    assert!(host.netns_path().exists(), "ours is not theirs to sweep");
+    assert!(
+        host.netns_path().exists(),
+        "another lab removed a namespace of ours"
+    );
     Ok(())
 }
 

@@ -42,7 +42,7 @@ fn connections_older_than_the_agent_are_adopted_and_steered() -> Result<()> {
     let adopted = log
         .iter()
         .find(|line| line["adopted"] != serde_json::Value::Null);
-    assert_eq!(adopted.context("no word of adoption")?["adopted"], 2);
+    assert_eq!(adopted.context("no log line about adoption")?["adopted"], 2);
     let metrics = agent.scrape()?;
     assert_eq!(metrics.value("mptcp_connections", &[]), Some(1.0));
     for (path, kind) in [("p1", "initial"), ("p2", "join")] {
@@ -113,7 +113,7 @@ fn stopping_lets_queues_grow_again() -> Result<()> {
 }
 
 #[test]
-fn a_restart_with_the_default_policy_lifts_what_a_killed_agent_left() -> Result<()> {
+fn a_restart_with_the_default_policy_lifts_the_limits_of_a_killed_agent() -> Result<()> {
     const ATTEMPTS: usize = 10;
     let binary = require_agent!();
     let lab = Lab::new()?;

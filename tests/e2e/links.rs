@@ -1,4 +1,4 @@
-//! The lab's links and traffic are as asked for.
+//! The lab's links and traffic have the properties that a test asks for.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! `status` tells what is known of a path that carries nothing.
+//! `status` reports what the agent knows about a path that carries nothing.
 
 use std::time::Duration;
 

@@ -144,7 +144,7 @@ fn pins_that_somebody_removed_are_made_again() -> Result<()> {
         Ok(pins) if pins == before => Ok(()),
         other => Err(other),
     })?;
-    let metrics = scrape_until(&agent, "that it is told", |metrics| {
+    let metrics = scrape_until(&agent, "the count of what was put back", |metrics| {
         metrics.value("mptcp_agent_restored_total", &[("what", "pins")]) == Some(1.0)
     })?;
     assert_eq!(metrics.value("mptcp_agent_outlived", &[]), Some(1.0));
@@ -194,7 +194,7 @@ fn a_program_that_somebody_detached_is_attached_again() -> Result<()> {
     let pins = net.client.pins()?;
     let is_sockops = |pin: &&std::path::PathBuf| pin.to_string_lossy().contains("sockops-");
     detach_pinned_link(pins.iter().find(is_sockops).context("no link")?)?;
-    scrape_until(&agent, "that it is told", |metrics| {
+    scrape_until(&agent, "the count of what was put back", |metrics| {
         metrics.value("mptcp_agent_restored_total", &[("what", "programs")]) == Some(1.0)
     })?;
     assert!(
@@ -330,7 +330,8 @@ fn a_lock_that_a_user_holds_keeps_no_agent_from_its_socket() -> Result<()> {
 
 #[test]
 fn a_policy_that_is_dead_stays_dead() -> Result<()> {
-    /// A stood-in policy set its limits within a round trip.
+    /// The time between two looks. It is short, because a dead policy that comes
+    /// back sets its limits within a round trip.
     const LOOK: Duration = Duration::from_millis(5);
     let binary = require_agent!();
     let lab = Lab::new()?;

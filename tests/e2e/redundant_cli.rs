@@ -95,7 +95,7 @@ fn arguments_that_make_no_sense() -> Result<()> {
 }
 
 #[test]
-fn keys_that_are_none() -> Result<()> {
+fn keys_that_are_refused() -> Result<()> {
     let _ = require_agent!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;

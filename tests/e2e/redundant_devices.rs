@@ -13,7 +13,7 @@ fn sent_over(metrics: &mptcp_lab::metrics::Metrics, path: &str) -> f64 {
 }
 
 #[test]
-fn one_that_comes_later_carries_copies() -> Result<()> {
+fn a_device_that_comes_later_carries_copies() -> Result<()> {
     let binary = require_agent!();
     let scene = Stage::new([Path::new("p1")])?;
     let [client, server] = &scene.hosts;
@@ -53,7 +53,7 @@ fn one_that_comes_later_carries_copies() -> Result<()> {
 }
 
 #[test]
-fn one_that_is_deleted_and_made_again() -> Result<()> {
+fn a_device_that_is_deleted_and_made_again() -> Result<()> {
     let binary = require_agent!();
     let mut scene = Scene::of_two(&binary, &[])?;
     let [client, server] = scene.hosts.clone();

@@ -132,7 +132,7 @@ impl Range {
 }
 
 #[test]
-fn from_who_has_proven_nothing() -> Result<()> {
+fn packets_from_unproven_hosts() -> Result<()> {
     let _ = require_agent!();
     let range = Range::new()?;
     let whole = range.segment(PUSH, b"x")?;
@@ -302,7 +302,7 @@ fn a_reset_of_the_peers_own_subflow() -> Result<()> {
 }
 
 #[test]
-fn hellos_of_chance_bytes() -> Result<()> {
+fn hellos_of_random_bytes() -> Result<()> {
     let _ = require_agent!();
     let range = Range::new()?;
     let before = range.scene.client.scrape()?;

@@ -43,7 +43,7 @@ impl Drop for KeyFile {
 }
 
 #[test]
-fn the_same_key_pairs_agents_up() -> Result<()> {
+fn agents_with_the_same_key_become_peers() -> Result<()> {
     let binary = require_agent!();
     // A newline at the end is not part of the key.
     let keys = [
@@ -105,7 +105,7 @@ fn differ(client: Option<&KeyFile>, server: Option<&KeyFile>) -> Result<()> {
 }
 
 #[test]
-fn different_keys_do_not() -> Result<()> {
+fn agents_with_different_keys_do_not_become_peers() -> Result<()> {
     let keys = [
         KeyFile::new("one", b"sixteen bytes and more", 0o600)?,
         KeyFile::new("other", b"sixteen bytes and less", 0o600)?,
@@ -114,7 +114,7 @@ fn different_keys_do_not() -> Result<()> {
 }
 
 #[test]
-fn nor_does_a_key_at_one_end() -> Result<()> {
+fn agents_with_a_key_at_one_end_do_not_become_peers() -> Result<()> {
     let key = KeyFile::new("single", b"sixteen bytes and more", 0o600)?;
     differ(None, Some(&key))?;
     differ(Some(&key), None)

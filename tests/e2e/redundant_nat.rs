@@ -200,13 +200,13 @@ fn strict(delays_ms: [f64; 2], cut: bool) -> Result<()> {
 }
 
 #[test]
-fn that_takes_an_outage_for_a_forgery() -> Result<()> {
+fn a_nat_that_takes_an_outage_for_a_forgery() -> Result<()> {
     let _ = require_agent!();
     strict([0.0, 0.0], true)
 }
 
 #[test]
-fn that_takes_a_copys_acknowledgement_for_a_forgery() -> Result<()> {
+fn a_nat_that_takes_a_copys_acknowledgement_for_a_forgery() -> Result<()> {
     let _ = require_agent!();
     strict([10.0, 1.0], false)
 }

@@ -116,11 +116,16 @@ fn a_program_that_gets_ahead_is_noticed_and_overtaken() -> Result<()> {
             others.push(pass_ahead(client, device)?);
         }
         let (_, before) = attached()?;
-        let goes_on = wait::try_until("copies, or a word", SETTLE, || match attached() {
-            Ok((true, now)) if now > before + MORE => Ok(true),
-            Ok((false, _)) => Ok(false),
-            other => Err(other),
-        })?;
+        let goes_on =
+            wait::try_until(
+                "copies, or a report that others run ahead",
+                SETTLE,
+                || match attached() {
+                    Ok((true, now)) if now > before + MORE => Ok(true),
+                    Ok((false, _)) => Ok(false),
+                    other => Err(other),
+                },
+            )?;
         if !goes_on {
             break;
         }

@@ -28,7 +28,7 @@ fn alone(host: impl Fn(&Stage) -> &Host, asks: bool) -> Result<()> {
     assert_eq!(peers(&metrics, "proven"), 0.0);
     if asks {
         assert!(hellos(&metrics, "sent") > 0.0);
-        wait_for_word_of_no_agent(&agent, &stage)?;
+        wait_for_the_line_about_no_agent(&agent, &stage)?;
     } else {
         // Only the end that opened the connection sends the first hello.
         assert_eq!(hellos(&metrics, "sent"), 0.0);
@@ -39,9 +39,9 @@ fn alone(host: impl Fn(&Stage) -> &Host, asks: bool) -> Result<()> {
 }
 
 /// Waits for a line in the log that names the server and is about an agent.
-fn wait_for_word_of_no_agent(agent: &Watched, stage: &Stage) -> Result<()> {
+fn wait_for_the_line_about_no_agent(agent: &Watched, stage: &Stage) -> Result<()> {
     let server = stage.links[0].server_addr.to_string();
-    mptcp_lab::wait::try_until("word that there is no agent", SETTLE, || {
+    mptcp_lab::wait::try_until("a line that there is no agent", SETTLE, || {
         let log = agent.log().map_err(|error| error.to_string())?;
         let says = |line: &serde_json::Value| {
             let text = line.to_string();

@@ -44,7 +44,7 @@ fn a_server_whose_answers_leave_by_another_device_proves_every_subflow() -> Resu
 }
 
 #[test]
-fn and_over_ipv6() -> Result<()> {
+fn a_server_whose_answers_leave_by_another_device_proves_every_subflow_over_ipv6() -> Result<()> {
     let binary = require_agent!();
     asymmetric(Family::V6)?.play(&binary, &[])?.end()
 }

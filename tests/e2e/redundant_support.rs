@@ -13,10 +13,10 @@ use mptcp_lab::{Agent, Host, Lab, Link, Path, agent, wait};
 use crate::support::{Watched, scrape_until};
 use crate::{SETTLE, SOON};
 
-/// How many DSACKs a test lets pass. Of two arrivals at the same moment on two
-/// CPUs, one waits for the other, but only for some tens of microseconds. If the
-/// host of a virtual machine holds the other CPU up for longer, TCP gets the
-/// segment twice.
+/// How many DSACKs a test lets pass. If both arrivals of a segment come at
+/// the same moment on two CPUs, one waits for the other, but only for some tens of
+/// microseconds. If the host of a virtual machine holds the other CPU up for
+/// longer, TCP gets the segment twice.
 pub(crate) const STRAY_DSACKS: u64 = 40;
 
 /// How many tail loss probes a test lets pass, see [`STRAY_DSACKS`].

@@ -87,7 +87,7 @@ fn decisions_are_counted_by_the_name_that_a_path_has_now() -> Result<()> {
 }
 
 #[test]
-fn a_backup_is_told_counted_and_not_chosen() -> Result<()> {
+fn a_backup_is_reported_counted_and_not_chosen() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
@@ -127,7 +127,7 @@ fn a_backup_is_told_counted_and_not_chosen() -> Result<()> {
     scrape_until(&client, "p2 to be chosen again", |metrics| {
         decisions(metrics, "p2") > decisions(&after, "p2")
     })?;
-    // MP_PRIO tells the server, which only receives.
+    // The server, which only receives, learns of the priority from MP_PRIO.
     let rx = [("event", "prio_rx")];
     scrape_until(&server, "MP_PRIO at the server", |metrics| {
         metrics.sum("mptcp_kernel_events_total", &rx) == 2.0
@@ -141,7 +141,7 @@ fn a_backup_is_told_counted_and_not_chosen() -> Result<()> {
 }
 
 #[test]
-fn a_backup_carries_what_nothing_else_can() -> Result<()> {
+fn a_backup_carries_data_that_nothing_else_can() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;

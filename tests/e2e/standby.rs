@@ -100,7 +100,7 @@ fn wait_until_held_out(exchange: &Exchange, net: &TwoHosts, index: usize) -> Res
 }
 
 #[test]
-fn standby_rests_on_an_idle_connection_and_the_other_path_once_told_so() -> Result<()> {
+fn standby_rests_on_an_idle_connection_and_the_other_path_after_a_change() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;

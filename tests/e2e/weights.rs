@@ -38,7 +38,7 @@ fn by_device() -> Result<()> {
 }
 
 #[test]
-fn by_default_for_whatever_is_not_listed() -> Result<()> {
+fn by_default_for_devices_that_are_not_listed() -> Result<()> {
     let _ = require_agent!();
     let lab = Lab::new()?;
     holds(&two_paths(&lab)?, &["p2=1", "default=4"], &[4, 1])
@@ -164,7 +164,7 @@ fn wait_for_spill(transfer: &Transfer, net: &TwoHosts) -> Result<()> {
 }
 
 #[test]
-fn spill_takes_what_strict_leaves() -> Result<()> {
+fn spill_uses_the_capacity_that_strict_leaves() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = lopsided(&lab)?;

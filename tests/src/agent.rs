@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ready_line_tells_the_address() -> Result<()> {
+    fn the_ready_line_has_the_address() -> Result<()> {
         let line =
             "mptcp-agent ready: policy weighted (strict), metrics on http://127.0.0.1:4711/metrics";
         assert_eq!(listen_address(line)?, "127.0.0.1:4711".parse()?);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_taken_apart() -> Result<()> {
+    fn responses_are_split_into_status_and_body() -> Result<()> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let server = std::thread::spawn(move || -> Result<()> {

@@ -55,12 +55,12 @@ impl Container {
         self.mounts()
     }
 
-    /// Adds a mount namespace in which `what` is also visible at `place`.
+    /// Adds a mount namespace in which `source` is also visible at `target`.
     ///
     /// # Errors
     /// A path has a zero byte.
-    pub fn bind(mut self, what: &Path, place: &Path) -> Result<Self> {
-        self.binds.push((c_string(what)?, c_string(place)?));
+    pub fn bind(mut self, source: &Path, target: &Path) -> Result<Self> {
+        self.binds.push((c_string(source)?, c_string(target)?));
         Ok(self.mounts())
     }
 
@@ -110,17 +110,17 @@ impl Container {
                 NONE,
             )?;
         }
-        for (what, place) in &self.binds {
-            mount(Some(&**what), &**place, NONE, MsFlags::MS_BIND, NONE)?;
+        for (source, target) in &self.binds {
+            mount(Some(&**source), &**target, NONE, MsFlags::MS_BIND, NONE)?;
         }
-        if let Some((procs, place)) = &self.cgroup {
+        if let Some((procs, target)) = &self.cgroup {
             // Writing 0 moves the writing process.
             (&*procs).write_all(b"0")?;
             unshare(CloneFlags::CLONE_NEWCGROUP)?;
             // The kernel refuses to mount a file system on top of itself.
-            umount2(&**place, MntFlags::MNT_DETACH)?;
+            umount2(&**target, MntFlags::MNT_DETACH)?;
             let kind = Some(c"cgroup2");
-            mount(kind, &**place, kind, MsFlags::empty(), NONE)?;
+            mount(kind, &**target, kind, MsFlags::empty(), NONE)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //!                    |                                 |
 //!                    | in_ns, run, spawn, endpoint     | set_rate, set_loss, blackhole, down
 //!                    v                                 v
-//!   traffic: Server, Bulk, RequestResponse     kernel: subflows, MIB counters, device bytes
+//!   traffic: Server, Bulk, RequestResponse     kernel: subflows, SNMP counters, device bytes
 //!   agent: Agent -- scrape --> metrics         share: bytes by path, windows, bounds
 //! ```
 //!

@@ -12,7 +12,7 @@ use crate::traffic::{Server, Transfer};
 /// The counters of an upload at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The moment.
+    /// When the counters were read.
     pub at: Instant,
     /// Acknowledged bytes of each path's subflows, in the order of the links.
     pub acked: Vec<u64>,

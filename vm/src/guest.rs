@@ -40,20 +40,23 @@ pub const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/v
 /// How long a kernel may take to boot.
 pub const BOOT: Duration = Duration::from_secs(60);
 /// How long all checks together may take. This is long because the verifier
-/// runs a second time, for its reasons, if it refuses a program.
+/// runs a second time, to log its reasons, if it refuses a program.
 pub const LIMIT: Duration = Duration::from_secs(540);
 
 /// Runs the checks in the guest.
 pub fn run() -> Result<()> {
-    ensure!(std::process::id() == 1, "this is only for `cargo xtask vm`");
+    ensure!(
+        std::process::id() == 1,
+        "only `cargo xtask vm` uses this verb"
+    );
     std::thread::spawn(|| {
         std::thread::sleep(LIMIT);
-        report::tell_check("in time", false, &format!("not done after {LIMIT:?}"));
+        report::send_check("in time", false, &format!("not finished after {LIMIT:?}"));
         reboot(RebootCommand::PowerOff)
     });
     match set_up().and_then(|()| checks::all()) {
-        Ok(()) => report::tell_done(),
-        Err(error) => report::tell_check("all checks made", false, &format!("{error:#}")),
+        Ok(()) => report::send_done(),
+        Err(error) => report::send_check("all checks made", false, &format!("{error:#}")),
     }
     Ok(reboot(RebootCommand::PowerOff)?)
 }

@@ -32,7 +32,7 @@ const MODULES: [&str; 11] = [
 
 /// Writes the initramfs to the file `to`.
 pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Result<()> {
-    let guest = std::env::current_exe().context("which program is this?")?;
+    let guest = std::env::current_exe().context("find this program's file")?;
     let kmod = from.program("kmod")?;
     let programs = [
         (guest, guest::INIT),
@@ -70,7 +70,7 @@ pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Resul
 /// An archive that is being written, in the only format that the kernel reads.
 struct Tree {
     archive: BufWriter<File>,
-    /// The paths written so far: each is written once, after its directory.
+    /// The paths written so far. Each path is written once, after its directory.
     written: BTreeSet<PathBuf>,
 }
 

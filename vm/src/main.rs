@@ -5,7 +5,7 @@
 //!   archive     newest kernel of a series, from Debian, unpacked
 //!   initramfs   agent + this program + ip, and their libraries  --> qemu: boots it
 //!   guest       this same program as /init: traffic, agent, checks
-//!   report      what the guest tells the host, line by line, over the console
+//!   report      messages from the guest to the host, line by line, over the console
 //! ```
 //!
 //! Nothing is installed, and root is not needed. The processor is emulated, so

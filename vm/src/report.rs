@@ -18,23 +18,23 @@ const MOST_INSTRUCTIONS: u64 = 60_000;
 
 /// Reports a hook: whether it is attached, how many instructions the verifier
 /// walked through (0: unknown), and why it is not attached.
-pub fn tell_hook(name: &str, attached: bool, instructions: u64, why: &str) {
-    tell(&json!({ "hook": name, "attached": attached, "insns": instructions, "seen": why }));
+pub fn send_hook(name: &str, attached: bool, instructions: u64, why: &str) {
+    send(&json!({ "hook": name, "attached": attached, "insns": instructions, "seen": why }));
 }
 
 /// Reports a check, and what it saw.
-pub fn tell_check(name: &str, ok: bool, seen: &str) {
-    tell(&json!({ "check": name, "ok": ok, "seen": seen }));
+pub fn send_check(name: &str, ok: bool, seen: &str) {
+    send(&json!({ "check": name, "ok": ok, "seen": seen }));
 }
 
 /// Reports that all checks were made.
-pub fn tell_done() {
-    tell(&json!({ "done": true }));
+pub fn send_done() {
+    send(&json!({ "done": true }));
 }
 
-fn tell(what: &Value) {
+fn send(message: &Value) {
     // Start a new line: the kernel may have left one unfinished.
-    println!("\n{MARK}{what}");
+    println!("\n{MARK}{message}");
 }
 
 /// The results on one kernel.
@@ -74,22 +74,26 @@ impl Report {
     /// Takes a line of the console.
     pub fn line(&mut self, line: &str) {
         self.seconds = self.started.elapsed().as_secs_f32();
-        let Some(told) = line.strip_prefix(MARK) else {
+        let Some(message) = line.strip_prefix(MARK) else {
             return;
         };
         // A line that was mixed with another is not JSON; its check will be
         // missing in the end.
-        let told: Value = serde_json::from_str(told).unwrap_or_default();
-        self.done |= told["done"] == true;
-        let hook = told["hook"].is_string();
-        let name = if hook { &told["hook"] } else { &told["check"] };
+        let message: Value = serde_json::from_str(message).unwrap_or_default();
+        self.done |= message["done"] == true;
+        let hook = message["hook"].is_string();
+        let name = if hook {
+            &message["hook"]
+        } else {
+            &message["check"]
+        };
         if let Some(name) = name.as_str() {
             let row = Row {
                 hook,
                 name: name.to_owned(),
-                good: told[if hook { "attached" } else { "ok" }] == true,
-                instructions: told["insns"].as_u64().unwrap_or(0),
-                seen: told["seen"].as_str().unwrap_or_default().to_owned(),
+                good: message[if hook { "attached" } else { "ok" }] == true,
+                instructions: message["insns"].as_u64().unwrap_or(0),
+                seen: message["seen"].as_str().unwrap_or_default().to_owned(),
             };
             eprintln!("      {}: {}", self.kernel, row.line());
             self.rows.push(row);

@@ -22,15 +22,15 @@ use crate::{apt, initramfs, qemu};
 /// The kernels of Debian's stable releases, and its newest.
 const KERNELS: [&str; 3] = ["6.1", "6.12", archive::NEWEST];
 
-/// What comes after the verb.
+/// The arguments of the verb.
 #[derive(clap::Args)]
 pub struct Args {
     /// A series that Debian has (6.1, 6.12, 7.2), `backports` for its newest,
     /// or the path of a .deb that holds a kernel and its modules; may be
     /// repeated [default: 6.1, 6.12 and backports]
     ///
-    /// Where MPTCP_AGENT_BIN names an agent, that one is checked; else the
-    /// agent is built first. What the guests said is in target/vm/*.log.
+    /// If MPTCP_AGENT_BIN names an agent, the verb checks that one; otherwise
+    /// it builds the agent first. The guests' output is in target/vm/*.log.
     #[arg(long = "kernel", value_name = "SERIES|PATH")]
     kernels: Vec<String>,
     /// More parameters for the kernels: --append lockdown=confidentiality
@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
-        "Debian's kernels for x86-64 are all that this verb knows to boot"
+        "this verb boots only Debian's kernels for x86-64"
     );
     let workspace = Workspace::find()?;
     let dir = workspace.target.join("vm");
@@ -74,7 +74,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         .filter(|report| !report.ok())
         .map(|report| format!("{}, see {}", report.kernel, report.console.display()))
         .collect();
-    ensure!(failed.is_empty(), "not well on {}", failed.join("; "));
+    ensure!(failed.is_empty(), "checks failed on {}", failed.join("; "));
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! Checks the crates that the project depends on: their licences, where they
-//! come from, and whether one is there in two versions.
+//! Checks the crates that the project depends on: their licences, their sources,
+//! and that no crate has two versions.
 //!
-//! These are the checks of cargo-deny that need no network. That program takes
-//! minutes to build on a machine that has none, and this check a moment.
+//! These are the checks of cargo-deny that need no network. We do not use
+//! cargo-deny, because a machine without it would take minutes to build it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +21,10 @@ const LICENCES: [&str; 6] = [
     "Zlib",
 ];
 
-/// The only place that crates come from.
+/// The only registry from which crates may come.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Crates that others need in two versions. If one is no longer there twice,
+/// Crates that others need in two versions. If a crate no longer has two versions,
 /// remove it from this list.
 const TWICE: [&str; 3] = ["foldhash", "hashbrown", "syn"];
 
@@ -87,8 +87,8 @@ fn is_allowed(licence: &str) -> bool {
     })
 }
 
-/// Names the crates that are there in two versions and are not listed, and those
-/// that are listed and are not.
+/// Names the crates that have several versions but are not listed, and those that
+/// are listed but have only one.
 fn duplicates(packages: &[Package]) -> Vec<String> {
     let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for package in packages {
@@ -99,10 +99,12 @@ fn duplicates(packages: &[Package]) -> Vec<String> {
     let mut wrong: Vec<String> = versions
         .iter()
         .filter(|(name, _)| !TWICE.contains(name))
-        .map(|(name, versions)| format!("{name} is there in versions {versions:?}"))
+        .map(|(name, versions)| format!("{name} has several versions: {versions:?}"))
         .collect();
     let listed = TWICE.iter().filter(|name| !versions.contains_key(*name));
-    wrong.extend(listed.map(|name| format!("{name} is listed as there twice, and is not")));
+    wrong.extend(
+        listed.map(|name| format!("{name} is listed in TWICE, but does not have two versions")),
+    );
     wrong
 }
 

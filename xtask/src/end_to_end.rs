@@ -1,7 +1,7 @@
-//! Runs the end-to-end tests: those that get along with each other two at a
-//! time, then those that need the machine for themselves. A test that fails
-//! runs once more, alone, and the second result counts: on a machine with
-//! others on it, what takes milliseconds may be disturbed once.
+//! Runs the end-to-end tests: first those that can share the machine, two at a
+//! time, then those that need it for themselves. A test that fails runs once
+//! more, alone, and the second result counts: on a machine with other load,
+//! timing within milliseconds may be disturbed once.
 
 use std::{
     io::{BufRead as _, BufReader},

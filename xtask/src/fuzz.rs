@@ -29,7 +29,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let targets = chosen(&args.targets)?;
     if command::output(workspace.foreign("cargo").args(["+nightly", "--version"])).is_none() {
-        eprintln!("nothing is fuzzed: cargo-fuzz needs rustup's nightly toolchain");
+        eprintln!("skipped fuzzing: cargo-fuzz needs rustup's nightly toolchain");
         return Ok(());
     }
     let mut steps = Steps::new(targets.len().try_into()?);
@@ -49,7 +49,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
             .arg(format!("-max_total_time={}", args.seconds));
         std::fs::create_dir_all(workspace.target.join("fuzz/corpus").join(target))?;
         command::run(&mut fuzz)?;
-        steps.done("nothing was found");
+        steps.done("found no fault");
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_targets_are_the_ones_that_there_are() -> Result<()> {
+    fn the_list_has_every_target() -> Result<()> {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/fuzz_targets");
         let mut there: Vec<String> = std::fs::read_dir(directory)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().replace(".rs", "")))

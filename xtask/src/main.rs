@@ -38,7 +38,7 @@ enum Verb {
     /// Measure the agent beside the default scheduler on the same links
     #[command(disable_help_flag = true)]
     Bench(hand_over::Args),
-    /// Feed the parsers of what comes from outside with noise, for a while
+    /// Fuzz the parsers of input from outside, for a while
     Fuzz(fuzz::Args),
     /// Boot other kernels in virtual machines and check the agent there
     #[command(disable_help_flag = true)]

@@ -17,7 +17,7 @@ use xtask::{
 const NEED_ROOT: &str = "the end-to-end tests need root: they build network namespaces and load \
     eBPF programs. Run them with: sudo -E env \"PATH=$PATH\" cargo xtask test";
 
-/// What comes after the verb.
+/// The arguments of the verb.
 #[derive(clap::Args)]
 pub struct Args {
     /// Passed on to the test programs: a filter, or for example --nocapture

@@ -61,7 +61,7 @@ impl Cost {
         lines.extend(
             self.unknown
                 .iter()
-                .map(|why| format!("cost: not known: {why}")),
+                .map(|why| format!("cost: unknown, because {why}")),
         );
         lines
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::rows::{Choice, Told};
+use super::rows::{Choice, Results};
 use plan::{Length, Rows, Times};
 use side::{Care, Side};
 
@@ -30,7 +30,7 @@ pub struct Args {
 struct Bench {
     agent: PathBuf,
     times: Times,
-    done: Told,
+    done: Results,
 }
 
 impl Args {
@@ -56,7 +56,7 @@ impl Args {
         let mut bench = Bench {
             agent,
             times: Times::new(self.quick),
-            done: Told::default(),
+            done: Results::default(),
         };
         bench.blackouts(&rows);
         bench.losses(&rows);
@@ -64,14 +64,14 @@ impl Args {
         if opening {
             let (agent, default) = opening::openings(&bench.agent, &bench.times);
             let outcome = agent.and_then(|agent| Ok(table::opening(&agent, &default?)));
-            bench.done.tell(opening::NAME, outcome);
+            bench.done.add(opening::NAME, outcome);
         }
         bench.streams(&rows);
         bench.bulks(&rows);
         if wire {
             let (agent, default) = streams::undisturbed(&bench.agent, &bench.times);
             let outcome = agent.and_then(|agent| Ok(table::wire(&agent, &default?)));
-            bench.done.tell("wire", outcome);
+            bench.done.add("wire", outcome);
         }
         bench.costs(&rows);
         bench.done.finish(&self.choice)
@@ -98,7 +98,7 @@ impl Bench {
                 let outcome = outcome.map(|(agent, default)| {
                     table::blackout(without_subject(&label), &agent, &default)
                 });
-                self.done.tell(&label, outcome);
+                self.done.add(&label, outcome);
             }
         }
     }
@@ -118,19 +118,19 @@ impl Bench {
             let (agent, default) = match lossless.unwrap_or_else(|| anyhow::bail!("no result")) {
                 Ok(both) => both,
                 Err(error) => {
-                    self.done.tell(&format!("loss {length} none"), Err(error));
+                    self.done.add(&format!("loss {length} none"), Err(error));
                     continue;
                 }
             };
             let outcome = table::loss(&format!("{length:5}    none"), &agent, &default, None);
-            self.done.tell("loss", Ok(outcome));
+            self.done.add("loss", Ok(outcome));
             for (row, (lossy, default)) in group.iter().zip(felt) {
                 let label = row.to_string();
                 let outcome = lossy.and_then(|lossy| Ok((lossy, default?)));
                 let outcome = outcome.map(|(lossy, default)| {
                     table::loss(without_subject(&label), &lossy, &default, Some(&agent))
                 });
-                self.done.tell(&label, outcome);
+                self.done.add(&label, outcome);
             }
         }
     }
@@ -145,7 +145,7 @@ impl Bench {
             let outcome = agent.and_then(|agent| Ok((agent, default?)));
             let outcome = outcome
                 .map(|(agent, default)| table::field(without_subject(&label), &agent, &default));
-            self.done.tell(&label, outcome);
+            self.done.add(&label, outcome);
         }
     }
 
@@ -163,7 +163,7 @@ impl Bench {
                 let outcome = outcome.map(|(agent, default)| {
                     table::stream(without_subject(&label), &agent, &default)
                 });
-                self.done.tell(&label, outcome);
+                self.done.add(&label, outcome);
             }
         }
     }
@@ -176,7 +176,7 @@ impl Bench {
             let label = row.to_string();
             let moved = streams::bulk(row, &self.agent, &self.times);
             let outcome = moved.map(|moved| table::bulk(without_subject(&label), &moved));
-            self.done.tell(&label, outcome);
+            self.done.add(&label, outcome);
         }
     }
 
@@ -189,7 +189,7 @@ impl Bench {
             let label = row.to_string();
             let moved = streams::cost(row, &self.agent, &self.times);
             let outcome = moved.map(|moved| table::cost(without_subject(&label), &moved));
-            self.done.tell(&label, outcome);
+            self.done.add(&label, outcome);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::plan::Links;
-use super::rows::{Choice, Told};
+use super::rows::{Choice, Results};
 use upgrade::How;
 
 #[derive(clap::Args)]
@@ -73,37 +73,37 @@ impl Args {
             eprintln!("{rows} rows, about {minutes} min");
         }
 
-        let mut told = Told::default();
+        let mut results = Results::default();
         if !pairs.is_empty() {
-            kills(&mut told, agent, &pairs, amounts.kills);
+            kills(&mut results, agent, &pairs, amounts.kills);
         }
         if churn {
             println!("{}", churn::header());
             let outcome = churn::measure(agent, amounts.connections);
-            told.tell("churn", outcome.map(|churned| churned.outcome()));
+            results.add("churn", outcome.map(|churned| churned.outcome()));
         }
         if switches {
             println!("{}", switches::header());
             let outcome = switches::measure(agent, amounts.switches);
-            told.tell("switches", outcome.map(|switches| switches.outcome()));
+            results.add("switches", outcome.map(|switches| switches.outcome()));
         }
         if !ways.is_empty() {
             println!("{}", upgrade::header());
         }
         for how in ways {
             let outcome = upgrade::measure(agent, how, amounts.upgrades);
-            told.tell(&how.to_string(), outcome.map(|done| done.outcome(how)));
+            results.add(&how.to_string(), outcome.map(|done| done.outcome(how)));
         }
-        told.finish(&self.choice)
+        results.finish(&self.choice)
     }
 }
 
-fn kills(told: &mut Told, agent: &Path, pairs: &[Links], count: u32) {
+fn kills(results: &mut Results, agent: &Path, pairs: &[Links], count: u32) {
     println!("{}", kills::header());
     let (done, left) = kills::measure(agent, pairs, count);
     for (links, kills) in pairs.iter().zip(done) {
         let label = format!("kills {}", links.title);
-        told.tell(&label, kills.map(|kills| kills.outcome(links)));
+        results.add(&label, kills.map(|kills| kills.outcome(links)));
     }
-    told.tell("kills: left", left.map(|left| left.outcome()));
+    results.add("kills: left", left.map(|left| left.outcome()));
 }

@@ -58,16 +58,16 @@ pub struct Outcome {
 
 /// The results of the rows so far.
 #[derive(Default)]
-pub struct Told {
+pub struct Results {
     ok: usize,
     over: usize,
     broken: usize,
     json: Vec<Value>,
 }
 
-impl Told {
+impl Results {
     /// Prints the result of a row, and counts it.
-    pub fn tell(&mut self, label: &str, outcome: Result<Outcome>) {
+    pub fn add(&mut self, label: &str, outcome: Result<Outcome>) {
         match outcome {
             Ok(outcome) => {
                 println!("{}", outcome.line);

@@ -196,8 +196,8 @@ fn milliseconds(duration: Duration) -> f64 {
 /// Returns the names of the columns.
 pub fn header() -> String {
     format!(
-        "thin: {SIZE} bytes there and back each {} ms; milliseconds; 1st: median of the \
-         first of each connection\n\
+        "thin: requests and responses of {SIZE} bytes every {} ms; milliseconds; 1st: median of \
+         the first request of each connection\n\
          {:15} {:7}  {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  {:>6} {:>6} {:>7}  verdict",
         INTERVAL.as_millis(),
         "links",

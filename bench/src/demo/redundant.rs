@@ -75,9 +75,9 @@ pub fn run(binary: &std::path::Path, seconds: u32) -> Result<()> {
 
 fn introduction() -> String {
     format!(
-        "\nTwo pairs of hosts, each with the paths p1 and p2, ask and answer 200 bytes\n\
-         every {} ms, one request after the other: one with mptcp-agent on both hosts,\n\
-         one without. p1 is cut and mended, then p2 is.\n",
+        "\nTwo pairs of hosts, each with the paths p1 and p2, exchange requests and responses\n\
+         of 200 bytes every {} ms: one pair with mptcp-agent on both hosts, one without.\n\
+         First p1 is cut and restored, then p2.\n",
         INTERVAL.as_millis()
     )
 }
@@ -109,10 +109,10 @@ fn summary(states: &[State; 2]) -> String {
 }
 
 fn hints() -> &'static str {
-    "\nOn hosts of your own, on both ends (UDP port 8684 must be let in at the server):\n  \
+    "\nOn both of your own hosts (let UDP port 8684 in at the server):\n  \
      mptcp-agent run --policy redundant\n  \
      curl http://127.0.0.1:8684/metrics\n\
-     Measured with longer cuts, loss and bulk: cargo xtask bench redundant --quick"
+     To measure longer cuts, loss and bulk: cargo xtask bench redundant --quick"
 }
 
 #[cfg(test)]

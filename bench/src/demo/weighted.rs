@@ -71,7 +71,7 @@ impl Demo {
         let loads = [
             Load {
                 name: "bulk transfer".to_owned(),
-                title: "Load 1 of 2: a bulk transfer, as fast as it goes".to_owned(),
+                title: "Load 1 of 2: a bulk transfer, as fast as possible".to_owned(),
                 rate_mbit: None,
             },
             Load {
@@ -162,8 +162,8 @@ impl Demo {
 fn introduction() -> String {
     let [(_, first, four), (_, second, one)] = PATHS;
     format!(
-        "\nTwo pairs of hosts, each with the paths p1 ({first} Mbit/s) and p2 ({second} Mbit/s), send\n\
-         the same: one with mptcp-agent and the weights p1={four} and p2={one}, one without.\n"
+        "\nTwo pairs of hosts have the paths p1 ({first} Mbit/s) and p2 ({second} Mbit/s), and send the same\n\
+         data: one pair with mptcp-agent and the weights p1={four} and p2={one}, one without.\n"
     )
 }
 
@@ -186,7 +186,7 @@ fn hints() -> &'static str {
      would fill it. A host of your own needs one file, target/release/mptcp-agent:\n  \
      mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1\n  \
      curl http://127.0.0.1:8684/metrics\n\
-     Measured on more links: cargo xtask bench weighted --quick"
+     To measure more links: cargo xtask bench weighted --quick"
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn a_cgroup_that_disappears_and_comes_back_is_followed() -> Result<()> {
 }
 
 #[test]
-fn a_container_that_hides_sockets_is_told() -> Result<()> {
+fn a_container_that_hides_sockets_is_reported() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
@@ -112,7 +112,7 @@ fn a_container_that_hides_sockets_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_program_that_bears_no_other_is_named() -> Result<()> {
+fn a_program_that_allows_no_other_is_named() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;
@@ -160,7 +160,7 @@ fn callbacks_that_another_program_took_are_switched_on_again() -> Result<()> {
 }
 
 #[test]
-fn subflows_that_closed_unheard_are_forgotten() -> Result<()> {
+fn subflows_that_closed_without_a_callback_are_removed() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;

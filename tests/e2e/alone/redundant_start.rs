@@ -95,8 +95,9 @@ fn agents_that_know_each_other(more: &[&str], rp_filter: &str, times: usize) -> 
     Ok(())
 }
 
-/// The aim is a tenth of the late requests, and chance changes that by some
-/// hundredths. It is a third if the first segments of connections get no copies.
+/// Agents are meant to make a tenth as many requests late as the default
+/// scheduler does, and chance changes this ratio by some hundredths. If the first
+/// segments of connections get no copies, the ratio is a third.
 const TIMES: usize = 5;
 
 #[test]
@@ -105,14 +106,15 @@ fn first_requests_are_protected_where_the_agents_know_each_other() -> Result<()>
 }
 
 #[test]
-fn and_where_they_share_a_key() -> Result<()> {
+fn first_requests_are_protected_where_the_agents_share_a_key() -> Result<()> {
     let key = KeyFile::new("start", b"a key that both ends have", 0o600)?;
     agents_that_know_each_other(&["--redundant-key", &key.path()], "0", TIMES)
 }
 
-/// With these filters a copy arrives at the device of its own path. It was a
-/// twelfth when such copies were dropped while their connection was opening.
+/// With these filters the kernel accepts a copy only at the device of its own
+/// path. When it dropped such copies while their connection was opening, a twelfth
+/// as many requests were late as under the default scheduler.
 #[test]
-fn and_behind_strict_reverse_path_filters() -> Result<()> {
+fn first_requests_are_protected_behind_strict_reverse_path_filters() -> Result<()> {
     agents_that_know_each_other(&[], "1", 15)
 }

@@ -11,7 +11,8 @@ use crate::SETTLE;
 use crate::redundant_support::{MANY, Stage, dropped, late};
 use crate::support::require_agent;
 
-/// Several connections, because the fault affected about one in three.
+/// Several connections, because the fault that this test guards against affected
+/// about one in three.
 const CONNECTIONS: usize = 8;
 const REQUESTS: u64 = 250;
 const INTERVAL: Duration = Duration::from_millis(20);

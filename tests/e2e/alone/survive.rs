@@ -223,7 +223,7 @@ fn a_layout_that_is_not_its_own_is_replaced() -> Result<()> {
 }
 
 #[test]
-fn what_is_left_in_a_namespace_that_is_gone_is_removed() -> Result<()> {
+fn pins_in_a_namespace_that_is_gone_are_removed() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let left = {

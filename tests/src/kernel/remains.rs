@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_as_the_kernel_cuts_them() {
+    fn names_match_as_the_kernel_truncates_them() {
         let found = |name| named(7, Some(name), program::ALL).is_some();
         assert!(found("mptcp_subflow_g") && found("iter_tcp"));
         assert!(!found("mptcp_subflow_get_send") && !found("iter") && !found(""));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_holds_is_in_its_fdinfo() {
+    fn the_objects_of_a_process_are_in_its_fdinfo() {
         let mut held = Held::default();
         for line in ["pos:\t0", "link_id:\t3", "prog_id:\t41", "map_id:\t5", "x"] {
             held.take(line);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_counts() {
+    fn only_new_objects_count() {
         let of = |ids: &[u32]| BpfObjects {
             maps: ids.iter().map(|&id| (id, "PATHS".to_owned())).collect(),
             ..BpfObjects::default()

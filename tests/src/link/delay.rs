@@ -42,7 +42,7 @@ pub struct Lane {
     path: Path,
     /// The rate; 0 means unlimited.
     rate_bits_per_sec: AtomicU64,
-    /// In units of 0.01 %.
+    /// The loss, in units of 0.01 %.
     loss: AtomicU32,
     blackhole: AtomicBool,
     stop: AtomicBool,

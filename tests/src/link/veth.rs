@@ -26,7 +26,7 @@ const RANDOM: &str = "32 0 0 4294963256";
 /// The impairments of packets in one direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Impairment {
-    /// In units of 0.01 %.
+    /// The loss, in units of 0.01 %.
     pub(super) loss: u32,
     pub(super) blackhole: bool,
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_programs_of_the_length_they_tell() {
+    fn filters_begin_with_the_number_of_their_instructions() {
         let mut impairment = Impairment::default();
         let mut seen = Vec::new();
         for (loss, blackhole) in [(0.0, false), (20.0, false), (20.0, true)] {

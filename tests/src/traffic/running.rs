@@ -9,19 +9,19 @@ use socket2::Socket;
 
 use crate::kernel::{self, SubflowInfo};
 
-/// What the thread shares with the test.
+/// The state that the thread shares with the test.
 pub trait Progress: Default + Send + Sync + 'static {
     /// Ends the traffic soon.
     fn stop(&self);
 
-    /// Ends it at once, because nobody waits for its result any more.
+    /// Ends the traffic at once, because nobody waits for its result any more.
     fn abandon(&self) {
         self.stop();
     }
 }
 
-/// Running traffic. Dropping it stops it. `P` is what the thread counts, `R` its
-/// result.
+/// Running traffic. Dropping it stops it. The thread counts in `P` and
+/// returns `R`.
 #[derive(Debug)]
 pub struct Running<P: Progress, R> {
     socket: Arc<Socket>,

@@ -280,7 +280,7 @@ fn accept(listener: &Socket, behaviour: Behaviour, shared: &Arc<Shared>) -> Resu
         socket::prepare(&socket)?;
         let socket = Arc::new(socket);
         let connection = Arc::new(Connection {
-            peer: peer.as_socket().context("a peer without an address")?,
+            peer: peer.as_socket().context("a client without an address")?,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             socket: Mutex::new(Some(Arc::clone(&socket))),

@@ -31,7 +31,7 @@ pub struct Agent {
     pub load_time: Duration,
 }
 
-/// Removes what a killed agent has left, and returns what that was, in short.
+/// Removes what a killed agent has left, and returns a short description of it.
 pub fn cleanup() -> Result<String> {
     let output = Command::new(AGENT).arg("cleanup").output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

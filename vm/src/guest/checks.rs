@@ -18,8 +18,8 @@ const SLOWLY: Duration = Duration::from_millis(50);
 const WINDOW: Duration = Duration::from_secs(3);
 /// The share that the weights ask of the first path.
 const SHARE: f64 = 0.8;
-/// How far the share may be off. It is much because the paths share an emulated
-/// processor.
+/// How far the share may be off. The limit is wide because the paths share an
+/// emulated processor.
 const TOLERANCE: f64 = 0.05;
 /// How many bytes show that a path carries data.
 const SOME: u64 = 1_000_000;
@@ -51,7 +51,7 @@ fn weighted() -> Result<bool> {
     let hooks = agent.hooks();
     for hook in &hooks {
         let why = hook.refusal.as_deref().unwrap_or_default();
-        report::tell_hook(&hook.name, hook.refusal.is_none(), hook.instructions, why);
+        report::send_hook(&hook.name, hook.refusal.is_none(), hook.instructions, why);
     }
     let whole = hooks.iter().all(|hook| hook.refusal.is_none());
     if !whole {
@@ -186,7 +186,7 @@ fn redundant() -> Result<()> {
     let is_new = |hook: &&Hook| hook.name.starts_with("redundant");
     for hook in hooks.iter().filter(is_new) {
         let why = hook.refusal.as_deref().unwrap_or_default();
-        report::tell_hook(&hook.name, hook.refusal.is_none(), hook.instructions, why);
+        report::send_hook(&hook.name, hook.refusal.is_none(), hook.instructions, why);
     }
     check("copies leave nothing", || {
         stop(agent)?;
@@ -199,7 +199,7 @@ fn start(policy: &[&str]) -> Result<Agent> {
     match Agent::start(policy) {
         Ok(agent) => {
             let seconds = agent.load_time.as_secs_f32();
-            report::tell_check("agent ready", true, &format!("after {seconds:.1} s"));
+            report::send_check("agent ready", true, &format!("after {seconds:.1} s"));
             Ok(agent)
         }
         Err(error) => {
@@ -221,8 +221,8 @@ fn stop(agent: Agent) -> Result<()> {
 /// Makes a check and reports what it saw.
 pub fn check(name: &str, see: impl FnOnce() -> Result<String>) {
     match see() {
-        Ok(seen) => report::tell_check(name, true, &seen),
-        Err(error) => report::tell_check(name, false, &format!("{error:#}")),
+        Ok(seen) => report::send_check(name, true, &seen),
+        Err(error) => report::send_check(name, false, &format!("{error:#}")),
     }
 }
 

@@ -25,8 +25,8 @@ const WIRE_MAX: f64 = 2.1;
 /// Returns the header of the table of cuts.
 pub fn blackout_header() -> String {
     format!(
-        "\nblackouts: 200 bytes there and back each 20 ms while a path is cut, again and again; \
-         milliseconds\n(target: none later than {} ms over the median, no timeout)\n\
+        "\nblackouts: requests and responses of 200 bytes every 20 ms while a path is repeatedly \
+         cut; milliseconds\n(target: none later than {} ms over the median, no timeout)\n\
          {:27} {:>7} {:>8} {:>5} {:>8} {:>9}   {:>8} {:>5} {:>8}  verdict",
         LATE.as_millis(),
         "rtt, path, what is lost",
@@ -41,7 +41,7 @@ pub fn blackout_header() -> String {
     )
 }
 
-/// Makes the outcome of a row that has nothing to tell beside its two sides.
+/// Makes the outcome of a row that consists of its two sides alone.
 fn compared(row: &str, line: String, agent: &Value, default: &Value, ok: bool) -> Outcome {
     Outcome {
         line,
@@ -71,7 +71,7 @@ pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
 /// Returns the header of the table of loss.
 pub fn loss_header() -> String {
     format!(
-        "\nloss: the same while the first path loses packets both ways; milliseconds\n\
+        "\nloss: the same requests while the first path loses packets both ways; milliseconds\n\
          (target: p99.9 at most {LOSS_RATIO_MAX} times that without loss)\n\
          {:20} {:>7} {:>7} {:>8} {:>8} {:>7} {:>8}   {:>9} {:>10} {:>8}  verdict",
         "rtt, path, loss",
@@ -115,7 +115,7 @@ pub fn loss(row: &str, agent: &Felt, default: &Felt, lossless: Option<&Felt>) ->
 /// Returns the header of the table of requests where copies could be missing.
 pub fn field_header() -> String {
     format!(
-        "\nfield: requests where copies that yield at the wrong sign would be missing; \
+        "\nfield: requests in situations where copies that yield wrongly would be missing; \
          milliseconds\n(target: at most one of {FIELD_LATE} later than {} ms over the median)\n\
          {:24} {:>7} {:>8} {:>8} {:>9} {:>8}   {:>8} {:>9} {:>8}  verdict",
         LATE.as_millis(),
@@ -214,7 +214,7 @@ pub fn stream(row: &str, agent: &Moved, default: &Moved) -> Outcome {
 /// Returns the header of the table of bulk transfers.
 pub fn bulk_header() -> String {
     format!(
-        "\nbulk: as much as goes, copies yield; Mbit/s\n\
+        "\nbulk: as fast as possible, so that copies yield; Mbit/s\n\
          (target: at least {BULK_MIN} of the better path alone)\n\
          {:24} {:>7} {:>7} {:>10} {:>9}   {:>7} {:>10}  verdict",
         "rtt, paths", "goodput", "/ alone", "sent again", "copies", "default", "p1 alone",
@@ -251,9 +251,9 @@ pub fn wire(agent: &Moved, default: &Moved) -> Outcome {
     let dsacks = agent.recovery.dsacks_sent;
     let ok = ratio <= WIRE_MAX && dsacks == 0;
     let line = format!(
-        "\nwire: {STREAM_MBIT} Mbit/s, all of it copied (target: at most {WIRE_MAX} times the bytes \
+        "\nwire: {STREAM_MBIT} Mbit/s, copied in full (target: at most {WIRE_MAX} times the bytes \
          of single copies, no DSACK)\n\
-         {ratio:.3} times; {:.3} bytes on the wire for each that arrived, {:.3} of single copies; \
+         {ratio:.3} times; {:.3} bytes on the wire for each that arrived, {:.3} with single copies; \
          {dsacks} DSACKs  {}",
         agent.wire_ratio(),
         default.wire_ratio(),
@@ -272,9 +272,9 @@ pub fn wire(agent: &Moved, default: &Moved) -> Outcome {
 /// Returns the header of the table of costs.
 pub fn cost_header() -> String {
     format!(
-        "\ncost: CPU time of both ends with their kernel and agents, all of a stream copied\n\
+        "\ncost: CPU time of both ends with their kernel and agents, for a stream copied in full\n\
          {:24} {:>12} {:>12} {:>7} {:>16} {:>15}",
-        "", "s a gigabyte", "single", "ratio", "of it programs", "copies a second",
+        "", "s a gigabyte", "single", "ratio", "of it, programs", "copies a second",
     )
 }
 

@@ -120,8 +120,8 @@ impl End {
 /// Returns the names of the columns.
 pub fn header() -> String {
     format!(
-        "\nchurn: connections that ask once, under an agent at each end; client / server\n(target: \
-         each opened and closed once, entries left as many as subflows that live, no map full)\n\
+        "\nchurn: connections with one request, under an agent at each end; client / server\n(target: \
+         each opened and closed once, as many entries left as live subflows, no map full)\n\
          {:11} {:>6} {:>9}   {:>15} {:>15} {:>9} {:>9} {:>9} {:>9} {:>9}  verdict",
         "connections",
         "failed",

@@ -134,9 +134,9 @@ impl Left {
 /// Returns the names of the columns.
 pub fn header() -> String {
     format!(
-        "\nkills: SIGKILL at random moments under load; seconds until no subflow has a cap, no \
-         device a program that makes copies, and with no agent there\n(target: none reset, none \
-         later than {} s, no total backwards, no connection forgotten, queues as long as before)\n\
+        "\nkills: SIGKILL at random moments under load; seconds until, without an agent, no \
+         subflow has a cap and no device a program that copies\n(target: none reset, none later \
+         than {} s, no total backwards, no connection forgotten, queues as long as before)\n\
          {:10} {:>6} {:>8} {:>7}   {:>7} {:>6} {:>6} {:>5}   {:>6} {:>9} {:>9} {:>12}  verdict",
         FREE_WITHIN.as_secs(),
         "links",

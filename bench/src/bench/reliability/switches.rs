@@ -132,8 +132,8 @@ fn weighted([first, second]: [u16; 2]) -> Vec<String> {
 /// Returns the names of the columns.
 pub fn header() -> String {
     format!(
-        "\nswitches: another policy again and again on one bulk connection, shares in the second \
-         window of {} s of each strict ratio\n(target: off by at most {DEVIATION_MAX}, nothing \
+        "\nswitches: repeated changes of policy on one bulk connection, shares in the second window \
+         of {} s of each strict ratio\n(target: off by at most {DEVIATION_MAX}, nothing \
          reset, no subflow opened again)\n\
          {:>8} {:>7} {:>7} {:>7} {:>7}  {:8} {:>7} {:>8}   {:>15}  verdict",
         WINDOW.as_secs(),

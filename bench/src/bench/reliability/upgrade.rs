@@ -69,7 +69,7 @@ struct Pair {
     /// Connections, by the agents' totals of connections.
     happened: f64,
     /// Events, by the agents' totals of events.
-    told: f64,
+    reported: f64,
     /// Events in the logs of all agents.
     logged: usize,
 }
@@ -118,7 +118,7 @@ pub fn measure(binary: &Path, how: How, count: u32) -> Result<Upgrade> {
     let log: String = logs.iter().map(Agent::stderr).collect();
     let pair = |event: &str| Pair {
         happened: last.sum(&format!("mptcp_connections_{event}_total"), &[]),
-        told: last.sum("mptcp_agent_events_total", &[("event", event)]),
+        reported: last.sum("mptcp_agent_events_total", &[("event", event)]),
         logged: logged(&log, event),
     };
     Ok(Upgrade {
@@ -171,9 +171,9 @@ fn logged(log: &str, event: &str) -> usize {
 /// Returns the names of the columns.
 pub fn header() -> String {
     format!(
-        "\nupgrades: one agent after the other while connections come and go; events: by the \
-         connections' totals / by the events' / in the logs\n(target: nothing reset or lost, every \
-         event told; an agent that is killed may not have logged all that it had read)\n\
+        "\nupgrades: one agent follows another while connections come and go; events by the totals \
+         of connections / by those of events / in the logs\n(target: nothing reset or lost, every \
+         event reported; a killed agent may not have logged all events that it had read)\n\
          {:20} {:>5} {:>6} {:>6} {:>6} {:>4}   {:>20} {:>20} {:>9}  verdict",
         "how", "count", "short", "failed", "resets", "lost", "opened", "closed", "backwards",
     )
@@ -217,17 +217,17 @@ impl Upgrade {
 impl Pair {
     fn is(&self, expected: f64, how: How) -> bool {
         let logged = how == How::Kill || self.logged as f64 == expected;
-        logged && (self.happened, self.told) == (expected, expected)
+        logged && (self.happened, self.reported) == (expected, expected)
     }
 
     fn json(&self) -> Value {
-        json!({ "happened": self.happened, "told": self.told, "logged": self.logged })
+        json!({ "happened": self.happened, "reported": self.reported, "logged": self.logged })
     }
 }
 
 impl fmt::Display for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.happened, self.told, self.logged)
+        write!(f, "{}/{}/{}", self.happened, self.reported, self.logged)
     }
 }
 

@@ -61,7 +61,7 @@ impl screen::Frame for Frame<'_> {
     const HEIGHT: usize = 12;
 
     fn title(&self) -> &str {
-        "One request after the other; the longest wait of each moment"
+        "One request after another; the longest wait of each moment"
     }
 
     fn line(&self) -> Option<String> {
