@@ -15,16 +15,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use mptcp_api::schema::{PolicyView, Refusal, Then};
+use mptcp_api::schema::{PolicyView, Refusal};
 use mptcp_common::abi::sweep;
 use tokio::sync::mpsc;
 
 use super::change::{self, Failed, Programs, Refused, Wanted};
 use super::claim;
 use super::{Agent, is_unused};
-use crate::policy::settings;
+use crate::api::control::view;
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundancy::{Claim, Received, Service};
+use crate::state::snapshot::InForce;
 
 /// The policy that comes back by itself after a temporary one.
 #[derive(Debug)]
@@ -68,15 +69,19 @@ enum Failure {
 impl Agent {
     /// Returns the policy in force, and the one that replaces it by itself, if
     /// any.
-    pub(super) fn policy_view(&self) -> PolicyView {
-        PolicyView {
-            policy: settings::of(&self.policy),
-            backend: self.policy.backend().to_owned(),
-            then: self.revert.as_ref().map(|revert| Then {
-                policy: settings::of(&revert.provided.policy),
-                in_seconds: (revert.at.saturating_duration_since(Instant::now())).as_secs_f64(),
-            }),
+    pub(super) fn in_force(&self) -> InForce {
+        let now = Instant::now();
+        let after = |at: Instant| at.saturating_duration_since(now);
+        InForce {
+            policy: self.policy.clone(),
+            then: (self.revert.as_ref())
+                .map(|revert| (revert.provided.policy.clone(), after(revert.at))),
         }
+    }
+
+    /// Returns the same, as clients see it.
+    pub(super) fn policy_view(&self) -> PolicyView {
+        view::policy(&self.in_force())
     }
 
     /// Puts `provided` in force on every connection. If `lasting` is given, the
