@@ -51,8 +51,8 @@ enum Subject {
     Redundant(redundant::Args),
     /// Kills, churn, switches of the policy and upgrades, all under load
     ///
-    /// Counts what is reset, forgotten, lost or left, and how long limits stay
-    /// without an agent. Where MPTCP_AGENT_BIN names an agent, that one is
+    /// Counts what is reset, forgotten, lost or left, how long limits stay
+    /// without an agent, and how long a busy one is without a heartbeat. Where MPTCP_AGENT_BIN names an agent, that one is
     /// measured as it is; else the agent is built first.
     Reliability(reliability::Args),
 }
