@@ -131,7 +131,7 @@ fn a_connection_to_oneself_has_two_ends() -> Result<()> {
     let agent = Watched::start(&host, &binary, &NO_ARGS)?;
     let echo = Server::spawn(&host, ANY, Behaviour::Echo)?;
     let to = echo.at("127.0.0.1".parse()?);
-    let ping = RequestResponse::new(1000, std::time::Duration::ZERO, 3);
+    let ping = RequestResponse::new(1000, Duration::ZERO, 3);
     let exchange = ping.start(&host, to)?;
     exchange.wait_for_responses(3, SOON)?;
     let metrics = scrape_until(&agent, "both ends", |metrics| {
