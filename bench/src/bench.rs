@@ -52,8 +52,9 @@ enum Subject {
     /// Kills, churn, changes of policy and upgrades, all under load
     ///
     /// Counts resets, lost events and remains, and measures how long limits
-    /// stay without an agent. If MPTCP_AGENT_BIN names an agent, the
-    /// benchmark measures that one; otherwise it builds the agent first.
+    /// stay without an agent, and how long a busy agent goes without a
+    /// heartbeat. If MPTCP_AGENT_BIN names an agent, the benchmark measures
+    /// that one; otherwise it builds the agent first.
     Reliability(reliability::Args),
 }
 

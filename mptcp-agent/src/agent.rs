@@ -3,8 +3,10 @@
 //! One task owns the kernel side, so no locks are needed, and scrapes, sweeps
 //! and updates never overlap. The task may block for the milliseconds that a
 //! sweep takes, because HTTP, netlink and the control socket run on a thread of
-//! their own. Twice a second it tells the programs that the agent is alive. If
-//! it hangs, they hear nothing more and lift the limits that it set.
+//! their own. More than twice a second it tells the programs that the agent is
+//! alive. Work that grows with the number of connections is done in pages, with
+//! such a heartbeat in between where one is due. If the loop hangs, the programs
+//! hear nothing more and lift the limits that it set.
 //!
 //! However the loop ends (by a signal, an error or a panic of any task), the
 //! kernel side is shut down or dropped, and either lifts the limits. Only an
@@ -17,6 +19,7 @@
 //! | this file | the loop, and its end |
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
+//! | `shared.rs` | lets scrapes in quick succession share one answer |
 //! | `answers.rs` | answers HTTP and the control socket |
 //! | `tell.rs` | reports events in the log and to clients |
 //! | `warnings.rs` | warns of weights that do not do what was meant |
@@ -25,6 +28,7 @@ mod answers;
 mod change;
 mod claim;
 pub mod cleanup;
+mod shared;
 mod shutdown;
 mod start;
 mod sweep_timer;
@@ -59,6 +63,7 @@ use crate::state::paths::PathTable;
 use crate::state::rates::Recent;
 use change::Revert;
 use claim::Host;
+use shared::Shared;
 use shutdown::{Hangup, Signals};
 use sweep_timer::SweepTimer;
 use warnings::Warnings;
@@ -122,6 +127,8 @@ struct Agent {
     listen: SocketAddr,
     recent: Recent,
     sweep_timer: SweepTimer,
+    /// The text of the last scrape.
+    scraped: Shared<String>,
     revert: Option<Revert>,
     /// Whether the kernel side lacks the policy in force, or parts of it.
     unpublished: bool,
@@ -157,7 +164,10 @@ impl Agent {
                 _ = self.tick.tick() => self.sample(),
                 Some(request) = self.requests.recv() => self.answer(request),
                 Some(call) = self.calls.recv() => self.take_call(call),
-                () = until(self.revert.as_ref().map(|revert| revert.at)) => self.revert_policy(),
+                () = until(self.revert.as_ref().map(|revert| revert.at)) => {
+                    self.revert_policy();
+                    self.scraped.forget();
+                }
                 Some(received) = self.datagrams.recv() => {
                     if let Some(service) = &mut self.redundant {
                         service.on_datagram(&received, &mut self.kernel);

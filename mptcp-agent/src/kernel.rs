@@ -15,7 +15,10 @@ mod life;
 mod load;
 mod members;
 mod others;
+mod pages;
+mod per_cpu;
 mod pins;
+mod policy_maps;
 mod publish;
 mod redundant;
 mod remains;
@@ -23,43 +26,42 @@ mod sweep;
 mod tc;
 mod watch;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    os::fd::OwnedFd,
-    time::Duration,
-};
+use std::{collections::HashSet, os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{
-    Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie},
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData},
     programs::Iter,
 };
 use aya_log::EbpfLogger;
-use ipnet::IpNet;
 use mptcp_common::abi::{
-    self, Config, DEFAULT_POLICY, MAX_PATHS, PathConfig, PathStats, Policy, Totals, capability,
+    self, DEFAULT_POLICY, PathConfig, PathStats, Policy, Subflow, Totals, capability,
     redundant::CopyStats, runs::Runs,
 };
 
 pub use clock::monotonic_ns;
 pub use events::Events;
-pub use life::GRACE;
+pub use life::{BEAT, GRACE};
 pub use load::LoadOptions;
+pub use pages::PAGE;
 pub use publish::PublishError;
 pub use redundant::LinkTraffic;
 pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
 use sweep::Pass;
 pub use sweep::Sweep;
-pub use watch::Restored;
 
+use life::Heart;
 use load::{describe, find};
+use pages::in_pages;
+use per_cpu::{sum, sums};
 use pins::Pins;
-use publish::{Head, PolicyMaps, PrefixKey, Published, Write};
-use redundant::put;
+use policy_maps::prefix_key;
+use publish::{Head, Published};
 use watch::Link;
 
 use crate::state::paths::PathTable;
+use crate::state::snapshot::Restored;
 
 /// Names of the programs, as in metrics and in the attach table.
 pub mod program {
@@ -113,10 +115,8 @@ pub struct Kernel {
     gone: gone::Gone,
     /// The id of this agent. The programs act for it.
     owner: u32,
-    /// Map `CONFIG`.
-    told: Array<MapData, Config>,
-    /// The content of map `CONFIG`.
-    config: Config,
+    /// The heartbeat, and what else the programs obey.
+    heart: Heart,
     /// The pins, which outlive this process.
     pins: Option<Pins>,
     /// The reason why nothing, or not everything, outlives this process.
@@ -158,8 +158,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn runs(&self) -> Result<Runs> {
-        let map: PerCpuArray<_, Runs> = PerCpuArray::try_from(self.map_ref("RUNS")?)?;
-        Ok(map.get(&0, 0)?.iter().fold(Runs::default(), Runs::plus))
+        sum(self.map_ref("RUNS")?, 0, Runs::plus)
     }
 
     /// Returns the cost of each program.
@@ -244,50 +243,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Reads what the maps hold of a policy, with the totals of the indices in
-    /// `recycled`.
-    fn published(&self, recycled: &[u32]) -> Result<Published> {
-        let entries = |map: &str| -> Result<BTreeMap<u32, u32>> {
-            let map: HashMap<_, u32, u32> = HashMap::try_from(self.map_ref(map)?)?;
-            Ok(map.iter().collect::<Result<_, _>>()?)
-        };
-        let prefixes = |map: &str| -> Result<BTreeMap<PrefixKey, u32>> {
-            let map: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(self.map_ref(map)?)?;
-            let entries = map.iter().map(|entry| {
-                let (key, path) = entry?;
-                Ok(((key.prefix_len(), key.data()), path))
-            });
-            Ok(entries.collect::<Result<_, MapError>>()?)
-        };
-        let stats: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
-        let copies: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
-        let totals = recycled.iter().map(|path| {
-            let (stats, copies) = (stats.get(path, 0)?, copies.get(path, 0)?);
-            Ok((*path, (stats.to_vec(), copies.to_vec())))
-        });
-        let totals: Result<_> = totals.collect();
-        Ok(Published {
-            paths: self.paths()?,
-            policies: self.policies()?,
-            ids: entries("SELECT_ID")?,
-            devices: entries("SELECT_DEVICE")?,
-            prefixes: prefixes("SELECT_PREFIX")?,
-            remote_prefixes: prefixes("SELECT_REMOTE")?,
-            totals: totals?,
-            head: Head {
-                enforced: self.config.enforced,
-                generation: self.config.generation,
-                owner: self.config.owner,
-            },
-        })
-    }
-
-    /// Returns the table of policies, by index.
-    fn policies(&self) -> Result<Vec<Policy>> {
-        let map: Array<_, Policy> = Array::try_from(self.map_ref("POLICIES")?)?;
-        Ok(map.iter().collect::<Result<_, _>>()?)
-    }
-
     /// Returns whether the policy of this index copies segments.
     pub fn copies(&self, policy: u32) -> bool {
         let policy = self.map_ref("POLICIES").and_then(|map| {
@@ -310,7 +265,7 @@ impl Kernel {
     /// Returns the generation that was published last, maybe by an earlier
     /// agent. The next one must differ from it.
     pub fn generation(&self) -> u32 {
-        self.config.generation
+        self.heart.config.generation
     }
 
     /// Returns the totals of every path, summed over the CPUs. A path's
@@ -319,13 +274,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn path_stats(&self) -> Result<Vec<PathStats>> {
-        let map: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
-        (0..u32::try_from(MAX_PATHS)?)
-            .map(|path| {
-                let cpus = map.get(&path, 0)?;
-                Ok(cpus.iter().fold(PathStats::default(), PathStats::plus))
-            })
-            .collect()
+        sums(self.map_ref("PATH_STATS")?, PathStats::plus)
     }
 
     /// Returns the host-wide totals, summed over the CPUs.
@@ -333,12 +282,12 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn totals(&self) -> Result<Totals> {
-        let map: PerCpuArray<_, Totals> = PerCpuArray::try_from(self.map_ref("TOTALS")?)?;
-        Ok(map.get(&0, 0)?.iter().fold(Totals::default(), Totals::plus))
+        sum(self.map_ref("TOTALS")?, 0, Totals::plus)
     }
 
     /// Visits every TCP socket of this network namespace, to do `what` (one of
-    /// `abi::sweep`). Blocks for about a microsecond per socket.
+    /// `abi::sweep`). Blocks for about a microsecond per socket, and sends
+    /// heartbeats meanwhile.
     ///
     /// # Errors
     /// The iterator is not in place or cannot be read.
@@ -364,12 +313,12 @@ impl Kernel {
     }
 
     fn pass(&mut self) -> Result<Pass> {
-        let program: &mut Iter = self
-            .ebpf
+        let Self { ebpf, heart, .. } = self;
+        let program: &mut Iter = ebpf
             .program_mut(program::ITER)
             .context("the eBPF object has no iter/tcp program")?
             .try_into()?;
-        sweep::run(program)
+        sweep::run(program, &mut || heart.beat_if_due())
     }
 
     /// Removes entries whose socket has gone without a callback. `sockets`
@@ -379,9 +328,11 @@ impl Kernel {
         if !self.gone.is_due(entries, sockets.len(), now_ns) {
             return Ok(());
         }
-        let known = self.subflows()?;
-        let known = known.into_iter().map(|(cookie, _)| cookie);
-        for cookie in self.gone.compare(known, sockets, now_ns) {
+        let mut missing = Vec::new();
+        self.keys::<u64, Subflow>("SUBFLOWS", |cookie| {
+            missing.extend(Some(cookie).filter(|cookie| !sockets.contains(cookie)));
+        })?;
+        for cookie in self.gone.compare(missing.into_iter(), sockets, now_ns) {
             self.beat()?;
             Array::try_from(self.map("GONE")?)?.set(0, cookie, 0)?;
             let done = self.pass();
@@ -390,6 +341,28 @@ impl Kernel {
             done?;
         }
         Ok(())
+    }
+
+    /// Passes each entry of a hash map to `take`, and sends heartbeats
+    /// meanwhile. If entries come or go at the same time, these and others may
+    /// be missed, and others may be passed twice.
+    fn entries<K: Pod, V: Pod>(&mut self, map: &str, mut take: impl FnMut(K, V)) -> Result<()> {
+        let Self { ebpf, heart, .. } = self;
+        let map: HashMap<_, K, V> = HashMap::try_from(map_of(ebpf, map)?)?;
+        in_pages(map.iter(), &mut || heart.beat_if_due(), |(key, value)| {
+            take(key, value);
+            Ok(())
+        })
+    }
+
+    /// Does the same with each key, in half the time.
+    fn keys<K: Pod, V: Pod>(&mut self, map: &str, mut take: impl FnMut(K)) -> Result<()> {
+        let Self { ebpf, heart, .. } = self;
+        let map: HashMap<_, K, V> = HashMap::try_from(map_of(ebpf, map)?)?;
+        in_pages(map.keys(), &mut || heart.beat_if_due(), |key| {
+            take(key);
+            Ok(())
+        })
     }
 
     /// Takes the events. This is possible only once.
@@ -418,93 +391,19 @@ impl Kernel {
     }
 
     fn map_ref(&self, name: &str) -> Result<&Map> {
-        self.ebpf
-            .map(name)
-            .with_context(|| format!("the eBPF object has no map {name}"))
+        map_of(&self.ebpf, name)
     }
+}
+
+/// Returns a map of the object. For use where another part of [`Kernel`] is
+/// borrowed at the same time.
+fn map_of<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Map> {
+    ebpf.map(name)
+        .with_context(|| format!("the eBPF object has no map {name}"))
 }
 
 /// Removes the filters that a killed agent has left on devices, which happens
 /// where the kernel has no tcx (before Linux 6.6). Returns how many there were.
 pub fn remove_stale_filters() -> usize {
     tc::remove_leftovers()
-}
-
-impl PolicyMaps for Kernel {
-    fn write(&mut self, write: &Write) -> Result<()> {
-        match write {
-            Write::Path(index, path) => {
-                Ok(Array::try_from(self.map("PATHS")?)?.set(*index, *path, 0)?)
-            }
-            Write::Policy(index, policy) => {
-                Ok(Array::try_from(self.map("POLICIES")?)?.set(*index, *policy, 0)?)
-            }
-            Write::Id(key, path) => put(HashMap::try_from(self.map("SELECT_ID")?)?, key, *path),
-            Write::Device(key, path) => {
-                put(HashMap::try_from(self.map("SELECT_DEVICE")?)?, key, *path)
-            }
-            Write::Prefix(key, path) => {
-                put_prefix(LpmTrie::try_from(self.map("SELECT_PREFIX")?)?, *key, *path)
-            }
-            Write::Remote(key, path) => {
-                put_prefix(LpmTrie::try_from(self.map("SELECT_REMOTE")?)?, *key, *path)
-            }
-            Write::PathStats(path, stats) => {
-                let stats = PerCpuValues::try_from(stats.clone())?;
-                Ok(PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(*path, stats, 0)?)
-            }
-            Write::CopyStats(path, stats) => {
-                let stats = PerCpuValues::try_from(stats.clone())?;
-                Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(*path, stats, 0)?)
-            }
-            Write::Head(head) => self.set_config(Config {
-                enforced: head.enforced,
-                generation: head.generation,
-                owner: head.owner,
-                ..self.config
-            }),
-        }
-    }
-}
-
-/// Puts an entry into a trie of prefixes, or removes it.
-fn put_prefix(
-    mut map: LpmTrie<&mut MapData, [u8; 16], u32>,
-    (bits, address): PrefixKey,
-    path: Option<u32>,
-) -> Result<()> {
-    let key = lpm_trie::Key::new(bits, address);
-    match path {
-        Some(path) => map.insert(&key, path, 0)?,
-        None => map.remove(&key)?,
-    }
-    Ok(())
-}
-
-/// Returns the key of a prefix. IPv4 becomes `::ffff:a.b.c.d`, because the
-/// programs look addresses up in this form.
-fn prefix_key(net: IpNet) -> PrefixKey {
-    let (bits, address) = match net {
-        IpNet::V4(net) => (
-            96 + u32::from(net.prefix_len()),
-            net.network().to_ipv6_mapped(),
-        ),
-        IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
-    };
-    (bits, address.octets())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::prefix_key;
-
-    #[test]
-    fn ipv4_prefixes_are_looked_up_as_mapped() {
-        let (bits, address) = prefix_key("10.1.0.0/16".parse().expect("a prefix"));
-        assert_eq!(bits, 112);
-        assert_eq!(address[10..], [0xff, 0xff, 10, 1, 0, 0]);
-        let (bits, address) = prefix_key("fd00::/8".parse().expect("a prefix"));
-        assert_eq!(bits, 8);
-        assert_eq!(address[..2], [0xfd, 0]);
-    }
 }

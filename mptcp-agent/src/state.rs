@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `paths` | which path has which index, weight and label |
 //! | `rates` | what each path did during the last ten seconds |
+//! | `snapshot` | everything that an answer shows, collected once |
 //! | `events` | the programs' events, typed |
 
 pub mod events;
 pub mod paths;
 pub mod rates;
+pub mod snapshot;

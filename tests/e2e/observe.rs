@@ -1,12 +1,14 @@
 //! Both agents see connections and subflows, with their ids and addresses.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use mptcp_lab::traffic::{ANY, Behaviour, RequestResponse, Server};
-use mptcp_lab::{Lab, kernel};
+use mptcp_lab::{Agent, Lab, kernel, wait};
 use serde_json::{Value, json};
 
-use crate::SOON;
 use crate::support::{Watched, require_agent, scrape_until, scrape_until_empty, two_paths, upload};
+use crate::{SETTLE, SOON};
 
 const NO_ARGS: [&str; 0] = [];
 
@@ -129,7 +131,7 @@ fn a_connection_to_oneself_has_two_ends() -> Result<()> {
     let agent = Watched::start(&host, &binary, &NO_ARGS)?;
     let echo = Server::spawn(&host, ANY, Behaviour::Echo)?;
     let to = echo.at("127.0.0.1".parse()?);
-    let ping = RequestResponse::new(1000, std::time::Duration::ZERO, 3);
+    let ping = RequestResponse::new(1000, Duration::ZERO, 3);
     let exchange = ping.start(&host, to)?;
     exchange.wait_for_responses(3, SOON)?;
     let metrics = scrape_until(&agent, "both ends", |metrics| {
@@ -160,4 +162,39 @@ fn a_connection_to_oneself_has_two_ends() -> Result<()> {
         metrics.value("mptcp_connections", &[]) == Some(0.0)
     })?;
     agent.stop().context("the agent")
+}
+
+#[test]
+fn scrapes_in_quick_succession_share_one_answer_until_the_policy_changes() -> Result<()> {
+    const SHARED: Duration = Duration::from_millis(250);
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let agent = Agent::start(&net.client, &binary, &NO_ARGS)?;
+    let scrape = || agent.get("/metrics");
+    // The machine may be busy for longer than an answer is shared.
+    let first = wait::try_until("two scrapes in quick succession", SETTLE, || {
+        let start = Instant::now();
+        let both = scrape().and_then(|first| Ok((first, scrape()?)));
+        let both = both.map_err(|error| format!("{error:#}"))?;
+        let took = start.elapsed();
+        if took < SHARED {
+            return Ok(both);
+        }
+        Err(format!("they took {took:?}"))
+    })?;
+    assert_eq!(first.0, first.1);
+    // A scrape tells how long it took, so no two of them are the same.
+    wait::try_until("an answer of its own", SETTLE, || match scrape() {
+        Ok(text) if text != first.1 => Ok(()),
+        other => Err(other.map_err(|error| format!("{error:#}"))),
+    })?;
+
+    agent.tell(&["policy", "set", "weighted", "--weight", "p1=3"])?;
+    let text = scrape()?;
+    assert!(
+        text.contains("mptcp_policy_info{policy=\"weighted\""),
+        "{text}"
+    );
+    agent.stop()
 }

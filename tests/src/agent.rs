@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +26,8 @@ const READY: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(20);
 /// How long an HTTP response may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// For how long scrapes of an agent share one answer.
+const SHARED: Duration = Duration::from_millis(250);
 /// How many bytes of an output stream an error message contains.
 const TAIL: usize = 4000;
 /// The beginning of the line that reports that the agent is ready.
@@ -46,6 +49,8 @@ pub struct Agent {
     binary: PathBuf,
     process: Process,
     listen: SocketAddr,
+    /// When the last scrape was answered.
+    scraped: Mutex<Option<Instant>>,
     stdout: Output,
     stderr: Output,
 }
@@ -114,6 +119,7 @@ impl Agent {
             binary,
             process,
             listen,
+            scraped: Mutex::default(),
             stdout,
             stderr,
         })
@@ -196,9 +202,17 @@ impl Agent {
             .with_context(|| format!("GET http://{}{path}", self.listen))
     }
 
-    /// Reads the agent's metrics.
+    /// Reads the agent's metrics as they are now. Scrapes in quick succession
+    /// share one answer, so this waits until the answer to the last scrape no
+    /// longer counts. [`Agent::get`] does not wait.
     pub fn scrape(&self) -> Result<Metrics> {
-        Metrics::parse(&self.get("/metrics")?)
+        let mut scraped = self.scraped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = *scraped {
+            sleep(SHARED.saturating_sub(last.elapsed()));
+        }
+        let text = self.get("/metrics");
+        *scraped = Some(Instant::now());
+        Metrics::parse(&text?)
     }
 
     /// Ends the agent with SIGINT, so that it undoes what it has set.

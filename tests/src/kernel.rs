@@ -8,6 +8,7 @@ mod counters;
 mod detach;
 mod foreign;
 mod freeze;
+mod heartbeat;
 mod info;
 mod layout;
 mod pacer;
@@ -18,6 +19,7 @@ pub use counters::{DeviceCounters, Netstat};
 pub use detach::detach_pinned_link;
 pub use foreign::Foreign;
 pub use freeze::freeze;
+pub use heartbeat::{Heartbeats, crowd};
 pub use info::{
     MptcpInfo, SubflowInfo, congestion, is_mptcp, mptcp_info, notsent_lowat, set_notsent_lowat,
     subflows,

@@ -1,6 +1,8 @@
 //! `cargo xtask bench reliability`: measures how the death of an agent, its
-//! successor and a change of policy affect open connections.
+//! successor and a change of policy affect open connections, and whether its
+//! heartbeat goes on while it is busy.
 
+mod beats;
 mod churn;
 mod kills;
 mod load;
@@ -63,10 +65,11 @@ impl Args {
         let wants = |row: &str| self.choice.wants(&row);
         let mut pairs = kills::pairs();
         pairs.retain(|links| wants(&format!("kills {}", links.title)));
-        let (churn, switches) = (wants("churn"), wants("switches"));
+        let (churn, switches, beats) = (wants("churn"), wants("switches"), wants("beats"));
         let mut ways = vec![How::TakeOver, How::Kill];
         ways.retain(|how| wants(&how.to_string()));
-        let rows = pairs.len() + usize::from(churn) + usize::from(switches) + ways.len();
+        let others = [churn, switches, beats].map(usize::from);
+        let rows = pairs.len() + others.iter().sum::<usize>() + ways.len();
         self.choice.ensure_any(rows)?;
         if self.choice.only.is_empty() {
             let minutes = if self.quick { 3 } else { 15 };
@@ -86,6 +89,11 @@ impl Args {
             println!("{}", switches::header());
             let outcome = switches::measure(agent, amounts.switches);
             results.add("switches", outcome.map(|switches| switches.outcome()));
+        }
+        if beats {
+            println!("{}", beats::header());
+            let outcome = beats::measure(agent);
+            results.add("beats", outcome.map(|beats| beats.outcome()));
         }
         if !ways.is_empty() {
             println!("{}", upgrade::header());

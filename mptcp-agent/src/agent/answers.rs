@@ -1,19 +1,23 @@
-//! Answers HTTP and the control socket from the kernel's maps.
+//! Answers HTTP and the control socket: collects a [`Snapshot`] from the
+//! kernel's maps and the agent's own state. `api` renders it, the answers to
+//! clients even beside the loop.
 
 use std::time::Instant;
 
 use anyhow::Result;
-use mptcp_api::schema::{self, Connection, ErrorCode, Refusal, Status};
-use mptcp_common::abi::sweep;
+use mptcp_api::schema::{ErrorCode, Refusal};
+use mptcp_common::abi::{runs::Runs, sweep};
 
 use super::Agent;
 use super::warnings::unmatched;
-use crate::api::control::{Call, view};
+use crate::api::control::Call;
 use crate::api::http::Request;
-use crate::api::metrics::{self, PathRow, ProgramRow, Snapshot};
+use crate::api::metrics;
 use crate::kernel::monotonic_ns;
 use crate::net::snmp;
-use crate::{COMMIT, VERSION};
+use crate::redundancy::Service;
+use crate::state;
+use crate::state::snapshot::{Copies, Gather, Open, Program, Snapshot, Sources};
 
 impl Agent {
     /// Answers `first` and all requests that are queued behind it, with one
@@ -51,127 +55,135 @@ impl Agent {
                     return;
                 }
                 let answer = self.set_policy(provided, lasting);
+                // Whoever asks next sees the change.
+                self.scraped.forget();
                 drop(reply.send(answer));
             }
             Call::Status(reply) => {
-                let answer = self.status().map_err(|error| failed(&error));
-                drop(reply.send(answer));
+                let answer = self.snapshot(&Want::OpenConnections).map(Box::new);
+                drop(reply.send(answer.map_err(|error| failed(&error))));
             }
             Call::Connections(reply) => {
-                let answer = self.connections().map_err(|error| failed(&error));
+                self.sweep(sweep::ACCOUNT);
+                let answer = self.open().map_err(|error| failed(&error));
                 drop(reply.send(answer));
             }
             Call::HandOver(reply) => self.hand_over = Some(reply),
         }
     }
 
+    /// Returns the metrics, or those of a scrape a moment ago.
     fn scrape(&mut self) -> Result<String, String> {
+        if let Some(text) = self.scraped.get(Instant::now()) {
+            return Ok(text.clone());
+        }
         let text = self
-            .snapshot()
+            .snapshot(&Want::KernelEvents)
             .and_then(|snapshot| Ok(metrics::render(&snapshot)?));
-        text.map_err(|error| {
-            tracing::error!("cannot collect metrics: {error:#}");
-            format!("cannot collect metrics: {error:#}")
-        })
+        match text {
+            Ok(text) => {
+                self.scraped.put(text.clone(), Instant::now());
+                Ok(text)
+            }
+            Err(error) => {
+                tracing::error!("cannot collect metrics: {error:#}");
+                Err(format!("cannot collect metrics: {error:#}"))
+            }
+        }
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot> {
+    /// Collects everything that an answer shows. This is the only place that
+    /// does.
+    fn snapshot(&mut self, want: &Want) -> Result<Snapshot> {
         let start = Instant::now();
         // This sweep makes the totals exact, for idle sockets too.
         self.sweep(sweep::ACCOUNT);
+        let open = match want {
+            Want::OpenConnections => self.open()?,
+            Want::KernelEvents => Open::default(),
+        };
         let stats = self.kernel.path_stats()?;
         let totals = self.kernel.totals()?;
-        let shares = self.recent.shares();
         let runs = self.kernel.runs()?;
-        let stats_of = self.kernel.program_stats(&runs);
-        let programs = self.kernel.attachments().iter().map(|hook| {
-            let stats = stats_of.iter().find(|row| row.program == hook.program);
-            ProgramRow {
-                program: hook.program,
-                attached: hook.error.is_none(),
-                runs: stats.map_or(0, |row| row.runs),
-                run_time: stats.and_then(|row| row.run_time),
-            }
-        });
-        let copies = self.redundant.as_ref();
-        let copies = copies.map(|service| service.rows(&self.table, &self.kernel));
-        Ok(Snapshot {
-            policy: self.policy.name(),
-            backend: self.policy.backend(),
-            weighted: self.policy.caps(),
-            outlived: self.kernel.outlived().is_ok(),
-            sees_all_cgroups: self.cgroup.is_root(),
-            restored: self.kernel.restored().by_what().to_vec(),
-            unmatched_selectors: unmatched(&self.table, &stats, &totals).len(),
-            totals,
-            paths: PathRow::collect(&self.table, &stats, shares.as_deref()),
-            redundant: copies.transpose()?,
-            kernel_events: snmp::read()?,
-            programs: programs.collect(),
-            rearmed: runs.rearmed,
-            reclaimed: runs.reclaimed,
-            scrape_duration: start.elapsed(),
-        })
-    }
-
-    fn status(&mut self) -> Result<Status> {
-        self.sweep(sweep::ACCOUNT);
-        let totals = self.kernel.totals()?;
-        let stats = self.kernel.path_stats()?;
-        let open = self.open()?;
-        let copies = self.redundant.as_ref();
-        let copies = copies.map(|service| service.rows(&self.table, &self.kernel));
-        let copies = copies.transpose()?;
-        let paths = view::Paths {
+        let service = self.redundant.as_ref();
+        let copy_stats = service.map(|_| self.kernel.copy_stats()).transpose()?;
+        let attached = service.map(Service::attached_paths);
+        let copies = copy_stats.as_ref().zip(attached.as_ref());
+        let sources = Sources {
             table: &self.table,
             present: &self.links.borrow(),
             stats: &stats,
             recent: &self.recent,
-            weighted: self.policy.caps(),
-            copies: copies.as_ref(),
+            copies: copies.map(|(stats, attached)| Copies { stats, attached }),
         };
-        let outlived = self.kernel.outlived();
-        Ok(Status {
-            agent: schema::Agent {
-                version: VERSION.to_owned(),
-                commit: COMMIT.to_owned(),
+        Ok(Snapshot {
+            agent: state::snapshot::Agent {
                 pid: std::process::id(),
-                uptime_seconds: self.started.elapsed().as_secs_f64(),
-                listen: self.listen.to_string(),
-                outlived: outlived.is_ok(),
-                not_outlived_because: outlived.err().map(str::to_owned),
+                uptime: self.started.elapsed(),
+                listen: self.listen,
             },
-            policy: self.policy_view(),
-            hooks: self.kernel.attachments().iter().map(view::hook).collect(),
-            paths: paths.rows(&open),
-            peers: copies.as_ref().map(view::peers),
-            connections: totals.connections,
-            subflows: totals.subflows,
-            events_lost: totals.events_lost,
-            map_full: totals.connections_full + totals.subflows_full,
+            policy: self.in_force(),
+            not_outlived: self.kernel.outlived().err().map(str::to_owned),
+            sees_all_cgroups: self.cgroup.is_root(),
+            restored: self.kernel.restored(),
+            unmatched_selectors: unmatched(&self.table, &stats, &totals).len(),
+            totals,
+            paths: sources.paths(),
+            peers: service.map(Service::peers),
+            kernel_events: match want {
+                Want::OpenConnections => Vec::new(),
+                Want::KernelEvents => snmp::read()?,
+            },
+            programs: self.programs(&runs),
+            rearmed: runs.rearmed,
+            reclaimed: runs.reclaimed,
+            open,
+            took: start.elapsed(),
         })
     }
 
-    fn connections(&mut self) -> Result<Vec<Connection>> {
-        self.sweep(sweep::ACCOUNT);
-        let open = self.open()?;
-        let redundant = self.redundant.is_some();
-        let kernel = &self.kernel;
-        let proven = |key| redundant.then(|| kernel.has_carriers(key));
-        Ok(open.connections(&self.table, &self.links.borrow(), proven))
+    fn programs(&self, runs: &Runs) -> Vec<Program> {
+        let stats_of = self.kernel.program_stats(runs);
+        let programs = self.kernel.attachments().iter().map(|hook| {
+            let stats = stats_of.iter().find(|row| row.program == hook.program);
+            Program {
+                name: hook.program,
+                purpose: hook.purpose,
+                error: hook.error.clone(),
+                runs: stats.map_or(0, |row| row.runs),
+                run_time: stats.and_then(|row| row.run_time),
+            }
+        });
+        programs.collect()
     }
 
     /// Returns every open connection and subflow, as the programs know them.
-    fn open(&mut self) -> Result<view::Open> {
-        let weighted = self.policy.caps();
-        let connections = self.kernel.connections()?;
-        Ok(view::Open::new(
-            connections,
-            self.kernel.subflows()?,
-            weighted,
+    fn open(&mut self) -> Result<Open> {
+        let proven = match self.redundant {
+            Some(_) => Some(self.kernel.proven()?),
+            None => None,
+        };
+        let mut gather = Gather::new(
+            &self.table,
+            &self.links.borrow(),
+            self.policy.caps(),
+            proven,
             monotonic_ns(),
-        ))
+        );
+        self.kernel
+            .connections(|key, image| gather.connection(key, &image))?;
+        self.kernel
+            .subflows(|cookie, subflow| gather.subflow(cookie, subflow))?;
+        Ok(gather.finish())
     }
+}
+
+/// What an answer needs beyond the totals.
+enum Want {
+    /// The kernel's own counters.
+    KernelEvents,
+    /// The open connections, whose number has no bound.
+    OpenConnections,
 }
 
 fn failed(error: &anyhow::Error) -> Refusal {

@@ -17,13 +17,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use mptcp_api::schema::{ErrorCode, PolicyView, Refusal, Then};
+use mptcp_api::schema::{ErrorCode, PolicyView, Refusal};
 use mptcp_common::abi::PathStats;
 
 use super::is_unused;
+use crate::api::control::view;
 use crate::kernel::PublishError;
 use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::state::paths::PathTable;
+use crate::state::snapshot::InForce;
 
 /// Time until the previous policy is tried again, if it cannot come back.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -99,14 +101,14 @@ pub struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// Returns what clients are told about the policy at the time `now`.
-    pub fn view(&self, now: Instant) -> PolicyView {
-        PolicyView {
-            policy: self.policy.given(),
-            backend: self.policy.backend().to_owned(),
-            then: self.revert.map(|revert| Then {
-                policy: revert.provided.policy.given(),
-                in_seconds: revert.at.saturating_duration_since(now).as_secs_f64(),
+    /// Returns the policy in force at the time `now`, and the one that comes
+    /// back by itself.
+    pub fn in_force(&self, now: Instant) -> InForce {
+        InForce {
+            policy: self.policy.clone(),
+            then: self.revert.map(|revert| {
+                let after = revert.at.saturating_duration_since(now);
+                (revert.provided.policy.clone(), after)
             }),
         }
     }
@@ -258,7 +260,7 @@ pub fn set(
                 took = ?start.elapsed(),
                 "policy changed"
             );
-            Ok(side.held().view(Instant::now()))
+            Ok(view::policy(&side.held().in_force(Instant::now())))
         }
         Err(Failure::Refused(refused)) => {
             let refusal = Refusal::from(refused);

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::claim::Host;
+use super::shared::Shared;
 use super::sweep_timer::SweepTimer;
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
@@ -27,9 +28,6 @@ use crate::state::rates::Recent;
 
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
-
-/// How often the agent tells the programs that it is alive.
-const BEAT: Duration = Duration::from_millis(500);
 
 impl Agent {
     /// Starts everything. From then on the events of the attached programs wait
@@ -108,11 +106,12 @@ impl Agent {
             told,
             tasks,
             tick: ticks(SAMPLE),
-            beat: ticks(BEAT),
+            beat: ticks(kernel::BEAT),
             started: Instant::now(),
             listen,
             recent: Recent::default(),
             sweep_timer: SweepTimer::default(),
+            scraped: Shared::default(),
             revert: None,
             unpublished: false,
             sweep_failed: false,

@@ -9,16 +9,23 @@ use tokio::sync::mpsc;
 
 use super::change::{self, Copies, Held, Revert, Side};
 use super::{Agent, claim};
+use crate::api::control::view;
 use crate::kernel::{PublishError, program};
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundancy::{Claim, Received, Service};
 use crate::state::paths::PathTable;
+use crate::state::snapshot::InForce;
 
 impl Agent {
     /// Returns the policy in force, and the one that replaces it by itself, if
     /// any.
+    pub(super) fn in_force(&self) -> InForce {
+        self.held().in_force(Instant::now())
+    }
+
+    /// Returns the same, as clients see it.
     pub(super) fn policy_view(&self) -> PolicyView {
-        self.held().view(Instant::now())
+        view::policy(&self.in_force())
     }
 
     /// Does what [`change::set`] does.

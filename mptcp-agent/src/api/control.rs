@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The server runs on the runtime's other thread, so that a slow or hostile
-//! client cannot hold up the agent's loop. Calls wait in a short queue, and
+//! client cannot hold up the agent's loop. It also renders the answers there
+//! (`view`), which takes long on a host with many connections. Calls wait in a short queue, and
 //! events that a client does not read in time are dropped, and counted.
 
 pub mod access;
@@ -21,10 +22,11 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mptcp_api::schema::{Connection, PolicyView, Refusal, Reply, Status};
+use mptcp_api::schema::{PolicyView, Refusal, Reply};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::policy::Provided;
+use crate::state::snapshot::{Open, Snapshot};
 
 /// Number of calls that may wait for the agent's loop.
 const QUEUE: usize = 32;
@@ -48,9 +50,9 @@ pub enum Call {
         reply: oneshot::Sender<Result<PolicyView, Refusal>>,
     },
     /// Return the state of the agent.
-    Status(oneshot::Sender<Result<Status, Refusal>>),
+    Status(oneshot::Sender<Result<Box<Snapshot>, Refusal>>),
     /// Return every connection.
-    Connections(oneshot::Sender<Result<Vec<Connection>, Refusal>>),
+    Connections(oneshot::Sender<Result<Open, Refusal>>),
     /// End the agent, and leave everything in place for its successor.
     HandOver(oneshot::Sender<()>),
 }

@@ -12,11 +12,8 @@ mod path;
 mod policy;
 mod redundant;
 mod scheduler;
-mod snapshot;
 
-pub use redundant::{CopyRow, RedundantRows};
-pub use snapshot::{PathRow, ProgramRow, Snapshot};
-
+use crate::state::snapshot::Snapshot;
 use families::Families;
 
 /// Renders the snapshot in the text format.

@@ -14,30 +14,95 @@ use crate::kernel::clock;
 /// visited: a few of the longest round trips.
 pub const GRACE: Duration = Duration::from_millis(700);
 
+/// The time from one heartbeat to the next. The programs lift the limits when
+/// they have heard none for [`ALIVE_NS`], which is five times as long.
+pub const BEAT: Duration = Duration::from_millis(400);
+
 /// The reason why the sockops program is not attached, once its cgroup has been
 /// removed.
 pub(super) const CGROUP_GONE: &str = "its cgroup is gone";
 
-impl Kernel {
-    /// Tells the programs that the agent is alive. The loop that does the
-    /// agent's work calls it several times in [`ALIVE_NS`].
+/// Map `CONFIG`. Every write to it is a heartbeat.
+pub(super) struct Heart {
+    map: Array<MapData, Config>,
+    /// The content of the map.
+    pub(super) config: Config,
+    /// When the last heartbeat was written; 0 if this process has written none.
+    beat_ns: u64,
+}
+
+impl Heart {
+    /// Reads what the map holds, maybe from an earlier agent.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(super) fn new(map: Array<MapData, Config>) -> Result<Self> {
+        Ok(Self {
+            config: map.get(&0, 0)?,
+            map,
+            beat_ns: 0,
+        })
+    }
+
+    /// Tells the programs that the agent is alive.
     ///
     /// # Errors
     /// The map refused it.
-    pub fn beat(&mut self) -> Result<()> {
-        self.set_config(self.config)
+    pub(super) fn beat(&mut self) -> Result<()> {
+        self.write(self.config)
+    }
+
+    /// Sends a heartbeat if the last one was [`BEAT`] ago or longer.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub(super) fn beat_if_due(&mut self) -> Result<()> {
+        if is_due(self.beat_ns, clock::monotonic_ns()) {
+            self.beat()?;
+        }
+        Ok(())
     }
 
     /// Writes `config` with a fresh heartbeat. If the map refuses it, the next
     /// beat does not write it again.
-    pub(super) fn set_config(&mut self, config: Config) -> Result<()> {
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub(super) fn write(&mut self, config: Config) -> Result<()> {
+        let now_ns = clock::monotonic_ns();
         let config = Config {
-            alive_until_ns: clock::monotonic_ns() + ALIVE_NS,
+            alive_until_ns: now_ns + ALIVE_NS,
             ..config
         };
-        self.told.set(0, config, 0)?;
-        self.config = config;
+        self.map.set(0, config, 0)?;
+        (self.config, self.beat_ns) = (config, now_ns);
         Ok(())
+    }
+}
+
+fn is_due(beat_ns: u64, now_ns: u64) -> bool {
+    u128::from(now_ns.saturating_sub(beat_ns)) >= BEAT.as_nanos()
+}
+
+impl Kernel {
+    /// Tells the programs that the agent is alive. The agent's loop calls it
+    /// each [`BEAT`].
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn beat(&mut self) -> Result<()> {
+        self.heart.beat()
+    }
+
+    /// Tells the programs that the agent is alive, if the last heartbeat was
+    /// [`BEAT`] ago or longer. Work that keeps the agent's loop busy for more
+    /// than a moment calls it between its pieces, each of which takes a few
+    /// milliseconds at most.
+    ///
+    /// # Errors
+    /// The map refused it.
+    pub fn beat_if_due(&mut self) -> Result<()> {
+        self.heart.beat_if_due()
     }
 
     /// Returns whether the maps and totals of an earlier agent go on.
@@ -148,8 +213,8 @@ impl Kernel {
         // Go on even if this fails: copies expire by themselves, limits do not.
         let stopped = self.stop_redundant();
         // First stop the programs from setting anything again.
-        self.config.enforced = 0;
-        self.config.generation = u32::MAX;
+        self.heart.config.enforced = 0;
+        self.heart.config.generation = u32::MAX;
         let lifted = self.sweep(abi::sweep::LIFT);
         if lifted.is_err() {
             // Sockets that send data lift their limits at their next callback,
@@ -183,5 +248,20 @@ impl Drop for Kernel {
         if let Some(pins) = &self.pins {
             pins.remove();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_come_at_least_twice_a_second_and_never_late() {
+        let interval_ns = u64::try_from(BEAT.as_nanos()).expect("a short time");
+        assert!(is_due(0, interval_ns) && !is_due(0, interval_ns - 1));
+        assert!(is_due(7, 7 + interval_ns) && !is_due(7, 6 + interval_ns));
+        // The clock of another CPU may be behind.
+        assert!(!is_due(7, 0));
+        assert!(2 * interval_ns < 1_000_000_000 && 4 * interval_ns < ALIVE_NS);
     }
 }

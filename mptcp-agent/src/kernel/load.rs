@@ -16,13 +16,20 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use mptcp_common::{
-    abi::{Config, SUBFLOWS_PER_CONNECTION, runs},
+    abi::{SUBFLOWS_PER_CONNECTION, runs},
     offsets::hook,
 };
 
 use super::{
-    Attachment, Kernel, Link, Restored, btf::Layout, embedded, gone::Gone, life, members::Members,
-    others, pins::Pins, program, tc,
+    Attachment, Kernel, Link, Restored,
+    btf::Layout,
+    embedded,
+    gone::Gone,
+    life::{self, Heart},
+    members::Members,
+    others,
+    pins::Pins,
+    program, tc,
 };
 use crate::host::{Namespace, VMLINUX, is_cgroup_root};
 
@@ -269,10 +276,10 @@ fn load_with(
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
-    let told = ebpf
+    let config = ebpf
         .take_map("CONFIG")
         .context("the eBPF object has no map CONFIG")?;
-    let told: Array<_, Config> = Array::try_from(told)?;
+    let heart = Heart::new(Array::try_from(config)?)?;
     let kernel = Kernel {
         ebpf,
         attachments,
@@ -282,8 +289,7 @@ fn load_with(
         gone: Gone::default(),
         logger,
         owner,
-        config: told.get(&0, 0)?,
-        told,
+        heart,
         pins: None,
         not_outlived: None,
         kept_maps: Vec::new(),

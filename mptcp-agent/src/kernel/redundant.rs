@@ -1,23 +1,23 @@
 //! The redundant policy's part of `Kernel`: its maps and its devices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Result, bail};
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use mptcp_common::abi::{
-    ConnectionImage, MAX_PATHS, Subflow,
+    ConnectionImage, Subflow,
     redundant::{
         Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerLinks, PeerView, Redundant,
         Stacked, Traffic,
     },
 };
 
-use super::{Attachment, Kernel};
+use super::{Attachment, Kernel, PAGE, per_cpu::sums};
 
 /// The counters that the programs keep of each link, read through a map handle
 /// of its own.
@@ -210,9 +210,10 @@ impl Kernel {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub(super) fn lowered_listeners(&self) -> Result<Vec<u64>> {
-        let map: HashMap<_, u64, Listener> = HashMap::try_from(self.map_ref("LISTENERS")?)?;
-        Ok(map.keys().collect::<Result<_, _>>()?)
+    pub(super) fn lowered_listeners(&mut self) -> Result<Vec<u64>> {
+        let mut cookies = Vec::new();
+        self.keys::<u64, Listener>("LISTENERS", |cookie| cookies.push(cookie))?;
+        Ok(cookies)
     }
 
     /// Forgets listening sockets that are closed.
@@ -234,11 +235,11 @@ impl Kernel {
     /// A map cannot be read or refused it.
     fn clear_redundant(&mut self) -> Result<()> {
         self.peers_left = true;
-        clear::<LinkKey, u32>(HashMap::try_from(self.map("FAMILIAR")?)?)?;
-        clear::<u64, PeerLinks>(HashMap::try_from(self.map("PEER_LINKS")?)?)?;
-        clear::<u64, Carriers>(HashMap::try_from(self.map("CARRIERS")?)?)?;
-        clear::<LinkKey, u32>(HashMap::try_from(self.map("LINK_OF")?)?)?;
-        clear::<u64, PeerView>(HashMap::try_from(self.map("PEER_VIEW")?)?)?;
+        self.clear::<LinkKey, u32>("FAMILIAR")?;
+        self.clear::<u64, PeerLinks>("PEER_LINKS")?;
+        self.clear::<u64, Carriers>("CARRIERS")?;
+        self.clear::<LinkKey, u32>("LINK_OF")?;
+        self.clear::<u64, PeerView>("PEER_VIEW")?;
         let mut links: Array<_, Link> = Array::try_from(self.map("LINKS")?)?;
         for index in 0..links.len() {
             links.set(index, Link::default(), 0)?;
@@ -247,24 +248,36 @@ impl Kernel {
         Ok(())
     }
 
-    /// Returns whether a connection's peer is proven.
-    pub fn has_carriers(&self, connection: u64) -> bool {
-        let map = self.map_ref("CARRIERS").and_then(|map| {
-            let map: HashMap<_, u64, Carriers> = HashMap::try_from(map)?;
-            Ok(map.get(&connection, 0).is_ok())
-        });
-        map.unwrap_or(false)
+    /// Removes every entry of a hash map, and sends heartbeats meanwhile.
+    fn clear<K: Pod, V: Pod>(&mut self, name: &str) -> Result<()> {
+        let mut present = Vec::new();
+        self.keys::<K, V>(name, |key| present.push(key))?;
+        for page in present.chunks(PAGE) {
+            let mut map: HashMap<_, K, V> = HashMap::try_from(self.map(name)?)?;
+            page.iter().try_for_each(|key| remove(&mut map, key))?;
+            self.beat_if_due()?;
+        }
+        Ok(())
     }
 
-    /// Returns every open connection, by its key. The limits of
+    /// Returns the keys of the connections whose peer is proven. Sends
+    /// heartbeats meanwhile.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn proven(&mut self) -> Result<HashSet<u64>> {
+        let mut proven = HashSet::new();
+        self.keys::<u64, Carriers>("CARRIERS", |key| proven.extend([key]))?;
+        Ok(proven)
+    }
+
+    /// Passes every open connection to `take`, by its key. The limits of
     /// [`Kernel::subflows`] apply here too.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn connections(&self) -> Result<Vec<(u64, ConnectionImage)>> {
-        let map: HashMap<_, u64, ConnectionImage> =
-            HashMap::try_from(self.map_ref("CONNECTIONS")?)?;
-        Ok(map.iter().collect::<Result<_, _>>()?)
+    pub fn connections(&mut self, take: impl FnMut(u64, ConnectionImage)) -> Result<()> {
+        self.entries("CONNECTIONS", take)
     }
 
     /// Returns what the programs know of a connection, if it is open.
@@ -285,15 +298,14 @@ impl Kernel {
         get(&map, cookie)
     }
 
-    /// Returns every open subflow, by cookie. If subflows open or close
-    /// meanwhile, these and others may be missing, and others may be there
-    /// twice.
+    /// Passes every open subflow to `take`, by its cookie, and sends heartbeats
+    /// meanwhile. If subflows open or close at the same time, these and others
+    /// may be missed, and others may be passed twice.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn subflows(&self) -> Result<Vec<(u64, Subflow)>> {
-        let map: HashMap<_, u64, Subflow> = HashMap::try_from(self.map_ref("SUBFLOWS")?)?;
-        Ok(map.iter().collect::<Result<_, _>>()?)
+    pub fn subflows(&mut self, take: impl FnMut(u64, Subflow)) -> Result<()> {
+        self.entries("SUBFLOWS", take)
     }
 
     /// Returns the totals of every path's copies, summed over the CPUs. A
@@ -302,13 +314,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn copy_stats(&self) -> Result<Vec<CopyStats>> {
-        let map: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
-        (0..u32::try_from(MAX_PATHS)?)
-            .map(|path| {
-                let cpus = map.get(&path, 0)?;
-                Ok(cpus.iter().fold(CopyStats::default(), CopyStats::plus))
-            })
-            .collect()
+        sums(self.map_ref("COPY_STATS")?, CopyStats::plus)
     }
 }
 
@@ -345,11 +351,6 @@ fn replace<K: Pod + Ord, V: Pod>(
     wanted
         .iter()
         .try_for_each(|(key, value)| Ok(map.insert(key, value, 0)?))
-}
-
-fn clear<K: Pod, V: Pod>(mut map: HashMap<&mut MapData, K, V>) -> Result<()> {
-    let present: Vec<K> = map.keys().collect::<Result<_, _>>()?;
-    present.iter().try_for_each(|key| remove(&mut map, key))
 }
 
 /// Removes an entry. It is no error if there is none.

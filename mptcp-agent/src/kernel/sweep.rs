@@ -1,7 +1,7 @@
 //! A pass over every TCP socket of this network namespace, through `iter/tcp`.
 
 use std::collections::HashSet;
-use std::io::Read as _;
+use std::io::{self, Read};
 
 use anyhow::{Context as _, Result};
 use aya::programs::Iter;
@@ -32,49 +32,137 @@ pub(super) struct Pass {
     pub listening: HashSet<u64>,
 }
 
-/// Runs one pass, which takes about a microsecond per socket.
+/// The number of records that are read at a time. The kernel visits sockets
+/// until it has this many, so a read takes about a millisecond.
+const PIECE: usize = 1024;
+
+/// Runs one pass, which takes about a microsecond per socket. Calls `between`
+/// after each piece of it.
 ///
 /// # Errors
-/// The kernel refused the iterator, or refused to let it be read.
-pub(super) fn run(program: &mut Iter) -> Result<Pass> {
+/// The kernel refused the iterator, or refused to let it be read; or `between`
+/// failed.
+pub(super) fn run(program: &mut Iter, between: &mut dyn FnMut() -> Result<()>) -> Result<Pass> {
     let id = program.attach().context("cannot attach iter/tcp")?;
     let mut file = program
         .take_link(id)?
         .into_file()
         .context("cannot open iter/tcp")?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
-        .context("cannot read iter/tcp")?;
-    Ok(count(&bytes))
+    read(&mut file, between)
 }
 
-fn count(bytes: &[u8]) -> Pass {
+/// Reads the records of a pass, in pieces.
+fn read(source: &mut impl Read, between: &mut dyn FnMut() -> Result<()>) -> Result<Pass> {
+    const RECORD: usize = size_of::<Visit>();
     let mut pass = Pass::default();
-    for record in bytes.chunks_exact(size_of::<Visit>()) {
-        // The layout of `Visit`: cookie, adopted, refused, listens.
-        let word = |at: usize| {
-            let bytes = record[at..at + 4].try_into().unwrap_or_default();
-            u32::from_ne_bytes(bytes)
-        };
-        let cookie = u64::from_ne_bytes(record[..8].try_into().unwrap_or_default());
-        if word(16) != 0 {
-            pass.listening.insert(cookie);
-            continue;
+    let mut bytes = vec![0; PIECE * RECORD];
+    // Bytes of a record whose end has not been read yet.
+    let mut rest = 0;
+    loop {
+        match source.read(&mut bytes[rest..]) {
+            Ok(0) => return Ok(pass),
+            Ok(read) => {
+                let filled = rest + read;
+                let whole = filled - filled % RECORD;
+                pass.add(&bytes[..whole]);
+                bytes.copy_within(whole..filled, 0);
+                rest = filled - whole;
+            }
+            // The kernel has visited a million sockets without a record, and
+            // wants to be asked again.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(error).context("cannot read iter/tcp"),
         }
-        pass.sockets.insert(cookie);
-        let adopted = word(8);
-        if adopted != Visit::CLOSING {
-            pass.sweep.visited += 1;
-            pass.sweep.adopted += u64::from(adopted);
-            pass.sweep.refused += u64::from(word(12));
+        between()?;
+    }
+}
+
+impl Pass {
+    /// Counts whole records.
+    fn add(&mut self, bytes: &[u8]) {
+        for record in bytes.chunks_exact(size_of::<Visit>()) {
+            // The layout of `Visit`: cookie, adopted, refused, listens.
+            let word = |at: usize| {
+                let bytes = record[at..at + 4].try_into().unwrap_or_default();
+                u32::from_ne_bytes(bytes)
+            };
+            let cookie = u64::from_ne_bytes(record[..8].try_into().unwrap_or_default());
+            if word(16) != 0 {
+                self.listening.insert(cookie);
+                continue;
+            }
+            self.sockets.insert(cookie);
+            let adopted = word(8);
+            if adopted != Visit::CLOSING {
+                self.sweep.visited += 1;
+                self.sweep.adopted += u64::from(adopted);
+                self.sweep.refused += u64::from(word(12));
+            }
         }
     }
-    pass
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+
+    /// Gives at most so many bytes at a time, and asks for patience before each
+    /// piece.
+    struct Slow<'a> {
+        bytes: &'a [u8],
+        most: usize,
+        patient: bool,
+    }
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.patient = !self.patient;
+            if self.patient {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let most = self.most.min(buffer.len());
+            self.bytes.read(&mut buffer[..most])
+        }
+    }
+
+    fn count(bytes: &[u8]) -> Pass {
+        read(&mut &*bytes, &mut || Ok(())).unwrap()
+    }
+
+    #[test]
+    fn a_heartbeat_is_offered_after_each_piece() {
+        const COUNT: usize = 100_000;
+        let records: Vec<u8> = (0..COUNT as u64)
+            .flat_map(|cookie| [cookie, 0, 0].map(u64::to_ne_bytes))
+            .flatten()
+            .collect();
+        let offers = |source: &mut dyn Read| {
+            let mut offers = 0;
+            let mut source = source;
+            let pass = read(&mut source, &mut || {
+                offers += 1;
+                Ok(())
+            });
+            (pass.unwrap().sockets.len(), offers)
+        };
+        let pieces = COUNT.div_ceil(PIECE);
+        assert_eq!(offers(&mut &*records), (COUNT, pieces));
+        // Pieces that end within a record.
+        let mut slow = Slow {
+            bytes: &records,
+            most: 1000,
+            patient: false,
+        };
+        let (visited, offered) = offers(&mut slow);
+        assert_eq!(visited, COUNT);
+        assert!(offered >= 2 * records.len() / 1000, "{offered}");
+    }
 
     #[test]
     fn records_are_counted_by_outcome() {

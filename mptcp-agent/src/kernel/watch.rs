@@ -14,23 +14,7 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 
 use super::{Kernel, describe, life::CGROUP_GONE, load, pins::Pins, program};
-
-/// How often something had to be put back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// How often the pins in the BPF file system were put back, all of them at
-    /// a time.
-    pub pins: u64,
-    /// How often the program was attached again that somebody had detached.
-    pub programs: u64,
-}
-
-impl Restored {
-    /// Returns the counts, as they are labelled in metrics.
-    pub fn by_what(self) -> [(&'static str, u64); 2] {
-        [("pins", self.pins), ("programs", self.programs)]
-    }
-}
+use crate::state::snapshot::Restored;
 
 /// An attached program.
 pub(super) struct Link {

@@ -1,17 +1,21 @@
-//! The policy's output: entries of the kernel's maps, and lines in the log.
+//! The policy's output: entries of the kernel's maps, lines in the log, and
+//! numbers.
 
 use anyhow::Result;
 
 use super::link_table;
-use super::peers::Notice;
+use super::peers::{Counts, Hellos, Notice};
 use super::unwritten::Write;
 use crate::kernel::Kernel;
+use crate::state::snapshot::{Hello, NoRoom, PeerState, Peers};
 
-/// Writes one entry to its map, or removes it.
+/// Writes one entry to its map, or removes it. There may be an entry for each
+/// connection, so a heartbeat is sent if one is due.
 ///
 /// # Errors
-/// The map refused it.
+/// The map refused it, or the heartbeat.
 pub fn apply(write: &Write, kernel: &mut Kernel) -> Result<()> {
+    kernel.beat_if_due()?;
     match write {
         Write::Links(write) => match write {
             link_table::Write::Link(index, link) => kernel.set_link(*index, link),
@@ -49,5 +53,47 @@ pub fn log(notice: Notice) {
             %remote,
             "the agent's proof is wrong: is --redundant-key the same at both ends?"
         ),
+    }
+}
+
+/// Returns the numbers of the protocol as the model has them. The listeners
+/// have thrown away `malformed` datagrams that are no message, and have
+/// `dropped` others that came too fast.
+pub fn peers(counts: &Counts, malformed: u64, dropped: u64) -> Peers {
+    let Counts {
+        proven,
+        silent,
+        asking,
+        refused,
+        crowded: [quota, full],
+        hellos,
+    } = *counts;
+    let Hellos {
+        sent,
+        answered,
+        verified,
+        refused: wrong,
+        malformed: no_message,
+        unknown,
+    } = hellos;
+    Peers {
+        states: [
+            (PeerState::Proven, proven),
+            (PeerState::Silent, silent),
+            (PeerState::Asking, asking),
+            (PeerState::Refused, refused),
+        ]
+        .into(),
+        no_room: [(NoRoom::Quota, quota), (NoRoom::Full, full)].into(),
+        hellos: [
+            (Hello::Sent, sent),
+            (Hello::Answered, answered),
+            (Hello::Verified, verified),
+            (Hello::Refused, wrong),
+            (Hello::Malformed, no_message + malformed),
+            (Hello::Unknown, unknown),
+            (Hello::Dropped, dropped),
+        ]
+        .into(),
     }
 }

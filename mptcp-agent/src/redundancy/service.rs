@@ -5,10 +5,10 @@
 //! each socket forwards what arrives on the port. When the queue to the loop is
 //! full, the task drops datagrams, so that a flood costs no memory.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -24,21 +24,19 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::gate::{Gate, Known};
 use super::link_table::{self, LinkTable};
 use super::listener::{Dropped, listen};
-use super::output::{apply, log};
-use super::peers::{
-    Change, ConnectionInfo, Counts, Datagram, Hellos, Peers, Settings, SubflowInfo,
-};
+use super::output::{apply, log, peers};
+use super::peers::{Change, ConnectionInfo, Datagram, Peers, Settings, SubflowInfo};
 use super::ports::Ports;
 use super::roster::{self, Roster};
 use super::socket::{Received, Socket, Sockets};
 use super::unwritten::{Unwritten, Write};
 use super::{Claim, random_nonzero};
-use crate::api::metrics::{CopyRow, RedundantRows};
 use crate::kernel::monotonic_ns as now_ns;
-use crate::kernel::{Kernel, LinkTraffic};
+use crate::kernel::{Kernel, LinkTraffic, PAGE};
 use crate::net::devices::Present;
 use crate::policy;
 use crate::state::paths::PathTable;
+use crate::state::snapshot;
 
 /// Datagrams that may wait for the agent's loop.
 const QUEUE: usize = 1024;
@@ -261,50 +259,21 @@ impl Service {
         self.write(kernel);
     }
 
-    /// Returns the policy's figures for the metrics.
-    ///
-    /// # Errors
-    /// A map cannot be read.
-    pub fn rows(&self, table: &PathTable, kernel: &Kernel) -> Result<RedundantRows> {
-        let Counts {
-            proven,
-            silent,
-            asking,
-            refused,
-            crowded,
-            hellos,
-        } = self.peers.counts(now_ns());
-        let Hellos {
-            sent,
-            answered,
-            verified,
-            refused: wrong,
-            malformed,
-            unknown,
-        } = hellos;
-        let attached = self.ports.attached_paths();
-        Ok(RedundantRows {
-            peers: [
-                ("proven", proven),
-                ("silent", silent),
-                ("asking", asking),
-                ("refused", refused),
-            ],
-            crowded: [("quota", crowded[0]), ("full", crowded[1])],
-            hellos: [
-                ("sent", sent),
-                ("answered", answered),
-                ("verified", verified),
-                ("refused", wrong),
-                (
-                    "malformed",
-                    malformed + self.dropped.malformed.load(Ordering::Relaxed),
-                ),
-                ("unknown", unknown),
-                ("dropped", self.dropped.too_many.load(Ordering::Relaxed)),
-            ],
-            paths: CopyRow::collect(table, &kernel.copy_stats()?, &attached),
-        })
+    /// Returns the agents at the other ends and the messages with them, in
+    /// numbers.
+    pub fn peers(&self) -> snapshot::Peers {
+        let dropped = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        peers(
+            &self.peers.counts(now_ns()),
+            dropped(&self.dropped.malformed),
+            dropped(&self.dropped.too_many),
+        )
+    }
+
+    /// Returns the indices of the paths whose device has the programs that
+    /// copies need.
+    pub fn attached_paths(&self) -> BTreeSet<u32> {
+        self.ports.attached_paths()
     }
 
     fn see(&mut self, cookie: u64, subflow: roster::Subflow, now_ns: u64, kernel: &mut Kernel) {
@@ -326,53 +295,74 @@ impl Service {
     }
 
     /// Reports subflows to the protocol once their connection's keys are known.
-    fn look_up(&mut self, now_ns: u64, kernel: &Kernel) {
-        for (key, server) in self.roster.due(now_ns) {
-            let Ok(Some(image)) = kernel.connection(key) else {
-                self.roster.wait(key, now_ns);
-                continue;
-            };
-            if !kernel.copies(image.policy()) {
-                // Nobody needs to prove a connection that has no copies.
-                self.roster.tell(key);
-                continue;
+    fn look_up(&mut self, now_ns: u64, kernel: &mut Kernel) {
+        for page in self.roster.due(now_ns).chunks(PAGE) {
+            for (key, server) in page {
+                self.look_up_one(*key, *server, now_ns, kernel);
             }
-            self.peers.connection(ConnectionInfo {
-                key,
-                server,
-                token: image.token(),
-                local_key: image.local_key(),
-                remote_key: image.remote_key(),
-            });
-            if !self.peers.knows(key) {
-                self.roster.wait(key, now_ns);
-                continue;
-            }
-            for (cookie, subflow) in self.roster.tell(key) {
-                let info = SubflowInfo {
-                    cookie,
-                    connection: key,
-                    tuple: subflow.tuple,
-                    ifindex: subflow.ifindex,
-                };
-                self.peers.subflow(info, now_ns);
-            }
+            Self::beat(kernel);
         }
+    }
+
+    fn look_up_one(&mut self, key: u64, server: bool, now_ns: u64, kernel: &Kernel) {
+        let Ok(Some(image)) = kernel.connection(key) else {
+            self.roster.wait(key, now_ns);
+            return;
+        };
+        if !kernel.copies(image.policy()) {
+            // Nobody needs to prove a connection that has no copies.
+            self.roster.tell(key);
+            return;
+        }
+        self.peers.connection(ConnectionInfo {
+            key,
+            server,
+            token: image.token(),
+            local_key: image.local_key(),
+            remote_key: image.remote_key(),
+        });
+        if !self.peers.knows(key) {
+            self.roster.wait(key, now_ns);
+            return;
+        }
+        for (cookie, subflow) in self.roster.tell(key) {
+            let info = SubflowInfo {
+                cookie,
+                connection: key,
+                tuple: subflow.tuple,
+                ifindex: subflow.ifindex,
+            };
+            self.peers.subflow(info, now_ns);
+        }
+    }
+
+    /// Sends a heartbeat if one is due, between two pages of work that grows
+    /// with the number of connections.
+    fn beat(kernel: &mut Kernel) {
+        // If this fails, the loop's own heartbeat does as well, and is reported.
+        let _ = kernel.beat_if_due();
     }
 
     /// Compares the roster with the kernel's maps, and corrects it.
     fn compare(&mut self, now_ns: u64, kernel: &mut Kernel) -> Result<()> {
-        let open = kernel.subflows()?;
+        let mut open: Vec<(u64, roster::Subflow)> = Vec::new();
+        kernel.subflows(|cookie, subflow| open.push((cookie, (&subflow).into())))?;
         let cookies: HashSet<u64> = open.iter().map(|(cookie, _)| *cookie).collect();
         // Close what is gone first, since the kernel may have reused the
         // address of its connection for a new one.
-        for cookie in self.roster.all() {
-            if !cookies.contains(&cookie) && kernel.subflow(cookie)?.is_none() {
-                self.close(cookie, now_ns);
+        for page in self.roster.all().chunks(PAGE) {
+            for cookie in page {
+                if !cookies.contains(cookie) && kernel.subflow(*cookie)?.is_none() {
+                    self.close(*cookie, now_ns);
+                }
             }
+            Self::beat(kernel);
         }
-        for (cookie, subflow) in &open {
-            self.see(*cookie, subflow.into(), now_ns, kernel);
+        for page in open.chunks(PAGE) {
+            for (cookie, subflow) in page {
+                self.see(*cookie, *subflow, now_ns, kernel);
+            }
+            Self::beat(kernel);
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer, Rights};
-use super::{Call, EventSender};
+use super::{Call, EventSender, view};
 use crate::policy::{self, Policy, Provided};
 use lines::{Line, Lines};
 
@@ -268,8 +268,8 @@ impl Client {
                 server.ask(set).await?.map(Reply::Policy)
             }
             Request::Status => {
-                let status = server.ask(Call::Status).await??;
-                Ok(Reply::Status(Box::new(status)))
+                let snapshot = server.ask(Call::Status).await??;
+                Ok(Reply::Status(Box::new(view::status(&snapshot))))
             }
             Request::HandOver if self.rights != Rights::All => {
                 Err(forbidden("take the agent's place"))
@@ -290,7 +290,7 @@ impl Client {
     async fn connections(&mut self) -> Result<(), Gone> {
         let answer = self.server.ask(Call::Connections).await;
         let mut rest = match answer.and_then(|answer| answer) {
-            Ok(connections) => connections.into_iter(),
+            Ok(open) => view::connections(open),
             Err(refusal) => return self.send(&Reply::Error(refusal)).await,
         };
         loop {

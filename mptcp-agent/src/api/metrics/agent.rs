@@ -1,7 +1,8 @@
 //! The agent's own health.
 
-use super::{Families, Snapshot};
+use super::Families;
 use crate::state::events::KINDS;
+use crate::state::snapshot::{Restored, Snapshot};
 use crate::{COMMIT, VERSION};
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
@@ -29,7 +30,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             "mptcp_agent_outlived",
             "1 if the programs outlive the agent and lift its limits if it is killed, else 0.",
         )
-        .add(&[], f64::from(u8::from(snapshot.outlived)));
+        .add(&[], f64::from(u8::from(snapshot.not_outlived.is_none())));
     families
         .gauge(
             "mptcp_agent_sees_all_cgroups",
@@ -40,9 +41,9 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_agent_restored_total",
         "Times that the agent put back what somebody else had removed or detached.",
     );
-    for &(what, count) in &snapshot.restored {
-        restored.add_count(&[("what", what)], count);
-    }
+    let Restored { pins, programs } = snapshot.restored;
+    restored.add_count(&[("what", "pins")], pins);
+    restored.add_count(&[("what", "programs")], programs);
     let mut full = families.counter(
         "mptcp_agent_map_full_total",
         "Connections and subflows that found no room (see --max-connections).",
@@ -85,7 +86,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             "mptcp_agent_scrape_duration_seconds",
             "What it took to collect this scrape.",
         )
-        .add(&[], snapshot.scrape_duration.as_secs_f64());
+        .add(&[], snapshot.took.as_secs_f64());
 }
 
 fn programs(snapshot: &Snapshot, families: &mut Families) {
@@ -95,8 +96,8 @@ fn programs(snapshot: &Snapshot, families: &mut Families) {
     );
     for row in &snapshot.programs {
         attached.add(
-            &[("program", row.program)],
-            f64::from(u8::from(row.attached)),
+            &[("program", row.name)],
+            f64::from(u8::from(row.error.is_none())),
         );
     }
     let mut runs = families.counter(
@@ -104,7 +105,7 @@ fn programs(snapshot: &Snapshot, families: &mut Families) {
         "How often the eBPF program ran.",
     );
     for row in &snapshot.programs {
-        runs.add_count(&[("program", row.program)], row.runs);
+        runs.add_count(&[("program", row.name)], row.runs);
     }
     let mut run_time = families.counter(
         "mptcp_agent_program_run_seconds_total",
@@ -112,7 +113,7 @@ fn programs(snapshot: &Snapshot, families: &mut Families) {
     );
     for row in &snapshot.programs {
         if let Some(time) = row.run_time {
-            run_time.add(&[("program", row.program)], time.as_secs_f64());
+            run_time.add(&[("program", row.name)], time.as_secs_f64());
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use mptcp_common::abi::side;
 
-use super::{Families, Snapshot};
+use super::Families;
+use crate::state::snapshot::Snapshot;
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     let totals = &snapshot.totals;

@@ -1,6 +1,7 @@
 //! The kernel's own counters.
 
-use super::{Families, Snapshot};
+use super::Families;
+use crate::state::snapshot::Snapshot;
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     let mut events = families.counter(

@@ -3,7 +3,8 @@
 
 use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, close_reason, subflow_kind};
 
-use super::{Families, Snapshot};
+use super::Families;
+use crate::state::snapshot::Snapshot;
 
 /// A counter: name, help, and the function that reads its value.
 type Total = (&'static str, &'static str, fn(&PathStats) -> u64);
@@ -40,7 +41,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     subflows(snapshot, families);
     for (name, help, total) in TOTALS {
         let mut family = families.counter(name, help);
-        for row in &snapshot.paths {
+        for row in snapshot.traffic() {
             family.add_count(&[("path", &row.label)], total(&row.stats));
         }
     }
@@ -48,7 +49,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_path_rtt_seconds",
         "Round-trip times that TCP measured, one per flight.",
     );
-    for row in &snapshot.paths {
+    for row in snapshot.traffic() {
         let bounds = RTT_BOUNDS_US.iter().map(|&bound| f64::from(bound) / 1e6);
         let sum = row.stats.rtt_sum_us as f64 / 1e6;
         rtt.add_histogram(&[("path", &row.label)], bounds, &row.stats.rtt, sum);
@@ -57,14 +58,14 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
 
 fn subflows(snapshot: &Snapshot, families: &mut Families) {
     let mut live = families.gauge("mptcp_subflows", "Subflows that are open.");
-    for row in &snapshot.paths {
+    for row in snapshot.traffic() {
         live.add_count(&[("path", &row.label)], row.stats.live);
     }
     let mut opened = families.counter(
         "mptcp_subflows_opened_total",
         "Subflows opened: a connection's initial one, or one that joined.",
     );
-    for row in &snapshot.paths {
+    for row in snapshot.traffic() {
         for (kind, name) in [
             (subflow_kind::INITIAL, "initial"),
             (subflow_kind::JOIN, "join"),
@@ -74,7 +75,7 @@ fn subflows(snapshot: &Snapshot, families: &mut Families) {
         }
     }
     let mut closed = families.counter("mptcp_subflows_closed_total", "Subflows closed, and why.");
-    for row in &snapshot.paths {
+    for row in snapshot.traffic() {
         for (reason, &count) in close_reason::NAMES.iter().zip(&row.stats.closed) {
             closed.add_count(&[("path", &row.label), ("reason", reason)], count);
         }

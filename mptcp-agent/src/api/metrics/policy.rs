@@ -1,18 +1,20 @@
 //! The weight of each path, and the share of the traffic that it got.
 
-use super::{Families, PathRow, Snapshot};
+use super::Families;
+use crate::state::snapshot::{Path, Snapshot};
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
+    let policy = &snapshot.policy.policy;
     families
         .gauge(
             "mptcp_policy_info",
             "The policy in force and what it acts with.",
         )
         .add(
-            &[("policy", snapshot.policy), ("backend", snapshot.backend)],
+            &[("policy", policy.name()), ("backend", policy.backend())],
             1.0,
         );
-    if snapshot.weighted {
+    if policy.caps() {
         weights(snapshot, families);
         families
             .gauge(
@@ -26,7 +28,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_path_share_ratio",
         "Part of all acknowledged bytes of the last 10 s that the path carried.",
     );
-    for row in &snapshot.paths {
+    for row in snapshot.traffic() {
         if let Some(ratio) = row.share {
             share.add(&[("path", &row.label)], ratio);
         }
@@ -37,10 +39,9 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
 /// in use, and the ratio refers to all these paths. A connection that does not
 /// have all of them divides its traffic among those it has.
 fn weights(snapshot: &Snapshot, families: &mut Families) {
-    let counts = |row: &&PathRow| row.listed || row.stats.live != 0;
+    let counts = |row: &&Path| row.listed || row.stats.live != 0;
     let sum: u32 = snapshot
-        .paths
-        .iter()
+        .traffic()
         .filter(counts)
         .map(|row| u32::from(row.weight))
         .sum();
@@ -48,7 +49,7 @@ fn weights(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_path_weight_ratio",
         "Part of the traffic that is asked of the path: its weight over the sum of weights.",
     );
-    for row in snapshot.paths.iter().filter(counts) {
+    for row in snapshot.traffic().filter(counts) {
         // If the sum is 0, all these paths are on standby.
         let asked = f64::from(row.weight) / f64::from(sum.max(1));
         ratio.add(&[("path", &row.label)], asked);

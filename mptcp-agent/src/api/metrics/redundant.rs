@@ -1,57 +1,9 @@
 //! Copies, and the peers that receive them. Only under the redundant policy.
 
-use std::collections::BTreeSet;
-
 use mptcp_common::abi::redundant::{CopyStats, not_sent, outcome, refused};
 
-use super::{Families, Snapshot};
-use crate::state::paths::PathTable;
-
-/// The figures of the redundant policy for one scrape.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RedundantRows {
-    /// Links, by state.
-    pub peers: [(&'static str, u64); 4],
-    /// Messages of proven peers whose link found no room, by reason.
-    pub crowded: [(&'static str, u64); 2],
-    /// Hellos and answers, by result.
-    pub hellos: [(&'static str, u64); 7],
-    /// The paths that copies can use, or have used.
-    pub paths: Vec<CopyRow>,
-}
-
-/// One path's copies.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CopyRow {
-    /// The path's label, as in [`super::PathRow::label`].
-    pub label: String,
-    /// Totals.
-    pub stats: CopyStats,
-}
-
-impl CopyRow {
-    /// Returns rows for the paths in `attached`, and for those that have totals
-    /// and still exist. `stats` is by index. Paths with the same label share a
-    /// row.
-    pub fn collect(table: &PathTable, stats: &[CopyStats], attached: &BTreeSet<u32>) -> Vec<Self> {
-        let mut rows: Vec<Self> = Vec::new();
-        for (index, stats) in (0..).zip(stats) {
-            let used = *stats != CopyStats::default() && table.is_present(index);
-            if !(used || attached.contains(&index)) {
-                continue;
-            }
-            let label = table.label(index);
-            match rows.iter_mut().find(|row| row.label == label) {
-                Some(row) => row.stats = row.stats.plus(stats),
-                None => rows.push(Self {
-                    label: label.to_owned(),
-                    stats: *stats,
-                }),
-            }
-        }
-        rows
-    }
-}
+use super::Families;
+use crate::state::snapshot::{Hello, NoRoom, PeerState, Snapshot};
 
 /// A counter: name, help, and the function that reads its value.
 type Total = (&'static str, &'static str, fn(&CopyStats) -> u64);
@@ -129,27 +81,31 @@ const SPLITS: [Split; 3] = [
 ];
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
-    let Some(rows) = &snapshot.redundant else {
+    let Some(peers) = &snapshot.peers else {
         return;
     };
-    let mut peers = families.gauge(
+    let mut states = families.gauge(
         "mptcp_redundant_peers",
         "Links (two agents, an address of each), by whether the peer is proven.",
     );
-    for (state, count) in rows.peers {
-        peers.add_count(&[("state", state)], count);
+    for (&state, &count) in &peers.states {
+        states.add_count(&[("state", state_name(state))], count);
     }
+    let copies = || {
+        let paths = snapshot.paths.iter();
+        paths.filter_map(|path| Some((path.label.as_str(), path.copies.as_ref()?)))
+    };
     for (name, help, total) in TOTALS {
         let mut family = families.counter(name, help);
-        for row in &rows.paths {
-            family.add_count(&[("path", &row.label)], total(&row.stats));
+        for (path, stats) in copies() {
+            family.add_count(&[("path", path)], total(stats));
         }
     }
     for (name, help, label, values, counts) in SPLITS {
         let mut family = families.counter(name, help);
-        for row in &rows.paths {
-            for (value, &count) in values.iter().zip(counts(&row.stats)) {
-                family.add_count(&[("path", &row.label), (label, value)], count);
+        for (path, stats) in copies() {
+            for (value, &count) in values.iter().zip(counts(stats)) {
+                family.add_count(&[("path", path), (label, value)], count);
             }
         }
     }
@@ -157,15 +113,43 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_redundant_links_refused_total",
         "Messages of proven peers for whose link there was no room, and why.",
     );
-    for (reason, count) in rows.crowded {
-        crowded.add_count(&[("reason", reason)], count);
+    for (&reason, &count) in &peers.no_room {
+        crowded.add_count(&[("reason", reason_name(reason))], count);
     }
     let mut hellos = families.counter(
         "mptcp_redundant_hellos_total",
         "Messages of peer discovery, by what became of them.",
     );
-    for (result, count) in rows.hellos {
-        hellos.add_count(&[("result", result)], count);
+    for (&result, &count) in &peers.hellos {
+        hellos.add_count(&[("result", result_name(result))], count);
+    }
+}
+
+fn state_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Proven => "proven",
+        PeerState::Silent => "silent",
+        PeerState::Asking => "asking",
+        PeerState::Refused => "refused",
+    }
+}
+
+fn reason_name(reason: NoRoom) -> &'static str {
+    match reason {
+        NoRoom::Quota => "quota",
+        NoRoom::Full => "full",
+    }
+}
+
+fn result_name(result: Hello) -> &'static str {
+    match result {
+        Hello::Sent => "sent",
+        Hello::Answered => "answered",
+        Hello::Verified => "verified",
+        Hello::Refused => "refused",
+        Hello::Malformed => "malformed",
+        Hello::Unknown => "unknown",
+        Hello::Dropped => "dropped",
     }
 }
 
@@ -175,22 +159,11 @@ pub(super) mod tests {
 
     use super::*;
     use crate::api::metrics::render;
-    use crate::policy::Weights;
+    use crate::state::snapshot::{Path, Peers};
 
-    fn table(devices: &[(u32, &str)]) -> PathTable {
-        let mut table = PathTable::new(&Weights::EQUAL);
-        let named = devices.iter();
-        table.set_devices(
-            named
-                .map(|&(index, name)| (index, name.to_owned()))
-                .collect(),
-        );
-        table
-    }
-
-    /// Returns rows in which every series has a value of its own.
-    pub fn rows() -> RedundantRows {
-        let eth0 = CopyStats {
+    /// Returns copies in which every series has a value of its own.
+    pub fn copies() -> CopyStats {
+        CopyStats {
             sent: 1,
             sent_bytes: 2,
             received: [3, 4, 5],
@@ -201,32 +174,43 @@ pub(super) mod tests {
             not_sent: [8, 9, 10, 11, 12, 13],
             refused: [14, 15, 16, 17, 18, 19],
             shared_device: 20,
-        };
-        let attached = BTreeSet::from([1]);
-        RedundantRows {
-            peers: [("proven", 1), ("silent", 2), ("asking", 3), ("refused", 4)],
-            crowded: [("quota", 28), ("full", 29)],
+        }
+    }
+
+    /// Returns peers in which every series has a value of its own.
+    pub fn peers() -> Peers {
+        Peers {
+            states: [
+                (PeerState::Proven, 1),
+                (PeerState::Silent, 2),
+                (PeerState::Asking, 3),
+                (PeerState::Refused, 4),
+            ]
+            .into(),
+            no_room: [(NoRoom::Quota, 28), (NoRoom::Full, 29)].into(),
             hellos: [
-                ("sent", 21),
-                ("answered", 22),
-                ("verified", 23),
-                ("refused", 24),
-                ("malformed", 25),
-                ("unknown", 26),
-                ("dropped", 27),
-            ],
-            paths: CopyRow::collect(
-                &table(&[(2, "eth0")]),
-                &[CopyStats::default(), eth0],
-                &attached,
-            ),
+                (Hello::Sent, 21),
+                (Hello::Answered, 22),
+                (Hello::Verified, 23),
+                (Hello::Refused, 24),
+                (Hello::Malformed, 25),
+                (Hello::Unknown, 26),
+                (Hello::Dropped, 27),
+            ]
+            .into(),
         }
     }
 
     #[test]
     fn names_and_values() {
+        let eth0 = Path {
+            label: "eth0".to_owned(),
+            copies: Some(copies()),
+            ..Path::default()
+        };
         let snapshot = Snapshot {
-            redundant: Some(rows()),
+            peers: Some(peers()),
+            paths: vec![eth0],
             ..Snapshot::default()
         };
         let text = render(&snapshot).unwrap();
@@ -272,23 +256,9 @@ pub(super) mod tests {
                 "{line} is not in\n{text}"
             );
         }
+        // A path that only copies use has no other series.
+        assert!(!text.contains("mptcp_path_"), "{text}");
         let text = render(&Snapshot::default()).unwrap();
         assert!(!text.contains("mptcp_redundant"), "{text}");
-    }
-
-    #[test]
-    fn paths_with_programs_or_with_copies_that_are_there() {
-        let mut stats = vec![CopyStats::default(); 5];
-        stats[2].sent = 5;
-        stats[3].sent = 7;
-        let mut table = table(&[(1, "eth0"), (2, "eth1"), (3, "eth2"), (4, "eth3")]);
-        let attached = BTreeSet::from([1]);
-        let labels = |table: &PathTable| -> Vec<String> {
-            let rows = CopyRow::collect(table, &stats, &attached);
-            rows.into_iter().map(|row| row.label).collect()
-        };
-        assert_eq!(labels(&table), ["eth0", "eth1", "eth2"]);
-        table.set_devices([(1, "eth0".to_owned()), (2, "eth1".to_owned())].into());
-        assert_eq!(labels(&table), ["eth0", "eth1"]);
     }
 }

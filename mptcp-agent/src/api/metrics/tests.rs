@@ -5,26 +5,12 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mptcp_common::abi::{MAX_PATHS, PathStats, Totals};
+use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
 use crate::host::skip::skip;
-use crate::policy::Weights;
-use crate::state::paths::{Devices, PathTable};
-
-fn table(weights: &[&str], devices: &[(u32, &str)]) -> PathTable {
-    let given: Vec<_> = weights.iter().map(|text| text.parse().unwrap()).collect();
-    let mut table = PathTable::new(&Weights::new(&given).unwrap());
-    table.set_devices(names(devices));
-    table
-}
-
-fn names(devices: &[(u32, &str)]) -> Devices {
-    devices
-        .iter()
-        .map(|&(ifindex, name)| (ifindex, name.to_owned()))
-        .collect()
-}
+use crate::policy::{Policy, Weighted, WeightedMode, Weights};
+use crate::state::snapshot::{InForce, Path, Program, Restored};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
     PathStats {
@@ -32,6 +18,27 @@ fn carried(acked_bytes: u64, live: u64) -> PathStats {
         live,
         opened: [1, 2],
         ..PathStats::default()
+    }
+}
+
+/// Returns a path that counts.
+fn path(label: &str, weight: u16, stats: PathStats) -> Path {
+    Path {
+        label: label.to_owned(),
+        counts: true,
+        weight,
+        stats,
+        ..Path::default()
+    }
+}
+
+fn weighted() -> InForce {
+    InForce {
+        policy: Policy::Weighted(Weighted {
+            mode: WeightedMode::Strict,
+            weights: Weights::EQUAL,
+        }),
+        then: None,
     }
 }
 
@@ -45,19 +52,24 @@ fn full() -> Snapshot {
     eth0.rtt[3] = 1;
     eth0.rtt[15] = 1;
     eth0.rtt_sum_us = 7_500_000;
-    let mut stats = vec![PathStats::default(); MAX_PATHS];
-    stats[1] = eth0;
-    stats[2] = carried(7, 0);
-    let table = table(&["eth0=3", "10.0.0.0/24=1"], &[(1, "lo"), (2, "eth0")]);
-    let mut shares = vec![0.0; MAX_PATHS];
-    shares[1] = 1.0;
+    let eth0 = Path {
+        share: Some(1.0),
+        listed: true,
+        copies: Some(redundant::tests::copies()),
+        ..path("eth0", 3, eth0)
+    };
+    let prefix = Path {
+        share: Some(0.0),
+        listed: true,
+        ..path("10.0.0.0/24", 1, carried(7, 0))
+    };
     Snapshot {
-        policy: "weighted",
-        backend: "pacing",
-        weighted: true,
-        outlived: true,
+        policy: weighted(),
         sees_all_cgroups: true,
-        restored: vec![("pins", 1), ("programs", 0)],
+        restored: Restored {
+            pins: 1,
+            programs: 0,
+        },
         unmatched_selectors: 2,
         totals: Totals {
             opened: [5, 6],
@@ -66,26 +78,26 @@ fn full() -> Snapshot {
             events_lost: 8,
             ..Totals::default()
         },
-        paths: PathRow::collect(&table, &stats, Some(&shares)),
-        redundant: Some(redundant::tests::rows()),
+        paths: vec![eth0, prefix],
+        peers: Some(redundant::tests::peers()),
         kernel_events: vec![("blackhole", 3)],
         programs: vec![
-            ProgramRow {
-                program: "sockops",
-                attached: true,
+            Program {
+                name: "sockops",
                 runs: 12,
                 run_time: Some(Duration::from_millis(1500)),
+                ..Program::default()
             },
-            ProgramRow {
-                program: "iter_tcp",
-                attached: false,
-                runs: 0,
-                run_time: None,
+            Program {
+                name: "iter_tcp",
+                error: Some("no iterators".to_owned()),
+                ..Program::default()
             },
         ],
         rearmed: 6,
         reclaimed: 4,
-        scrape_duration: Duration::from_millis(2),
+        took: Duration::from_millis(2),
+        ..Snapshot::default()
     }
 }
 
@@ -149,10 +161,6 @@ fn names_and_values() {
         );
     }
     assert!(text.contains("mptcp_agent_build_info{version="));
-    assert!(
-        !text.contains("path=\"lo\""),
-        "lo never had a subflow\n{text}"
-    );
 }
 
 #[test]
@@ -214,17 +222,7 @@ fn promtool_finds_nothing_to_say() {
 
 #[test]
 fn without_traffic_and_policy_there_are_no_ratios() {
-    let table = table(&[], &[(1, "lo")]);
-    let stats = vec![PathStats::default(); MAX_PATHS];
-    let paths = PathRow::collect(&table, &stats, None);
-    assert_eq!(paths, []);
-    let snapshot = Snapshot {
-        policy: "default",
-        backend: "none",
-        paths,
-        ..Snapshot::default()
-    };
-    let text = render(&snapshot).unwrap();
+    let text = render(&Snapshot::default()).unwrap();
     assert!(
         !text.contains("_ratio") && !text.contains("mptcp_path_"),
         "{text}"
@@ -233,17 +231,18 @@ fn without_traffic_and_policy_there_are_no_ratios() {
 }
 
 #[test]
-fn an_unlisted_path_counts_while_it_is_in_use() {
-    let mut stats = vec![PathStats::default(); MAX_PATHS];
-    stats[2] = carried(1, 1);
-    stats[3] = carried(1, 0);
-    let table = table(&["eth0=3"], &[(1, "eth1"), (2, "eth2")]);
-    let paths = PathRow::collect(&table, &stats, None);
-    let labels: Vec<&str> = paths.iter().map(|row| row.label.as_str()).collect();
-    assert_eq!(labels, ["eth0", "eth1", "eth2"]);
+fn an_unlisted_path_has_a_ratio_while_it_is_in_use() {
+    let eth0 = Path {
+        listed: true,
+        ..path("eth0", 3, PathStats::default())
+    };
     let text = render(&Snapshot {
-        weighted: true,
-        paths,
+        policy: weighted(),
+        paths: vec![
+            eth0,
+            path("eth1", 1, carried(1, 1)),
+            path("eth2", 1, carried(1, 0)),
+        ],
         ..Snapshot::default()
     })
     .unwrap();
@@ -259,36 +258,4 @@ fn an_unlisted_path_counts_while_it_is_in_use() {
         !text.contains("mptcp_path_weight_ratio{path=\"eth2\"}"),
         "{text}"
     );
-}
-
-#[test]
-fn a_vanished_device_has_no_series_until_it_is_back() {
-    let mut stats = vec![PathStats::default(); MAX_PATHS];
-    stats[1] = carried(5, 0);
-    let mut table = table(&[], &[(3, "wwan0")]);
-    let rows = |table: &PathTable, stats: &[PathStats]| PathRow::collect(table, stats, None).len();
-    assert_eq!(rows(&table, &stats), 1);
-    table.set_devices(names(&[]));
-    assert_eq!(rows(&table, &stats), 0);
-    // The path still counts while its last subflow is open.
-    stats[1].live = 1;
-    assert_eq!(rows(&table, &stats), 1);
-    stats[1].live = 0;
-    table.set_devices(names(&[(4, "wwan0")]));
-    assert_eq!(rows(&table, &stats), 1);
-}
-
-#[test]
-fn what_shares_a_label_is_summed() {
-    let mut stats = vec![PathStats::default(); MAX_PATHS];
-    stats[0] = carried(5, 1);
-    stats[1] = carried(7, 2);
-    // This device has the same name as the label of index 0.
-    let table = table(&[], &[(3, "unknown")]);
-    let mut shares = vec![0.0; MAX_PATHS];
-    (shares[0], shares[1]) = (0.25, 0.75);
-    let rows = PathRow::collect(&table, &stats, Some(&shares));
-    assert_eq!(rows.len(), 1);
-    assert_eq!((rows[0].stats.acked_bytes, rows[0].stats.live), (12, 3));
-    assert_eq!((rows[0].stats.opened, rows[0].share), ([2, 4], Some(1.0)));
 }

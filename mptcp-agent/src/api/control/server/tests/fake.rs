@@ -4,26 +4,26 @@
 use std::path::PathBuf;
 
 use mptcp_api::line::decode_reply;
-use mptcp_api::schema::{Connection, Event, PolicyView, Side};
+use mptcp_api::schema::{Event, PolicyView};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::super::*;
 use crate::api::control;
+use crate::state::snapshot::{Connection, Open};
 
 /// A time limit that is short enough for a test.
 pub const SHORT: Duration = Duration::from_millis(100);
 
-/// Makes a connection with `token` and nothing else of interest.
-pub fn connection(token: usize) -> Connection {
-    Connection {
-        token: Some(format!("{token:08x}")),
-        side: Side::Client,
-        fallback: false,
-        steered: false,
-        peer_proven: None,
-        subflows: Vec::new(),
-    }
+/// Makes so many connections, with tokens and nothing else of interest.
+fn open(count: usize) -> Open {
+    let connection = |token| Connection {
+        token: token as u32,
+        ..Connection::default()
+    };
+    let mut open = Open::default();
+    open.connections.extend((0..count).map(connection));
+    open
 }
 
 /// Makes an event that differs from others by its time.
@@ -116,7 +116,7 @@ impl Fake {
                         drop(reply.send(Err(refusal)));
                     }
                     Call::Connections(reply) => {
-                        drop(reply.send(Ok((0..count).map(connection).collect())));
+                        drop(reply.send(Ok(open(count))));
                     }
                     Call::HandOver(reply) => drop(reply.send(())),
                 }

@@ -1,0 +1,137 @@
+//! The maps that hold a policy: reads what they hold, and writes to them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie};
+use ipnet::IpNet;
+use mptcp_common::abi::{Config, PathStats, Policy, redundant::CopyStats};
+
+use super::Kernel;
+use super::publish::{Head, PolicyMaps, PrefixKey, Published, Write};
+use super::redundant::put;
+
+impl Kernel {
+    /// Reads what the maps hold of a policy, with the totals of the indices in
+    /// `recycled`.
+    pub(super) fn published(&self, recycled: &[u32]) -> Result<Published> {
+        let entries = |map: &str| -> Result<BTreeMap<u32, u32>> {
+            let map: HashMap<_, u32, u32> = HashMap::try_from(self.map_ref(map)?)?;
+            Ok(map.iter().collect::<Result<_, _>>()?)
+        };
+        let prefixes = |map: &str| -> Result<BTreeMap<PrefixKey, u32>> {
+            let map: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(self.map_ref(map)?)?;
+            let entries = map.iter().map(|entry| {
+                let (key, path) = entry?;
+                Ok(((key.prefix_len(), key.data()), path))
+            });
+            Ok(entries.collect::<Result<_, MapError>>()?)
+        };
+        let stats: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
+        let copies: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
+        let totals = recycled.iter().map(|path| {
+            let (stats, copies) = (stats.get(path, 0)?, copies.get(path, 0)?);
+            Ok((*path, (stats.to_vec(), copies.to_vec())))
+        });
+        let totals: Result<_> = totals.collect();
+        Ok(Published {
+            paths: self.paths()?,
+            policies: self.policies()?,
+            ids: entries("SELECT_ID")?,
+            devices: entries("SELECT_DEVICE")?,
+            prefixes: prefixes("SELECT_PREFIX")?,
+            remote_prefixes: prefixes("SELECT_REMOTE")?,
+            totals: totals?,
+            head: Head {
+                enforced: self.heart.config.enforced,
+                generation: self.heart.config.generation,
+                owner: self.heart.config.owner,
+            },
+        })
+    }
+
+    /// Returns the table of policies, by index.
+    fn policies(&self) -> Result<Vec<Policy>> {
+        let map: Array<_, Policy> = Array::try_from(self.map_ref("POLICIES")?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+}
+
+impl PolicyMaps for Kernel {
+    fn write(&mut self, write: &Write) -> Result<()> {
+        match write {
+            Write::Path(index, path) => {
+                Ok(Array::try_from(self.map("PATHS")?)?.set(*index, *path, 0)?)
+            }
+            Write::Policy(index, policy) => {
+                Ok(Array::try_from(self.map("POLICIES")?)?.set(*index, *policy, 0)?)
+            }
+            Write::Id(key, path) => put(HashMap::try_from(self.map("SELECT_ID")?)?, key, *path),
+            Write::Device(key, path) => {
+                put(HashMap::try_from(self.map("SELECT_DEVICE")?)?, key, *path)
+            }
+            Write::Prefix(key, path) => {
+                put_prefix(LpmTrie::try_from(self.map("SELECT_PREFIX")?)?, *key, *path)
+            }
+            Write::Remote(key, path) => {
+                put_prefix(LpmTrie::try_from(self.map("SELECT_REMOTE")?)?, *key, *path)
+            }
+            Write::PathStats(path, stats) => {
+                let stats = PerCpuValues::try_from(stats.clone())?;
+                Ok(PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(*path, stats, 0)?)
+            }
+            Write::CopyStats(path, stats) => {
+                let stats = PerCpuValues::try_from(stats.clone())?;
+                Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(*path, stats, 0)?)
+            }
+            Write::Head(head) => self.heart.write(Config {
+                enforced: head.enforced,
+                generation: head.generation,
+                owner: head.owner,
+                ..self.heart.config
+            }),
+        }
+    }
+}
+
+/// Puts an entry into a trie of prefixes, or removes it.
+fn put_prefix(
+    mut map: LpmTrie<&mut MapData, [u8; 16], u32>,
+    (bits, address): PrefixKey,
+    path: Option<u32>,
+) -> Result<()> {
+    let key = lpm_trie::Key::new(bits, address);
+    match path {
+        Some(path) => map.insert(&key, path, 0)?,
+        None => map.remove(&key)?,
+    }
+    Ok(())
+}
+
+/// Returns the key of a prefix. IPv4 becomes `::ffff:a.b.c.d`, because the
+/// programs look addresses up in this form.
+pub(super) fn prefix_key(net: IpNet) -> PrefixKey {
+    let (bits, address) = match net {
+        IpNet::V4(net) => (
+            96 + u32::from(net.prefix_len()),
+            net.network().to_ipv6_mapped(),
+        ),
+        IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
+    };
+    (bits, address.octets())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_key;
+
+    #[test]
+    fn ipv4_prefixes_are_looked_up_as_mapped() {
+        let (bits, address) = prefix_key("10.1.0.0/16".parse().expect("a prefix"));
+        assert_eq!(bits, 112);
+        assert_eq!(address[10..], [0xff, 0xff, 10, 1, 0, 0]);
+        let (bits, address) = prefix_key("fd00::/8".parse().expect("a prefix"));
+        assert_eq!(bits, 8);
+        assert_eq!(address[..2], [0xfd, 0]);
+    }
+}

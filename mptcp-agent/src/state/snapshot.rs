@@ -1,0 +1,133 @@
+//! Everything that an answer shows, collected once.
+//!
+//! The agent's loop reads maps and its own state into a [`Snapshot`]. The
+//! metrics, the control socket and, through it, the clients only render it:
+//! whatever they have in common is decided here. Names appear here only where
+//! they come from outside: devices, selectors, programs, the kernel's counters.
+//!
+//! Pure: the maps' contents and the times are arguments.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `path` | what each path carries, and how |
+//! | `open` | the open connections and their subflows |
+//! | `peers` | the agents at the other ends, and the messages with them |
+
+mod open;
+mod path;
+mod peers;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mptcp_common::abi::Totals;
+
+pub use open::{Connection, Gather, Open, Subflow};
+pub use path::{Copies, Path, Sources};
+pub use peers::{Hello, NoRoom, PeerState, Peers};
+
+use crate::policy::Policy;
+
+/// The state of the agent at one moment.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Default))]
+pub struct Snapshot {
+    /// The agent's process.
+    pub agent: Agent,
+    /// The policy in force.
+    pub policy: InForce,
+    /// Why the programs do not outlive the agent, to lift its limits if it is
+    /// killed; `None` if they do.
+    pub not_outlived: Option<String>,
+    /// Whether sockets of every cgroup are seen.
+    pub sees_all_cgroups: bool,
+    /// How often the agent put back what others had taken away.
+    pub restored: Restored,
+    /// Number of ids and prefixes with a weight that no subflow has, while
+    /// joined subflows have none with a weight.
+    pub unmatched_selectors: usize,
+    /// Host-wide totals.
+    pub totals: Totals,
+    /// The paths that the user named, those that carry something, and those
+    /// that copies can use.
+    pub paths: Vec<Path>,
+    /// The agents at the other ends, under the redundant policy.
+    pub peers: Option<Peers>,
+    /// The kernel's own counters, by the names of `net::snmp`; empty if they
+    /// were not asked for.
+    pub kernel_events: Vec<(&'static str, u64)>,
+    /// The programs.
+    pub programs: Vec<Program>,
+    /// Subflows whose callbacks were switched on again.
+    pub rearmed: u64,
+    /// Subflows whose socket was gone without a callback.
+    pub reclaimed: u64,
+    /// The open connections; empty if they were not asked for.
+    pub open: Open,
+    /// Time that it took to collect all this.
+    pub took: Duration,
+}
+
+impl Snapshot {
+    /// Returns the paths that the user named, and those that ever carried a
+    /// subflow and still exist.
+    pub fn traffic(&self) -> impl Iterator<Item = &Path> + Clone {
+        self.paths.iter().filter(|path| path.counts)
+    }
+}
+
+/// The agent's process.
+#[derive(Clone, Copy, Debug)]
+pub struct Agent {
+    /// Its process id, in its own namespace.
+    pub pid: u32,
+    /// Time since it was started.
+    pub uptime: Duration,
+    /// The address and port where it serves metrics.
+    pub listen: SocketAddr,
+}
+
+/// The policy in force, and what follows it.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The policy.
+    pub policy: Policy,
+    /// The policy that comes back by itself, and after which time.
+    pub then: Option<(Policy, Duration)>,
+}
+
+/// How often the agent had to put something back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// How often the pins in the BPF file system were put back, all of them at
+    /// a time.
+    pub pins: u64,
+    /// How often the program was attached again that somebody had detached.
+    pub programs: u64,
+}
+
+/// One program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// Its name.
+    pub name: &'static str,
+    /// Its purpose, which is what the agent goes without if it is not attached.
+    pub purpose: &'static str,
+    /// Why it is not attached, if it is not.
+    pub error: Option<String>,
+    /// How often it ran.
+    pub runs: u64,
+    /// For how long it ran, if the kernel measures that.
+    pub run_time: Option<Duration>,
+}
+
+#[cfg(test)]
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            pid: 0,
+            uptime: Duration::ZERO,
+            listen: SocketAddr::from(([127, 0, 0, 1], 9100)),
+        }
+    }
+}
