@@ -89,6 +89,7 @@ pub struct Agent {
 
 /// The policy in force, and what follows it.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Default))]
 pub struct InForce {
     /// The policy.
     pub policy: Policy,
