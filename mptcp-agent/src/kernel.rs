@@ -41,6 +41,7 @@ use mptcp_common::abi::{
     self, Config, DEFAULT_POLICY, MAX_PATHS, PathConfig, PathStats, Policy, Totals, capability,
     redundant::CopyStats, runs::Runs,
 };
+use mptcp_common::address;
 
 pub use clock::monotonic_ns;
 pub use events::Events;
@@ -484,14 +485,12 @@ fn put_prefix(
 /// Returns the key of a prefix. IPv4 becomes `::ffff:a.b.c.d`, because the
 /// programs look addresses up in this form.
 fn prefix_key(net: IpNet) -> PrefixKey {
-    let (bits, address) = match net {
-        IpNet::V4(net) => (
-            96 + u32::from(net.prefix_len()),
-            net.network().to_ipv6_mapped(),
-        ),
-        IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
+    let before = match net {
+        IpNet::V4(_) => 96,
+        IpNet::V6(_) => 0,
     };
-    (bits, address.octets())
+    let bits = before + u32::from(net.prefix_len());
+    (bits, address::octets(net.network()))
 }
 
 #[cfg(test)]

@@ -86,6 +86,7 @@ pub const RTT_BOUNDS_US: [u32; 15] = [
 /// (modulo 2^64).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct PathStats {
     /// `tcp_sock.bytes_sent`: payload, retransmissions included.
     pub sent_bytes: u64,
@@ -204,6 +205,7 @@ pub mod candidate {
 /// Host-wide totals on one CPU, in one-element per-CPU array `TOTALS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Totals {
     /// Connections opened, by [`side`].
     pub opened: [u64; 2],
@@ -326,6 +328,7 @@ pub const fn mapped_v4(address: [u8; 4]) -> [u8; 16] {
 /// Addresses and ids of a subflow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Tuple {
     /// Local address; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
@@ -354,6 +357,7 @@ pub struct Tuple {
 /// The fields that a passed-over callback needs come first, in one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Subflow {
     /// Index in `PATHS`.
     pub path: u32,
@@ -432,6 +436,7 @@ pub struct Subflow {
 /// A change of state, in ring buffer `EVENTS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Event {
     /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC).
     pub time_ns: u64,

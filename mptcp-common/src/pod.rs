@@ -1,5 +1,7 @@
 //! Lists the types that user space may read from a map as they are.
 
+use zerocopy::{FromBytes, IntoBytes};
+
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Policy, Subflow, Totals,
     redundant::{
@@ -11,9 +13,9 @@ use crate::abi::{
 
 macro_rules! pod {
     ($($type:ty)*) => {$(
-        // SAFETY: repr(C), no implicit padding (asserted in `abi`), and valid
-        // for every bit pattern: integers only.
-        unsafe impl aya::Pod for $type {}
+        // SAFETY: no padding, and valid for every bit pattern: zerocopy has
+        // derived that, and without it this does not compile.
+        unsafe impl aya::Pod for $type where $type: FromBytes + IntoBytes {}
     )*};
 }
 

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use anyhow::{Context as _, Result};
 use aya::programs::Iter;
 use mptcp_common::abi::Visit;
+use zerocopy::FromBytes as _;
 
 /// How many subflows a pass found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,23 +51,18 @@ pub(super) fn run(program: &mut Iter) -> Result<Pass> {
 
 fn count(bytes: &[u8]) -> Pass {
     let mut pass = Pass::default();
-    for record in bytes.chunks_exact(size_of::<Visit>()) {
-        // The layout of `Visit`: cookie, adopted, refused, listens.
-        let word = |at: usize| {
-            let bytes = record[at..at + 4].try_into().unwrap_or_default();
-            u32::from_ne_bytes(bytes)
-        };
-        let cookie = u64::from_ne_bytes(record[..8].try_into().unwrap_or_default());
-        if word(16) != 0 {
-            pass.listening.insert(cookie);
+    let mut rest = bytes;
+    while let Ok((visit, after)) = Visit::read_from_prefix(rest) {
+        rest = after;
+        if visit.listens != 0 {
+            pass.listening.insert(visit.cookie);
             continue;
         }
-        pass.sockets.insert(cookie);
-        let adopted = word(8);
-        if adopted != Visit::CLOSING {
+        pass.sockets.insert(visit.cookie);
+        if visit.adopted != Visit::CLOSING {
             pass.sweep.visited += 1;
-            pass.sweep.adopted += u64::from(adopted);
-            pass.sweep.refused += u64::from(word(12));
+            pass.sweep.adopted += u64::from(visit.adopted);
+            pass.sweep.refused += u64::from(visit.refused);
         }
     }
     pass

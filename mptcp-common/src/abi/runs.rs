@@ -7,6 +7,7 @@
 /// time them only together with every other program of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Runs {
     /// Runs, by [`program`].
     pub count: [u64; program::COUNT],
