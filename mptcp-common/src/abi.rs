@@ -89,6 +89,7 @@ pub const RTT_BOUNDS_US: [u32; 15] = [
 /// all totals.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct PathStats<T = u64> {
     /// `tcp_sock.bytes_sent`: payload, retransmissions included.
     pub sent_bytes: T,
@@ -207,6 +208,7 @@ pub mod candidate {
 /// Host-wide totals on one CPU, in one-element per-CPU array `TOTALS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Totals<T = u64> {
     /// Connections opened, by [`side`].
     pub opened: [T; 2],
@@ -329,6 +331,7 @@ pub const fn mapped_v4(address: [u8; 4]) -> [u8; 16] {
 /// Addresses and ids of a subflow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Tuple {
     /// Local address; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
@@ -357,6 +360,7 @@ pub struct Tuple {
 /// The fields that a passed-over callback needs come first, in one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Subflow {
     /// Index in `PATHS`.
     pub path: u32,
@@ -435,6 +439,7 @@ pub struct Subflow {
 /// A change of state, in ring buffer `EVENTS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Event {
     /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC).
     pub time_ns: u64,

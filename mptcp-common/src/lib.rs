@@ -1,6 +1,7 @@
 //! The code that the eBPF programs and the agent share.
 //!
 //! * [`abi`]: the maps' keys and values, and the events;
+//! * [`address`]: IP addresses as those have them;
 //! * [`layout`]: a fingerprint of those types;
 //! * [`names`]: the names of the maps and programs;
 //! * [`offsets`]: the kernel members that the programs read, by name;
@@ -15,6 +16,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod address;
 pub mod arrival;
 pub mod bucket;
 pub mod controller;

@@ -1,7 +1,6 @@
 //! Data in the SYN (TCP Fast Open) counts like all other data.
 
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::traffic::{ANY_V4, Behaviour, Server};
@@ -15,19 +14,8 @@ use crate::support::{require_agent, scrape_until, two_paths};
 fn open_with(server: SocketAddr, data: &[u8]) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))?;
     let address = SockAddr::from(server);
-    // SAFETY: the buffers have the given lengths and outlive the call.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            data.as_ptr().cast(),
-            data.len(),
-            libc::MSG_FASTOPEN,
-            address.as_ptr().cast(),
-            address.len(),
-        )
-    };
-    let error = std::io::Error::last_os_error();
-    ensure!(sent == data.len() as isize, "sent {sent}: {error}");
+    let sent = socket.send_to_with_flags(data, &address, libc::MSG_FASTOPEN)?;
+    ensure!(sent == data.len(), "sent {sent} bytes only");
     Ok(socket)
 }
 

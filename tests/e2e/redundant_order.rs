@@ -1,11 +1,11 @@
 //! Other programs on the same devices: a program before the agent's would keep
 //! packets from the agent's.
 
-use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use anyhow::{Result, ensure};
-use mptcp_lab::{Host, wait};
+use anyhow::{Context as _, Result};
+use mptcp_lab::{Host, kernel::bpf, wait};
+use nix::net::if_::if_nametoindex;
 
 use crate::SETTLE;
 use crate::redundant_support::{Scene, arrived};
@@ -36,26 +36,6 @@ struct LinkCreate {
     revision: u64,
 }
 
-fn bpf<T>(command: i32, attr: &T) -> Result<OwnedFd> {
-    // SAFETY: `attr` has the given size, the data that it points to lives in the
-    // caller, and the kernel copies it.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attr),
-            size_of::<T>(),
-        )
-    };
-    ensure!(
-        fd >= 0,
-        "bpf({command}): {}",
-        std::io::Error::last_os_error()
-    );
-    // SAFETY: the kernel returned a new file descriptor; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
 /// Puts a program that returns `TCX_PASS` for every packet before all others, at
 /// tcx ingress of a device. Dropping the returned link removes it.
 fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
@@ -68,7 +48,7 @@ fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
     let instructions = [0xb7_u64, 0x95];
     let license = c"GPL";
     host.in_ns(|| {
-        let program = bpf(
+        let program = bpf::open(
             BPF_PROG_LOAD,
             &ProgLoad {
                 kind: SCHED_CLS,
@@ -77,12 +57,10 @@ fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
                 license: license.as_ptr().expose_provenance() as u64,
                 ..ProgLoad::default()
             },
-        )?;
-        let name = CString::new(device)?;
-        // SAFETY: `name` is a string that ends with a zero.
-        let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        ensure!(ifindex != 0, "there is no device {device}");
-        bpf(
+        )
+        .context("load a program")?;
+        let ifindex = if_nametoindex(device).with_context(|| format!("no device {device}"))?;
+        let link = bpf::open(
             BPF_LINK_CREATE,
             &LinkCreate {
                 program: program.as_raw_fd() as u32,
@@ -91,7 +69,8 @@ fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
                 flags: BPF_F_BEFORE,
                 ..LinkCreate::default()
             },
-        )
+        );
+        link.context("attach ahead of the others")
     })
 }
 

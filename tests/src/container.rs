@@ -140,12 +140,7 @@ impl Cgroup {
     /// # Errors
     /// cgroup2 is not mounted, or the cgroup exists.
     pub fn create() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let mount = mounts.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            (fields[2] == "cgroup2").then(|| fields[1].to_owned())
-        });
-        let mount = PathBuf::from(mount.context("no cgroup2 mount")?);
+        let mount = cgroup2_mount()?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
         let home = mount.join(own.context("no cgroup of our own")?);
@@ -181,6 +176,17 @@ impl Cgroup {
         let procs = self.path.join("cgroup.procs");
         fs::write(procs, std::process::id().to_string()).context("enter a cgroup")
     }
+}
+
+/// Returns where cgroup2 is mounted.
+pub(crate) fn cgroup2_mount() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mount = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let target = fields.next()?;
+        (fields.next()? == "cgroup2").then_some(target)
+    });
+    Ok(PathBuf::from(mount.context("no cgroup2 mount")?))
 }
 
 fn c_string(path: &Path) -> Result<CString> {

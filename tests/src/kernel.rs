@@ -4,6 +4,7 @@
 //! could leave behind ([`BpfObjects`], [`Host::pins`],
 //! [`Host::traffic_control`]).
 
+pub mod bpf;
 mod counters;
 mod detach;
 mod foreign;

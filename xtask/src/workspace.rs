@@ -9,8 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-
-use crate::command;
+use cargo_metadata::MetadataCommand;
 
 /// The workspace's directories, as cargo names them. So CARGO_TARGET_DIR and
 /// configuration files are respected.
@@ -26,28 +25,26 @@ pub struct Workspace {
 impl Workspace {
     /// Asks cargo for the workspace.
     pub fn find() -> Result<Self> {
-        let mut cargo = Command::new(outer_cargo());
-        cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
+        let mut command = MetadataCommand::new();
+        command.no_deps();
         // An xtask that is started by its path must still find its own workspace.
         if env::var_os("CARGO_MANIFEST_DIR").is_none() {
-            cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+            command.current_dir(env!("CARGO_MANIFEST_DIR"));
         }
-        let text = command::output(&mut cargo).context(
-            "`cargo metadata` failed: run `cargo xtask` from inside the repository, \
-             and see what `cargo metadata --no-deps` says there",
-        )?;
-        let metadata: serde_json::Value =
-            serde_json::from_str(&text).context("`cargo metadata` printed no JSON")?;
-        let path = |key: &str| {
-            metadata[key]
-                .as_str()
-                .map(PathBuf::from)
-                .with_context(|| format!("`cargo metadata` does not name its {key}"))
-        };
+        let metadata = command
+            .exec()
+            .context("cannot find the workspace: run `cargo xtask` from inside the repository")?;
+        let targets = metadata
+            .packages
+            .into_iter()
+            .flat_map(|package| package.targets);
         Ok(Self {
-            root: path("workspace_root")?,
-            target: path("target_directory")?,
-            sources: sources(&metadata),
+            root: metadata.workspace_root.into(),
+            target: metadata.target_directory.into(),
+            sources: targets
+                .filter(|target| !target.is_custom_build())
+                .map(|target| target.src_path.into())
+                .collect(),
         })
     }
 
@@ -105,16 +102,6 @@ impl Workspace {
             _ => command.env_remove(NAME),
         };
     }
-}
-
-fn sources(metadata: &serde_json::Value) -> Vec<PathBuf> {
-    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
-    list(&metadata["packages"])
-        .iter()
-        .flat_map(|package| list(&package["targets"]))
-        .filter(|target| target["kind"][0] != "custom-build")
-        .filter_map(|target| target["src_path"].as_str().map(PathBuf::from))
-        .collect()
 }
 
 fn outer_cargo() -> OsString {

@@ -1,10 +1,8 @@
 //! The signals that the agent acts on: SIGINT and SIGTERM end it in good order,
 //! SIGHUP never ends it.
 
-use std::io;
-use std::ptr;
-
 use anyhow::{Context as _, Result};
+use nix::sys::signal::{self as sys, SigHandler};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How the agent treats SIGHUP.
@@ -24,23 +22,12 @@ impl Hangup {
     /// # Errors
     /// The process cannot change how it treats signals.
     pub fn ignore() -> Result<Self> {
-        // SAFETY: the zeros are a valid `sigaction`. The first call only reads
-        // the present action into it.
-        let present = unsafe {
-            let mut present: libc::sigaction = std::mem::zeroed();
-            match libc::sigaction(libc::SIGHUP, ptr::null(), &raw mut present) {
-                0 => Ok(present.sa_sigaction),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
-        if present.context("cannot read how SIGHUP is handled")? == libc::SIG_IGN {
-            return Ok(Self::StaysIgnored);
-        }
         // SAFETY: ignoring a signal runs no code of this process.
-        if unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error()).context("cannot ignore SIGHUP");
+        let before = unsafe { sys::signal(sys::Signal::SIGHUP, SigHandler::SigIgn) };
+        match before.context("cannot ignore SIGHUP")? {
+            SigHandler::SigIgn => Ok(Self::StaysIgnored),
+            _ => Ok(Self::Handled),
         }
-        Ok(Self::Handled)
     }
 }
 

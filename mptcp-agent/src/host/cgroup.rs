@@ -169,7 +169,8 @@ fn cgroup2_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Undoes the octal escapes (`\040` is a blank) of a mount table.
+/// Undoes the octal escapes (`\040` is a blank) of a mount table. The crate
+/// procfs leaves blanks escaped, and fails as a whole at one odd line.
 fn unescaped(field: &str) -> String {
     let mut parts = field.split('\\');
     let mut text = parts.next().unwrap_or_default().to_owned();

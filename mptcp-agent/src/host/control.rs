@@ -13,9 +13,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::unistd::Group;
 use rustix::fs::{Access, access};
+use thiserror::Error;
 
 use super::lock::{Lock, NoLock};
 use super::socket_path;
@@ -65,7 +66,7 @@ impl Claim {
         match explicit {
             Some(path) => {
                 check(path)?;
-                Self::at(path).map(Taken::Socket)
+                Ok(Taken::Socket(Self::at(path)?))
             }
             None => Self::by_default(&socket_path::default_path()),
         }
@@ -74,12 +75,12 @@ impl Claim {
     fn by_default(path: &Path) -> Result<Taken> {
         match Self::at(path) {
             Ok(claim) => Ok(Taken::Socket(claim)),
-            Err(error) if error.is::<Answered>() => Err(error),
-            Err(error) => Ok(Taken::Without(format!("{error:#}"))),
+            Err(error @ NotTaken::Answered(_)) => Err(error.into()),
+            Err(NotTaken::Other(error)) => Ok(Taken::Without(format!("{error:#}"))),
         }
     }
 
-    fn at(path: &Path) -> Result<Self> {
+    fn at(path: &Path) -> Result<Self, NotTaken> {
         let shown = path.display();
         let cannot = || format!("cannot make the control socket {shown}");
         let directory = path.parent().unwrap_or(Path::new("/"));
@@ -122,21 +123,18 @@ impl Drop for Claim {
     }
 }
 
-/// Another agent has the socket.
-#[derive(Debug)]
-struct Answered(PathBuf);
-
-impl std::error::Error for Answered {}
-
-impl std::fmt::Display for Answered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = self.0.display();
-        write!(
-            f,
-            "another agent has the control socket {shown}: stop it, or choose another path with \
-             --control"
-        )
-    }
+/// Why a path cannot be taken.
+#[derive(Debug, Error)]
+enum NotTaken {
+    /// Another agent has the socket.
+    #[error(
+        "another agent has the control socket {}: stop it, or choose another path with --control",
+        .0.display()
+    )]
+    Answered(PathBuf),
+    /// Something else went wrong.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
 }
 
 /// Checks that a socket could be made at `path`. Creates nothing.
@@ -212,24 +210,25 @@ fn lock(directory: &Path) -> Result<Option<Lock>> {
 }
 
 /// Removes a socket at which nobody listens any more.
-fn clear(path: &Path) -> Result<()> {
+fn clear(path: &Path) -> Result<(), NotTaken> {
     let shown = path.display();
-    match fs::symlink_metadata(path) {
+    let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).context(format!("cannot look at {shown}")),
-        Ok(found) => ensure!(
-            found.file_type().is_socket(),
-            "{shown} is there and is no socket: remove it, or choose another path with --control"
-        ),
+        found => found.with_context(|| format!("cannot look at {shown}"))?,
+    };
+    if !found.file_type().is_socket() {
+        let why = "is there and is no socket: remove it, or choose another path with --control";
+        return Err(anyhow!("{shown} {why}").into());
     }
-    match socket_path::connect(path) {
-        // A listener with a full queue (`WouldBlock`) is alive, too.
-        Ok(_) => bail!(Answered(path.to_owned())),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => bail!(Answered(path.to_owned())),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).with_context(|| format!("cannot remove the dead socket {shown}"))
+    match socket_path::connect(path).map_err(|error| (error.kind(), error)) {
+        // A listener with a full queue is alive, too.
+        Ok(_) | Err((ErrorKind::WouldBlock, _)) => Err(NotTaken::Answered(path.to_owned())),
+        Err((ErrorKind::ConnectionRefused, _)) => Ok(fs::remove_file(path)
+            .with_context(|| format!("cannot remove the dead socket {shown}"))?),
+        Err((_, error)) => {
+            let error = anyhow!(error).context(format!("cannot tell whose socket {shown} is"));
+            Err(error.into())
         }
-        Err(error) => Err(error).context(format!("cannot tell whose socket {shown} is")),
     }
 }
 

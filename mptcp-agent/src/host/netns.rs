@@ -10,13 +10,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use caps::{CapSet, Capability};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{getsockopt_impl, sockopt_impl};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
 
@@ -24,6 +25,15 @@ use super::control;
 use super::lock::{Lock, NoLock};
 use super::namespace::Namespace;
 use super::socket_path;
+
+sockopt_impl!(
+    /// The cookie of the network namespace that a socket is in (Linux 5.14).
+    NetnsCookie,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_NETNS_COOKIE,
+    u64
+);
 
 /// Abstract names are per network namespace and vanish with their socket,
 /// however the process ends.
@@ -168,20 +178,14 @@ fn holder(name: &str) -> Result<String> {
 /// Returns whether a process is in the user namespace of this one, and has the
 /// capabilities there that an agent needs.
 fn may_be_an_agent(process: i32) -> bool {
-    const NET_ADMIN: u32 = 12;
-    const SYS_ADMIN: u32 = 21;
-    const BPF: u32 = 39;
     let user_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
-    let process = process.to_string();
     let own = user_namespace("self");
-    if own.is_none() || own != user_namespace(&process) {
+    if own.is_none() || own != user_namespace(&process.to_string()) {
         return false;
     }
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    let has = |capability: u32| effective.is_some_and(|set| set & (1 << capability) != 0);
-    has(NET_ADMIN) && (has(BPF) || has(SYS_ADMIN))
+    let has =
+        |capability| caps::has_cap(Some(process), CapSet::Effective, capability).unwrap_or(false);
+    has(Capability::CAP_NET_ADMIN) && (has(Capability::CAP_BPF) || has(Capability::CAP_SYS_ADMIN))
 }
 
 /// Returns the cookie of this thread's network namespace.
@@ -189,29 +193,7 @@ fn may_be_an_agent(process: i32) -> bool {
 /// # Errors
 /// The kernel does not tell.
 pub fn own_cookie() -> io::Result<u64> {
-    cookie(UnixDatagram::unbound()?.as_fd())
-}
-
-/// Reads `SO_NETNS_COOKIE` (Linux 5.14) of any socket.
-fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the descriptor is open as long as it is borrowed, and both
-    // pointers lead to locals of the size that `len` says.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 {
-        Ok(cookie)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Ok(getsockopt(&UnixDatagram::unbound()?, NetnsCookie)?)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, fstatfs, mkdirat, openat, renameat,
     statat, unlinkat,
@@ -18,6 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::geteuid;
+use thiserror::Error;
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
 const MAGIC: u64 = 0xcafe_4a11;
@@ -106,7 +107,7 @@ impl Directory {
     ///
     /// # Errors
     /// It cannot be trusted; the error is one line that says whose it is.
-    pub(super) fn open(&self, name: &str) -> Result<Option<Self>> {
+    pub(super) fn open(&self, name: &str) -> Result<Option<Self>, Unusable> {
         let shown = self.shown.join(name);
         let flags = DIRECTORY | OFlags::NOFOLLOW;
         let handle = match openat(&self.handle, name, flags, Mode::empty()) {
@@ -115,15 +116,18 @@ impl Directory {
             // The name is a symbolic link, or a file.
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 let stat = statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                bail!(Foreign::new(&shown, &stat));
+                return Err(Unusable::foreign(&shown, &stat));
             }
-            Err(error) => return Err(error).context(format!("cannot open {}", shown.display())),
+            Err(error) => {
+                let error = anyhow!(error).context(format!("cannot open {}", shown.display()));
+                return Err(error.into());
+            }
         };
         let (stat, own) = (fstat(&handle)?, fstat(&self.handle)?);
         let is_safe = is_ours(&stat) && stat.st_mode & OTHERS_WRITE == 0;
         // Another device number means that something else is mounted there.
         if !is_safe || stat.st_dev != own.st_dev {
-            bail!(Foreign::new(&shown, &stat));
+            return Err(Unusable::foreign(&shown, &stat));
         }
         Ok(Some(Self { handle, shown }))
     }
@@ -133,16 +137,17 @@ impl Directory {
     /// # Errors
     /// It cannot be made, or what is there cannot be trusted; the error is one
     /// line.
-    pub(super) fn open_or_make(&self, name: &str) -> Result<Self> {
+    pub(super) fn open_or_make(&self, name: &str) -> Result<Self, Unusable> {
         match mkdirat(&self.handle, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => {
                 let shown = self.shown.join(name);
-                return Err(error).context(format!("cannot make {}", shown.display()));
+                let error = anyhow!(error).context(format!("cannot make {}", shown.display()));
+                return Err(error.into());
             }
         }
         self.open(name)?
-            .ok_or_else(|| anyhow!("{} is gone again", self.shown.join(name).display()))
+            .ok_or_else(|| anyhow!("{} is gone again", self.shown.join(name).display()).into())
     }
 
     /// Does the same as [`Directory::open_or_make`], but moves what is there
@@ -155,8 +160,8 @@ impl Directory {
         for _ in 0..ATTEMPTS {
             let error = match self.open_or_make(name) {
                 Ok(directory) => return Ok(directory),
-                Err(error) if error.is::<Foreign>() => error,
-                Err(error) => return Err(error),
+                Err(error @ Unusable::Foreign { .. }) => error,
+                Err(error) => return Err(error.into()),
             };
             // The file system allows no dot in a name.
             let aside = format!("{name}-foreign-{:016x}", getrandom::u64()?);
@@ -165,7 +170,7 @@ impl Directory {
             tracing::warn!("{error}: moved out of the way, to {aside}");
             last = Some(error);
         }
-        Err(last.unwrap_or_else(|| anyhow!("{name} cannot be made")))
+        Err(last.map_or_else(|| anyhow!("{name} cannot be made"), Into::into))
     }
 
     /// Returns the names of its entries, in order.
@@ -232,47 +237,41 @@ impl Directory {
     }
 }
 
-/// The error that a place which should be the agent's holds what belongs to
-/// somebody else.
-#[derive(Debug)]
-struct Foreign {
-    path: PathBuf,
-    what: &'static str,
-    user: u32,
-    mode: u32,
+/// Why a directory cannot be used.
+#[derive(Debug, Error)]
+pub(super) enum Unusable {
+    /// Its place holds what belongs to somebody else.
+    #[error(
+        "{} is {what} that belongs to user {user} (mode {mode:04o}), which is not safe to use",
+        .path.display()
+    )]
+    Foreign {
+        path: PathBuf,
+        what: &'static str,
+        user: u32,
+        mode: u32,
+    },
+    /// The kernel does not show what is there.
+    #[error(transparent)]
+    Unseen(#[from] Errno),
+    /// Something else went wrong.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
 }
 
-impl Foreign {
-    fn new(path: &Path, stat: &Stat) -> Self {
+impl Unusable {
+    fn foreign(path: &Path, stat: &Stat) -> Self {
         let what = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => "a directory",
             FileType::Symlink => "a symbolic link",
             _ => "a file",
         };
-        Self {
+        Self::Foreign {
             path: path.to_owned(),
             what,
             user: stat.st_uid,
             mode: stat.st_mode & 0o7777,
         }
-    }
-}
-
-impl std::error::Error for Foreign {}
-
-impl std::fmt::Display for Foreign {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            path,
-            what,
-            user,
-            mode,
-        } = self;
-        let path = path.display();
-        write!(
-            f,
-            "{path} is {what} that belongs to user {user} (mode {mode:04o}), which is not safe to use"
-        )
     }
 }
 

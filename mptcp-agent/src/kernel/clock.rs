@@ -23,7 +23,7 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// Returns the offset of CLOCK_MONOTONIC in /proc/self/timens_offsets, in
-/// nanoseconds.
+/// nanoseconds. The crate procfs does not know this file.
 fn ahead_ns(offsets: &str) -> i128 {
     let line = offsets
         .lines()

@@ -4,10 +4,15 @@
 //! The agent adds it where it is missing. It removes the qdisc again if it
 //! added it and nobody else has put a filter on it.
 
+use std::convert::Infallible;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::tc::{TcError, qdisc_add_clsact};
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage},
+    packet_core::{
+        NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+        NetlinkPayload,
+    },
     packet_route::{
         RouteNetlinkMessage,
         tc::{TcAttribute, TcHandle, TcMessage},
@@ -15,13 +20,8 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-/// Types of netlink messages (linux/netlink.h, linux/rtnetlink.h).
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+/// `RTM_NEWTFILTER` (linux/rtnetlink.h).
 const RTM_NEWTFILTER: u16 = 44;
-
-/// Bytes of `struct nlmsghdr`.
-const HEADER: usize = 16;
 
 /// Makes sure that the device has the qdisc. Returns whether it had to be
 /// added.
@@ -80,8 +80,28 @@ fn has_filter(index: i32, minor: u16) -> Result<bool> {
     Ok(types.contains(&RTM_NEWTFILTER))
 }
 
+/// An answer of which only the type is read. A filter of a kind that
+/// netlink-packet-route cannot decode counts as well.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    kind: u16,
+}
+
+impl NetlinkDeserializable for Answer {
+    type Error = Infallible;
+
+    fn deserialize(header: &NetlinkHeader, _: &[u8]) -> Result<Self, Infallible> {
+        let kind = header.message_type;
+        Ok(Self { kind })
+    }
+}
+
 /// Sends a request and returns the types of the messages that answer it.
 /// Blocks for as long as the kernel takes.
+///
+/// The handles of rtnetlink are asynchronous, and programs are detached where no
+/// future can be awaited (`Drop`, `mptcp-agent cleanup`), so this uses only its
+/// messages.
 fn exchange(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<u16>> {
     let mut message = NetlinkMessage::from(request);
     message.header.flags = flags;
@@ -93,78 +113,79 @@ fn exchange(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<u16>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&bytes, 0)?;
-    let mut types = Vec::new();
+    let mut kinds = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
-        ensure!(!bytes.is_empty(), "netlink gave no answer");
-        for (kind, payload) in Messages(&bytes) {
-            match kind {
-                NLMSG_DONE => return Ok(types),
-                NLMSG_ERROR => return error(payload).map(|()| types),
-                kind => types.push(kind),
-            }
+        if read(&bytes, &mut kinds)? {
+            return Ok(kinds);
         }
     }
 }
 
-/// Reads what an NLMSG_ERROR says; 0 is an acknowledgement.
-fn error(payload: &[u8]) -> Result<()> {
-    let code = payload.first_chunk().copied().map(i32::from_ne_bytes);
-    match code {
-        Some(0) => Ok(()),
-        Some(code) => Err(std::io::Error::from_raw_os_error(-code).into()),
-        None => bail!("netlink gave an answer that is cut off"),
+/// Adds the types of the messages of a datagram to `kinds`. Returns whether
+/// they end the answer.
+fn read(datagram: &[u8], kinds: &mut Vec<u16>) -> Result<bool> {
+    ensure!(!datagram.is_empty(), "netlink gave no answer");
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<Answer>::deserialize(rest)
+            .context("netlink gave an answer that is cut off")?;
+        match message.payload {
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) if error.code.is_none() => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(error.to_io().into()),
+            NetlinkPayload::InnerMessage(Answer { kind }) => kinds.push(kind),
+            other => bail!("netlink gave an answer of an unexpected kind: {other:?}"),
+        }
+        let length = message.header.length as usize;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-}
-
-/// The messages of a datagram: type and payload.
-struct Messages<'a>(&'a [u8]);
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = u32::from_ne_bytes(*self.0.first_chunk()?) as usize;
-        let kind = u16::from_ne_bytes(*self.0.get(4..)?.first_chunk()?);
-        let payload = self.0.get(HEADER..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((kind, payload))
-    }
+    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use rtnetlink::packet_core::NetlinkBuffer;
+
     use super::*;
 
     fn message(kind: u16, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(HEADER + payload.len()).expect("short");
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend([0; 10]);
-        bytes.extend(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let length = 16 + payload.len();
+        let mut bytes = vec![0; length.next_multiple_of(4)];
+        let mut buffer = NetlinkBuffer::new(&mut bytes);
+        buffer.set_length(u32::try_from(length).unwrap());
+        buffer.set_message_type(kind);
+        buffer.payload_mut().copy_from_slice(payload);
         bytes
     }
 
     #[test]
     fn messages_of_a_datagram_in_order() {
-        let bytes = [message(44, b"abcde"), message(3, &[0; 4])].concat();
-        let found: Vec<_> = Messages(&bytes).collect();
-        assert_eq!(found, [(44, &b"abcde"[..]), (3, &[0; 4])]);
-        for cut in 0..HEADER {
-            assert_eq!(Messages(&bytes[..cut]).next(), None);
-        }
+        let mut kinds = Vec::new();
+        let two = [message(44, b"abcde"), message(45, b"abcd")].concat();
+        assert!(!read(&two, &mut kinds).unwrap());
+        assert_eq!(kinds, [44, 45]);
+        let last = [message(46, b""), message(3, &[0; 4]), message(47, b"")].concat();
+        assert!(read(&last, &mut kinds).unwrap());
+        assert_eq!(kinds, [44, 45, 46]);
         // The length of this message contradicts that of the datagram.
-        assert_eq!(Messages(&message(44, b"abcd")[..18]).next(), None);
-        assert_eq!(Messages(&[0; 32]).next(), None);
+        for cut in 0..18 {
+            assert!(read(&message(44, b"abcd")[..cut], &mut kinds).is_err());
+        }
+        assert!(read(&[0; 32], &mut kinds).is_err());
     }
 
     #[test]
     fn an_error_has_its_number() {
-        assert!(error(&0_i32.to_ne_bytes()).is_ok());
-        let text = error(&(-libc::ENODEV).to_ne_bytes()).map_err(|error| error.to_string());
-        assert!(text.is_err_and(|text| text.contains("No such device")));
-        assert!(error(&[1, 2]).is_err());
+        let read = |payload: &[u8]| read(&message(2, payload), &mut Vec::new());
+        assert!(read(&0_i32.to_ne_bytes()).unwrap());
+        let text = read(&(-libc::ENODEV).to_ne_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("No such device"), "{text}");
+        assert!(read(&[1, 2]).is_err());
     }
 
     #[test]

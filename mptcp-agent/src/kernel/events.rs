@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, RingBuf};
 use mptcp_common::abi::Event;
 use tokio::io::unix::AsyncFd;
+use zerocopy::FromBytes as _;
 
 /// Events in the order in which they happened, CPU by CPU.
 pub struct Events {
@@ -34,20 +35,11 @@ impl Events {
         loop {
             let mut ready = self.ring.readable_mut().await?;
             if let Some(item) = ready.get_inner_mut().next()
-                && let Some(event) = decode(&item)
+                && let Ok((event, _)) = Event::read_from_prefix(&item)
             {
                 return Ok(event);
             }
             ready.clear_ready();
         }
     }
-}
-
-fn decode(bytes: &[u8]) -> Option<Event> {
-    if bytes.len() < size_of::<Event>() {
-        return None;
-    }
-    // SAFETY: `bytes` is at least as long as an `Event`, which is valid for
-    // every bit pattern.
-    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
 }

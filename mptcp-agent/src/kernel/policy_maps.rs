@@ -6,6 +6,7 @@ use anyhow::Result;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie};
 use ipnet::IpNet;
 use mptcp_common::abi::{Config, PathStats, Policy, redundant::CopyStats};
+use mptcp_common::address;
 
 use super::Kernel;
 use super::publish::{Head, PolicyMaps, PrefixKey, Published, Write};
@@ -111,14 +112,12 @@ fn put_prefix(
 /// Returns the key of a prefix. IPv4 becomes `::ffff:a.b.c.d`, because the
 /// programs look addresses up in this form.
 pub(super) fn prefix_key(net: IpNet) -> PrefixKey {
-    let (bits, address) = match net {
-        IpNet::V4(net) => (
-            96 + u32::from(net.prefix_len()),
-            net.network().to_ipv6_mapped(),
-        ),
-        IpNet::V6(net) => (u32::from(net.prefix_len()), net.network()),
+    let before = match net {
+        IpNet::V4(_) => 96,
+        IpNet::V6(_) => 0,
     };
-    (bits, address.octets())
+    let bits = before + u32::from(net.prefix_len());
+    (bits, address::octets(net.network()))
 }
 
 #[cfg(test)]

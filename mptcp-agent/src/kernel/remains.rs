@@ -6,6 +6,7 @@
 //! The heartbeat in the pinned `CONFIG` has to have ended as well, and this
 //! process must be one that sees every process of the host.
 
+use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -223,7 +224,7 @@ fn find_root() -> Option<Directory> {
 
 /// Returns what is there, if it can be trusted. What belongs to somebody else
 /// is left alone.
-pub(super) fn trusted(found: Result<Option<Directory>>) -> Option<Directory> {
+pub(super) fn trusted(found: Result<Option<Directory>, impl Display>) -> Option<Directory> {
     found.unwrap_or_else(|error| {
         tracing::debug!("left alone: {error:#}");
         None

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use anyhow::{Context as _, Result};
 use aya::programs::Iter;
 use mptcp_common::abi::Visit;
+use zerocopy::FromBytes as _;
 
 /// How many subflows a pass found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,23 +85,18 @@ fn read(source: &mut impl Read, between: &mut dyn FnMut() -> Result<()>) -> Resu
 impl Pass {
     /// Counts whole records.
     fn add(&mut self, bytes: &[u8]) {
-        for record in bytes.chunks_exact(size_of::<Visit>()) {
-            // The layout of `Visit`: cookie, adopted, refused, listens.
-            let word = |at: usize| {
-                let bytes = record[at..at + 4].try_into().unwrap_or_default();
-                u32::from_ne_bytes(bytes)
-            };
-            let cookie = u64::from_ne_bytes(record[..8].try_into().unwrap_or_default());
-            if word(16) != 0 {
-                self.listening.insert(cookie);
+        let mut rest = bytes;
+        while let Ok((visit, after)) = Visit::read_from_prefix(rest) {
+            rest = after;
+            if visit.listens != 0 {
+                self.listening.insert(visit.cookie);
                 continue;
             }
-            self.sockets.insert(cookie);
-            let adopted = word(8);
-            if adopted != Visit::CLOSING {
+            self.sockets.insert(visit.cookie);
+            if visit.adopted != Visit::CLOSING {
                 self.sweep.visited += 1;
-                self.sweep.adopted += u64::from(adopted);
-                self.sweep.refused += u64::from(word(12));
+                self.sweep.adopted += u64::from(visit.adopted);
+                self.sweep.refused += u64::from(visit.refused);
             }
         }
     }

@@ -110,7 +110,8 @@ pub fn read() -> Result<Vec<(&'static str, u64)>> {
     Ok(parse(&text))
 }
 
-/// Reads the table, which is two lines: the names, then the values.
+/// Reads the table, which is two lines: the names, then the values. The crate
+/// procfs does not know this file.
 fn parse(netstat: &str) -> Vec<(&'static str, u64)> {
     let mut lines = netstat
         .lines()

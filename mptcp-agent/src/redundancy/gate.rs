@@ -12,6 +12,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use mptcp_common::address;
+
 /// Number of buckets that strangers share, by a hash of their address. A flood
 /// from one address, or a few, shuts out only a small part of the others.
 const BUCKETS: usize = 1024;
@@ -107,14 +109,12 @@ impl Gate {
 /// Returns the part of an address that identifies its owner: all of an IPv4
 /// address, the first 64 bits of an IPv6 one, since a host has 2^64 of those.
 pub fn prefix(remote: IpAddr) -> [u8; 16] {
-    match remote.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => {
-            let mut octets = address.octets();
-            octets[8..].fill(0);
-            octets
-        }
+    let remote = remote.to_canonical();
+    let mut octets = address::octets(remote);
+    if remote.is_ipv6() {
+        octets[8..].fill(0);
     }
+    octets
 }
 
 #[cfg(test)]

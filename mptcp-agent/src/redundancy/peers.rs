@@ -35,13 +35,14 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 
 use mptcp_common::abi::{
     Tuple,
     redundant::{Carrier, Carriers, LinkKey, Traffic},
 };
+use mptcp_common::address::{address, octets};
 
 pub use changes::Change;
 pub use report::{Counts, Hellos, Notice};
@@ -444,17 +445,4 @@ fn same_ends(one: &Tuple, other: &Tuple) -> bool {
         )
     };
     ends(one) == ends(other)
-}
-
-/// Returns an address as maps and messages have it: IPv4 as `::ffff:a.b.c.d`.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
-}
-
-/// Does the reverse of [`octets`].
-fn address(octets: [u8; 16]) -> IpAddr {
-    IpAddr::from(Ipv6Addr::from(octets)).to_canonical()
 }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::Result;
 use mptcp_common::abi::{
     self, UNKNOWN_PATH,
     redundant::{Link, MAX_ADDRESSES, MAX_STACKED, Redundant, Stacked},
 };
+use mptcp_common::address::{address, octets};
 
 use super::mss::{Counting, segment_sizes};
 use super::socket::route_mtu;
@@ -184,7 +184,11 @@ impl Ports {
     /// Returns the addresses of this host, as the programs look them up.
     fn own_addresses(&self) -> BTreeSet<[u8; 16]> {
         let addresses = self.present.values().flat_map(|device| &device.addresses);
-        addresses.map(mapped).take(MAX_ADDRESSES as usize).collect()
+        addresses
+            .copied()
+            .map(octets)
+            .take(MAX_ADDRESSES as usize)
+            .collect()
     }
 
     /// Returns the pairs of `devices` of which one runs over the other, in both
@@ -241,19 +245,6 @@ fn to_kernel(settings: &policy::Redundant) -> Redundant {
         port: settings.port,
         ..Redundant::default()
     }
-}
-
-/// Returns an address as the maps have it: IPv4 as `::ffff:a.b.c.d`.
-fn mapped(address: &IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
-}
-
-/// Does the reverse of [`mapped`].
-fn address(bytes: [u8; 16]) -> IpAddr {
-    IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
 }
 
 /// Returns whether the device drops a packet if the route to its source is not

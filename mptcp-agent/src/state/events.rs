@@ -1,8 +1,9 @@
 //! The events of the kernel side, typed.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use mptcp_common::abi::{self, close_reason, event_kind, subflow_flag};
+use mptcp_common::address::address;
 
 /// The change that an event reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,6 @@ pub fn token(token: u32) -> Option<String> {
 
 /// Returns the local and the remote address and port.
 pub fn endpoints(tuple: &abi::Tuple) -> (SocketAddr, SocketAddr) {
-    let address = |bytes: [u8; 16]| IpAddr::from(Ipv6Addr::from(bytes)).to_canonical();
     (
         SocketAddr::new(address(tuple.local), tuple.local_port),
         SocketAddr::new(address(tuple.remote), tuple.remote_port),

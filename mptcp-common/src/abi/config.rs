@@ -6,6 +6,7 @@ use super::MAX_PATHS;
 /// every callback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Config {
     /// 1: connections have the policies of map `POLICIES`; 0: no policy is in
     /// force.
@@ -49,6 +50,7 @@ pub const DEFAULT_POLICY: u32 = 0;
 /// next callback on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Policy {
     /// Bits of [`capability`]; none: the connection is only observed.
     pub capabilities: u32,
@@ -102,6 +104,7 @@ pub const LABEL: usize = 56;
 /// The identity of one path, in array `PATHS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct PathConfig {
     /// One of [`path_kind`].
     pub kind: u32,

@@ -9,6 +9,7 @@ use crate::controller::{Controller, MAX_SLOTS, Slot};
 /// be copied.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct ConnectionImage([u64; size_of::<Connection>() / 8]);
 
 impl ConnectionImage {

@@ -59,6 +59,7 @@ pub const OVERHEAD_V6: u32 = 40 + 8;
 /// another policy is in force.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Redundant {
     /// Bytes per second of copies that each path may carry, on the wire; 0: no
     /// budget, copies yield to the path's own subflows instead.
@@ -80,6 +81,7 @@ pub struct Redundant {
 /// ifindex.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Device {
     /// Length of its link-layer header: 14 (Ethernet) or 0 (TUN, WWAN,
     /// WireGuard). The programs are not attached to other devices.
@@ -99,6 +101,7 @@ pub struct Device {
 /// packet of one passes the hooks of both.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Stacked {
     /// The ifindex of one.
     pub one: u32,
@@ -109,6 +112,7 @@ pub struct Stacked {
 /// An address of this agent and one of a peer, in array `LINKS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Link {
     /// Source address of copies; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
@@ -145,6 +149,7 @@ pub struct Link {
 /// link takes over an index, its totals continue from the present values.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Traffic<T = u64> {
     /// Copies sent, counted in packets as they are on the wire.
     pub sent: T,
@@ -158,6 +163,7 @@ pub struct Traffic<T = u64> {
 /// copies of a connection that has no second path yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct PeerLinks {
     /// Indices in `LINKS`, in no order; 0: unused.
     pub links: [u32; MAX_CARRIERS],
@@ -170,6 +176,7 @@ pub struct PeerLinks {
 /// end (0: any). A new connection there is with the peer of that link.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct LinkKey {
     /// Destination of the datagram; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
@@ -199,6 +206,7 @@ impl LinkKey {
 /// by connection (as `CONNECTIONS`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Carriers {
     /// The peer's agent id.
     pub peer: u64,
@@ -209,6 +217,7 @@ pub struct Carriers {
 /// One subflow that can carry copies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Carrier {
     /// Socket cookie: key in `SUBFLOWS`.
     pub cookie: u64,
@@ -223,6 +232,7 @@ pub struct Carrier {
 /// `PEER_VIEW` by socket cookie. `local` is this end's address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct PeerView {
     /// This end's address as the peer sees it; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
@@ -238,6 +248,7 @@ pub struct PeerView {
 /// lowered, in hash map `LISTENERS` by socket cookie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Listener {
     /// The size that the socket had and gets back; 0: the application had set
     /// none.
@@ -285,6 +296,7 @@ pub struct Patience {
 /// `COPY_STATS`; the path is that of the link's device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct CopyStats<T = u64> {
     /// Copies sent over this path.
     pub sent: T,

@@ -7,6 +7,7 @@
 /// time them only together with every other program of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Runs<T = u64> {
     /// Runs, by [`program`].
     pub count: [T; program::COUNT],

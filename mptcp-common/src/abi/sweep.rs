@@ -13,6 +13,7 @@ pub const LIFT: u32 = 2;
 /// MPTCP socket, when it is read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
 pub struct Visit {
     /// Socket cookie.
     pub cookie: u64,

@@ -1,12 +1,12 @@
 //! Foreign sockops programs, which interfere with those of the agent.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::freeze::call;
+use super::bpf;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
@@ -62,12 +62,7 @@ impl Foreign {
             BPF_CGROUP_SOCK_OPS,
             flags,
         ];
-        call(
-            BPF_PROG_ATTACH,
-            (&raw const attributes).cast(),
-            size_of_val(&attributes),
-        )
-        .context("attach a sockops program")?;
+        bpf::call(BPF_PROG_ATTACH, &attributes).context("attach a sockops program")?;
         Ok(Self { cgroup, program })
     }
 }
@@ -80,8 +75,7 @@ impl Drop for Foreign {
             BPF_CGROUP_SOCK_OPS,
             0,
         ];
-        let size = size_of_val(&attributes);
-        let _ = call(BPF_PROG_DETACH, (&raw const attributes).cast(), size);
+        let _ = bpf::call(BPF_PROG_DETACH, &attributes);
     }
 }
 
@@ -134,9 +128,5 @@ fn load(code: &[Instruction]) -> Result<OwnedFd> {
         name,
         ..LoadAttributes::default()
     };
-    let size = size_of_val(&attributes);
-    let fd = call(BPF_PROG_LOAD, (&raw const attributes).cast(), size)
-        .context("load a sockops program")?;
-    // SAFETY: the kernel has just made the descriptor; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    bpf::open(BPF_PROG_LOAD, &attributes).context("load a sockops program")
 }

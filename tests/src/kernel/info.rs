@@ -16,8 +16,6 @@ use super::layout::{
 const ESTABLISHED: u8 = 1;
 /// `MPTCP_INFO_FLAG_FALLBACK`.
 const FLAG_FALLBACK: u32 = 1;
-/// `TCP_CA_NAME_MAX`.
-const CONGESTION_NAME_MAX: usize = 16;
 
 /// The state of a connection, from `MPTCP_INFO`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,44 +126,21 @@ fn has_fallen_back(error: &io::Error) -> bool {
 /// one set on that socket, which its subflows inherit; only `ss` shows the one
 /// of a single subflow.
 pub fn congestion(socket: &Socket) -> Result<String> {
-    let mut name = [0u8; CONGESTION_NAME_MAX];
-    get(socket, libc::IPPROTO_TCP, libc::TCP_CONGESTION, &mut name).context("TCP_CONGESTION")?;
-    let name: Vec<u8> = name.into_iter().take_while(|&byte| byte != 0).collect();
+    let mut name = socket.tcp_congestion().context("TCP_CONGESTION")?;
+    name.retain(|&byte| byte != 0);
     Ok(String::from_utf8(name)?)
 }
 
 /// Returns `TCP_NOTSENT_LOWAT`, which the kernel keeps at the MPTCP socket
 /// unless the connection has fallen back to TCP.
 pub fn notsent_lowat(socket: &Socket) -> Result<u32> {
-    let mut bytes = 0;
-    get(
-        socket,
-        libc::IPPROTO_TCP,
-        libc::TCP_NOTSENT_LOWAT,
-        &mut bytes,
-    )
-    .context("TCP_NOTSENT_LOWAT")?;
-    Ok(bytes)
+    socket.tcp_notsent_lowat().context("TCP_NOTSENT_LOWAT")
 }
 
 /// Sets the option that [`notsent_lowat`] returns.
 pub fn set_notsent_lowat(socket: &Socket, bytes: u32) -> Result<()> {
-    // SAFETY: `bytes` is an integer of that size.
-    let status = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const bytes).cast(),
-            size_of::<u32>() as libc::socklen_t,
-        )
-    };
-    ensure!(
-        status == 0,
-        "TCP_NOTSENT_LOWAT: {}",
-        io::Error::last_os_error()
-    );
-    Ok(())
+    let set = socket.set_tcp_notsent_lowat(bytes);
+    set.context("TCP_NOTSENT_LOWAT")
 }
 
 fn mptcp_subflows(socket: &Socket) -> Result<Vec<SubflowInfo>> {

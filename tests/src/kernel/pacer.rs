@@ -1,20 +1,31 @@
 //! A foreign sockops program that sets pacing rates.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, sockopt_impl};
 
-use crate::Host;
+use super::bpf;
+use crate::{Host, container};
 
-const BPF_PROG_LOAD: libc::c_long = 5;
-const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
 const BPF_CGROUP_SOCK_OPS: u32 = 3;
 const BPF_FUNC_SETSOCKOPT: i32 = 49;
 const BPF_FUNC_GET_NETNS_COOKIE: i32 = 122;
-const SO_NETNS_COOKIE: i32 = 71;
+
+sockopt_impl!(
+    /// The cookie of the network namespace that a socket is in.
+    NetnsCookie,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_NETNS_COOKIE,
+    u64
+);
 
 /// A sockops program that sets a pacing rate on each TCP socket of one host when
 /// it is established, as other software may do. Dropping it detaches it.
@@ -28,20 +39,14 @@ impl Pacer {
     /// the network namespace of `host`.
     pub fn attach(host: &Host, rate_bytes_per_sec: u32) -> Result<Self> {
         let program = load(&program(netns_cookie(host)?, rate_bytes_per_sec))?;
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let mut mounts = mounts.lines().map(|line| line.split(' '));
-        let root = mounts.find_map(|mut fields| {
-            let path = fields.nth(1)?;
-            (fields.next()? == "cgroup2").then_some(path)
-        });
-        let cgroup = File::open(root.context("no cgroup2 mount")?)?;
+        let cgroup = File::open(container::cgroup2_mount()?)?;
         let attr = LinkCreate {
             program: program.as_raw_fd(),
             target: cgroup.as_raw_fd(),
             kind: BPF_CGROUP_SOCK_OPS,
             flags: 0,
         };
-        let link = bpf(BPF_LINK_CREATE, &attr).context("attach a sockops program")?;
+        let link = bpf::open(BPF_LINK_CREATE, &attr).context("attach a sockops program")?;
         Ok(Self { _link: link })
     }
 }
@@ -122,37 +127,12 @@ fn load(code: &[Instruction]) -> Result<OwnedFd> {
         kernel_version: 0,
         flags: 0,
     };
-    bpf(BPF_PROG_LOAD, &attr).context("load a sockops program")
-}
-
-fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is a prefix of `union bpf_attr` for this command, and the
-    // data that it points to outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: both commands return a new file descriptor; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    bpf::open(BPF_PROG_LOAD, &attr).context("load a sockops program")
 }
 
 fn netns_cookie(host: &Host) -> Result<u64> {
     host.in_ns(|| {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-        let (mut cookie, mut size) = (0_u64, size_of::<u64>() as libc::socklen_t);
-        // SAFETY: `cookie` is `size` writable bytes.
-        let status = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                SO_NETNS_COOKIE,
-                (&raw mut cookie).cast(),
-                &raw mut size,
-            )
-        };
-        if status != 0 {
-            return Err(io::Error::last_os_error()).context("SO_NETNS_COOKIE");
-        }
-        Ok(cookie)
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        getsockopt(&socket, NetnsCookie).context("SO_NETNS_COOKIE")
     })
 }

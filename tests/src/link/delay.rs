@@ -263,6 +263,5 @@ impl Lane {
 fn be_punctual() {
     // Ignore errors: without these settings packets are only later.
     let _ = nix::sys::prctl::set_timerslack(1);
-    // SAFETY: the call takes no pointers; 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    let _ = rustix::process::setpriority_process(None, -20);
 }

@@ -12,19 +12,21 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
 use mptcp_api::line;
 use mptcp_api::schema::{Connections, ErrorCode, Lost, Refusal, Reply, Request};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncWriteExt as _, copy, sink};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
+use tokio_util::codec::{AnyDelimiterCodecError, FramedRead};
 
 use super::access::{Access, Peer, Rights};
 use super::{Call, EventSender, view};
 use crate::policy::{self, Policy, Provided};
-use lines::{Line, Lines};
+use lines::Lines;
 
 /// Largest number of connections in a part of the answer to `connections`.
 const PART: usize = 256;
@@ -128,7 +130,7 @@ impl Server {
             tokio::spawn(async move {
                 let (reader, writer) = stream.into_split();
                 let client = Client {
-                    lines: Lines::new(reader),
+                    lines: FramedRead::new(reader, Lines::default()),
                     writer,
                     rights,
                     server,
@@ -209,7 +211,7 @@ fn turn_away(stream: UnixStream, refusal: &Refusal) {
 struct Gone;
 
 struct Client {
-    lines: Lines,
+    lines: FramedRead<OwnedReadHalf, Lines>,
     writer: OwnedWriteHalf,
     rights: Rights,
     server: Server,
@@ -224,12 +226,13 @@ impl Client {
     async fn exchange(&mut self) -> Result<(), Gone> {
         let next = timeout(self.server.limits.silence, self.lines.next()).await;
         let request = match next.map_err(|_| Gone)? {
-            Line::Whole(bytes) => line::decode(bytes),
-            Line::TooLong => {
+            Some(Ok(bytes)) => line::decode(&bytes),
+            Some(Err(AnyDelimiterCodecError::MaxChunkLengthExceeded)) => {
                 self.send(&Reply::Error(line::too_long())).await?;
                 return Err(Gone);
             }
-            Line::Ended => return Err(Gone),
+            // The client closed, or the socket failed.
+            Some(Err(AnyDelimiterCodecError::Io(_))) | None => return Err(Gone),
         };
         match request {
             Ok(Request::Events) => self.events().await,
@@ -315,8 +318,10 @@ impl Client {
         // This line says that no event is missed from here on.
         self.lost(0).await?;
         loop {
+            // This ends when the client closes. What it sends is ignored.
+            let mut ignored = sink();
             let event = tokio::select! {
-                () = self.lines.ended() => return Err(Gone),
+                _ = copy(self.lines.get_mut(), &mut ignored) => return Err(Gone),
                 event = events.recv() => event,
             };
             match event {

@@ -20,6 +20,36 @@ async fn a_line_that_is_too_long_ends_it() {
 }
 
 #[tokio::test]
+async fn a_line_without_its_newline_is_no_request() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    for unfinished in ["", "{\"version\":1,", &request("policy-show")] {
+        let mut peer = fake.connect().await;
+        peer.send(unfinished).await;
+        peer.finish().await;
+        assert_eq!(peer.reply().await, None, "{unfinished}");
+    }
+    // What came before it is answered.
+    let mut peer = fake.connect().await;
+    peer.send(&format!("{0}\n{0}", request("policy-show")))
+        .await;
+    peer.finish().await;
+    assert!(matches!(peer.reply().await, Some(Reply::Policy(_))));
+    assert_eq!(peer.reply().await, None);
+}
+
+#[tokio::test]
+async fn a_listener_may_send_what_it_likes() {
+    let fake = Fake::start(Limits::default());
+    let mut peer = fake.connect().await;
+    peer.ask(&request("events")).await;
+    peer.send(&"x".repeat(2 * line::LONGEST_REQUEST)).await;
+    for number in 0..3 {
+        fake.events.send(event(number)).unwrap();
+        assert_eq!(peer.reply().await.as_ref(), Some(&*event(number)));
+    }
+}
+
+#[tokio::test]
 async fn silence_and_half_a_line_are_dropped() {
     let fake = Fake::impatient().answering(0);
     for begun in ["", "{\"version\":1,"] {

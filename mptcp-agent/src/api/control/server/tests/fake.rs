@@ -75,7 +75,7 @@ impl Fake {
             Some(rights) => drop(tasks.spawn(async move {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (reader, writer) = stream.into_split();
-                let lines = Lines::new(reader);
+                let lines = FramedRead::new(reader, Lines::default());
                 let client = Client {
                     lines,
                     writer,
@@ -141,6 +141,11 @@ pub struct Peer(BufReader<UnixStream>);
 impl Peer {
     pub async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Sends nothing more, but goes on reading.
+    pub async fn finish(&mut self) {
+        self.0.shutdown().await.unwrap();
     }
 
     /// Sends a line and reads one.
