@@ -15,7 +15,7 @@ use anyhow::Result;
 
 use super::rows::{Choice, Results};
 use plan::{Length, Rows, Times};
-use side::{Care, Side};
+use side::{Side, Steering};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -80,7 +80,7 @@ impl Args {
 
 /// Tries the lab and the agents once: a failure here would repeat in every row.
 fn try_out(agent: &Path) -> Result<()> {
-    Side::new(&Length::Near.paths(None), Care::Agents(agent, &[]))?.end()
+    Side::new(&Length::Near.paths(None), Steering::Agents(agent, &[]))?.end()
 }
 
 impl Bench {
@@ -91,8 +91,8 @@ impl Bench {
         for length in Length::ALL {
             let mut group = rows.blackouts.clone();
             group.retain(|row| row.length == length);
-            let felt = requests::blackouts(&group, &self.agent, &self.times);
-            for (row, (agent, default)) in group.iter().zip(felt) {
+            let results = requests::blackouts(&group, &self.agent, &self.times);
+            for (row, (agent, default)) in group.iter().zip(results) {
                 let label = row.to_string();
                 let outcome = agent.and_then(|agent| Ok((agent, default?)));
                 let outcome = outcome.map(|(agent, default)| {
@@ -113,8 +113,11 @@ impl Bench {
             if group.is_empty() {
                 continue;
             }
-            let mut felt = requests::losses(length, &group, &self.agent, &self.times).into_iter();
-            let lossless = felt.next().map(|(agent, default)| Ok((agent?, default?)));
+            let mut results =
+                requests::losses(length, &group, &self.agent, &self.times).into_iter();
+            let lossless = results
+                .next()
+                .map(|(agent, default)| Ok((agent?, default?)));
             let (agent, default) = match lossless.unwrap_or_else(|| anyhow::bail!("no result")) {
                 Ok(both) => both,
                 Err(error) => {
@@ -124,7 +127,7 @@ impl Bench {
             };
             let outcome = table::loss(&format!("{length:5}    none"), &agent, &default, None);
             self.done.add("loss", Ok(outcome));
-            for (row, (lossy, default)) in group.iter().zip(felt) {
+            for (row, (lossy, default)) in group.iter().zip(results) {
                 let label = row.to_string();
                 let outcome = lossy.and_then(|lossy| Ok((lossy, default?)));
                 let outcome = outcome.map(|(lossy, default)| {
@@ -139,8 +142,8 @@ impl Bench {
         if !rows.fields.is_empty() {
             println!("{}", table::field_header());
         }
-        let felt = field::fields(&rows.fields, &self.agent, &self.times);
-        for (row, (agent, default)) in rows.fields.iter().zip(felt) {
+        let results = field::fields(&rows.fields, &self.agent, &self.times);
+        for (row, (agent, default)) in rows.fields.iter().zip(results) {
             let label = row.to_string();
             let outcome = agent.and_then(|agent| Ok((agent, default?)));
             let outcome = outcome
@@ -156,8 +159,8 @@ impl Bench {
         for length in Length::ALL {
             let mut group = rows.streams.clone();
             group.retain(|row| row.length == length);
-            let moved = streams::streams(&group, &self.agent, &self.times);
-            for (row, (agent, default)) in group.iter().zip(moved) {
+            let results = streams::streams(&group, &self.agent, &self.times);
+            for (row, (agent, default)) in group.iter().zip(results) {
                 let label = row.to_string();
                 let outcome = agent.and_then(|agent| Ok((agent, default?)));
                 let outcome = outcome.map(|(agent, default)| {
@@ -174,8 +177,8 @@ impl Bench {
         }
         for row in &rows.bulks {
             let label = row.to_string();
-            let moved = streams::bulk(row, &self.agent, &self.times);
-            let outcome = moved.map(|moved| table::bulk(without_subject(&label), &moved));
+            let results = streams::bulk(row, &self.agent, &self.times);
+            let outcome = results.map(|results| table::bulk(without_subject(&label), &results));
             self.done.add(&label, outcome);
         }
     }
@@ -187,8 +190,8 @@ impl Bench {
         println!("{}", table::cost_header());
         for row in &rows.costs {
             let label = row.to_string();
-            let moved = streams::cost(row, &self.agent, &self.times);
-            let outcome = moved.map(|moved| table::cost(without_subject(&label), &moved));
+            let results = streams::cost(row, &self.agent, &self.times);
+            let outcome = results.map(|results| table::cost(without_subject(&label), &results));
             self.done.add(&label, outcome);
         }
     }

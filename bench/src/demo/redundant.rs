@@ -75,8 +75,8 @@ pub fn run(binary: &std::path::Path, seconds: u32) -> Result<()> {
 
 fn introduction() -> String {
     format!(
-        "\nTwo pairs of hosts, each with the paths p1 and p2, exchange requests and responses\n\
-         of 200 bytes every {} ms: one pair with mptcp-agent on both hosts, one without.\n\
+        "\nTwo pairs of hosts, each with the paths p1 and p2, exchange 200 bytes each way\n\
+         every {} ms: one pair with mptcp-agent on both hosts, one pair without.\n\
          First p1 is cut and restored, then p2.\n",
         INTERVAL.as_millis()
     )

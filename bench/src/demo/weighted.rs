@@ -162,8 +162,8 @@ impl Demo {
 fn introduction() -> String {
     let [(_, first, four), (_, second, one)] = PATHS;
     format!(
-        "\nTwo pairs of hosts have the paths p1 ({first} Mbit/s) and p2 ({second} Mbit/s), and send the same\n\
-         data: one pair with mptcp-agent and the weights p1={four} and p2={one}, one without.\n"
+        "\nTwo pairs of hosts with the paths p1 ({first} Mbit/s) and p2 ({second} Mbit/s) send the\n\
+         same data: one pair with mptcp-agent and weights p1={four} and p2={one}, one without.\n"
     )
 }
 

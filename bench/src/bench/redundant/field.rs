@@ -13,8 +13,8 @@ use anyhow::Result;
 use mptcp_lab::{Direction, Path};
 
 use super::plan::Times;
-use super::requests::{Felt, Running};
-use super::side::{Care, Side};
+use super::requests::{RequestResults, Running};
+use super::side::{Side, Steering};
 use crate::bench::rows::together;
 
 /// The time before the measurement, for the loss to begin or the burst to pass.
@@ -76,9 +76,9 @@ impl Field {
         }
     }
 
-    fn start(self, care: Care) -> Result<Running> {
+    fn start(self, steering: Steering) -> Result<Running> {
         let (size, connections) = self.load();
-        let running = Running::start(&self.paths(), care, size, connections)?;
+        let running = Running::start(&self.paths(), steering, size, connections)?;
         if self == Self::Burst {
             running.burst(1_000_000);
             sleep(SETTLE);
@@ -112,18 +112,18 @@ pub fn fields(
     rows: &[Field],
     agent: &FilePath,
     times: &Times,
-) -> Vec<(Result<Felt>, Result<Felt>)> {
-    let both: Vec<(Field, Care)> = [Care::Agents(agent, &[]), Care::Default]
+) -> Vec<(Result<RequestResults>, Result<RequestResults>)> {
+    let both: Vec<(Field, Steering)> = [Steering::Agents(agent, &[]), Steering::Default]
         .into_iter()
-        .flat_map(|care| rows.iter().map(move |row| (*row, care)))
+        .flat_map(|steering| rows.iter().map(move |row| (*row, steering)))
         .collect();
-    let ready = together(both, |(row, care)| (row, row.start(care)));
-    let mut felt = together(ready, |(row, running)| {
-        running?.feel(|side| {
+    let ready = together(both, |(row, steering)| (row, row.start(steering)));
+    let mut results = together(ready, |(row, running)| {
+        running?.measure(|side| {
             sleep(times.loss);
             row.impair(side, false)
         })
     });
-    let default = felt.split_off(rows.len());
-    felt.into_iter().zip(default).collect()
+    let default = results.split_off(rows.len());
+    results.into_iter().zip(default).collect()
 }

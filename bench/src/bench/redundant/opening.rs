@@ -11,8 +11,8 @@ use mptcp_lab::Direction;
 use mptcp_lab::traffic::{ANY, Behaviour, Latencies, RequestResponse, Server};
 
 use super::plan::{Length, Times};
-use super::requests::{Felt, Running};
-use super::side::{Care, Side};
+use super::requests::{RequestResults, Running};
+use super::side::{Side, Steering};
 use crate::bench::rows::together;
 
 /// The row's name.
@@ -33,28 +33,31 @@ const LIMIT: Duration = Duration::from_secs(60);
 const FALLBACK: (&str, &str) = ("net.mptcp.syn_retrans_before_tcp_fallback", "20");
 
 /// Measures under the agents, and under the default scheduler.
-pub fn openings(agent: &FilePath, times: &Times) -> (Result<Felt>, Result<Felt>) {
-    let sides = vec![Care::Agents(agent, &[]), Care::Default];
-    let mut felt = together(sides, |care| opening(care, times)).into_iter();
-    let mut next = || felt.next().unwrap_or_else(|| Err(anyhow!("no result")));
+pub fn openings(
+    agent: &FilePath,
+    times: &Times,
+) -> (Result<RequestResults>, Result<RequestResults>) {
+    let sides = vec![Steering::Agents(agent, &[]), Steering::Default];
+    let mut results = together(sides, |steering| opening(steering, times)).into_iter();
+    let mut next = || results.next().unwrap_or_else(|| Err(anyhow!("no result")));
     (next(), next())
 }
 
-fn opening(care: Care, times: &Times) -> Result<Felt> {
+fn opening(steering: Steering, times: &Times) -> Result<RequestResults> {
     // With this connection the agents get to know each other.
-    let acquainted = Running::start(&Length::Near.paths(None), care, SIZE, 1)?;
+    let acquainted = Running::start(&Length::Near.paths(None), steering, SIZE, 1)?;
     let client = acquainted.side.net.client.clone();
     if client.sysctl_get(FALLBACK.0).is_ok() {
         client.sysctl(FALLBACK.0, FALLBACK.1)?;
     }
     let mut samples = Vec::new();
-    let mut felt = acquainted.feel(|side| {
+    let mut results = acquainted.measure(|side| {
         side.net.links[0].set_loss(Direction::Both, LOSS)?;
         samples = connections(side, times.loss)?;
         side.net.links[0].set_loss(Direction::Both, 0.0)
     })?;
-    felt.latencies = Latencies::new(samples);
-    Ok(felt)
+    results.latencies = Latencies::new(samples);
+    Ok(results)
 }
 
 /// Opens one connection after another, in each of [`LANES`] lanes, during `time`.

@@ -14,7 +14,7 @@ use mptcp_lab::{Direction, Path};
 use serde_json::{Value, json};
 
 use super::plan::{Blackout, Length, Loss, Times};
-use super::side::{Care, Side};
+use super::side::{Side, Steering};
 use crate::bench::rows::together;
 
 /// The size of a request and of a response, in bytes.
@@ -31,7 +31,7 @@ const JOINS: Duration = Duration::from_secs(20);
 pub const LATE: Duration = Duration::from_millis(50);
 
 /// The results of the requests of one pair of hosts.
-pub struct Felt {
+pub struct RequestResults {
     /// All latencies.
     pub latencies: Latencies,
     /// How much TCP had to repair.
@@ -40,7 +40,7 @@ pub struct Felt {
     pub rescued: f64,
 }
 
-impl Felt {
+impl RequestResults {
     /// Counts the requests that took more than [`LATE`] longer than the median.
     pub fn late(&self) -> usize {
         let limit = self.latencies.p50() + LATE;
@@ -81,8 +81,13 @@ pub struct Running {
 
 impl Running {
     /// Starts `connections` connections, with requests of `size` bytes.
-    pub fn start(paths: &[Path], care: Care, size: usize, connections: u32) -> Result<Self> {
-        let side = Side::new(paths, care)?;
+    pub fn start(
+        paths: &[Path],
+        steering: Steering,
+        size: usize,
+        connections: u32,
+    ) -> Result<Self> {
+        let side = Side::new(paths, steering)?;
         let net = &side.net;
         let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
         let mut exchanges = Vec::new();
@@ -110,7 +115,7 @@ impl Running {
     }
 
     /// Runs `work` and measures the requests meanwhile.
-    pub fn feel(self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Felt> {
+    pub fn measure(self, work: impl FnOnce(&Side) -> Result<()>) -> Result<RequestResults> {
         let before = self.side.recovery()?;
         let start: Vec<u64> = self.exchanges.iter().map(Exchange::responses).collect();
         work(&self.side)?;
@@ -119,13 +124,13 @@ impl Running {
             let all = exchange.stop()?.samples;
             samples.extend_from_slice(all.get(start as usize..).context("samples are gone")?);
         }
-        let felt = Felt {
+        let results = RequestResults {
             latencies: Latencies::new(samples),
             recovery: self.side.recovery()? - before,
             rescued: self.side.sum("mptcp_redundant_rescued_bytes_total", &[])?,
         };
         self.side.end()?;
-        Ok(felt)
+        Ok(results)
     }
 }
 
@@ -136,18 +141,18 @@ fn all<T: Copy + Send + Sync>(
     agent: &FilePath,
     length: impl Fn(&T) -> Length + Sync,
     work: impl Fn(&T, &Side) -> Result<()> + Sync,
-) -> Vec<Result<Felt>> {
+) -> Vec<Result<RequestResults>> {
     let ready = together(rows.to_vec(), |(row, steered)| {
-        let care = if steered {
-            Care::Agents(agent, &[])
+        let steering = if steered {
+            Steering::Agents(agent, &[])
         } else {
-            Care::Default
+            Steering::Default
         };
         let paths = length(&row).paths(None);
-        (row, Running::start(&paths, care, SIZE, connections))
+        (row, Running::start(&paths, steering, SIZE, connections))
     });
     together(ready, |(row, running)| {
-        running?.feel(|side| work(&row, side))
+        running?.measure(|side| work(&row, side))
     })
 }
 
@@ -156,7 +161,7 @@ pub fn blackouts(
     rows: &[Blackout],
     agent: &FilePath,
     times: &Times,
-) -> Vec<(Result<Felt>, Result<Felt>)> {
+) -> Vec<(Result<RequestResults>, Result<RequestResults>)> {
     let both: Vec<_> = [true, false]
         .into_iter()
         .flat_map(|steered| rows.iter().map(move |row| (*row, steered)))
@@ -172,9 +177,9 @@ pub fn blackouts(
         sleep(PAUSE);
         Ok(())
     };
-    let mut felt = all(&both, 1, agent, |row| row.length, cut);
-    let default = felt.split_off(rows.len());
-    felt.into_iter().zip(default).collect()
+    let mut results = all(&both, 1, agent, |row| row.length, cut);
+    let default = results.split_off(rows.len());
+    results.into_iter().zip(default).collect()
 }
 
 /// Measures without loss, then for each row, under the agents and under the
@@ -184,7 +189,7 @@ pub fn losses(
     rows: &[Loss],
     agent: &FilePath,
     times: &Times,
-) -> Vec<(Result<Felt>, Result<Felt>)> {
+) -> Vec<(Result<RequestResults>, Result<RequestResults>)> {
     let none = Loss {
         length,
         percent: 0.0,
@@ -199,7 +204,7 @@ pub fn losses(
         sleep(times.loss);
         side.net.links[0].set_loss(Direction::Both, 0.0)
     };
-    let mut felt = all(&both, CONNECTIONS, agent, |row| row.length, lose);
-    let default = felt.split_off(rows.len());
-    felt.into_iter().zip(default).collect()
+    let mut results = all(&both, CONNECTIONS, agent, |row| row.length, lose);
+    let default = results.split_off(rows.len());
+    results.into_iter().zip(default).collect()
 }

@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(20);
 
 /// How the connections of a pair of hosts are steered.
 #[derive(Clone, Copy)]
-pub enum Care<'a> {
+pub enum Steering<'a> {
     /// An agent on each host, with these arguments in addition to the policy.
     Agents(&'a FilePath, &'a [&'a str]),
     /// No agent: the default scheduler.
@@ -32,11 +32,11 @@ pub struct Side {
 
 impl Side {
     /// Makes the hosts, links and agents.
-    pub fn new(paths: &[Path], care: Care) -> Result<Self> {
+    pub fn new(paths: &[Path], steering: Steering) -> Result<Self> {
         let lab = Lab::new()?;
         let net = lab.two_hosts(paths.iter().cloned())?;
         let mut agents = Vec::new();
-        if let Care::Agents(binary, more) = care {
+        if let Steering::Agents(binary, more) = steering {
             for host in [&net.client, &net.server] {
                 agents.push(Agent::redundant(host, binary, more)?);
             }

@@ -12,7 +12,7 @@ use mptcp_lab::{Direction, Path};
 use serde_json::{Value, json};
 
 use super::plan::{Bulk, Cost, Stream, Times};
-use super::side::{Care, Side};
+use super::side::{Side, Steering};
 use crate::bench::rows::together;
 
 /// The rate of the stream that a cut should not affect, in Mbit/s.
@@ -35,7 +35,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(600);
 
 /// The results of a transfer while it was measured.
-pub struct Moved {
+pub struct TransferResults {
     /// Bytes that the server's application got.
     pub bytes: u64,
     /// How long it took.
@@ -54,7 +54,7 @@ pub struct Moved {
     pub rescued: f64,
 }
 
-impl Moved {
+impl TransferResults {
     /// Returns the rate of payload, in Mbit/s.
     pub fn mbit(&self) -> f64 {
         self.bytes as f64 * 8e-6 / self.seconds
@@ -90,15 +90,15 @@ impl Moved {
 /// A transfer from client to server.
 struct Load<'a> {
     paths: Vec<Path>,
-    care: Care<'a>,
+    steering: Steering<'a>,
     congestion: &'a str,
     rate_mbit: Option<f64>,
 }
 
 impl Load<'_> {
     /// Runs `work` and measures the transfer meanwhile.
-    fn measure(&self, work: impl FnOnce(&Side) -> Result<()>) -> Result<Moved> {
-        let side = Side::new(&self.paths, self.care)?;
+    fn measure(&self, work: impl FnOnce(&Side) -> Result<()>) -> Result<TransferResults> {
+        let side = Side::new(&self.paths, self.steering)?;
         let net = &side.net;
         let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
         let mut bulk = Transfer::upload_for(LONG).congestion(self.congestion);
@@ -111,10 +111,10 @@ impl Load<'_> {
         sleep(SETTLE);
         let before = Counters::take(&side, &sink)?;
         work(&side)?;
-        let moved = Counters::take(&side, &sink)?.since(&before);
+        let results = Counters::take(&side, &sink)?.since(&before);
         transfer.stop()?;
         side.end()?;
-        Ok(moved)
+        Ok(results)
     }
 }
 
@@ -149,8 +149,8 @@ impl Counters {
         })
     }
 
-    fn since(&self, before: &Self) -> Moved {
-        Moved {
+    fn since(&self, before: &Self) -> TransferResults {
+        TransferResults {
             bytes: self.bytes - before.bytes,
             seconds: self.at.duration_since(before.at).as_secs_f64(),
             recovery: self.recovery - before.recovery,
@@ -177,17 +177,18 @@ pub fn streams(
     rows: &[Stream],
     agent: &FilePath,
     times: &Times,
-) -> Vec<(Result<Moved>, Result<Moved>)> {
-    let both: Vec<(Stream, Care)> = [Care::Agents(agent, &STREAM_BUDGET), Care::Default]
-        .into_iter()
-        .flat_map(|care| rows.iter().map(move |row| (*row, care)))
-        .collect();
-    let mut moved = together(both, |(row, care)| {
+) -> Vec<(Result<TransferResults>, Result<TransferResults>)> {
+    let both: Vec<(Stream, Steering)> =
+        [Steering::Agents(agent, &STREAM_BUDGET), Steering::Default]
+            .into_iter()
+            .flat_map(|steering| rows.iter().map(move |row| (*row, steering)))
+            .collect();
+    let mut results = together(both, |(row, steering)| {
         // Without offloads, a device counts the bytes that a wire would carry.
         let paths = row.length.paths(Some(STREAM_PATHS)).map(Path::no_gso);
         let load = Load {
             paths: paths.into(),
-            care,
+            steering,
             congestion: "cubic",
             rate_mbit: Some(STREAM_MBIT),
         };
@@ -201,18 +202,21 @@ pub fn streams(
             Ok(())
         })
     });
-    let default = moved.split_off(rows.len());
-    moved.into_iter().zip(default).collect()
+    let default = results.split_off(rows.len());
+    results.into_iter().zip(default).collect()
 }
 
 /// Measures the same stream without a cut, for the bytes on the wire.
-pub fn undisturbed(agent: &FilePath, times: &Times) -> (Result<Moved>, Result<Moved>) {
-    let care = vec![Care::Agents(agent, &STREAM_BUDGET), Care::Default];
-    let mut moved = together(care, |care| {
+pub fn undisturbed(
+    agent: &FilePath,
+    times: &Times,
+) -> (Result<TransferResults>, Result<TransferResults>) {
+    let steering = vec![Steering::Agents(agent, &STREAM_BUDGET), Steering::Default];
+    let mut results = together(steering, |steering| {
         let paths = super::plan::Length::Near.paths(Some(STREAM_PATHS));
         let load = Load {
             paths: paths.map(Path::no_gso).into(),
-            care,
+            steering,
             congestion: "cubic",
             rate_mbit: Some(STREAM_MBIT),
         };
@@ -221,19 +225,19 @@ pub fn undisturbed(agent: &FilePath, times: &Times) -> (Result<Moved>, Result<Mo
             Ok(())
         })
     });
-    let default = moved.pop().unwrap_or_else(|| anyhow::bail!("no result"));
-    let agent = moved.pop().unwrap_or_else(|| anyhow::bail!("no result"));
+    let default = results.pop().unwrap_or_else(|| anyhow::bail!("no result"));
+    let agent = results.pop().unwrap_or_else(|| anyhow::bail!("no result"));
     (agent, default)
 }
 
 /// Measures one after the other: under the agents, under the default scheduler,
 /// and over the better path alone.
-pub fn bulk(row: &Bulk, agent: &FilePath, times: &Times) -> Result<[Moved; 3]> {
+pub fn bulk(row: &Bulk, agent: &FilePath, times: &Times) -> Result<[TransferResults; 3]> {
     let paths = row.length.paths(Some(BULK_PATHS));
-    let run = |paths: &[Path], care| {
+    let run = |paths: &[Path], steering| {
         let load = Load {
             paths: paths.to_vec(),
-            care,
+            steering,
             congestion: row.congestion,
             rate_mbit: None,
         };
@@ -243,16 +247,16 @@ pub fn bulk(row: &Bulk, agent: &FilePath, times: &Times) -> Result<[Moved; 3]> {
         })
     };
     Ok([
-        run(&paths, Care::Agents(agent, &[]))?,
-        run(&paths, Care::Default).context("default scheduler")?,
-        run(&paths[..1], Care::Default).context("one path alone")?,
+        run(&paths, Steering::Agents(agent, &[]))?,
+        run(&paths, Steering::Default).context("default scheduler")?,
+        run(&paths[..1], Steering::Default).context("one path alone")?,
     ])
 }
 
 /// Measures one after the other: under the agents, and under the default
 /// scheduler.
-pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[Moved; 2]> {
-    let run = |care| {
+pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[TransferResults; 2]> {
+    let run = |steering| {
         let paths = super::plan::Length::Near.paths(None);
         let paths = if row.offloads {
             paths
@@ -261,7 +265,7 @@ pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[Moved; 2]> {
         };
         let load = Load {
             paths: paths.into(),
-            care,
+            steering,
             congestion: "cubic",
             rate_mbit: Some(COST_MBIT),
         };
@@ -271,7 +275,7 @@ pub fn cost(row: &Cost, agent: &FilePath, times: &Times) -> Result<[Moved; 2]> {
         })
     };
     Ok([
-        run(Care::Agents(agent, &COST_ARGS))?,
-        run(Care::Default).context("default scheduler")?,
+        run(Steering::Agents(agent, &COST_ARGS))?,
+        run(Steering::Default).context("default scheduler")?,
     ])
 }

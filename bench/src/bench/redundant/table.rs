@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::requests::{Felt, LATE, milliseconds};
-use super::streams::{Moved, STREAM_MBIT};
+use super::requests::{LATE, RequestResults, milliseconds};
+use super::streams::{STREAM_MBIT, TransferResults};
 use crate::bench::rows::Outcome;
 use crate::bench::table::verdict;
 
@@ -51,7 +51,7 @@ fn compared(row: &str, line: String, agent: &Value, default: &Value, ok: bool) -
 }
 
 /// Returns a row of the table of cuts.
-pub fn blackout(row: &str, agent: &Felt, default: &Felt) -> Outcome {
+pub fn blackout(row: &str, agent: &RequestResults, default: &RequestResults) -> Outcome {
     let ok = agent.late() == 0 && agent.recovery.timeouts == 0;
     let line = format!(
         "{row:27} {:7.2} {:8.2} {:5} {:8} {:9.0}   {:8.1} {:5} {:8}  {}",
@@ -89,7 +89,12 @@ pub fn loss_header() -> String {
 
 /// Returns a row of the table of loss. `lossless` is the row under the agents
 /// without loss, unless this is that row.
-pub fn loss(row: &str, agent: &Felt, default: &Felt, lossless: Option<&Felt>) -> Outcome {
+pub fn loss(
+    row: &str,
+    agent: &RequestResults,
+    default: &RequestResults,
+    lossless: Option<&RequestResults>,
+) -> Outcome {
     let all = &agent.latencies;
     let ratio = lossless.map(|one| all.p999().div_duration_f64(one.latencies.p999()));
     let ok = ratio.map(|ratio| ratio <= LOSS_RATIO_MAX);
@@ -132,7 +137,7 @@ pub fn field_header() -> String {
 }
 
 /// Returns a row of that table.
-pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
+pub fn field(row: &str, agent: &RequestResults, default: &RequestResults) -> Outcome {
     let requests = agent.latencies.samples.len();
     let ok = agent.late() * FIELD_LATE <= requests;
     let line = format!(
@@ -150,8 +155,9 @@ pub fn field(row: &str, agent: &Felt, default: &Felt) -> Outcome {
 }
 
 /// Returns the row of the first requests of connections.
-pub fn opening(agent: &Felt, default: &Felt) -> Outcome {
-    let part = |felt: &Felt| felt.late() as f64 / felt.latencies.samples.len() as f64;
+pub fn opening(agent: &RequestResults, default: &RequestResults) -> Outcome {
+    let part =
+        |results: &RequestResults| results.late() as f64 / results.latencies.samples.len() as f64;
     let ratio = part(agent) / part(default);
     let ok = ratio <= OPENING_LATE;
     let line = format!(
@@ -194,8 +200,8 @@ pub fn stream_header() -> String {
 }
 
 /// Returns a row of the table of streams.
-pub fn stream(row: &str, agent: &Moved, default: &Moved) -> Outcome {
-    let part = |moved: &Moved| moved.mbit() / STREAM_MBIT;
+pub fn stream(row: &str, agent: &TransferResults, default: &TransferResults) -> Outcome {
+    let part = |results: &TransferResults| results.mbit() / STREAM_MBIT;
     let ok = agent.recovery.retransmitted == 0 && part(agent) >= STREAM_MIN;
     let line = format!(
         "{row:20} {:7.3} {:10} {:8} {:10.2}   {:9.3} {:10} {:8}  {}",
@@ -222,7 +228,7 @@ pub fn bulk_header() -> String {
 }
 
 /// Returns a row of the table of bulk transfers.
-pub fn bulk(row: &str, [agent, default, alone]: &[Moved; 3]) -> Outcome {
+pub fn bulk(row: &str, [agent, default, alone]: &[TransferResults; 3]) -> Outcome {
     let part = agent.mbit() / alone.mbit();
     let ok = part >= BULK_MIN;
     let line = format!(
@@ -246,7 +252,7 @@ pub fn bulk(row: &str, [agent, default, alone]: &[Moved; 3]) -> Outcome {
 }
 
 /// Returns the row of the bytes that a stream takes on the wire.
-pub fn wire(agent: &Moved, default: &Moved) -> Outcome {
+pub fn wire(agent: &TransferResults, default: &TransferResults) -> Outcome {
     let ratio = agent.wire_ratio() / default.wire_ratio();
     let dsacks = agent.recovery.dsacks_sent;
     let ok = ratio <= WIRE_MAX && dsacks == 0;
@@ -279,8 +285,8 @@ pub fn cost_header() -> String {
 }
 
 /// Returns a row of the table of costs.
-pub fn cost(row: &str, [agent, default]: &[Moved; 2]) -> Outcome {
-    let [copied, single] = [agent, default].map(Moved::cpu_per_gigabyte);
+pub fn cost(row: &str, [agent, default]: &[TransferResults; 2]) -> Outcome {
+    let [copied, single] = [agent, default].map(TransferResults::cpu_per_gigabyte);
     let ratio = copied / single;
     let line = format!(
         "{row:24} {:12.2} {:12.2} {ratio:7.2} {:16.2} {:15.0}",
