@@ -147,9 +147,13 @@ fn read(datagram: &[u8], kinds: &mut Vec<u16>) -> Result<bool> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
     use rtnetlink::packet_core::NetlinkBuffer;
 
     use super::*;
+    use crate::host::skip::skip;
 
     fn message(kind: u16, payload: &[u8]) -> Vec<u8> {
         let length = 16 + payload.len();
@@ -186,6 +190,27 @@ mod tests {
             .to_string();
         assert!(text.contains("No such device"), "{text}");
         assert!(read(&[1, 2]).is_err());
+    }
+
+    #[test]
+    fn the_qdisc_is_removed_unless_it_has_a_filter() {
+        // The thread's namespace ends with the thread.
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            skip(&format!("only root may make a namespace: {error}"));
+            return;
+        }
+        assert!(ensure_there("lo").unwrap());
+        assert!(!ensure_there("lo").unwrap());
+        assert!(remove_if_unused(1).unwrap());
+        let error = format!("{:#}", remove_if_unused(1).unwrap_err());
+        assert!(error.contains("the clsact qdisc: "), "{error}");
+
+        assert!(ensure_there("lo").unwrap());
+        let add = "filter add dev lo egress matchall action pass";
+        match Command::new("tc").args(add.split(' ')).status() {
+            Ok(status) if status.success() => assert!(!remove_if_unused(1).unwrap()),
+            other => skip(&format!("tc cannot add a filter: {other:?}")),
+        }
     }
 
     #[test]
