@@ -3,7 +3,7 @@
 //! One task owns the kernel side, so no locks are needed, and scrapes, sweeps
 //! and updates never overlap. The task may block for the milliseconds that a
 //! sweep takes, because HTTP, netlink and the control socket run on a thread of
-//! their own. More than twice a second it tells the programs that the agent is
+//! their own. Four times a second it tells the programs that the agent is
 //! alive. Work that grows with the number of connections is done in pages, with
 //! such a heartbeat in between where one is due. If the loop hangs, the programs
 //! hear nothing more and lift the limits that it set.

@@ -15,8 +15,10 @@ use crate::kernel::clock;
 pub const GRACE: Duration = Duration::from_millis(700);
 
 /// The time from one heartbeat to the next. The programs lift the limits when
-/// they have heard none for [`ALIVE_NS`], which is five times as long.
-pub const BEAT: Duration = Duration::from_millis(400);
+/// they have heard none for [`ALIVE_NS`], which is eight times as long. No step
+/// of the agent's loop may take so long that two heartbeats are half a second
+/// apart.
+pub const BEAT: Duration = Duration::from_millis(250);
 
 /// The reason why the sockops program is not attached, once its cgroup has been
 /// removed.

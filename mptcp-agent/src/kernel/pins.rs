@@ -7,7 +7,7 @@
 //!       links/sockops-<owner> ...       the programs, attached
 //! ```
 //!
-//! While the agent lives, it writes a heartbeat each 400 ms. If the heartbeat
+//! While the agent lives, it writes a heartbeat each 250 ms. If the heartbeat
 //! stops, because the agent was killed or hangs, the programs that
 //! are held here lift the limits that they find, at the next callback of each
 //! socket, and go on counting. The next agent takes maps and totals over,

@@ -346,8 +346,11 @@ impl Service {
     /// Compares the roster with the kernel's maps, and corrects it.
     fn compare(&mut self, now_ns: u64, kernel: &mut Kernel) -> Result<()> {
         let mut open: Vec<(u64, roster::Subflow)> = Vec::new();
-        kernel.subflows(|cookie, subflow| open.push((cookie, (&subflow).into())))?;
-        let cookies: HashSet<u64> = open.iter().map(|(cookie, _)| *cookie).collect();
+        let mut cookies: HashSet<u64> = HashSet::new();
+        kernel.subflows(|cookie, subflow| {
+            open.push((cookie, (&subflow).into()));
+            cookies.insert(cookie);
+        })?;
         // Close what is gone first, since the kernel may have reused the
         // address of its connection for a new one.
         for page in self.roster.all().chunks(PAGE) {

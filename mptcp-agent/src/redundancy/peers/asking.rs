@@ -12,13 +12,21 @@ use super::{
 };
 use crate::redundancy::proof;
 
+/// The number of timers that one call of [`Peers::due`] looks at. It takes some
+/// milliseconds, after which the agent's loop can send a heartbeat.
+const MOST: usize = 4096;
+
 impl Peers {
     /// Returns the hellos to send now. Must be called when
-    /// [`Peers::next_due_ns`] says so.
+    /// [`Peers::next_due_ns`] says so. Looks at [`MOST`] timers at most: if more
+    /// are due, they stay due.
     pub fn due(&mut self, now_ns: u64) -> Vec<Datagram> {
         self.report.forget_refused(now_ns);
         let mut datagrams = Vec::new();
-        while let Some(timer) = self.schedule.pop(now_ns) {
+        for _ in 0..MOST {
+            let Some(timer) = self.schedule.pop(now_ns) else {
+                break;
+            };
             datagrams.extend(match timer {
                 Timer::Subflow(cookie) => self.ask(cookie, now_ns),
                 Timer::Link(index) => self.keep(index, now_ns),
