@@ -373,7 +373,8 @@ impl Service {
     /// Sends what the protocol wants to say now.
     fn speak(&mut self, now_ns: u64) {
         if self.peers.next_due_ns().is_some_and(|due| due <= now_ns) {
-            for datagram in self.peers.due(now_ns) {
+            // A few milliseconds of work, then the loop can send a heartbeat.
+            for datagram in self.peers.due(now_ns, 8 * PAGE) {
                 self.send(&datagram);
             }
         }

@@ -12,18 +12,14 @@ use super::{
 };
 use crate::redundancy::proof;
 
-/// The number of timers that one call of [`Peers::due`] looks at. It takes some
-/// milliseconds, after which the agent's loop can send a heartbeat.
-const MOST: usize = 4096;
-
 impl Peers {
     /// Returns the hellos to send now. Must be called when
-    /// [`Peers::next_due_ns`] says so. Looks at [`MOST`] timers at most: if more
+    /// [`Peers::next_due_ns`] says so. Looks at `most` timers at most: if more
     /// are due, they stay due.
-    pub fn due(&mut self, now_ns: u64) -> Vec<Datagram> {
+    pub fn due(&mut self, now_ns: u64, most: usize) -> Vec<Datagram> {
         self.report.forget_refused(now_ns);
         let mut datagrams = Vec::new();
-        for _ in 0..MOST {
+        for _ in 0..most {
             let Some(timer) = self.schedule.pop(now_ns) else {
                 break;
             };

@@ -295,7 +295,7 @@ impl Network {
             self.now_ns = next.unwrap_or(end).max(self.now_ns);
             let now_ns = self.now_ns;
             for host in 0..self.hosts.len() {
-                let sent = self.hosts[host].peers.due(now_ns);
+                let sent = self.hosts[host].peers.due(now_ns, usize::MAX);
                 let more = self.hosts[host].peers.next_due_ns();
                 assert!(more.is_none_or(|due| due > now_ns), "no timer spins");
                 sent.into_iter().for_each(|datagram| self.send(datagram));
