@@ -12,7 +12,11 @@ use mptcp_api::schema::{Event, Lost};
 use super::*;
 use server::{Scripted, Step};
 
+/// For a server that never answers in full.
 const SHORT: Duration = Duration::from_millis(200);
+
+/// For a server that does. It is slow on a busy machine.
+const LONG: Duration = Duration::from_secs(30);
 
 const OUTPUT: Output = Output {
     terminal: Terminal {
@@ -23,13 +27,18 @@ const OUTPUT: Output = Output {
 };
 
 fn open(path: &Path) -> Result<Connection, Failure> {
-    Connection::with_patience(path.to_owned(), SHORT)
+    Connection::with_patience(path.to_owned(), LONG)
 }
 
 /// Returns the result of a request to a server that does `steps`.
 fn asked(steps: &[Step]) -> Result<Reply, (Fault, String)> {
+    asked_with_patience(steps, LONG)
+}
+
+fn asked_with_patience(steps: &[Step], patience: Duration) -> Result<Reply, (Fault, String)> {
     let server = Scripted::start(steps);
-    let exchange = || open(server.path())?.exchange(&Request::PolicyShow);
+    let connect = || Connection::with_patience(server.path().to_owned(), patience);
+    let exchange = || connect()?.exchange(&Request::PolicyShow);
     exchange().map_err(|failure| (failure.fault, failure.message))
 }
 
@@ -102,7 +111,11 @@ fn silence_and_an_early_end() {
             "in the middle of its answer",
         ),
     ] {
-        let (fault, message) = asked(steps).unwrap_err();
+        let patience = match reason {
+            "does not answer" => SHORT,
+            _ => LONG,
+        };
+        let (fault, message) = asked_with_patience(steps, patience).unwrap_err();
         assert_eq!(fault, Fault::Failed, "{message}");
         assert!(message.contains(reason), "{message}");
     }
