@@ -5,8 +5,8 @@
 //! sweep takes, because HTTP, netlink and the control socket run on a thread of
 //! their own. Four times a second it tells the programs that the agent is
 //! alive. Work that grows with the number of connections is done in pages, with
-//! such a heartbeat in between where one is due. If the loop hangs, the programs
-//! hear nothing more and lift the limits that it set.
+//! such a heartbeat in between where one is due. If the loop hangs, the
+//! programs hear nothing more and lift the limits that it set.
 //!
 //! However the loop ends (by a signal, an error or a panic of any task), the
 //! kernel side is shut down or dropped, and either lifts the limits. Only an
@@ -107,7 +107,7 @@ struct Agent {
     key: Key,
     table: PathTable,
     events: Events,
-    links: watch::Receiver<Present>,
+    devices: watch::Receiver<Present>,
     cgroup: Cgroup,
     redundant: Option<redundancy::Service>,
     /// Datagrams from the redundant policy's UDP port; closed under other
@@ -151,12 +151,12 @@ impl Agent {
                 event = self.events.next() => {
                     self.on_event(&event.context("cannot read events")?);
                 }
-                changed = self.links.changed() => {
+                changed = self.devices.changed() => {
                     // The sender is gone only if its task has failed.
                     if changed.is_err() {
                         return Err(self.failed_task().await);
                     }
-                    self.on_links();
+                    self.on_devices();
                 }
                 _ = self.beat.tick() => {
                     self.kernel.beat().context("cannot tell the programs to go on")?;
@@ -251,8 +251,8 @@ impl Agent {
         }
     }
 
-    fn on_links(&mut self) {
-        let present = self.links.borrow_and_update().clone();
+    fn on_devices(&mut self) {
+        let present = self.devices.borrow_and_update().clone();
         let before = self.table.devices().collect();
         self.table.set_usable(devices::usable(&present));
         let renamed = self.table.set_devices(devices::names(&present));

@@ -39,6 +39,7 @@ use mptcp_common::abi::{
     self, DEFAULT_POLICY, PathConfig, PathStats, Policy, Subflow, Totals, capability,
     redundant::CopyStats, runs::Runs,
 };
+use mptcp_common::names::map;
 
 pub use clock::monotonic_ns;
 pub use events::Events;
@@ -46,7 +47,7 @@ pub use life::{BEAT, GRACE};
 pub use load::LoadOptions;
 pub use pages::PAGE;
 pub use publish::PublishError;
-pub use redundant::LinkTraffic;
+pub use redundant::ChannelTraffic;
 pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
 use sweep::Pass;
 pub use sweep::Sweep;
@@ -158,7 +159,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn runs(&self) -> Result<Runs> {
-        sum(self.map_ref("RUNS")?, 0, Runs::plus)
+        sum(self.map_ref(map::RUNS)?, 0, Runs::plus)
     }
 
     /// Returns the cost of each program.
@@ -245,7 +246,7 @@ impl Kernel {
 
     /// Returns whether the policy of this index copies segments.
     pub fn copies(&self, policy: u32) -> bool {
-        let policy = self.map_ref("POLICIES").and_then(|map| {
+        let policy = self.map_ref(map::POLICIES).and_then(|map| {
             let map: Array<_, Policy> = Array::try_from(map)?;
             Ok(map.get(&policy, 0)?)
         });
@@ -258,7 +259,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn paths(&self) -> Result<Vec<PathConfig>> {
-        let map: Array<_, PathConfig> = Array::try_from(self.map_ref("PATHS")?)?;
+        let map: Array<_, PathConfig> = Array::try_from(self.map_ref(map::PATHS)?)?;
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
@@ -274,7 +275,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn path_stats(&self) -> Result<Vec<PathStats>> {
-        sums(self.map_ref("PATH_STATS")?, PathStats::plus)
+        sums(self.map_ref(map::PATH_STATS)?, PathStats::plus)
     }
 
     /// Returns the host-wide totals, summed over the CPUs.
@@ -282,7 +283,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn totals(&self) -> Result<Totals> {
-        sum(self.map_ref("TOTALS")?, 0, Totals::plus)
+        sum(self.map_ref(map::TOTALS)?, 0, Totals::plus)
     }
 
     /// Visits every TCP socket of this network namespace, to do `what` (one of
@@ -295,7 +296,7 @@ impl Kernel {
         // A pass may take long, and its program obeys only an agent that is
         // alive.
         self.beat()?;
-        Array::try_from(self.map("SWEEP")?)?.set(0, what, 0)?;
+        Array::try_from(self.map(map::SWEEP)?)?.set(0, what, 0)?;
         let before = self.lowered_listeners()?;
         let Pass {
             sweep,
@@ -329,15 +330,15 @@ impl Kernel {
             return Ok(());
         }
         let mut missing = Vec::new();
-        self.keys::<u64, Subflow>("SUBFLOWS", |cookie| {
+        self.keys::<u64, Subflow>(map::SUBFLOWS, |cookie| {
             missing.extend(Some(cookie).filter(|cookie| !sockets.contains(cookie)));
         })?;
         for cookie in self.gone.compare(missing.into_iter(), sockets, now_ns) {
             self.beat()?;
-            Array::try_from(self.map("GONE")?)?.set(0, cookie, 0)?;
+            Array::try_from(self.map(map::GONE)?)?.set(0, cookie, 0)?;
             let done = self.pass();
             // Reset the cookie, so that a later pass does not find it.
-            Array::try_from(self.map("GONE")?)?.set(0, 0_u64, 0)?;
+            Array::try_from(self.map(map::GONE)?)?.set(0, 0_u64, 0)?;
             done?;
         }
         Ok(())
@@ -372,7 +373,7 @@ impl Kernel {
     pub fn take_events(&mut self) -> Result<Events> {
         let map = self
             .ebpf
-            .take_map("EVENTS")
+            .take_map(map::EVENTS)
             .context("the events were taken before")?;
         Events::new(map)
     }

@@ -6,22 +6,22 @@
 //!   service --> roster       open subflows, connections that wait for keys
 //!     |    \--> peers        the protocol: which hosts run an agent (proof)
 //!     |    \--> ports        devices: MTU, rp_filter, segment sizes (mss)
-//!     v         link_table   the wanted content of LINKS and LINK_OF
+//!     v         channel_table   the wanted content of CHANNELS and CHANNEL_OF
 //!     v         unwritten    failed writes to the kernel's maps, to be retried
 //!   kernel (maps, tc programs)            socket: hellos out and in
 //!                                         listener, gate: which of them are let in
 //! ```
 //!
 //! The programs copy, wrap, unwrap and drop packets by themselves. The agent
-//! only gives them the links that copies may use. A link is entered once its
-//! peer is proven, and it expires unless the agent renews it. So if the agent
-//! hangs or dies, copies stop within seconds.
+//! only gives them the channels that copies may use. A channel is entered once
+//! its peer is proven, and it expires unless the agent renews it. So if the
+//! agent hangs or dies, copies stop within seconds.
 //!
-//! `roster`, `peers`, `link_table`, `unwritten`, `gate`, `mss` are pure;
+//! `roster`, `peers`, `channel_table`, `unwritten`, `gate`, `mss` are pure;
 //! `service` and `ports` do the IO, in the agent's loop.
 
+mod channel_table;
 mod gate;
-mod link_table;
 mod listener;
 mod mss;
 mod output;

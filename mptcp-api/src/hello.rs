@@ -12,7 +12,7 @@
 //!  62  ports     local, remote
 //!  66  ids       1 if the two address ids that follow are known, else 0 0 0
 //!  69  timing    the sender's clock (us), then about the last message that the
-//!                sender received over this link: that message's clock, the
+//!                sender received over this channel: that message's clock, the
 //!                sender's clock at its arrival, and the number of datagrams
 //!                (copies and messages) that had arrived by then; 0 0 0: none
 //! 101  device    the sender's device, in the sender's numbers; 0: not known
@@ -96,8 +96,8 @@ pub struct Ends {
     pub ids: Option<Ids>,
 }
 
-/// Data about the delays and losses of a link. Each sender uses its own clock,
-/// in microseconds, which starts at any value.
+/// Data about the delays and losses of a channel. Each sender uses its own
+/// clock, in microseconds, which starts at any value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// The sender's clock when it sent this message.
@@ -127,9 +127,9 @@ pub struct Message {
     pub echo: u64,
     /// The subflow that it is about.
     pub ends: Ends,
-    /// Delays and losses of the link that it goes over.
+    /// Delays and losses of the channel that it goes over.
     pub timing: Timing,
-    /// The sender's device on this link; 0: not known. Links that share a
+    /// The sender's device on this channel; 0: not known. Channels that share a
     /// device fail together.
     pub device: u32,
 }

@@ -1,5 +1,5 @@
 //! A token bucket, which limits copies by `--redundant-budget` or by what a
-//! link has to spare.
+//! channel has to spare.
 
 use crate::word::Word;
 
@@ -18,8 +18,8 @@ pub const LARGEST_RATE: u64 = 1 << 32;
 
 const _: () = assert!(LARGEST_RATE.checked_mul(LONGEST_NS).is_some());
 
-/// A budget for copies: of a path in array `BUDGETS`, or of a link in array
-/// `LINK_BUDGETS`.
+/// A budget for copies: of a path in array `BUDGETS`, or of a channel in array
+/// `CHANNEL_BUDGETS`.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Bucket {

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::abi::{
     Config, ConnectionImage, Event, PathConfig, PathStats, Policy, Subflow, Totals,
     redundant::{
-        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerLinks, PeerView, Redundant,
-        Stacked, Traffic,
+        Carriers, Channel, ChannelKey, CopyStats, Device, Listener, PeerChannels, PeerView,
+        Redundant, Stacked, Traffic,
     },
     runs::Runs,
 };
@@ -19,17 +19,17 @@ macro_rules! pod {
     )*};
 }
 
-/// Lists totals, which are of `u64` alone. (zerocopy does not derive `IntoBytes`
-/// for a type that is generic, as theirs are.)
+/// Lists totals, which are of `u64` alone. (zerocopy does not derive
+/// `IntoBytes` for a type that is generic, as theirs are.)
 macro_rules! totals {
     ($($type:ty)*) => {$(
         const _: () = assert!(align_of::<$type>() == align_of::<u64>());
-        // SAFETY: members of one size leave no padding, and zerocopy has derived
-        // that every bit pattern is valid.
+        // SAFETY: members of one size leave no padding, and zerocopy has
+        // derived that every bit pattern is valid.
         unsafe impl aya::Pod for $type where $type: FromBytes {}
     )*};
 }
 
 pod! { Config ConnectionImage Event PathConfig Policy Subflow }
-pod! { Carriers Device Link LinkKey Listener PeerLinks PeerView Redundant Stacked }
+pod! { Carriers Device Channel ChannelKey Listener PeerChannels PeerView Redundant Stacked }
 totals! { CopyStats PathStats Runs Totals Traffic }

@@ -111,7 +111,7 @@ impl Agent {
         let copies = copy_stats.as_ref().zip(attached.as_ref());
         let sources = Sources {
             table: &self.table,
-            present: &self.links.borrow(),
+            present: &self.devices.borrow(),
             stats: &stats,
             recent: &self.recent,
             copies: copies.map(|(stats, attached)| Copies { stats, attached }),
@@ -165,7 +165,7 @@ impl Agent {
         };
         let mut gather = Gather::new(
             &self.table,
-            &self.links.borrow(),
+            &self.devices.borrow(),
             self.policy.caps(),
             proven,
             monotonic_ns(),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use mptcp_common::names::map;
+
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim};
 use crate::kernel::{self, Content, Kernel, LoadOptions, Remains, Swept};
 use crate::policy::Policy;
@@ -59,7 +61,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
 fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
     let cgroup = Cgroup::open(cgroup)?;
     // Maps that are made now live only for a moment, so they may be small.
-    let held = Remains::find(namespace).and_then(|remains| remains.capacity("CONNECTIONS"));
+    let held = Remains::find(namespace).and_then(|remains| remains.capacity(map::CONNECTIONS));
     let mut kernel = Kernel::load(&LoadOptions {
         max_connections: held.unwrap_or(1),
         cgroup: cgroup.as_fd(),
@@ -120,7 +122,7 @@ mod tests {
     fn what_was_removed_is_named() {
         let found = Content {
             links: vec!["sockops-1".to_owned()],
-            maps: vec!["CONFIG".to_owned(), "PATHS".to_owned()],
+            maps: vec![map::CONFIG.to_owned(), map::PATHS.to_owned()],
         };
         assert_eq!(
             words(&found, 2, &[PathBuf::from("/run/x.sock")], Swept::default()),

@@ -63,7 +63,7 @@ impl Agent {
                 key: key.clone(),
             };
             kernel.start_redundant()?;
-            let traffic = kernel.link_traffic()?;
+            let traffic = kernel.channel_traffic()?;
             let (mut service, received) = redundancy::Service::new(settings, &claim, traffic)?;
             service.listen(&mut tasks);
             (redundant, datagrams) = (Some(service), received);
@@ -96,7 +96,7 @@ impl Agent {
             key,
             table,
             events,
-            links,
+            devices: links,
             cgroup: host.cgroup.follow()?,
             redundant,
             datagrams,

@@ -96,7 +96,7 @@ impl Side for Agent {
             sockets,
             key: key.clone(),
         };
-        let traffic = self.kernel.link_traffic()?;
+        let traffic = self.kernel.channel_traffic()?;
         let (service, datagrams) = Service::new(settings, &claim, traffic)?;
         Ok((Box::new(service), datagrams))
     }
@@ -148,7 +148,7 @@ impl Side for Agent {
     }
 
     fn follow(&mut self) {
-        let present = self.links.borrow().clone();
+        let present = self.devices.borrow().clone();
         if let Some(service) = &mut self.redundant {
             service.follow(present, &self.table, &mut self.kernel);
         }

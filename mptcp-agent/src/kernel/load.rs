@@ -15,6 +15,7 @@ use aya::{
     sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
+use mptcp_common::names::{self, map};
 use mptcp_common::{
     abi::{SUBFLOWS_PER_CONNECTION, runs},
     offsets::hook,
@@ -67,7 +68,7 @@ pub(super) struct Hook {
 pub(super) const PROGRAMS: &[Hook] = &[
     Hook {
         name: program::SOCKOPS,
-        symbol: "mptcp_sockops",
+        symbol: names::program::SOCKOPS,
         purpose: "sees connections and subflows, steers them",
         count: runs::program::SOCKOPS,
         bit: hook::SOCKOPS,
@@ -75,7 +76,7 @@ pub(super) const PROGRAMS: &[Hook] = &[
     },
     Hook {
         name: program::GET_SEND,
-        symbol: "mptcp_subflow_get_send",
+        symbol: names::program::GET_SEND,
         purpose: "sees scheduling decisions, MP_PRIO and stale subflows",
         count: runs::program::GET_SEND,
         bit: hook::GET_SEND,
@@ -83,7 +84,7 @@ pub(super) const PROGRAMS: &[Hook] = &[
     },
     Hook {
         name: program::ITER,
-        symbol: "iter_tcp",
+        symbol: names::program::ITER_TCP,
         purpose: "adopts older connections, exact totals, lifts limits",
         count: runs::program::ITER,
         bit: hook::ITER,
@@ -157,7 +158,7 @@ fn prepare(pins: &mut Pins, options: &LoadOptions<'_>) -> Result<bool> {
              not read, but counted anew"
         );
     }
-    let capacity = pins.capacity("CONNECTIONS");
+    let capacity = pins.capacity(map::CONNECTIONS);
     if capacity.is_some() {
         tc::remove_leftovers();
     }
@@ -225,12 +226,12 @@ fn load_with(
         .override_global("OWNER", &owner, true)
         .override_global("NETNS_COOKIE", &options.namespace.cookie, true)
         .override_global("COPY_MAGIC", &options.number, true)
-        .map_max_entries("CONNECTIONS", options.max_connections)
-        .map_max_entries("SUBFLOWS", subflows)
-        .map_max_entries("CARRIERS", options.max_connections)
-        .map_max_entries("PEER_VIEW", subflows)
-        .map_max_entries("COOKIE_OF", subflows)
-        .map_max_entries("ARRIVALS", subflows);
+        .map_max_entries(map::CONNECTIONS, options.max_connections)
+        .map_max_entries(map::SUBFLOWS, subflows)
+        .map_max_entries(map::CARRIERS, options.max_connections)
+        .map_max_entries(map::PEER_VIEW, subflows)
+        .map_max_entries(map::COOKIE_OF, subflows)
+        .map_max_entries(map::ARRIVALS, subflows);
     for (map, path) in pins.into_iter().flat_map(Pins::map_paths) {
         loader.map_pin_path(map, path);
     }
@@ -277,7 +278,7 @@ fn load_with(
         bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
     }
     let config = ebpf
-        .take_map("CONFIG")
+        .take_map(map::CONFIG)
         .context("the eBPF object has no map CONFIG")?;
     let heart = Heart::new(Array::try_from(config)?)?;
     let kernel = Kernel {
@@ -322,14 +323,14 @@ fn owner(number: u64) -> u32 {
 }
 
 fn attach_sockops(ebpf: &mut Ebpf, _: &Btf, cgroup: BorrowedFd<'_>) -> Result<Option<FdLink>> {
-    let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
+    let program: &mut SockOps = find(ebpf, names::program::SOCKOPS)?.try_into()?;
     program.load()?;
     attach_again(ebpf, cgroup).map(Some)
 }
 
 /// Attaches the sockops program, which is already loaded, to a cgroup.
 pub(super) fn attach_again(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<FdLink> {
-    let program: &mut SockOps = find(ebpf, "mptcp_sockops")?.try_into()?;
+    let program: &mut SockOps = find(ebpf, names::program::SOCKOPS)?.try_into()?;
     // With a BPF link, any number of programs share a cgroup, despite the
     // mode's name.
     let id = program
@@ -346,21 +347,21 @@ pub(super) fn attach_again(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<Fd
 }
 
 fn attach_get_send(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {
-    let program: &mut BtfTracePoint = find(ebpf, "mptcp_subflow_get_send")?.try_into()?;
+    let program: &mut BtfTracePoint = find(ebpf, names::program::GET_SEND)?.try_into()?;
     program.load("mptcp_subflow_get_send", btf)?;
     attach_get_send_again(ebpf).map(Some)
 }
 
 /// Attaches the program of the tracepoint, which is already loaded.
 pub(super) fn attach_get_send_again(ebpf: &mut Ebpf) -> Result<FdLink> {
-    let program: &mut BtfTracePoint = find(ebpf, "mptcp_subflow_get_send")?.try_into()?;
+    let program: &mut BtfTracePoint = find(ebpf, names::program::GET_SEND)?.try_into()?;
     let id = program.attach()?;
     Ok(program.take_link(id)?.into())
 }
 
 /// Loads the iterator. Each pass attaches it anew.
 fn load_iter(ebpf: &mut Ebpf, btf: &Btf, _: BorrowedFd<'_>) -> Result<Option<FdLink>> {
-    let program: &mut Iter = find(ebpf, "iter_tcp")?.try_into()?;
+    let program: &mut Iter = find(ebpf, names::program::ITER_TCP)?.try_into()?;
     program.load("tcp", btf)?;
     Ok(None)
 }

@@ -38,6 +38,7 @@ mod tests {
     use aya::EbpfLoader;
     use aya::maps::{HashMap, MapData, MapError};
     use mptcp_common::abi::Subflow;
+    use mptcp_common::names;
 
     use super::*;
     use crate::host::skip::skip;
@@ -96,8 +97,8 @@ mod tests {
     /// Makes the maps of the eBPF object, with room for `count` subflows.
     fn subflows(count: u32) -> Result<HashMap<MapData, u64, Subflow>> {
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries("SUBFLOWS", count);
-        let map = loader.load(OBJECT)?.take_map("SUBFLOWS");
+        loader.map_max_entries(names::map::SUBFLOWS, count);
+        let map = loader.load(OBJECT)?.take_map(names::map::SUBFLOWS);
         Ok(HashMap::try_from(
             map.unwrap_or_else(|| unreachable!("no SUBFLOWS")),
         )?)

@@ -28,6 +28,7 @@ use mptcp_common::abi::{
     Config, Connection, PathConfig, PathStats, Policy, Subflow, Totals,
     redundant::{CopyStats, Listener, PeerView, Redundant},
 };
+use mptcp_common::names::map;
 
 use super::bpffs::Directory;
 use super::remains::{self, Content, LINKS, MAPS, Remains, remove_layout, trusted};
@@ -38,27 +39,27 @@ use crate::kernel::clock;
 /// ring buffer has neither). The other maps hold nothing that the next agent
 /// misses, because it has to find out anew where copies may go.
 const KEPT: [(&str, usize, usize); 17] = [
-    ("CONNECTIONS", 8, size_of::<Connection>()),
-    ("SUBFLOWS", 8, size_of::<Subflow>()),
-    ("CONFIG", 4, size_of::<Config>()),
-    ("POLICIES", 4, size_of::<Policy>()),
-    ("POLICY_OF_PORT", 4, 4),
-    ("PATHS", 4, size_of::<PathConfig>()),
-    ("SELECT_ID", 4, 4),
-    ("SELECT_PREFIX", 20, 4),
-    ("SELECT_REMOTE", 20, 4),
-    ("SELECT_DEVICE", 4, 4),
-    ("REDUNDANT", 4, size_of::<Redundant>()),
-    ("COOKIE_OF", size_of::<PeerView>(), 8),
-    ("LISTENERS", 8, size_of::<Listener>()),
-    ("COPY_STATS", 4, size_of::<CopyStats>()),
-    ("PATH_STATS", 4, size_of::<PathStats>()),
-    ("TOTALS", 4, size_of::<Totals>()),
-    ("EVENTS", 0, 0),
+    (map::CONNECTIONS, 8, size_of::<Connection>()),
+    (map::SUBFLOWS, 8, size_of::<Subflow>()),
+    (map::CONFIG, 4, size_of::<Config>()),
+    (map::POLICIES, 4, size_of::<Policy>()),
+    (map::POLICY_OF_PORT, 4, 4),
+    (map::PATHS, 4, size_of::<PathConfig>()),
+    (map::SELECT_ID, 4, 4),
+    (map::SELECT_PREFIX, 20, 4),
+    (map::SELECT_REMOTE, 20, 4),
+    (map::SELECT_DEVICE, 4, 4),
+    (map::REDUNDANT, 4, size_of::<Redundant>()),
+    (map::COOKIE_OF, size_of::<PeerView>(), 8),
+    (map::LISTENERS, 8, size_of::<Listener>()),
+    (map::COPY_STATS, 4, size_of::<CopyStats>()),
+    (map::PATH_STATS, 4, size_of::<PathStats>()),
+    (map::TOTALS, 4, size_of::<Totals>()),
+    (map::EVENTS, 0, 0),
 ];
 
-/// This network namespace's part of the BPF file system, with the directories of
-/// this layout.
+/// This network namespace's part of the BPF file system, with the directories
+/// of this layout.
 #[derive(Debug)]
 pub struct Pins {
     namespace: Namespace,

@@ -7,6 +7,7 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuV
 use ipnet::IpNet;
 use mptcp_common::abi::{Config, PathStats, Policy, redundant::CopyStats};
 use mptcp_common::address;
+use mptcp_common::names::map;
 
 use super::Kernel;
 use super::publish::{Head, PolicyMaps, PrefixKey, Published, Write};
@@ -28,8 +29,10 @@ impl Kernel {
             });
             Ok(entries.collect::<Result<_, MapError>>()?)
         };
-        let stats: PerCpuArray<_, PathStats> = PerCpuArray::try_from(self.map_ref("PATH_STATS")?)?;
-        let copies: PerCpuArray<_, CopyStats> = PerCpuArray::try_from(self.map_ref("COPY_STATS")?)?;
+        let stats: PerCpuArray<_, PathStats> =
+            PerCpuArray::try_from(self.map_ref(map::PATH_STATS)?)?;
+        let copies: PerCpuArray<_, CopyStats> =
+            PerCpuArray::try_from(self.map_ref(map::COPY_STATS)?)?;
         let totals = recycled.iter().map(|path| {
             let (stats, copies) = (stats.get(path, 0)?, copies.get(path, 0)?);
             Ok((*path, (stats.to_vec(), copies.to_vec())))
@@ -38,10 +41,10 @@ impl Kernel {
         Ok(Published {
             paths: self.paths()?,
             policies: self.policies()?,
-            ids: entries("SELECT_ID")?,
-            devices: entries("SELECT_DEVICE")?,
-            prefixes: prefixes("SELECT_PREFIX")?,
-            remote_prefixes: prefixes("SELECT_REMOTE")?,
+            ids: entries(map::SELECT_ID)?,
+            devices: entries(map::SELECT_DEVICE)?,
+            prefixes: prefixes(map::SELECT_PREFIX)?,
+            remote_prefixes: prefixes(map::SELECT_REMOTE)?,
             totals: totals?,
             head: Head {
                 enforced: self.heart.config.enforced,
@@ -53,7 +56,7 @@ impl Kernel {
 
     /// Returns the table of policies, by index.
     fn policies(&self) -> Result<Vec<Policy>> {
-        let map: Array<_, Policy> = Array::try_from(self.map_ref("POLICIES")?)?;
+        let map: Array<_, Policy> = Array::try_from(self.map_ref(map::POLICIES)?)?;
         Ok(map.iter().collect::<Result<_, _>>()?)
     }
 }
@@ -62,28 +65,34 @@ impl PolicyMaps for Kernel {
     fn write(&mut self, write: &Write) -> Result<()> {
         match write {
             Write::Path(index, path) => {
-                Ok(Array::try_from(self.map("PATHS")?)?.set(*index, *path, 0)?)
+                Ok(Array::try_from(self.map(map::PATHS)?)?.set(*index, *path, 0)?)
             }
             Write::Policy(index, policy) => {
-                Ok(Array::try_from(self.map("POLICIES")?)?.set(*index, *policy, 0)?)
+                Ok(Array::try_from(self.map(map::POLICIES)?)?.set(*index, *policy, 0)?)
             }
-            Write::Id(key, path) => put(HashMap::try_from(self.map("SELECT_ID")?)?, key, *path),
-            Write::Device(key, path) => {
-                put(HashMap::try_from(self.map("SELECT_DEVICE")?)?, key, *path)
-            }
-            Write::Prefix(key, path) => {
-                put_prefix(LpmTrie::try_from(self.map("SELECT_PREFIX")?)?, *key, *path)
-            }
-            Write::Remote(key, path) => {
-                put_prefix(LpmTrie::try_from(self.map("SELECT_REMOTE")?)?, *key, *path)
-            }
+            Write::Id(key, path) => put(HashMap::try_from(self.map(map::SELECT_ID)?)?, key, *path),
+            Write::Device(key, path) => put(
+                HashMap::try_from(self.map(map::SELECT_DEVICE)?)?,
+                key,
+                *path,
+            ),
+            Write::Prefix(key, path) => put_prefix(
+                LpmTrie::try_from(self.map(map::SELECT_PREFIX)?)?,
+                *key,
+                *path,
+            ),
+            Write::Remote(key, path) => put_prefix(
+                LpmTrie::try_from(self.map(map::SELECT_REMOTE)?)?,
+                *key,
+                *path,
+            ),
             Write::PathStats(path, stats) => {
                 let stats = PerCpuValues::try_from(stats.clone())?;
-                Ok(PerCpuArray::try_from(self.map("PATH_STATS")?)?.set(*path, stats, 0)?)
+                Ok(PerCpuArray::try_from(self.map(map::PATH_STATS)?)?.set(*path, stats, 0)?)
             }
             Write::CopyStats(path, stats) => {
                 let stats = PerCpuValues::try_from(stats.clone())?;
-                Ok(PerCpuArray::try_from(self.map("COPY_STATS")?)?.set(*path, stats, 0)?)
+                Ok(PerCpuArray::try_from(self.map(map::COPY_STATS)?)?.set(*path, stats, 0)?)
             }
             Write::Head(head) => self.heart.write(Config {
                 enforced: head.enforced,

@@ -12,35 +12,36 @@ use aya::{
 use mptcp_common::abi::{
     ConnectionImage, Subflow,
     redundant::{
-        Carriers, CopyStats, Device, Link, LinkKey, Listener, PeerLinks, PeerView, Redundant,
-        Stacked, Traffic,
+        Carriers, Channel, ChannelKey, CopyStats, Device, Listener, PeerChannels, PeerView,
+        Redundant, Stacked, Traffic,
     },
 };
+use mptcp_common::names::map;
 
 use super::{Attachment, Kernel, PAGE, per_cpu::sums};
 
-/// The counters that the programs keep of each link, read through a map handle
-/// of its own.
-pub struct LinkTraffic(Array<MapData, Traffic>);
+/// The counters that the programs keep of each channel, read through a map
+/// handle of its own.
+pub struct ChannelTraffic(Array<MapData, Traffic>);
 
-impl LinkTraffic {
-    /// Returns the totals of link `index`; zero if they cannot be read.
+impl ChannelTraffic {
+    /// Returns the totals of channel `index`; zero if they cannot be read.
     pub fn get(&self, index: u32) -> Traffic {
         self.0.get(&index, 0).unwrap_or_default()
     }
 }
 
 impl Kernel {
-    /// Returns a handle on what the programs count of each link.
+    /// Returns a handle on what the programs count of each channel.
     ///
     /// # Errors
     /// Too many open files.
-    pub fn link_traffic(&self) -> Result<LinkTraffic> {
-        let Map::Array(map) = self.map_ref("LINK_TRAFFIC")? else {
-            bail!("LINK_TRAFFIC is no array");
+    pub fn channel_traffic(&self) -> Result<ChannelTraffic> {
+        let Map::Array(map) = self.map_ref(map::CHANNEL_TRAFFIC)? else {
+            bail!("CHANNEL_TRAFFIC is no array");
         };
         let map = MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?;
-        Ok(LinkTraffic(Array::try_from(Map::from_map_data(map)?)?))
+        Ok(ChannelTraffic(Array::try_from(Map::from_map_data(map)?)?))
     }
 
     /// Checks that this kernel can have the tc programs.
@@ -65,8 +66,8 @@ impl Kernel {
         }
         self.can_copy()?;
         if self.peers_left {
-            // The entries that are left name links by index, and each index
-            // means another link from now on.
+            // The entries that are left name channels by index, and each index
+            // means another channel from now on.
             self.clear_redundant()?;
         }
         let tc = super::tc::Tc::default();
@@ -95,7 +96,7 @@ impl Kernel {
         let programs = super::tc::PROGRAMS.map(|program| program.name);
         self.attachments
             .retain(|row| !programs.contains(&row.program));
-        let mut map: Array<_, Redundant> = Array::try_from(self.map("REDUNDANT")?)?;
+        let mut map: Array<_, Redundant> = Array::try_from(self.map(map::REDUNDANT)?)?;
         let mut settings = map.get(&0, 0)?;
         settings.copies = 0;
         map.set(0, settings, 0)?;
@@ -124,7 +125,7 @@ impl Kernel {
     /// # Errors
     /// The map refused it.
     pub fn set_redundant(&mut self, settings: &Redundant) -> Result<()> {
-        Ok(Array::try_from(self.map("REDUNDANT")?)?.set(0, *settings, 0)?)
+        Ok(Array::try_from(self.map(map::REDUNDANT)?)?.set(0, *settings, 0)?)
     }
 
     /// Makes `devices` the content of map `DEVICES`.
@@ -132,7 +133,7 @@ impl Kernel {
     /// # Errors
     /// The map refused an entry.
     pub fn set_devices(&mut self, devices: &BTreeMap<u32, Device>) -> Result<()> {
-        replace(HashMap::try_from(self.map("DEVICES")?)?, devices)
+        replace(HashMap::try_from(self.map(map::DEVICES)?)?, devices)
     }
 
     /// Makes `addresses` the ones that count as this host's own.
@@ -141,7 +142,7 @@ impl Kernel {
     /// The map refused an entry.
     pub fn set_own_addresses(&mut self, addresses: &BTreeSet<[u8; 16]>) -> Result<()> {
         let wanted = addresses.iter().map(|&address| (address, 0_u32)).collect();
-        replace(HashMap::try_from(self.map("ADDRESSES")?)?, &wanted)
+        replace(HashMap::try_from(self.map(map::ADDRESSES)?)?, &wanted)
     }
 
     /// Publishes `stacked`: pairs of devices of which the first runs over the
@@ -151,40 +152,44 @@ impl Kernel {
     /// The map refused an entry.
     pub fn set_stacked(&mut self, stacked: &BTreeSet<Stacked>) -> Result<()> {
         let wanted = stacked.iter().map(|&pair| (pair, 0_u32)).collect();
-        replace(HashMap::try_from(self.map("STACKED")?)?, &wanted)
+        replace(HashMap::try_from(self.map(map::STACKED)?)?, &wanted)
     }
 
-    /// Writes entry `index` of map `LINKS`.
+    /// Writes entry `index` of map `CHANNELS`.
     ///
     /// # Errors
     /// The map refused it.
-    pub fn set_link(&mut self, index: u32, link: &Link) -> Result<()> {
-        Ok(Array::try_from(self.map("LINKS")?)?.set(index, *link, 0)?)
+    pub fn set_channel(&mut self, index: u32, channel: &Channel) -> Result<()> {
+        Ok(Array::try_from(self.map(map::CHANNELS)?)?.set(index, *channel, 0)?)
     }
 
-    /// Makes `key` lead to link `index`, or nowhere if that is `None`.
+    /// Makes `key` lead to channel `index`, or nowhere if that is `None`.
     ///
     /// # Errors
     /// The map refused it.
-    pub fn set_link_key(&mut self, key: &LinkKey, index: Option<u32>) -> Result<()> {
-        put(HashMap::try_from(self.map("LINK_OF")?)?, key, index)
+    pub fn set_channel_key(&mut self, key: &ChannelKey, index: Option<u32>) -> Result<()> {
+        put(HashMap::try_from(self.map(map::CHANNEL_OF)?)?, key, index)
     }
 
     /// Makes the programs take new connections like `key` for connections with
-    /// the peer of link `index`, or with nobody known if that is `None`.
+    /// the peer of channel `index`, or with nobody known if that is `None`.
     ///
     /// # Errors
     /// The map refused it.
-    pub fn set_familiar(&mut self, key: &LinkKey, index: Option<u32>) -> Result<()> {
-        put(HashMap::try_from(self.map("FAMILIAR")?)?, key, index)
+    pub fn set_familiar(&mut self, key: &ChannelKey, index: Option<u32>) -> Result<()> {
+        put(HashMap::try_from(self.map(map::FAMILIAR)?)?, key, index)
     }
 
-    /// Writes or removes the list of links to a peer.
+    /// Writes or removes the list of channels to a peer.
     ///
     /// # Errors
     /// The map refused it.
-    pub fn set_peer_links(&mut self, peer: u64, links: Option<PeerLinks>) -> Result<()> {
-        put(HashMap::try_from(self.map("PEER_LINKS")?)?, &peer, links)
+    pub fn set_peer_channels(&mut self, peer: u64, channels: Option<PeerChannels>) -> Result<()> {
+        put(
+            HashMap::try_from(self.map(map::PEER_CHANNELS)?)?,
+            &peer,
+            channels,
+        )
     }
 
     /// Writes or removes a connection's carriers.
@@ -192,7 +197,7 @@ impl Kernel {
     /// # Errors
     /// The map refused it.
     pub fn set_carriers(&mut self, connection: u64, carriers: Option<Carriers>) -> Result<()> {
-        let map = HashMap::try_from(self.map("CARRIERS")?)?;
+        let map = HashMap::try_from(self.map(map::CARRIERS)?)?;
         put(map, &connection, carriers)
     }
 
@@ -202,7 +207,7 @@ impl Kernel {
     /// # Errors
     /// The map refused it.
     pub fn set_peer_view(&mut self, cookie: u64, view: Option<PeerView>) -> Result<()> {
-        put(HashMap::try_from(self.map("PEER_VIEW")?)?, &cookie, view)
+        put(HashMap::try_from(self.map(map::PEER_VIEW)?)?, &cookie, view)
     }
 
     /// Returns the cookies of the listening sockets whose segment size the
@@ -212,7 +217,7 @@ impl Kernel {
     /// The map cannot be read.
     pub(super) fn lowered_listeners(&mut self) -> Result<Vec<u64>> {
         let mut cookies = Vec::new();
-        self.keys::<u64, Listener>("LISTENERS", |cookie| cookies.push(cookie))?;
+        self.keys::<u64, Listener>(map::LISTENERS, |cookie| cookies.push(cookie))?;
         Ok(cookies)
     }
 
@@ -221,7 +226,7 @@ impl Kernel {
     /// # Errors
     /// The map refused it.
     pub(super) fn forget_listeners(&mut self, closed: impl Iterator<Item = u64>) -> Result<()> {
-        let mut map: HashMap<_, u64, Listener> = HashMap::try_from(self.map("LISTENERS")?)?;
+        let mut map: HashMap<_, u64, Listener> = HashMap::try_from(self.map(map::LISTENERS)?)?;
         for cookie in closed {
             remove(&mut map, &cookie)?;
         }
@@ -235,14 +240,14 @@ impl Kernel {
     /// A map cannot be read or refused it.
     fn clear_redundant(&mut self) -> Result<()> {
         self.peers_left = true;
-        self.clear::<LinkKey, u32>("FAMILIAR")?;
-        self.clear::<u64, PeerLinks>("PEER_LINKS")?;
-        self.clear::<u64, Carriers>("CARRIERS")?;
-        self.clear::<LinkKey, u32>("LINK_OF")?;
-        self.clear::<u64, PeerView>("PEER_VIEW")?;
-        let mut links: Array<_, Link> = Array::try_from(self.map("LINKS")?)?;
-        for index in 0..links.len() {
-            links.set(index, Link::default(), 0)?;
+        self.clear::<ChannelKey, u32>(map::FAMILIAR)?;
+        self.clear::<u64, PeerChannels>(map::PEER_CHANNELS)?;
+        self.clear::<u64, Carriers>(map::CARRIERS)?;
+        self.clear::<ChannelKey, u32>(map::CHANNEL_OF)?;
+        self.clear::<u64, PeerView>(map::PEER_VIEW)?;
+        let mut channels: Array<_, Channel> = Array::try_from(self.map(map::CHANNELS)?)?;
+        for index in 0..channels.len() {
+            channels.set(index, Channel::default(), 0)?;
         }
         self.peers_left = false;
         Ok(())
@@ -267,7 +272,7 @@ impl Kernel {
     /// The map cannot be read.
     pub fn proven(&mut self) -> Result<HashSet<u64>> {
         let mut proven = HashSet::new();
-        self.keys::<u64, Carriers>("CARRIERS", |key| proven.extend([key]))?;
+        self.keys::<u64, Carriers>(map::CARRIERS, |key| proven.extend([key]))?;
         Ok(proven)
     }
 
@@ -277,7 +282,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn connections(&mut self, take: impl FnMut(u64, ConnectionImage)) -> Result<()> {
-        self.entries("CONNECTIONS", take)
+        self.entries(map::CONNECTIONS, take)
     }
 
     /// Returns what the programs know of a connection, if it is open.
@@ -285,7 +290,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn connection(&self, key: u64) -> Result<Option<ConnectionImage>> {
-        let map = HashMap::try_from(self.map_ref("CONNECTIONS")?)?;
+        let map = HashMap::try_from(self.map_ref(map::CONNECTIONS)?)?;
         get(&map, key)
     }
 
@@ -294,7 +299,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn subflow(&self, cookie: u64) -> Result<Option<Subflow>> {
-        let map = HashMap::try_from(self.map_ref("SUBFLOWS")?)?;
+        let map = HashMap::try_from(self.map_ref(map::SUBFLOWS)?)?;
         get(&map, cookie)
     }
 
@@ -305,7 +310,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn subflows(&mut self, take: impl FnMut(u64, Subflow)) -> Result<()> {
-        self.entries("SUBFLOWS", take)
+        self.entries(map::SUBFLOWS, take)
     }
 
     /// Returns the totals of every path's copies, summed over the CPUs. A
@@ -314,7 +319,7 @@ impl Kernel {
     /// # Errors
     /// The map cannot be read.
     pub fn copy_stats(&self) -> Result<Vec<CopyStats>> {
-        sums(self.map_ref("COPY_STATS")?, CopyStats::plus)
+        sums(self.map_ref(map::COPY_STATS)?, CopyStats::plus)
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use aya::maps::{Array, Map, MapData, MapInfo};
 use mptcp_common::abi::{self, Config};
+use mptcp_common::names::map;
 
 use super::bpffs::{self, Directory};
 use crate::host::Namespace;
@@ -156,7 +157,7 @@ pub(super) fn own_layout() -> String {
 /// # Errors
 /// The map is not there.
 pub(super) fn config(maps: &Directory) -> Result<Array<MapData, Config>> {
-    let map = MapData::from_pin(maps.path_of("CONFIG"))?;
+    let map = MapData::from_pin(maps.path_of(map::CONFIG))?;
     Ok(Array::try_from(Map::Array(map))?)
 }
 
@@ -240,7 +241,7 @@ fn layouts(home: &Directory) -> Vec<Directory> {
 fn alive_until_ns(home: &Directory) -> Option<u64> {
     let heartbeats = layouts(home).into_iter().filter_map(|layout| {
         let maps = trusted(layout.open(MAPS))?;
-        maps.has("CONFIG")
+        maps.has(map::CONFIG)
             .then(|| read_heartbeat(&maps).unwrap_or(u64::MAX))
     });
     heartbeats.max()
@@ -257,7 +258,7 @@ fn read_heartbeat(maps: &Directory) -> Option<u64> {
             .get(abi::HEARTBEAT_OFFSET / WORD)
             .copied()
     }
-    let path = maps.path_of("CONFIG");
+    let path = maps.path_of(map::CONFIG);
     let size = MapInfo::from_pin(&path).ok()?.value_size() as usize;
     let map = MapData::from_pin(&path).ok()?;
     // In aya the size of a value is part of the map's type, hence one arm per

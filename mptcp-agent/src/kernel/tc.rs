@@ -25,6 +25,7 @@ use aya::{
 };
 
 use mptcp_common::abi::runs;
+use mptcp_common::names;
 use nix::net::if_::if_nameindex;
 
 use super::{clsact, describe, find, program};
@@ -44,14 +45,14 @@ pub(super) struct TcProgram {
 pub(super) const PROGRAMS: [TcProgram; 2] = [
     TcProgram {
         name: program::REDUNDANT_INGRESS,
-        symbol: "redundant_ingress",
+        symbol: names::program::REDUNDANT_INGRESS,
         purpose: "unwraps copies, drops what came before",
         count: runs::program::REDUNDANT_INGRESS,
         side: TcAttachType::Ingress,
     },
     TcProgram {
         name: program::REDUNDANT_EGRESS,
-        symbol: "redundant_egress",
+        symbol: names::program::REDUNDANT_EGRESS,
         purpose: "copies segments to other paths",
         count: runs::program::REDUNDANT_EGRESS,
         side: TcAttachType::Egress,

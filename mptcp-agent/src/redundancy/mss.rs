@@ -6,13 +6,14 @@
 //! ```
 //!
 //! A copy may leave by any device, with the outer IP version of that device's
-//! link. So the smallest MTU and the largest overhead decide. The network
+//! channel. So the smallest MTU and the largest overhead decide. The network
 //! beyond the devices is not considered here: TCP's own path MTU discovery, on
 //! the originals, takes care of that.
 //!
-//! Only devices that carry links count. But when the first connection starts,
-//! its segment size is fixed while nobody knows which devices will carry links.
-//! So each device counts for a trial period at first ([`Counting`]).
+//! Only devices that carry channels count. But when the first connection
+//! starts, its segment size is fixed while nobody knows which devices will
+//! carry channels. So each device counts for a trial period at first
+//! ([`Counting`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,27 +31,27 @@ const LEAST_V6: u32 = 1220;
 /// The largest value that the kernel accepts (`MAX_TCP_WINDOW`).
 const LARGEST: u32 = 32_767;
 
-/// A device with a smaller MTU counts only if it carries a link. IPv6 does not
-/// run over such a device, and it is hardly anybody's uplink.
+/// A device with a smaller MTU counts only if it carries a channel. IPv6 does
+/// not run over such a device, and it is hardly anybody's uplink.
 const LEAST_UNTRIED: u32 = 1280;
 
-/// How long a device counts without carrying a link: from its appearance, or
-/// from the first link of all, if that is later.
+/// How long a device counts without carrying a channel: from its appearance, or
+/// from the first channel of all, if that is later.
 const TRIAL_NS: u64 = 10_000_000_000;
 
 /// Keeps track of the devices that count for the segment sizes.
 #[derive(Debug, Default)]
 pub struct Counting {
-    /// Devices that carry a link, or have carried one.
+    /// Devices that carry a channel, or have carried one.
     carriers: BTreeSet<u32>,
-    /// When the first of them carried a link.
+    /// When the first of them carried a channel.
     first_ns: Option<u64>,
     /// When each device was first seen.
     seen_ns: BTreeMap<u32, u64>,
 }
 
 impl Counting {
-    /// Notes that a device carries a link.
+    /// Notes that a device carries a channel.
     pub fn carries(&mut self, ifindex: u32, now_ns: u64) {
         self.first_ns.get_or_insert(now_ns);
         self.carriers.insert(ifindex);
@@ -138,13 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_carry_links_count_and_others_for_a_while() {
+    fn devices_that_carry_channels_count_and_others_for_a_while() {
         const S: u64 = 1_000_000_000;
         let mut counting = Counting::default();
         let mut present = BTreeMap::from([(1, 1500), (2, 1400), (3, 576)]);
         let set = |indices: &[u32]| indices.iter().copied().collect::<BTreeSet<u32>>();
         assert_eq!(counting.of(&present, 0), set(&[1, 2]));
-        // The trial does not end before there is a link.
+        // The trial does not end before there is a channel.
         assert_eq!(counting.of(&present, 500 * S), set(&[1, 2]));
         counting.carries(1, 500 * S);
         counting.carries(1, 501 * S);
@@ -154,10 +155,10 @@ mod tests {
         present.insert(4, 1300);
         assert_eq!(counting.of(&present, 600 * S), set(&[1, 4]));
         assert_eq!(counting.of(&present, 610 * S), set(&[1]));
-        // A device that carries a link counts, whatever its MTU.
+        // A device that carries a channel counts, whatever its MTU.
         counting.carries(3, 611 * S);
         assert_eq!(counting.of(&present, 900 * S), set(&[1, 3]));
-        // When no device carries links any more, all count again.
+        // When no device carries channels any more, all count again.
         present.remove(&1);
         present.remove(&3);
         assert_eq!(counting.of(&present, 901 * S), set(&[2, 4]));

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::link_table;
+use super::channel_table;
 use super::peers::{Counts, Hellos, Notice};
 use super::unwritten::Write;
 use crate::kernel::Kernel;
@@ -17,15 +17,17 @@ use crate::state::snapshot::{Hello, NoRoom, PeerState, Peers};
 pub fn apply(write: &Write, kernel: &mut Kernel) -> Result<()> {
     kernel.beat_if_due()?;
     match write {
-        Write::Links(write) => match write {
-            link_table::Write::Link(index, link) => kernel.set_link(*index, link),
-            link_table::Write::Key(key, index) => kernel.set_link_key(key, Some(*index)),
-            link_table::Write::Gone(key) => kernel.set_link_key(key, None),
-            link_table::Write::Peer(peer, links) => kernel.set_peer_links(*peer, *links),
+        Write::Channels(write) => match write {
+            channel_table::Write::Channel(index, channel) => kernel.set_channel(*index, channel),
+            channel_table::Write::Key(key, index) => kernel.set_channel_key(key, Some(*index)),
+            channel_table::Write::Gone(key) => kernel.set_channel_key(key, None),
+            channel_table::Write::Peer(peer, channels) => {
+                kernel.set_peer_channels(*peer, *channels)
+            }
         },
         Write::Carriers(connection, carriers) => kernel.set_carriers(*connection, *carriers),
         Write::View(cookie, view) => kernel.set_peer_view(*cookie, *view),
-        Write::Familiar(key, link) => kernel.set_familiar(key, *link),
+        Write::Familiar(key, channel) => kernel.set_familiar(key, *channel),
     }
 }
 
@@ -43,9 +45,9 @@ pub fn log(notice: Notice) {
         }
         Notice::Crowded { remote, quota } => {
             let why = if quota {
-                "its address has too many agents already"
+                "its address has too many channels already"
             } else {
-                "there are too many links"
+                "there are too many channels"
             };
             tracing::warn!(%remote, "no copies with the agent there: {why}");
         }

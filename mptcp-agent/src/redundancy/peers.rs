@@ -4,17 +4,18 @@
 //! ```text
 //!  client of a connection                     its server
 //!    hello (nonce c1)          ------------>    HMAC right?
-//!    link is proven            <------------  answer (echo c1, nonce s1)
-//!    hello (echo s1, nonce c2) ------------>  link is proven
+//!    channel is proven            <------------  answer (echo c1, nonce s1)
+//!    hello (echo s1, nonce c2) ------------>  channel is proven
 //!    settled                   <------------  settled (echo c2, nonce s2)
-//!    hello each 500 ms, by one subflow of the link, answered likewise
+//!    hello each 500 ms, by one subflow of the channel, answered likewise
 //! ```
 //!
-//! Each subflow is proven by itself, and that also proves the link between its
-//! addresses. From then on, one hello at a time keeps the link alive for all
-//! subflows on it. The client asks, since it may be behind a NAT. The server
-//! answers only hellos whose HMAC is right, to the address they came from. A
-//! nonce is good once, for one subflow, from the address that it was sent to.
+//! Each subflow is proven by itself, and that also proves the channel between
+//! its addresses. From then on, one hello at a time keeps the channel alive for
+//! all subflows on it. The client asks, since it may be behind a NAT. The
+//! server answers only hellos whose HMAC is right, to the address they came
+//! from. A nonce is good once, for one subflow, from the address that it was
+//! sent to.
 //!
 //! Pure: no socket, no clock, no source of random numbers. The cost of a
 //! datagram or a timer grows only with the logarithm of the number of
@@ -22,9 +23,9 @@
 
 mod asking;
 mod changes;
+mod channels;
 mod connections;
 mod hearing;
-mod links;
 mod nonces;
 mod quality;
 mod report;
@@ -40,7 +41,7 @@ use std::num::NonZeroU64;
 
 use mptcp_common::abi::{
     Tuple,
-    redundant::{Carrier, Carriers, LinkKey, Traffic},
+    redundant::{Carrier, Carriers, ChannelKey, Traffic},
 };
 use mptcp_common::address::{address, octets};
 
@@ -48,8 +49,8 @@ pub use changes::Change;
 pub use report::{Counts, Hellos, Notice};
 
 use changes::Changes;
+use channels::Channels;
 use connections::{Connection, Connections};
-use links::Links;
 use report::Report;
 use schedule::{Schedule, Timer};
 
@@ -113,13 +114,13 @@ pub struct Peers {
     random: Box<dyn FnMut() -> u64 + Send>,
     traffic: Box<dyn Fn(u32) -> Traffic + Send>,
     connections: Connections,
-    links: Links,
+    channels: Channels,
     schedule: Schedule,
     changes: Changes,
     report: Report,
-    /// The addresses between which subflows without a link send hellos, and the
-    /// number of these subflows.
-    asking: HashMap<LinkKey, usize>,
+    /// The addresses between which subflows without a channel send hellos, and
+    /// the number of these subflows.
+    asking: HashMap<ChannelKey, usize>,
     /// Number of connections that were kept after they closed, so far.
     retired: u64,
 }
@@ -131,7 +132,7 @@ impl Peers {
     /// Starts without peers. `random` returns numbers that nobody can predict.
     #[must_use]
     pub fn new(settings: Settings, mut random: impl FnMut() -> u64 + Send + 'static) -> Self {
-        let links = Links::new(settings.port, random());
+        let channels = Channels::new(settings.port, random());
         Self {
             id: NonZeroU64::new(settings.agent_id).unwrap_or(NonZeroU64::MIN),
             port: settings.port,
@@ -139,7 +140,7 @@ impl Peers {
             random: Box::new(random),
             traffic: Box::new(|_| Traffic::default()),
             connections: Connections::default(),
-            links,
+            channels,
             schedule: Schedule::default(),
             changes: Changes::default(),
             report: Report::default(),
@@ -148,7 +149,7 @@ impl Peers {
         }
     }
 
-    /// Reads the kernel's counters of a link, by its index, with `traffic`.
+    /// Reads the kernel's counters of a channel, by its index, with `traffic`.
     pub fn count_by(&mut self, traffic: impl Fn(u32) -> Traffic + Send + 'static) {
         self.traffic = Box::new(traffic);
     }
@@ -190,10 +191,11 @@ impl Peers {
             if known.connection == info.connection && same_ends(&known.tuple, &info.tuple) {
                 known.tuple = info.tuple;
                 known.ifindex = info.ifindex;
-                if let Some(link) = known.link
+                if let Some(channel) = known.channel
                     && info.ifindex != 0
                 {
-                    self.links.set_device(link, info.ifindex, &mut self.changes);
+                    self.channels
+                        .set_device(channel, info.ifindex, &mut self.changes);
                 }
                 return;
             }
@@ -213,8 +215,8 @@ impl Peers {
     }
 
     /// Removes a subflow that closed. A connection goes with its last subflow.
-    /// The last subflow of a link is kept for a while, so that the link is
-    /// still there for the next connection.
+    /// The last subflow of a channel is kept for a while, so that the channel
+    /// is still there for the next connection.
     pub fn closed(&mut self, cookie: u64, now_ns: u64) {
         let Some(subflow) = self.connections.subflow(cookie) else {
             return;
@@ -233,13 +235,13 @@ impl Peers {
         }
     }
 
-    /// Keeps a closed subflow if it is the last one of its link, and returns
+    /// Keeps a closed subflow if it is the last one of its channel, and returns
     /// whether it did.
     fn linger(&mut self, cookie: u64, now_ns: u64) -> bool {
         let Some(subflow) = self.connections.subflow(cookie) else {
             return false;
         };
-        let Some(link) = subflow.link else {
+        let Some(channel) = subflow.channel else {
             return false;
         };
         let time = if self.connections.is_client_of(subflow.connection) {
@@ -247,7 +249,10 @@ impl Peers {
         } else {
             schedule::LINGER_SERVER
         };
-        if !self.links.linger(link, cookie, now_ns.saturating_add(time)) {
+        if !self
+            .channels
+            .linger(channel, cookie, now_ns.saturating_add(time))
+        {
             return false;
         }
         if let Some(subflow) = self.connections.subflow_mut(cookie) {
@@ -257,7 +262,7 @@ impl Peers {
             }
         }
         self.schedule.set(Timer::Subflow(cookie), None);
-        self.reschedule(link);
+        self.reschedule(channel);
         true
     }
 
@@ -274,7 +279,7 @@ impl Peers {
     }
 
     /// Returns the figures for the metrics. Costs as many steps as there are
-    /// links.
+    /// channels.
     #[must_use]
     pub fn counts(&self, now_ns: u64) -> Counts {
         let mut counts = Counts {
@@ -283,10 +288,10 @@ impl Peers {
             ..Counts::default()
         };
         let mut proven = HashSet::new();
-        for link in self.links.iter().filter(|link| !link.replaced) {
-            if link.expires_ns > now_ns {
+        for channel in self.channels.iter().filter(|channel| !channel.replaced) {
+            if channel.expires_ns > now_ns {
                 counts.proven += 1;
-                proven.insert(link.road);
+                proven.insert(channel.road);
             } else {
                 counts.silent += 1;
             }
@@ -295,7 +300,7 @@ impl Peers {
         counts.refused = refused.difference(&proven).count() as u64;
         let asking = self.asking.keys();
         counts.asking = asking
-            .filter(|road| !self.links.leads_to_a_peer(road) && !refused.contains(road))
+            .filter(|road| !self.channels.leads_to_a_peer(road) && !refused.contains(road))
             .count() as u64;
         counts
     }
@@ -330,7 +335,7 @@ impl Peers {
     /// Removes a subflow, but not its connection even if that has no other.
     /// Returns the connection's key.
     fn forget(&mut self, cookie: u64) -> Option<u64> {
-        self.leave_link(cookie);
+        self.leave_channel(cookie);
         let subflow = self.connections.remove_subflow(cookie)?;
         self.schedule.set(Timer::Subflow(cookie), None);
         if self.connections.is_client_of(subflow.connection) {
@@ -350,24 +355,24 @@ impl Peers {
         }
     }
 
-    /// Takes a subflow off its link, if it has one. If this end is the client,
-    /// the subflow counts as asking again.
-    fn leave_link(&mut self, cookie: u64) {
+    /// Takes a subflow off its channel, if it has one. If this end is the
+    /// client, the subflow counts as asking again.
+    fn leave_channel(&mut self, cookie: u64) {
         let Some(subflow) = self.connections.subflow_mut(cookie) else {
             return;
         };
-        let Some(link) = subflow.link.take() else {
+        let Some(channel) = subflow.channel.take() else {
             return;
         };
         let (road, key) = (subflow.road(self.port), subflow.connection);
         if self.connections.is_client_of(key) {
             self.count_asking(road, true);
         }
-        self.links.leave(link, cookie, &mut self.changes);
-        self.reschedule(link);
+        self.channels.leave(channel, cookie, &mut self.changes);
+        self.reschedule(channel);
     }
 
-    fn count_asking(&mut self, road: LinkKey, more: bool) {
+    fn count_asking(&mut self, road: ChannelKey, more: bool) {
         let count = self.asking.entry(road).or_default();
         *count = if more {
             *count + 1
@@ -379,10 +384,13 @@ impl Peers {
         }
     }
 
-    /// Sets a link's timer anew, after something happened to the link.
-    fn reschedule(&mut self, link: u32) {
-        let due_ns = self.links.get(link).and_then(links::Link::due_ns);
-        self.schedule.set(Timer::Link(link), due_ns);
+    /// Sets a channel's timer anew, after something happened to the channel.
+    fn reschedule(&mut self, channel: u32) {
+        let due_ns = self
+            .channels
+            .get(channel)
+            .and_then(channels::Channel::due_ns);
+        self.schedule.set(Timer::Channel(channel), due_ns);
     }
 
     /// Publishes a connection's carriers to the kernel if they changed.
@@ -402,10 +410,10 @@ impl Peers {
     fn carriers(&self, connection: &Connection) -> Option<Carriers> {
         let proven = connection.subflows.iter().filter_map(|&cookie| {
             let subflow = self.connections.subflow(cookie)?;
-            let link = subflow.link.filter(|_| !subflow.closed)?;
+            let channel = subflow.channel.filter(|_| !subflow.closed)?;
             Some(Carrier {
                 cookie,
-                link,
+                channel,
                 translated: subflow.view.is_some().into(),
             })
         });

@@ -1,5 +1,5 @@
 //! The devices that copies leave and arrive by, and the device's properties
-//! that links need.
+//! that channels need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::Result;
 use mptcp_common::abi::{
     self, UNKNOWN_PATH,
-    redundant::{Link, MAX_ADDRESSES, MAX_STACKED, Redundant, Stacked},
+    redundant::{Channel, MAX_ADDRESSES, MAX_STACKED, Redundant, Stacked},
 };
 use mptcp_common::address::{address, octets};
 
@@ -76,7 +76,7 @@ impl Ports {
     }
 
     /// Brings the kernel side up to date: programs, maps of devices, settings.
-    /// `carriers` are the devices (by ifindex) that carry links now.
+    /// `carriers` are the devices (by ifindex) that carry channels now.
     ///
     /// # Errors
     /// A map refused an entry.
@@ -161,24 +161,24 @@ impl Ports {
         self.attached.values().map(|device| device.path).collect()
     }
 
-    /// Fills in the fields of `link` that follow from its device and from the
-    /// current route to the peer.
-    pub fn fill(&self, mut link: Link) -> Link {
-        let local = address(link.local);
-        if link.ifindex == 0 {
+    /// Fills in the fields of `channel` that follow from its device and from
+    /// the current route to the peer.
+    pub fn fill(&self, mut channel: Channel) -> Channel {
+        let local = address(channel.local);
+        if channel.ifindex == 0 {
             let owner = self.present.iter();
-            link.ifindex = owner
+            channel.ifindex = owner
                 .filter(|(_, device)| device.addresses.contains(&local))
                 .map(|(&ifindex, _)| ifindex)
                 .next()
                 .unwrap_or(0);
         }
-        link.path = self.path(link.ifindex);
-        link.mtu = self.present.get(&link.ifindex).map_or(0, |device| {
-            route_mtu(local, address(link.remote), &device.name)
+        channel.path = self.path(channel.ifindex);
+        channel.mtu = self.present.get(&channel.ifindex).map_or(0, |device| {
+            route_mtu(local, address(channel.remote), &device.name)
                 .map_or(device.mtu, |mtu| mtu.min(device.mtu))
         });
-        link
+        channel
     }
 
     /// Returns the addresses of this host, as the programs look them up.
@@ -308,22 +308,22 @@ mod tests {
     }
 
     #[test]
-    fn a_link_takes_path_and_mtu_of_its_device() {
+    fn a_channel_takes_path_and_mtu_of_its_device() {
         let ports = ports();
-        let mut link = Link {
+        let mut channel = Channel {
             ifindex: 2,
-            ..Link::default()
+            ..Channel::default()
         };
-        link.local[10..].copy_from_slice(&[255, 255, 192, 0, 2, 1]);
-        link.remote[10..].copy_from_slice(&[255, 255, 192, 0, 2, 9]);
-        let filled = ports.fill(link);
+        channel.local[10..].copy_from_slice(&[255, 255, 192, 0, 2, 1]);
+        channel.remote[10..].copy_from_slice(&[255, 255, 192, 0, 2, 9]);
+        let filled = ports.fill(channel);
         assert_eq!((filled.mtu, filled.path), (1400, ports.path(2)));
         assert_ne!(filled.path, UNKNOWN_PATH);
         // While the protocol knows no device, it is the one with the address.
-        link.ifindex = 0;
-        assert_eq!(ports.fill(link), filled);
-        link.ifindex = 99;
-        let unknown = ports.fill(link);
+        channel.ifindex = 0;
+        assert_eq!(ports.fill(channel), filled);
+        channel.ifindex = 99;
+        let unknown = ports.fill(channel);
         assert_eq!((unknown.mtu, unknown.path), (0, UNKNOWN_PATH));
     }
 

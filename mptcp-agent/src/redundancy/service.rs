@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use mptcp_common::abi::{
     Event, event_kind,
-    redundant::{Link, LinkKey},
+    redundant::{Channel, ChannelKey},
     subflow_flag,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::channel_table::{self, ChannelTable};
 use super::gate::{Gate, Known};
-use super::link_table::{self, LinkTable};
 use super::listener::{Dropped, listen};
 use super::output::{apply, log, peers};
 use super::peers::{Change, ConnectionInfo, Datagram, Peers, Settings, SubflowInfo};
@@ -32,7 +32,7 @@ use super::socket::{Received, Socket, Sockets};
 use super::unwritten::{Unwritten, Write};
 use super::{Claim, random_nonzero};
 use crate::kernel::monotonic_ns as now_ns;
-use crate::kernel::{Kernel, LinkTraffic, PAGE};
+use crate::kernel::{ChannelTraffic, Kernel, PAGE};
 use crate::net::devices::Present;
 use crate::policy;
 use crate::state::paths::PathTable;
@@ -55,7 +55,7 @@ const DUTY: u32 = 20;
 pub struct Service {
     peers: Peers,
     roster: Roster,
-    links: LinkTable,
+    channels: ChannelTable,
     ports: Ports,
     sockets: Vec<Socket>,
     /// When to compare next.
@@ -93,7 +93,7 @@ impl Service {
     pub fn new(
         settings: &policy::Redundant,
         claim: &Claim,
-        traffic: LinkTraffic,
+        traffic: ChannelTraffic,
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
         let (mut sockets, mut unheard) = (Vec::new(), Vec::new());
@@ -111,11 +111,11 @@ impl Service {
         // The kernel has just given one, and it does not run out of them.
         let random = || random_nonzero().expect("the kernel has random numbers");
         let mut peers = Peers::new(protocol, random);
-        peers.count_by(move |link| traffic.get(link));
+        peers.count_by(move |channel| traffic.get(channel));
         let service = Self {
             peers,
             roster: Roster::default(),
-            links: LinkTable::default(),
+            channels: ChannelTable::default(),
             ports: Ports::new(settings),
             sockets,
             compare_ns: 0,
@@ -281,7 +281,7 @@ impl Service {
         if tuple.flags & subflow_flag::FALLBACK != 0 {
             return;
         }
-        let local = LinkKey::scope_of(&tuple.remote, subflow.ifindex) != 0;
+        let local = ChannelKey::scope_of(&tuple.remote, subflow.ifindex) != 0;
         if local && self.ports.carries(subflow.ifindex) {
             self.update(kernel);
         }
@@ -339,7 +339,8 @@ impl Service {
     /// Sends a heartbeat if one is due, between two pages of work that grows
     /// with the number of connections.
     fn beat(kernel: &mut Kernel) {
-        // If this fails, the loop's own heartbeat does as well, and is reported.
+        // If this fails, the loop's own heartbeat does as well, and is
+        // reported.
         let _ = kernel.beat_if_due();
     }
 
@@ -392,33 +393,33 @@ impl Service {
         }
     }
 
-    /// Confirms the next hop of every link. While a path is dead, its next hop
-    /// does not answer either, and after some seconds the kernel would hold
+    /// Confirms the next hop of every channel. While a path is dead, its next
+    /// hop does not answer either, and after some seconds the kernel would hold
     /// packets back until it does. They would wait ahead of tc egress, so that
     /// nothing could be copied.
     fn confirm(&self) {
-        for (_, link) in self.links.all() {
-            let from = IpAddr::from(link.local).to_canonical();
-            let to = SocketAddr::new(IpAddr::from(link.remote), link.remote_port);
+        for (_, channel) in self.channels.all() {
+            let from = IpAddr::from(channel.local).to_canonical();
+            let to = SocketAddr::new(IpAddr::from(channel.remote), channel.remote_port);
             if let Some(socket) = self.sockets.iter().find(|one| one.is_for(from))
-                && let Err(error) = socket.confirm(from, link.ifindex, to)
+                && let Err(error) = socket.confirm(from, channel.ifindex, to)
             {
                 tracing::debug!(%from, %to, "cannot confirm the next hop: {error}");
             }
         }
     }
 
-    /// Brings the devices, and what links take from them, up to date.
+    /// Brings the devices, and what channels take from them, up to date.
     fn update(&mut self, kernel: &mut Kernel) {
-        let carriers = self.links.devices();
+        let carriers = self.channels.devices();
         let mut result = self.ports.update(kernel, &carriers, now_ns());
         let mut writes = Vec::new();
-        for (index, link) in self.links.all() {
-            self.links
-                .set(index, Some(self.ports.fill(link)), &mut writes);
+        for (index, channel) in self.channels.all() {
+            self.channels
+                .set(index, Some(self.ports.fill(channel)), &mut writes);
         }
         for write in writes {
-            result = result.and(self.put(Write::Links(write), kernel));
+            result = result.and(self.put(Write::Channels(write), kernel));
         }
         self.told(result);
     }
@@ -428,13 +429,13 @@ impl Service {
         let mut result = Ok(());
         for change in self.peers.changes() {
             let done = match change {
-                Change::Link(index, link) => {
-                    let link = link.map(|link| self.filled(index, link));
+                Change::Channel(index, channel) => {
+                    let channel = channel.map(|channel| self.filled(index, channel));
                     let mut writes = Vec::new();
-                    self.links.set(index, link, &mut writes);
+                    self.channels.set(index, channel, &mut writes);
                     let mut done = Ok(());
                     for write in writes {
-                        done = done.and(self.put(Write::Links(write), kernel));
+                        done = done.and(self.put(Write::Channels(write), kernel));
                     }
                     done
                 }
@@ -442,7 +443,7 @@ impl Service {
                     self.put(Write::Carriers(connection, carriers), kernel)
                 }
                 Change::View(cookie, view) => self.put(Write::View(cookie, view), kernel),
-                Change::Familiar(key, link) => self.put(Write::Familiar(key, link), kernel),
+                Change::Familiar(key, channel) => self.put(Write::Familiar(key, channel), kernel),
             };
             result = result.and(done);
         }
@@ -452,36 +453,37 @@ impl Service {
 
     /// Writes to the kernel's maps. If that fails, it is retried later.
     fn put(&mut self, write: Write, kernel: &mut Kernel) -> Result<()> {
-        let at = |key: &LinkKey| {
+        let at = |key: &ChannelKey| {
             let remote = IpAddr::from(key.remote).to_canonical();
             SocketAddr::new(remote, key.remote_port)
         };
         match &write {
-            Write::Links(link_table::Write::Key(key, _)) => self.known.set(at(key), true),
-            Write::Links(link_table::Write::Gone(key)) => self.known.set(at(key), false),
+            Write::Channels(channel_table::Write::Key(key, _)) => self.known.set(at(key), true),
+            Write::Channels(channel_table::Write::Gone(key)) => self.known.set(at(key), false),
             _ => {}
         }
         self.unwritten
             .write(write, now_ns(), |write| apply(write, kernel))
     }
 
-    /// Completes a link with its device's properties. A link that is only kept
-    /// alive keeps those it has: [`Service::update`] takes care of changes.
-    fn filled(&self, index: u32, link: Link) -> Link {
-        let ends = |link: &Link| (link.local, link.remote);
-        match self.links.get(index) {
+    /// Completes a channel with its device's properties. A channel that is only
+    /// kept alive keeps those it has: [`Service::update`] takes care of
+    /// changes.
+    fn filled(&self, index: u32, channel: Channel) -> Channel {
+        let ends = |channel: &Channel| (channel.local, channel.remote);
+        match self.channels.get(index) {
             Some(known)
-                if ends(known) == ends(&link)
-                    && (link.ifindex == known.ifindex || link.ifindex == 0) =>
+                if ends(known) == ends(&channel)
+                    && (channel.ifindex == known.ifindex || channel.ifindex == 0) =>
             {
-                Link {
+                Channel {
                     mtu: known.mtu,
                     path: known.path,
                     ifindex: known.ifindex,
-                    ..link
+                    ..channel
                 }
             }
-            _ => self.ports.fill(link),
+            _ => self.ports.fill(channel),
         }
     }
 

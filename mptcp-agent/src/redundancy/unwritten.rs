@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use mptcp_common::abi::redundant::{Carriers, LinkKey, PeerView};
+use mptcp_common::abi::redundant::{Carriers, ChannelKey, PeerView};
 
-use super::link_table;
+use super::channel_table;
 
 /// Time between two attempts.
 const AGAIN_NS: u64 = 250_000_000;
@@ -18,10 +18,10 @@ const AGAIN_NS: u64 = 250_000_000;
 /// One write to a map of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// `LINKS`, or a map that leads to its entries.
-    Links(link_table::Write),
+    /// `CHANNELS`, or a map that leads to its entries.
+    Channels(channel_table::Write),
     /// `FAMILIAR`.
-    Familiar(LinkKey, Option<u32>),
+    Familiar(ChannelKey, Option<u32>),
     /// `CARRIERS`, by connection.
     Carriers(u64, Option<Carriers>),
     /// `PEER_VIEW`, by socket cookie.
@@ -29,25 +29,25 @@ pub enum Write {
 }
 
 /// The entry that a write is for. Retries follow this order: the maps that lead
-/// to a link come before the link.
+/// to a channel come before the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
-    Familiar(LinkKey),
-    Key(LinkKey),
+    Familiar(ChannelKey),
+    Key(ChannelKey),
     Peer(u64),
     Carriers(u64),
     View(u64),
-    Link(u32),
+    Channel(u32),
 }
 
 impl Write {
     fn entry(&self) -> Entry {
         match *self {
-            Self::Links(link_table::Write::Link(index, _)) => Entry::Link(index),
-            Self::Links(link_table::Write::Key(key, _) | link_table::Write::Gone(key)) => {
+            Self::Channels(channel_table::Write::Channel(index, _)) => Entry::Channel(index),
+            Self::Channels(channel_table::Write::Key(key, _) | channel_table::Write::Gone(key)) => {
                 Entry::Key(key)
             }
-            Self::Links(link_table::Write::Peer(peer, _)) => Entry::Peer(peer),
+            Self::Channels(channel_table::Write::Peer(peer, _)) => Entry::Peer(peer),
             Self::Familiar(key, _) => Entry::Familiar(key),
             Self::Carriers(connection, _) => Entry::Carriers(connection),
             Self::View(cookie, _) => Entry::View(cookie),

@@ -1,16 +1,16 @@
 //! The types that the redundant policy's tc programs share with user space.
 //!
 //! ```text
-//!   link      an address of this agent and one of a peer: hello and answer go
+//!   channel      an address of this agent and one of a peer: hello and answer go
 //!             there, and so do wrapped copies (UDP)
-//!   carriers  the subflows of a connection, each with its link: user space
+//!   carriers  the subflows of a connection, each with its channel: user space
 //!             lists them once the peer has proven to know the connection
 //!   arrival   what has arrived for a subflow lately
 //! ```
 //!
 //! A copy is the original's whole IP packet, as the payload of a UDP datagram
-//! between the two addresses of another subflow's link. The first four bits of
-//! a copy are an IP version; those of a hello (`HELLO_NIBBLE`) are not.
+//! between the two addresses of another subflow's channel. The first four bits
+//! of a copy are an IP version; those of a hello (`HELLO_NIBBLE`) are not.
 
 use crate::word::Word;
 
@@ -19,13 +19,13 @@ pub const DEFAULT_PORT: u16 = 8684;
 
 /// Entries of `FAMILIAR`: address pairs whose new connections are known to be
 /// with a peer.
-pub const MAX_FAMILIAR: u32 = 4 * MAX_LINKS;
+pub const MAX_FAMILIAR: u32 = 4 * MAX_CHANNELS;
 
 /// The largest number of copies of a segment, the original included.
 pub const MAX_COPIES: u32 = 4;
 
-/// Links that one agent can hold. Index 0 of `LINKS` is never used.
-pub const MAX_LINKS: u32 = 4096;
+/// Channels that one agent can hold. Index 0 of `CHANNELS` is never used.
+pub const MAX_CHANNELS: u32 = 4096;
 
 /// Listening sockets whose segment size the programs can lower and restore.
 pub const MAX_LISTENERS: u32 = 4096;
@@ -43,7 +43,7 @@ pub const MAX_CARRIERS: usize = 8;
 /// Segments that a receiver remembers having let through; a power of two.
 pub const MAX_PASSED: usize = 16;
 
-/// Upper bound of a link's cost, which is always less; a power of two.
+/// Upper bound of a channel's cost, which is always less; a power of two.
 pub const MAX_COST: u32 = 1 << 29;
 
 /// First four bits of a hello. Those of a copy are 4 or 6.
@@ -109,11 +109,11 @@ pub struct Stacked {
     pub other: u32,
 }
 
-/// An address of this agent and one of a peer, in array `LINKS`.
+/// An address of this agent and one of a peer, in array `CHANNELS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
-pub struct Link {
+pub struct Channel {
     /// Source address of copies; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
     /// Destination address of copies, likewise.
@@ -133,8 +133,8 @@ pub struct Link {
     pub local_port: u16,
     /// Index in `PATHS` of the device.
     pub path: u32,
-    /// Cost of a copy over this link, less than [`MAX_COST`]. Links of lower
-    /// cost are preferred.
+    /// Cost of a copy over this channel, less than [`MAX_COST`]. Channels of
+    /// lower cost are preferred.
     pub cost: u32,
     /// Bytes per second that copies may take without a budget, on the wire.
     pub rate: u32,
@@ -145,8 +145,9 @@ pub struct Link {
     pub reserved: u32,
 }
 
-/// Totals of the datagrams of one link, in array `LINK_TRAFFIC`. When another
-/// link takes over an index, its totals continue from the present values.
+/// Totals of the datagrams of one channel, in array `CHANNEL_TRAFFIC`. When
+/// another channel takes over an index, its totals continue from the present
+/// values.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
@@ -159,25 +160,26 @@ pub struct Traffic<T = u64> {
     pub arrived: T,
 }
 
-/// The links to one peer, in hash map `PEER_LINKS` by agent id. They carry the
-/// copies of a connection that has no second path yet.
+/// The channels to one peer, in hash map `PEER_CHANNELS` by agent id. They
+/// carry the copies of a connection that has no second path yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
-pub struct PeerLinks {
-    /// Indices in `LINKS`, in no order; 0: unused.
-    pub links: [u32; MAX_CARRIERS],
+pub struct PeerChannels {
+    /// Indices in `CHANNELS`, in no order; 0: unused.
+    pub channels: [u32; MAX_CARRIERS],
 }
 
-/// Key of hash map `LINK_OF`: where a datagram came from, and where it went.
+/// Key of hash map `CHANNEL_OF`: where a datagram came from, and where it went.
 ///
 /// It is also the key of hash map `FAMILIAR`, whose values are indices in
-/// `LINKS` as well: the addresses of a subflow, and the TCP port at its remote
-/// end (0: any). A new connection there is with the peer of that link.
+/// `CHANNELS` as well: the addresses of a subflow, and the TCP port at its
+/// remote end (0: any). A new connection there is with the peer of that
+/// channel.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes))]
-pub struct LinkKey {
+pub struct ChannelKey {
     /// Destination of the datagram; IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
     /// Its source, likewise.
@@ -189,8 +191,8 @@ pub struct LinkKey {
     pub scope: u16,
 }
 
-impl LinkKey {
-    /// Returns [`LinkKey::scope`] for this remote address and this device.
+impl ChannelKey {
+    /// Returns [`ChannelKey::scope`] for this remote address and this device.
     #[inline(always)]
     #[must_use]
     pub const fn scope_of(remote: &[u8; 16], ifindex: u32) -> u16 {
@@ -221,8 +223,8 @@ pub struct Carriers {
 pub struct Carrier {
     /// Socket cookie: key in `SUBFLOWS`.
     pub cookie: u64,
-    /// Index in `LINKS` of the link between its two addresses.
-    pub link: u32,
+    /// Index in `CHANNELS` of the channel between its two addresses.
+    pub channel: u32,
     /// 1 if the peer knows the subflow by other addresses or ports, which are
     /// in `PEER_VIEW`.
     pub translated: u32,
@@ -293,7 +295,7 @@ pub struct Patience {
 }
 
 /// Totals of the copies of one path on one CPU, in per-CPU array
-/// `COPY_STATS`; the path is that of the link's device.
+/// `COPY_STATS`; the path is that of the channel's device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
@@ -362,8 +364,8 @@ pub mod outcome {
 pub mod not_sent {
     /// The segment's connection is not thin, and there is no room for a copy:
     /// the path's own subflow has more to send than the path takes
-    /// ([`crate::spare`]), or copies have already used what the link can spare
-    /// ([`super::Link::rate`]).
+    /// ([`crate::spare`]), or copies have already used what the channel can
+    /// spare ([`super::Channel::rate`]).
     pub const BUSY: u8 = 0;
     /// The path's `--redundant-budget` is used up.
     pub const BUDGET: u8 = 1;
@@ -426,15 +428,15 @@ crate::layout::layout! {
     Redundant { budget_bytes_per_sec, copies, port, reserved, mss_v4, mss_v6 }
     Device { header, mtu, strict, path }
     Stacked { one, other }
-    Link {
+    Channel {
         local, remote, peer, expires_ns, ifindex, mtu, remote_port, local_port, path, cost,
         rate, peer_ifindex, reserved,
     }
     Traffic { sent, sent_bytes, arrived }
-    PeerLinks { links }
-    LinkKey { local, remote, remote_port, scope }
+    PeerChannels { channels }
+    ChannelKey { local, remote, remote_port, scope }
     Carriers { peer, carriers }
-    Carrier { cookie, link, translated }
+    Carrier { cookie, channel, translated }
     PeerView { local, remote, local_port, remote_port }
     Listener { own, given }
     Arrival { newest, fresh_ns, passed, count, passed_ns, in_vain_ns, in_vain }
@@ -448,10 +450,10 @@ crate::layout::layout! {
 const _: () = assert!(size_of::<Redundant>() == 24);
 const _: () = assert!(size_of::<Device>() == 16);
 const _: () = assert!(size_of::<Stacked>() == 8);
-const _: () = assert!(size_of::<Link>() == 80);
+const _: () = assert!(size_of::<Channel>() == 80);
 const _: () = assert!(size_of::<Traffic>() == 24);
-const _: () = assert!(size_of::<LinkKey>() == 36);
-const _: () = assert!(size_of::<PeerLinks>() == 4 * MAX_CARRIERS);
+const _: () = assert!(size_of::<ChannelKey>() == 36);
+const _: () = assert!(size_of::<PeerChannels>() == 4 * MAX_CARRIERS);
 const _: () = assert!(size_of::<Carriers>() == 8 + 16 * MAX_CARRIERS);
 const _: () = assert!(size_of::<PeerView>() == 36);
 const _: () = assert!(size_of::<Arrival>() == 8 * (MAX_PASSED + 6));

@@ -2,8 +2,8 @@
 //! clsact before).
 //!
 //! ```text
-//!   an original  ->  offer()  makes a marked clone for each link to take a copy
-//!   a clone      ->  wrap()   wraps it into UDP and sends it by the link's device
+//!   an original  ->  offer()  makes a marked clone for each channel to take a copy
+//!   a clone      ->  wrap()   wraps it into UDP and sends it by the channel's device
 //! ```
 //!
 //! Relies on the socket of an skb that TCP sends (bpf_get_socket_cookie,
@@ -14,11 +14,11 @@
 //! is counted, by reason. Without this hook nothing is copied.
 //!
 //! A copy leaves by another device than its original if it can, because trouble
-//! on a device hits everything that the device carries. Among links that share
-//! equally many devices with the original, the hook prefers the one over which
-//! copies arrive, and arrive soonest. `mptcp_common::spare` judges at once
-//! whether a path has room for a copy; in the longer run the agents' messages
-//! over the link tell (`Link::rate`).
+//! on a device hits everything that the device carries. Among channels that
+//! share equally many devices with the original, the hook prefers the one over
+//! which copies arrive, and arrive soonest. `mptcp_common::spare` judges at
+//! once whether a path has room for a copy; in the longer run the agents'
+//! messages over the channel tell (`Channel::rate`).
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -28,7 +28,7 @@ use aya_ebpf::{
 };
 use mptcp_common::{
     abi::redundant::{
-        Carrier, Carriers, Link, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent,
+        Carrier, Carriers, Channel, MAX_CARRIERS, MAX_COPIES, MAX_COST, Redundant, not_sent,
     },
     packet::flag,
     spare,
@@ -40,7 +40,7 @@ use crate::policy::redundant::wrap::{Copy, overhead, wrap};
 use crate::shared::entry::Entry;
 use crate::shared::global::any;
 use crate::shared::maps::{
-    BUDGETS, CARRIERS, LINK_BUDGETS, LINKS, add, connection, copy_stats, redundant,
+    BUDGETS, CARRIERS, CHANNEL_BUDGETS, CHANNELS, add, connection, copy_stats, redundant,
 };
 use crate::shared::skb::{PASS, Skb};
 use crate::shared::socket::{load, offset};
@@ -84,8 +84,8 @@ struct Original {
     /// The peer's device that it arrives by, as the peer numbers it; 0: not
     /// known.
     peer_ifindex: u32,
-    /// Index in `LINKS` of its own link, over which a copy would share its
-    /// fate; 0: not known.
+    /// Index in `CHANNELS` of its own channel, over which a copy would share
+    /// its fate; 0: not known.
     own: u32,
     /// 1 if the peer knows the subflow by other addresses or ports.
     translated: u32,
@@ -149,7 +149,7 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         },
         // SAFETY: a field of the context.
         ifindex: unsafe { (*skb.0).ifindex },
-        peer_ifindex: LINKS.get(own).map_or(0, |link| link.peer_ifindex),
+        peer_ifindex: CHANNELS.get(own).map_or(0, |channel| channel.peer_ifindex),
         own,
         translated,
         thin: u32::from(spare::is_thin(outstanding(skb))),
@@ -160,8 +160,8 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
     // other.
     let mut costs = [NEVER; MAX_CARRIERS];
     let alone = judge(carriers, &original, &mut costs) == 0;
-    // A connection without a second path borrows another link to its peer. The
-    // first place in `costs` stands for that link.
+    // A connection without a second path borrows another channel to its peer.
+    // The first place in `costs` stands for that channel.
     let mut borrowed = 0;
     if alone && translated == 0 {
         borrowed = familiar::stand_in(carriers.peer, own, original.ifindex, original.segment);
@@ -178,19 +178,19 @@ fn offer(skb: Skb, settings: &Redundant) -> Option<()> {
         if best >= MAX_CARRIERS {
             break;
         }
-        let link = if borrowed != 0 {
+        let channel = if borrowed != 0 {
             borrowed
         } else {
-            carriers.carriers[best & (MAX_CARRIERS - 1)].link
+            carriers.carriers[best & (MAX_CARRIERS - 1)].channel
         };
-        wanted -= copy(skb.0, &original, link);
+        wanted -= copy(skb.0, &original, channel);
     }
     Some(())
 }
 
-/// Returns the index in `LINKS` of the original's own link, and in the upper
-/// half whether the peer knows the subflow by other addresses or ports. A global
-/// function.
+/// Returns the index in `CHANNELS` of the original's own channel, and in the
+/// upper half whether the peer knows the subflow by other addresses or ports. A
+/// global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn own(carriers: *const Carriers, cookie: u64) -> u64 {
@@ -201,7 +201,7 @@ extern "C" fn own(carriers: *const Carriers, cookie: u64) -> u64 {
     let mut own = 0;
     for carrier in &carriers.carriers {
         if carrier.cookie == cookie {
-            own = u64::from(carrier.link) | u64::from(carrier.translated) << 32;
+            own = u64::from(carrier.channel) | u64::from(carrier.translated) << 32;
         }
     }
     own
@@ -225,7 +225,7 @@ extern "C" fn judge(
     };
     let mut others = 0;
     for (at, carrier) in costs.iter_mut().zip(&carriers.carriers) {
-        if carrier.cookie != 0 && carrier.link != original.own {
+        if carrier.cookie != 0 && carrier.channel != original.own {
             others += 1;
             *at = cost(carrier, original);
         }
@@ -276,7 +276,7 @@ fn outstanding(skb: Skb) -> u32 {
     }
 }
 
-/// Returns the cost of a copy over this carrier: its link's cost, plus
+/// Returns the cost of a copy over this carrier: its channel's cost, plus
 /// [`SHARED_DEVICE`] for each shared device. Returns [`NEVER`] if the carrier
 /// cannot take a copy, and counts the reason if its subflow still exists.
 #[inline(always)]
@@ -284,38 +284,38 @@ fn cost(carrier: &Carrier, original: &Original) -> u32 {
     let Some(subflow) = Entry::of(carrier.cookie) else {
         return NEVER;
     };
-    let Some(link) = LINKS.get(carrier.link) else {
+    let Some(channel) = CHANNELS.get(carrier.channel) else {
         return NEVER;
     };
-    if link.peer == 0 || link.expires_ns <= original.now_ns {
-        skip(link.path, not_sent::NO_PEER);
+    if channel.peer == 0 || channel.expires_ns <= original.now_ns {
+        skip(channel.path, not_sent::NO_PEER);
         return NEVER;
     }
-    if original.segment > link.mtu {
-        skip(link.path, not_sent::MTU);
+    if original.segment > channel.mtu {
+        skip(channel.path, not_sent::MTU);
         return NEVER;
     }
     if original.budget == 0
         && original.thin == 0
         && spare::is_bulk(subflow.bulk_ns(), original.now_ns)
     {
-        skip(link.path, not_sent::BUSY);
+        skip(channel.path, not_sent::BUSY);
         return NEVER;
     }
-    shared_devices(link, original) * SHARED_DEVICE + (link.cost & (MAX_COST - 1))
+    shared_devices(channel, original) * SHARED_DEVICE + (channel.cost & (MAX_COST - 1))
 }
 
-/// Returns how many devices a copy over this link would share with its
+/// Returns how many devices a copy over this channel would share with its
 /// original: at most one of this host, and one of the peer.
 #[inline(always)]
-fn shared_devices(link: &Link, original: &Original) -> u32 {
-    let here = u32::from(link.ifindex == original.ifindex);
-    let known = u32::from(link.peer_ifindex != 0);
-    here + known * u32::from(link.peer_ifindex == original.peer_ifindex)
+fn shared_devices(channel: &Channel, original: &Original) -> u32 {
+    let here = u32::from(channel.ifindex == original.ifindex);
+    let known = u32::from(channel.peer_ifindex != 0);
+    here + known * u32::from(channel.peer_ifindex == original.peer_ifindex)
 }
 
-/// Clones the original for the link at `index`. Returns 1 if that worked, else
-/// 0, and counts the reason then. A global function.
+/// Clones the original for the channel at `index`. Returns 1 if that worked,
+/// else 0, and counts the reason then. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn copy(skb: *mut __sk_buff, original: *const Original, index: u32) -> u32 {
@@ -328,34 +328,34 @@ extern "C" fn copy(skb: *mut __sk_buff, original: *const Original, index: u32) -
 
 #[inline(always)]
 fn try_copy(skb: Skb, original: &Original, index: u32) -> bool {
-    let Some(link) = LINKS.get(index) else {
+    let Some(channel) = CHANNELS.get(index) else {
         return false;
     };
-    let overhead = overhead(link);
-    let fits = original.segment + overhead <= link.mtu;
+    let overhead = overhead(channel);
+    let fits = original.segment + overhead <= channel.mtu;
     if !fits && original.segment == original.length {
-        skip(link.path, not_sent::MTU);
+        skip(channel.path, not_sent::MTU);
         return false;
     }
     let rate = original.budget;
     let bytes = wire_bytes(original, overhead);
     if rate != 0 {
-        if let Some(bucket) = BUDGETS.get(link.path)
+        if let Some(bucket) = BUDGETS.get(channel.path)
             && !bucket.take(bytes, rate, original.now_ns)
         {
-            skip(link.path, not_sent::BUDGET);
+            skip(channel.path, not_sent::BUDGET);
             return false;
         }
     } else if original.thin == 0
-        && let Some(bucket) = LINK_BUDGETS.get(index)
-        && !bucket.take(bytes, u64::from(link.rate), original.now_ns)
+        && let Some(bucket) = CHANNEL_BUDGETS.get(index)
+        && !bucket.take(bytes, u64::from(channel.rate), original.now_ns)
     {
-        skip(link.path, not_sent::BUSY);
+        skip(channel.path, not_sent::BUSY);
         return false;
     }
     skb.mark(
         Copy {
-            link: index,
+            channel: index,
             shrink: !fits,
             translated: original.translated != 0,
             cookie: original.cookie,
@@ -367,11 +367,11 @@ fn try_copy(skb: Skb, original: &Original, index: u32) -> bool {
     let error = unsafe { bpf_clone_redirect(skb.0, original.ifindex, 0) };
     skb.unmark();
     if error < 0 {
-        skip(link.path, not_sent::KERNEL);
+        skip(channel.path, not_sent::KERNEL);
         return false;
     }
-    if shared_devices(link, original) != 0 {
-        copy_stats(link.path, |stats| add(&stats.shared_device, 1));
+    if shared_devices(channel, original) != 0 {
+        copy_stats(channel.path, |stats| add(&stats.shared_device, 1));
     }
     if let Some(subflow) = Entry::of(original.cookie) {
         add(subflow.copies(), 1);

@@ -27,7 +27,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use mptcp_common::{
-    abi::redundant::{Device, LinkKey, PeerView, Redundant, outcome, refused},
+    abi::redundant::{ChannelKey, Device, PeerView, Redundant, outcome, refused},
     packet::{self, Source as _, flag, protocol},
 };
 
@@ -40,7 +40,7 @@ use crate::policy::redundant::wrap::HEADERS;
 use crate::shared::entry::Entry;
 use crate::shared::global::any;
 use crate::shared::maps::{
-    ADDRESSES, CARRIERS, COOKIE_OF, LINK_OF, LINKS, add, copy_stats, redundant, traffic,
+    ADDRESSES, CARRIERS, CHANNEL_OF, CHANNELS, COOKIE_OF, add, copy_stats, redundant, traffic,
 };
 use crate::shared::skb::{DROP, PASS, Skb};
 
@@ -97,8 +97,8 @@ pub fn redundant_ingress(ctx: TcContext) -> i32 {
 const IGNORE: u32 = 0;
 /// [`look_inside`]: the segment is found.
 const JUDGE: u32 = 1;
-/// [`look_inside`]: the packet fails a check. The reason, one of [`refused`], is
-/// added.
+/// [`look_inside`]: the packet fails a check. The reason, one of [`refused`],
+/// is added.
 const REFUSE: u32 = 2;
 
 /// Finds the segment, in the packet itself or wrapped. A global function.
@@ -138,22 +138,22 @@ fn find(skb: Skb, settings: &Redundant, arriving: &mut Arriving) -> Result<bool,
     }
     arriving.outer = ip.header;
     let remote_port = u16::from_be_bytes([udp[0], udp[1]]);
-    arriving.link = proven_link(skb.0, arriving.at, ip.header, remote_port);
-    if arriving.link == 0 {
+    arriving.channel = proven_channel(skb.0, arriving.at, ip.header, remote_port);
+    if arriving.channel == 0 {
         // This host may be a router, so let datagrams for other hosts pass.
         if is_own(skb.0, arriving.at, ip.header) == 0 {
             return Ok(false);
         }
         return Err(refused::UNPROVEN);
     }
-    if let Some(link) = LINKS.get(arriving.link)
-        && skb.is_carried_for(link.ifindex)
+    if let Some(channel) = CHANNELS.get(arriving.channel)
+        && skb.is_carried_for(channel.ifindex)
     {
         return Ok(false);
     }
     if arriving.rounds == 0 {
         let packets = skb.packets(HEADERS);
-        traffic(arriving.link, |traffic| add(&traffic.arrived, packets));
+        traffic(arriving.channel, |traffic| add(&traffic.arrived, packets));
     }
     let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
     if ip.payload < 8 || exact && length != ip.payload {
@@ -225,7 +225,7 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     // SAFETY: a value that user space replaces as a whole.
     let mut carriers = unsafe { CARRIERS.get(connection) };
     if carriers.is_none() && wrapped {
-        let own = own_link(skb.0, arriving, ip.header);
+        let own = own_channel(skb.0, arriving, ip.header);
         let tcp = arriving.at + ip.header;
         if own != 0 && (familiar::greet(cookie) || familiar::introduce(skb, tcp, cookie, own)) {
             // SAFETY: as above.
@@ -236,12 +236,12 @@ fn arrive(skb: Skb, device: &Device, arriving: &Arriving) -> Result<i32, u8> {
     if !wrapped && arriving.unwrapped == 0 && skb.is_carried_for(ifindex) {
         return Ok(PASS);
     }
-    // A copy may come over any link to the connection's peer, even one whose
+    // A copy may come over any channel to the connection's peer, even one whose
     // subflow is not proven yet, or does not exist yet.
     if wrapped
-        && LINKS
-            .get(arriving.link)
-            .is_none_or(|link| link.peer != carriers.peer)
+        && CHANNELS
+            .get(arriving.channel)
+            .is_none_or(|channel| channel.peer != carriers.peer)
     {
         return Err(refused::FOREIGN);
     }
@@ -317,7 +317,7 @@ fn open(skb: Skb, device: &Device, arriving: &Arriving, read: &Headers) -> Resul
         to_this_host(skb);
         return Ok(PASS);
     }
-    let own = own_link(skb.0, arriving, header);
+    let own = own_channel(skb.0, arriving, header);
     if own == 0 {
         return Err(refused::FOREIGN);
     }
@@ -328,58 +328,58 @@ fn open(skb: Skb, device: &Device, arriving: &Arriving, read: &Headers) -> Resul
     if device.strict == 0 {
         return Ok(PASS);
     }
-    let ifindex = LINKS.get(own).map_or(0, |link| link.ifindex);
+    let ifindex = CHANNELS.get(own).map_or(0, |channel| channel.ifindex);
     enter(skb, device, ifindex, header, arriving.path)
 }
 
-/// Returns the index of the link between the addresses of a copy's inner
+/// Returns the index of the channel between the addresses of a copy's inner
 /// packet; 0 if there is none, or if its peer is not the one that sent the
 /// copy. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn own_link(skb: *mut __sk_buff, arriving: *const Arriving, header: u32) -> u32 {
+extern "C" fn own_channel(skb: *mut __sk_buff, arriving: *const Arriving, header: u32) -> u32 {
     // SAFETY: null, or a value on the caller's stack.
     let Some(arriving) = (unsafe { arriving.as_ref() }) else {
         return 0;
     };
-    let Some(over) = LINKS.get(arriving.link) else {
+    let Some(over) = CHANNELS.get(arriving.channel) else {
         return 0;
     };
-    let own = proven_link(skb, arriving.at, header, over.local_port);
-    match LINKS.get(own) {
-        Some(link) if own != 0 && link.peer == over.peer => own,
+    let own = proven_channel(skb, arriving.at, header, over.local_port);
+    match CHANNELS.get(own) {
+        Some(channel) if own != 0 && channel.peer == over.peer => own,
         _ => 0,
     }
 }
 
-/// Returns the index in `LINKS` of the link that a datagram comes over; 0 if it
-/// belongs to no link, or if the link's peer has fallen silent. A global
-/// function.
+/// Returns the index in `CHANNELS` of the channel that a datagram comes over; 0
+/// if it belongs to no channel, or if the channel's peer has fallen silent. A
+/// global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a copy of the key would not fit the stack"
 )]
-extern "C" fn proven_link(skb: *mut __sk_buff, at: u32, header: u32, remote_port: u16) -> u32 {
+extern "C" fn proven_channel(skb: *mut __sk_buff, at: u32, header: u32, remote_port: u16) -> u32 {
     let skb = Skb(skb);
-    let mut key = LinkKey {
+    let mut key = ChannelKey {
         remote_port,
-        ..LinkKey::default()
+        ..ChannelKey::default()
     };
     if !packet::addresses(&skb, at, header, &mut key.remote, &mut key.local) {
         return 0;
     }
     // SAFETY: a field of the context.
-    key.scope = LinkKey::scope_of(&key.remote, unsafe { (*skb.0).ifindex });
+    key.scope = ChannelKey::scope_of(&key.remote, unsafe { (*skb.0).ifindex });
     // SAFETY: a word that user space replaces as a whole.
-    let Some(&index) = (unsafe { LINK_OF.get(&key) }) else {
+    let Some(&index) = (unsafe { CHANNEL_OF.get(&key) }) else {
         return 0;
     };
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    match LINKS.get(index) {
-        Some(link) if link.peer != 0 && link.expires_ns > now_ns => index,
+    match CHANNELS.get(index) {
+        Some(channel) if channel.peer != 0 && channel.expires_ns > now_ns => index,
         _ => 0,
     }
 }

@@ -13,9 +13,9 @@ use mptcp_common::{
         Config, Connection, DEFAULT_POLICY, MAX_PATHS, MAX_POLICIES, PathConfig, PathStats, Policy,
         Subflow, Totals,
         redundant::{
-            Arrival, Carriers, CopyStats, Device, Link, LinkKey, Listener, MAX_ADDRESSES,
-            MAX_FAMILIAR, MAX_LINKS, MAX_LISTENERS, MAX_STACKED, Patience, PeerLinks, PeerView,
-            Redundant, Stacked, Traffic,
+            Arrival, Carriers, Channel, ChannelKey, CopyStats, Device, Listener, MAX_ADDRESSES,
+            MAX_CHANNELS, MAX_FAMILIAR, MAX_LISTENERS, MAX_STACKED, Patience, PeerChannels,
+            PeerView, Redundant, Stacked, Traffic,
         },
         runs::Runs,
     },
@@ -70,7 +70,7 @@ pub static GONE: Array<u64> = Array::with_max_entries(1, 0);
 pub static REDUNDANT: Array<Redundant> = Array::with_max_entries(1, 0);
 #[map]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
-/// Every address of this host, in the form of `Link::local`; the value means
+/// Every address of this host, in the form of `Channel::local`; the value means
 /// nothing.
 #[map]
 pub static ADDRESSES: HashMap<[u8; 16], u32> =
@@ -80,15 +80,16 @@ pub static ADDRESSES: HashMap<[u8; 16], u32> =
 pub static STACKED: HashMap<Stacked, u32> =
     HashMap::with_max_entries(MAX_STACKED, BPF_F_NO_PREALLOC);
 #[map]
-pub static LINKS: Array<Link> = Array::with_max_entries(MAX_LINKS, 0);
+pub static CHANNELS: Array<Channel> = Array::with_max_entries(MAX_CHANNELS, 0);
 #[map]
-pub static LINK_OF: HashMap<LinkKey, u32> = HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
+pub static CHANNEL_OF: HashMap<ChannelKey, u32> =
+    HashMap::with_max_entries(MAX_CHANNELS, BPF_F_NO_PREALLOC);
 #[map]
-pub static FAMILIAR: HashMap<LinkKey, u32> =
+pub static FAMILIAR: HashMap<ChannelKey, u32> =
     HashMap::with_max_entries(MAX_FAMILIAR, BPF_F_NO_PREALLOC);
 #[map]
-pub static PEER_LINKS: HashMap<u64, PeerLinks> =
-    HashMap::with_max_entries(MAX_LINKS, BPF_F_NO_PREALLOC);
+pub static PEER_CHANNELS: HashMap<u64, PeerChannels> =
+    HashMap::with_max_entries(MAX_CHANNELS, BPF_F_NO_PREALLOC);
 #[map]
 pub static CARRIERS: HashMap<u64, Carriers> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
@@ -115,11 +116,11 @@ pub static NEW_ARRIVAL: Array<Arrival> = Array::with_max_entries(1, 0);
 pub static PATIENCE: PerCpuArray<Patience> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_PATHS as u32, 0);
-/// How much copies may take of each link if there is no budget.
+/// How much copies may take of each channel if there is no budget.
 #[map]
-pub static LINK_BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_LINKS, 0);
+pub static CHANNEL_BUDGETS: Array<Bucket> = Array::with_max_entries(MAX_CHANNELS, 0);
 #[map]
-pub static LINK_TRAFFIC: Array<Traffic<Word>> = Array::with_max_entries(MAX_LINKS, 0);
+pub static CHANNEL_TRAFFIC: Array<Traffic<Word>> = Array::with_max_entries(MAX_CHANNELS, 0);
 
 // Statistics and events for the agent.
 #[map]
@@ -187,7 +188,7 @@ pub fn is_in_charge() -> bool {
 }
 
 /// Returns the redundant policy's settings, if it is the policy. Copies need no
-/// other check, because the links that they may take expire by themselves.
+/// other check, because the channels that they may take expire by themselves.
 #[inline(always)]
 pub fn redundant() -> Option<&'static Redundant> {
     REDUNDANT.get(0).filter(|settings| settings.copies > 1)
@@ -258,10 +259,10 @@ pub fn copy_stats(path: u32, change: impl FnOnce(&CopyStats<Word>)) {
     }
 }
 
-/// Runs `change` on a link's totals, which only [`add`] changes.
+/// Runs `change` on a channel's totals, which only [`add`] changes.
 #[inline(always)]
-pub fn traffic(link: u32, change: impl FnOnce(&Traffic<Word>)) {
-    if let Some(traffic) = LINK_TRAFFIC.get(link) {
+pub fn traffic(channel: u32, change: impl FnOnce(&Traffic<Word>)) {
+    if let Some(traffic) = CHANNEL_TRAFFIC.get(channel) {
         change(traffic);
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     };
     let mut states = families.gauge(
         "mptcp_redundant_peers",
-        "Links (two agents, an address of each), by whether the peer is proven.",
+        "Channels (two agents, an address of each), by whether the peer is proven.",
     );
     for (&state, &count) in &peers.states {
         states.add_count(&[("state", state_name(state))], count);
@@ -111,7 +111,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     }
     let mut crowded = families.counter(
         "mptcp_redundant_links_refused_total",
-        "Messages of proven peers for whose link there was no room, and why.",
+        "Messages of proven peers for whose channel there was no room, and why.",
     );
     for (&reason, &count) in &peers.no_room {
         crowded.add_count(&[("reason", reason_name(reason))], count);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use mptcp_api::hello::{Kind, Message, Timing};
-use mptcp_common::abi::redundant::LinkKey;
+use mptcp_common::abi::redundant::ChannelKey;
 
 use super::{
     Connection, Datagram, Peers, Timer, address,
@@ -25,7 +25,7 @@ impl Peers {
             };
             datagrams.extend(match timer {
                 Timer::Subflow(cookie) => self.ask(cookie, now_ns),
-                Timer::Link(index) => self.keep(index, now_ns),
+                Timer::Channel(index) => self.keep(index, now_ns),
             });
         }
         datagrams
@@ -56,7 +56,7 @@ impl Peers {
     /// the timer means that the client's first hello is late.
     fn ask(&mut self, cookie: u64, now_ns: u64) -> Option<Datagram> {
         let subflow = self.connections.subflow_mut(cookie)?;
-        let alone = subflow.link.is_none();
+        let alone = subflow.channel.is_none();
         let remote = subflow.tuple.remote;
         let connection = subflow.connection;
         if !self.connections.is_client_of(connection) {
@@ -81,19 +81,19 @@ impl Peers {
         self.hello(cookie, now_ns)
     }
 
-    /// Handles a link's timer: its next hello is due, its peer has fallen
+    /// Handles a channel's timer: its next hello is due, its peer has fallen
     /// silent, or it was kept long enough without an open subflow.
     fn keep(&mut self, index: u32, now_ns: u64) -> Option<Datagram> {
-        let link = self.links.get_mut(index)?;
-        let silent = link.expire(now_ns);
-        if let Some(cookie) = link.outlived(silent, now_ns) {
+        let channel = self.channels.get_mut(index)?;
+        let silent = channel.expire(now_ns);
+        if let Some(cookie) = channel.outlived(silent, now_ns) {
             self.forget_entirely(cookie);
             return None;
         }
         if silent {
-            self.report.there(&link.road, false);
+            self.report.there(&channel.road, false);
         }
-        let speaker = link.speak(now_ns);
+        let speaker = channel.speak(now_ns);
         self.reschedule(index);
         let cookie = speaker?;
         self.connections.subflow_mut(cookie)?.may_repeat = true;
@@ -108,8 +108,8 @@ impl Peers {
         exchange.send(nonce, now_ns);
         let (echo, road) = (exchange.heard, exchange.road);
         let (ends, ifindex) = (subflow.ends(), subflow.ifindex);
-        let (key, link) = (subflow.connection, subflow.link);
-        let timing = self.timing(link, now_ns);
+        let (key, channel) = (subflow.connection, subflow.channel);
+        let timing = self.timing(channel, now_ns);
         let connection = self.connections.get(key)?;
         let message = Message {
             kind: Kind::Hello,
@@ -127,11 +127,11 @@ impl Peers {
     }
 
     /// Returns the timing to put into a message that goes out now over this
-    /// link; zeros if there is no link.
-    pub(super) fn timing(&mut self, link: Option<u32>, now_ns: u64) -> Timing {
-        let known = link.and_then(|index| Some((index, self.links.get_mut(index)?)));
-        known.map_or_else(Timing::default, |(index, link)| {
-            link.quality.speak(&(self.traffic)(index), now_ns)
+    /// channel; zeros if there is no channel.
+    pub(super) fn timing(&mut self, channel: Option<u32>, now_ns: u64) -> Timing {
+        let known = channel.and_then(|index| Some((index, self.channels.get_mut(index)?)));
+        known.map_or_else(Timing::default, |(index, channel)| {
+            channel.quality.speak(&(self.traffic)(index), now_ns)
         })
     }
 
@@ -140,7 +140,7 @@ impl Peers {
         &self,
         connection: &Connection,
         message: &Message,
-        road: &LinkKey,
+        road: &ChannelKey,
         ifindex: u32,
     ) -> Datagram {
         let mut payload = message.body();

@@ -2,54 +2,54 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use mptcp_common::abi::redundant::{Carriers, Link, LinkKey, PeerView};
+use mptcp_common::abi::redundant::{Carriers, Channel, ChannelKey, PeerView};
 
 /// A new value for an entry of a kernel map; `None` removes the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// `LINKS`, by index. Neither `mtu` nor `path` is filled in. If an entry's
-    /// addresses or peer change, it is removed first.
-    Link(u32, Option<Link>),
+    /// `CHANNELS`, by index. Neither `mtu` nor `path` is filled in. If an
+    /// entry's addresses or peer change, it is removed first.
+    Channel(u32, Option<Channel>),
     /// `CARRIERS`, by connection.
     Carriers(u64, Option<Carriers>),
     /// `PEER_VIEW`, by socket cookie.
     View(u64, Option<PeerView>),
-    /// `FAMILIAR`: the index of a link.
-    Familiar(LinkKey, Option<u32>),
+    /// `FAMILIAR`: the index of a channel.
+    Familiar(ChannelKey, Option<u32>),
 }
 
 /// The changes since they were last taken. Of each entry, only the newest
 /// change is kept.
 #[derive(Debug, Default)]
 pub struct Changes {
-    strange: HashSet<LinkKey>,
-    gone_links: BTreeSet<u32>,
-    links: BTreeMap<u32, Link>,
+    strange: HashSet<ChannelKey>,
+    gone_channels: BTreeSet<u32>,
+    channels: BTreeMap<u32, Channel>,
     carriers: BTreeMap<u64, Option<Carriers>>,
     views: BTreeMap<u64, Option<PeerView>>,
-    familiar: HashMap<LinkKey, u32>,
+    familiar: HashMap<ChannelKey, u32>,
 }
 
 impl Changes {
-    /// Notes that a link is new or was extended.
-    pub fn link(&mut self, index: u32, link: Link) {
-        self.links.insert(index, link);
+    /// Notes that a channel is new or was extended.
+    pub fn channel(&mut self, index: u32, channel: Channel) {
+        self.channels.insert(index, channel);
     }
 
-    /// Notes that a link is gone or has changed. Its index may be reused.
-    pub fn link_gone(&mut self, index: u32) {
-        self.links.remove(&index);
-        self.gone_links.insert(index);
+    /// Notes that a channel is gone or has changed. Its index may be reused.
+    pub fn channel_gone(&mut self, index: u32) {
+        self.channels.remove(&index);
+        self.gone_channels.insert(index);
     }
 
-    /// Notes that new connections that match `key` are with the peer of link
+    /// Notes that new connections that match `key` are with the peer of channel
     /// `index`.
-    pub fn familiar(&mut self, key: LinkKey, index: u32) {
+    pub fn familiar(&mut self, key: ChannelKey, index: u32) {
         self.familiar.insert(key, index);
     }
 
     /// Takes back what [`Changes::familiar`] noted for `key`.
-    pub fn strange(&mut self, key: LinkKey) {
+    pub fn strange(&mut self, key: ChannelKey) {
         self.familiar.remove(&key);
         self.strange.insert(key);
     }
@@ -68,9 +68,9 @@ impl Changes {
     /// are written one by one:
     ///
     /// - Removals come before the entries that replace them; the first ones are
-    ///   those of keys that lead new connections to a link.
-    /// - A connection's carriers come before the new link at an index that they
-    ///   no longer use.
+    ///   those of keys that lead new connections to a channel.
+    /// - A connection's carriers come before the new channel at an index that
+    ///   they no longer use.
     /// - A view is added before a carrier says that it is translated, and
     ///   removed after the carrier no longer does.
     pub fn take(&mut self) -> Vec<Change> {
@@ -82,9 +82,9 @@ impl Changes {
             .into_iter()
             .map(|key| Change::Familiar(key, None))
             .chain(
-                std::mem::take(&mut self.gone_links)
+                std::mem::take(&mut self.gone_channels)
                     .into_iter()
-                    .map(|index| Change::Link(index, None)),
+                    .map(|index| Change::Channel(index, None)),
             )
             .chain(coming)
             .chain(
@@ -94,9 +94,9 @@ impl Changes {
             )
             .chain(going)
             .chain(
-                std::mem::take(&mut self.links)
+                std::mem::take(&mut self.channels)
                     .into_iter()
-                    .map(|(index, link)| Change::Link(index, Some(link))),
+                    .map(|(index, channel)| Change::Channel(index, Some(channel))),
             )
             .chain(
                 std::mem::take(&mut self.familiar)
@@ -114,18 +114,18 @@ mod tests {
     #[test]
     fn what_goes_is_gone_before_another_takes_its_place() {
         let mut changes = Changes::default();
-        let link = |peer| Link {
+        let channel = |peer| Channel {
             peer,
-            ..Link::default()
+            ..Channel::default()
         };
         let view = Some(PeerView::default());
-        changes.link(1, link(8));
+        changes.channel(1, channel(8));
         changes.view(10, None);
         changes.view(11, view);
         changes.carriers(20, None);
-        changes.link_gone(1);
-        changes.link(1, link(9));
-        let key = LinkKey::default();
+        changes.channel_gone(1);
+        changes.channel(1, channel(9));
+        let key = ChannelKey::default();
         changes.familiar(key, 4);
         changes.strange(key);
         changes.familiar(key, 1);
@@ -133,11 +133,11 @@ mod tests {
             changes.take(),
             [
                 Change::Familiar(key, None),
-                Change::Link(1, None),
+                Change::Channel(1, None),
                 Change::View(11, view),
                 Change::Carriers(20, None),
                 Change::View(10, None),
-                Change::Link(1, Some(link(9))),
+                Change::Channel(1, Some(channel(9))),
                 Change::Familiar(key, Some(1)),
             ]
         );

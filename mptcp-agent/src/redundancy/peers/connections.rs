@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use mptcp_api::hello::{Ends, Ids};
 use mptcp_common::abi::{
     Tuple,
-    redundant::{Carriers, LinkKey, PeerView},
+    redundant::{Carriers, ChannelKey, PeerView},
     subflow_flag,
 };
 
@@ -39,11 +39,11 @@ pub struct Subflow {
     pub tuple: Tuple,
     /// Its device; 0: not known.
     pub ifindex: u32,
-    /// Index of its link, once there is one.
-    pub link: Option<u32>,
+    /// Index of its channel, once there is one.
+    pub channel: Option<u32>,
     /// The addresses and ports by which the peer knows it, if they differ.
     pub view: Option<PeerView>,
-    /// The exchange with its link's address, or with the one that the client
+    /// The exchange with its channel's address, or with the one that the client
     /// sends hellos to.
     pub exchange: Option<Exchange>,
     /// The exchange with the newest other address that the server got hellos
@@ -56,7 +56,7 @@ pub struct Subflow {
     /// Whether the next answer may be followed by a hello at once. Each
     /// scheduled hello allows this once.
     pub may_repeat: bool,
-    /// Whether it has closed and is kept only for its link.
+    /// Whether it has closed and is kept only for its channel.
     pub closed: bool,
 }
 
@@ -66,7 +66,7 @@ impl Subflow {
             connection: info.connection,
             tuple: info.tuple,
             ifindex: info.ifindex,
-            link: None,
+            channel: None,
             view: None,
             exchange: None,
             candidate: None,
@@ -79,12 +79,12 @@ impl Subflow {
 
     /// Returns the road between its own addresses; the peer's agent listens on
     /// `port`.
-    pub fn road(&self, port: u16) -> LinkKey {
-        LinkKey {
+    pub fn road(&self, port: u16) -> ChannelKey {
+        ChannelKey {
             local: self.tuple.local,
             remote: self.tuple.remote,
             remote_port: port,
-            scope: LinkKey::scope_of(&self.tuple.remote, self.ifindex),
+            scope: ChannelKey::scope_of(&self.tuple.remote, self.ifindex),
         }
     }
 
@@ -111,7 +111,7 @@ impl Subflow {
 
     /// Returns the exchange over a road: the one in use, or else the candidate.
     /// A candidate on another road is replaced.
-    pub fn exchange_on(&mut self, road: LinkKey) -> &mut Exchange {
+    pub fn exchange_on(&mut self, road: ChannelKey) -> &mut Exchange {
         let in_use = self.exchange.as_ref();
         if in_use.is_some_and(|exchange| exchange.road == road) {
             return self.exchange.get_or_insert_with(|| Exchange::new(road));
@@ -121,7 +121,7 @@ impl Subflow {
     }
 
     /// Puts the candidate on this road into use, as it was proven.
-    pub fn promote(&mut self, road: &LinkKey) {
+    pub fn promote(&mut self, road: &ChannelKey) {
         if let Some(proven) = self.candidate.take_if(|candidate| candidate.road == *road) {
             self.exchange = Some(proven);
         }

@@ -3,19 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mptcp_api::hello::{self, Kind, Message, Timing};
-use mptcp_common::abi::redundant::LinkKey;
+use mptcp_common::abi::redundant::ChannelKey;
 
 use super::{
-    Datagram, Peers, Timer, connections,
-    links::{Crowded, Pair},
-    octets, schedule,
+    Datagram, Peers, Timer,
+    channels::{Crowded, Pair},
+    connections, octets, schedule,
 };
 use crate::redundancy::proof;
 
 /// The way and the time that a datagram arrived.
 #[derive(Clone, Copy)]
 struct Origin {
-    road: LinkKey,
+    road: ChannelKey,
     ifindex: u32,
     now_ns: u64,
 }
@@ -61,11 +61,11 @@ impl Peers {
             return None;
         }
         let origin = Origin {
-            road: LinkKey {
+            road: ChannelKey {
                 local: octets(local),
                 remote: octets(remote.ip()),
                 remote_port: remote.port(),
-                scope: LinkKey::scope_of(&octets(remote.ip()), ifindex),
+                scope: ChannelKey::scope_of(&octets(remote.ip()), ifindex),
             },
             ifindex,
             now_ns,
@@ -113,10 +113,10 @@ impl Peers {
                 nonce
             }
         };
-        // Only a sender that has just proven itself learns about the link.
-        let link = self.connections.subflow(cookie)?.link;
+        // Only a sender that has just proven itself learns about the channel.
+        let channel = self.connections.subflow(cookie)?.channel;
         let timing = if settled {
-            self.timing(link, now_ns)
+            self.timing(channel, now_ns)
         } else {
             Timing::default()
         };
@@ -182,8 +182,8 @@ impl Peers {
     }
 
     /// Notes that the sender of a message has just proven that it knows this
-    /// subflow's connection. Returns `false` if there is no room for its link,
-    /// or if the subflow is gone.
+    /// subflow's connection. Returns `false` if there is no room for its
+    /// channel, or if the subflow is gone.
     fn prove(&mut self, cookie: u64, message: &Message, origin: Origin) -> bool {
         let Some(subflow) = self.connections.subflow(cookie) else {
             return false;
@@ -199,17 +199,17 @@ impl Peers {
             (message.ends.remote, message.ends.local)
         };
         let peer = message.sender.get();
-        let (closed, kept) = (subflow.closed, subflow.link);
-        let kept = kept.and_then(|link| self.links.get(link));
-        if closed && kept.is_none_or(|link| link.peer != peer) {
-            // It was kept only for its link, which leads to another peer.
+        let (closed, kept) = (subflow.closed, subflow.channel);
+        let kept = kept.and_then(|channel| self.channels.get(channel));
+        if closed && kept.is_none_or(|channel| channel.peer != peer) {
+            // It was kept only for its channel, which leads to another peer.
             self.forget_entirely(cookie);
             return false;
         }
-        let Some((link, replaced)) = self.place(peer, pair, origin) else {
+        let Some((channel, replaced)) = self.place(peer, pair, origin) else {
             return false;
         };
-        self.put_on_link(cookie, link, client);
+        self.put_on_channel(cookie, channel, client);
         if let Some(replaced) = replaced {
             self.reschedule(replaced);
         }
@@ -225,84 +225,85 @@ impl Peers {
                 self.changes.view(cookie, view);
             }
         }
-        let traffic = (self.traffic)(link);
-        self.links.measure(link, message, &traffic, origin.now_ns);
-        self.links.heard(
-            link,
+        let traffic = (self.traffic)(channel);
+        self.channels
+            .measure(channel, message, &traffic, origin.now_ns);
+        self.channels.heard(
+            channel,
             ifindex,
             origin.now_ns,
             &mut self.changes,
             &mut self.report,
         );
-        self.reschedule(link);
+        self.reschedule(channel);
         let direct = origin.road.scope == 0
             && view.is_none()
             && (own.local, own.remote) == (origin.road.local, origin.road.remote);
-        self.acquaint(link, direct, client.then_some(own.remote_port));
+        self.acquaint(channel, direct, client.then_some(own.remote_port));
         self.set_peer(key, peer, origin.now_ns);
         self.publish(key);
         true
     }
 
-    /// Calls [`super::links::Links::place`]. If all indices are taken, gives up
-    /// a link without an open subflow and tries again. Returns `None` if there
-    /// is no room, and counts and reports that.
+    /// Calls [`super::channels::Channels::place`]. If all indices are taken,
+    /// gives up a channel without an open subflow and tries again. Returns
+    /// `None` if there is no room, and counts and reports that.
     fn place(&mut self, peer: u64, pair: Pair, origin: Origin) -> Option<(u32, Option<u32>)> {
         let (road, now_ns) = (origin.road, origin.now_ns);
         let changes = &mut self.changes;
-        let mut placed = self.links.place(peer, pair, road, now_ns, changes);
+        let mut placed = self.channels.place(peer, pair, road, now_ns, changes);
         if placed == Err(Crowded::Full)
-            && let Some(cookie) = self.links.first_to_go()
+            && let Some(cookie) = self.channels.first_to_go()
         {
             self.forget_entirely(cookie);
             let changes = &mut self.changes;
-            placed = self.links.place(peer, pair, road, now_ns, changes);
+            placed = self.channels.place(peer, pair, road, now_ns, changes);
         }
         placed
             .inspect_err(|why| self.report.crowded(&road, *why))
             .ok()
     }
 
-    /// Lets new connections between the addresses of a link have copies before
-    /// they are proven. With a shared key, the agent assumes that every
+    /// Lets new connections between the addresses of a channel have copies
+    /// before they are proven. With a shared key, the agent assumes that every
     /// connection with the peer's address is with that peer. Without one, the
     /// peer may share its address with other hosts, so this is assumed only for
     /// connections from here to a `service` (TCP port) to which one was proven.
-    /// If the link is not `direct`, it never is: behind a NAT, it is not known
-    /// how the peer sees a new connection, and other hosts may have the same
-    /// link-local addresses on another device.
-    fn acquaint(&mut self, link: u32, direct: bool, service: Option<u16>) {
+    /// If the channel is not `direct`, it never is: behind a NAT, it is not
+    /// known how the peer sees a new connection, and other hosts may have the
+    /// same link-local addresses on another device.
+    fn acquaint(&mut self, channel: u32, direct: bool, service: Option<u16>) {
         if !direct {
-            self.links.estrange(link, &mut self.changes);
+            self.channels.estrange(channel, &mut self.changes);
         } else if !self.key.is_empty() {
-            self.links.befriend(link, 0, &mut self.changes);
+            self.channels.befriend(channel, 0, &mut self.changes);
         } else if let Some(port) = service {
-            self.links.befriend(link, port, &mut self.changes);
+            self.channels.befriend(channel, port, &mut self.changes);
         }
     }
 
-    fn put_on_link(&mut self, cookie: u64, link: u32, client: bool) {
+    fn put_on_channel(&mut self, cookie: u64, channel: u32, client: bool) {
         let port = self.port;
         let subflow = self.connections.subflow(cookie);
-        if subflow.is_none_or(|subflow| subflow.link == Some(link)) {
+        if subflow.is_none_or(|subflow| subflow.channel == Some(channel)) {
             return;
         }
-        self.leave_link(cookie);
+        self.leave_channel(cookie);
         if let Some(subflow) = self.connections.subflow_mut(cookie) {
-            subflow.link = Some(link);
+            subflow.channel = Some(channel);
             let road = subflow.road(port);
-            self.links.join(link, cookie, client);
+            self.channels.join(channel, cookie, client);
             if client {
                 self.count_asking(road, false);
             }
-            if let Some(closed) = self.links.relieve(link) {
+            if let Some(closed) = self.channels.relieve(channel) {
                 self.forget_entirely(closed);
             }
         }
     }
 
     /// Sets the peer of a connection. If it had another one, its subflows on
-    /// that peer's links are no longer proven.
+    /// that peer's channels are no longer proven.
     fn set_peer(&mut self, key: u64, peer: u64, now_ns: u64) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -313,15 +314,15 @@ impl Peers {
         let client = !connection.info.server;
         for cookie in connection.subflows.clone() {
             let subflow = self.connections.subflow(cookie);
-            let link = subflow.and_then(|subflow| self.links.get(subflow.link?));
-            if link.is_none_or(|link| link.peer == peer) {
+            let channel = subflow.and_then(|subflow| self.channels.get(subflow.channel?));
+            if channel.is_none_or(|channel| channel.peer == peer) {
                 continue;
             }
             if subflow.is_some_and(|subflow| subflow.closed) {
                 self.forget_entirely(cookie);
                 continue;
             }
-            self.leave_link(cookie);
+            self.leave_channel(cookie);
             if client {
                 self.ask_anew(cookie, now_ns);
             }

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU64;
 
-use mptcp_common::abi::redundant::LinkKey;
+use mptcp_common::abi::redundant::ChannelKey;
 
 /// Number of nonces remembered: an answer may be this many hellos late. While
 /// hellos are not answered they go out four times a second, so that is 2 s.
@@ -18,7 +18,7 @@ const FRESH: u64 = 5_000_000_000;
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The addresses, and the peer's port.
-    pub road: LinkKey,
+    pub road: ChannelKey,
     /// The peer's newest nonce; 0: none yet.
     pub heard: u64,
     /// Nonces sent and not yet returned, newest first; 0: none.
@@ -29,7 +29,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Starts without nonces.
-    pub fn new(road: LinkKey) -> Self {
+    pub fn new(road: ChannelKey) -> Self {
         Self {
             road,
             heard: 0,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn sent(nonces: impl IntoIterator<Item = u64>) -> Exchange {
-        let mut exchange = Exchange::new(LinkKey::default());
+        let mut exchange = Exchange::new(ChannelKey::default());
         for nonce in nonces.into_iter().filter_map(NonZeroU64::new) {
             exchange.send(nonce, 0);
         }

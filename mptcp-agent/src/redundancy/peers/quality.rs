@@ -1,5 +1,5 @@
-//! The quality of a link: how fast and lossy it is, from times and counts that
-//! its two agents exchange, and at which rate copies may use it.
+//! The quality of a channel: how fast and lossy it is, from times and counts
+//! that its two agents exchange, and at which rate copies may use it.
 //!
 //! ```text
 //!   round trip   of a message and its reply, minus the time in between at the
@@ -12,8 +12,8 @@
 //!                make a queue, and grows while there is none
 //! ```
 //!
-//! Messages travel over this link alone and are not copied, so neither another
-//! path nor TCP has a part in these figures.
+//! Messages travel over this channel alone and are not copied, so neither
+//! another path nor TCP has a part in these figures.
 //!
 //! Limits: a queue that exists from the beginning looks like a long path. A
 //! path that has become longer looks like a queue until [`WINDOW`] has passed.
@@ -40,19 +40,19 @@ const STEP: u64 = 10 * SECOND;
 /// are late now and then.
 const QUEUE_US: u64 = 10_000;
 
-/// Rate for copies on a new link, bytes per second.
+/// Rate for copies on a new channel, bytes per second.
 const FIRST_RATE: u64 = 1_250_000;
 /// The least rate for copies.
 const LEAST_RATE: u64 = 64_000;
-/// The largest rate for copies: it must fit into `Link::rate`.
+/// The largest rate for copies: it must fit into `Channel::rate`.
 const MOST_RATE: u64 = u32::MAX as u64;
 
 /// Loss is measured over about this many datagrams, ...
 const WEIGHT: f64 = 100.0;
-/// ... and half of it is forgotten in this time, nanoseconds, so that a link
+/// ... and half of it is forgotten in this time, nanoseconds, so that a channel
 /// that copies avoid is tried again.
 const HALF_LIFE: f64 = 60e9;
-/// Number of datagrams without loss that a link is credited with at first.
+/// Number of datagrams without loss that a channel is credited with at first.
 const PRIOR: f64 = 5.0;
 /// Number of copies that a message may overtake. If more datagrams than that
 /// seem to have arrived without having been sent, the peer's count is ignored.
@@ -67,8 +67,8 @@ const _: () = assert!((CLASSES.len() as u32 + 1) << RTT_BITS <= MAX_COST);
 /// The round trip, microseconds, while it is not known.
 const UNKNOWN_US: u64 = 1_000_000;
 
-/// A link with more datagrams a second, both ways together, is lively: hellos
-/// on it go out more often.
+/// A channel with more datagrams a second, both ways together, is lively:
+/// hellos on it go out more often.
 const MANY: f64 = 200.0;
 
 /// A message that was sent.
@@ -99,7 +99,7 @@ struct Reply {
     at_ns: u64,
 }
 
-/// The state of the measurement of a link.
+/// The state of the measurement of a channel.
 #[derive(Debug)]
 pub struct Quality {
     /// Offset of the clock in messages from this host's clock.
@@ -211,7 +211,8 @@ impl Quality {
         }
     }
 
-    /// Returns the cost of a copy over the link; copies prefer cheaper links.
+    /// Returns the cost of a copy over the channel; copies prefer cheaper
+    /// channels.
     pub fn cost(&self) -> u32 {
         let loss = self.lost / (self.datagrams + PRIOR);
         let class = CLASSES.iter().filter(|least| loss >= **least).count() as u32;
@@ -426,7 +427,7 @@ mod tests {
         assert_eq!(Pair::class(&pair.here), 2);
         assert_eq!(Pair::class(&pair.there), 0);
         assert!(pair.here.rate() >= FIRST_RATE as u32);
-        // After two minutes without copies, the link is worth another try.
+        // After two minutes without copies, the channel is worth another try.
         for _ in 0..240 {
             pair.round(500, 0, 0);
         }

@@ -3,28 +3,29 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
-use mptcp_common::abi::redundant::LinkKey;
+use mptcp_common::abi::redundant::ChannelKey;
 
-use super::{address, links::Crowded, schedule};
+use super::{address, channels::Crowded, schedule};
 
 /// Number of addresses with a notice, and of refused sources, that are
 /// remembered. It is limited so that somebody who sends from many addresses can
 /// fill neither memory nor the log.
 const REMEMBERED: usize = 1024;
 
-/// Links by state, and messages by result. Messages are totals.
+/// Channels by state, and messages by result. Messages are totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Links whose peer is present.
+    /// Channels whose peer is present.
     pub proven: u64,
-    /// Links whose peer was present, and sends nothing valid any more.
+    /// Channels whose peer was present, and sends nothing valid any more.
     pub silent: u64,
     /// Pairs of addresses between which hellos go out and nobody has answered.
     pub asking: u64,
     /// Sources of messages with a wrong HMAC in the last 30 s.
     pub refused: u64,
-    /// Messages that proved a sender for whose link there was no room: at 0,
-    /// because its address had its quota; at 1, because all links were taken.
+    /// Messages that proved a sender for whose channel there was no room: at 0,
+    /// because its address had its quota; at 1, because all channels were
+    /// taken.
     pub crowded: [u64; 2],
     /// Messages by result.
     pub hellos: Hellos,
@@ -73,12 +74,13 @@ pub enum Notice {
         /// Where it came from.
         remote: IpAddr,
     },
-    /// A peer has proven to be present, but there is no room for a link to it.
-    /// Once per address.
+    /// A peer has proven to be present, but there is no room for a channel to
+    /// it. Once per address.
     Crowded {
         /// Its address.
         remote: IpAddr,
-        /// Whether its address has its quota already; else all links are taken.
+        /// Whether its address has its quota already; else all channels are
+        /// taken.
         quota: bool,
     },
 }
@@ -97,12 +99,12 @@ pub struct Report {
     no_agent: HashSet<[u8; 16]>,
     refused: HashSet<[u8; 16]>,
     without_room: HashSet<[u8; 16]>,
-    refused_lately: VecDeque<(u64, LinkKey)>,
+    refused_lately: VecDeque<(u64, ChannelKey)>,
 }
 
 impl Report {
-    /// Reports that a link's peer is present, or no longer is.
-    pub fn there(&mut self, road: &LinkKey, there: bool) {
+    /// Reports that a channel's peer is present, or no longer is.
+    pub fn there(&mut self, road: &ChannelKey, there: bool) {
         let pair = (road.local, road.remote);
         if there {
             self.no_agent.remove(&road.remote);
@@ -132,7 +134,7 @@ impl Report {
     }
 
     /// Reports a wrong HMAC.
-    pub fn refused(&mut self, road: LinkKey, now_ns: u64) {
+    pub fn refused(&mut self, road: ChannelKey, now_ns: u64) {
         self.forget_refused(now_ns);
         if self.refused_lately.len() >= REMEMBERED {
             self.refused_lately.pop_front();
@@ -146,8 +148,8 @@ impl Report {
         }
     }
 
-    /// Reports that there is no room for a link.
-    pub fn crowded(&mut self, road: &LinkKey, why: Crowded) {
+    /// Reports that there is no room for a channel.
+    pub fn crowded(&mut self, road: &ChannelKey, why: Crowded) {
         let quota = why == Crowded::Quota;
         self.crowded[usize::from(!quota)] += 1;
         if remember(&mut self.without_room, road.remote) {
@@ -168,7 +170,7 @@ impl Report {
     }
 
     /// Returns the sources of recent wrong HMACs.
-    pub fn refused_lately(&self, now_ns: u64) -> HashSet<LinkKey> {
+    pub fn refused_lately(&self, now_ns: u64) -> HashSet<ChannelKey> {
         self.refused_lately
             .iter()
             .filter(|(until_ns, _)| *until_ns > now_ns)

@@ -1,4 +1,4 @@
-//! Timers of the protocol: at most one for each subflow and each link.
+//! Timers of the protocol: at most one for each subflow and each channel.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,25 +17,25 @@ pub const NO_AGENT_TRIES: u32 = ASK.len() as u32;
 /// Time that sending them takes. A server waits as long for the first hello.
 pub const NO_AGENT_AFTER: u64 = 6000 * MS;
 
-/// Time that a valid message keeps its link alive.
+/// Time that a valid message keeps its channel alive.
 pub const ALIVE: u64 = 2500 * MS;
 
-/// Time between hellos on a link while they are answered.
+/// Time between hellos on a channel while they are answered.
 pub const KEEP: u64 = 500 * MS;
 
-/// The same on a link over which much is copied: the answers control the rate
-/// of the copies, so they must come often.
+/// The same on a channel over which much is copied: the answers control the
+/// rate of the copies, so they must come often.
 pub const KEEP_LIVELY: u64 = 100 * MS;
 
-/// With more links than this, [`KEEP_LIVELY`] is not used.
-pub const FEW_LINKS: usize = 64;
+/// With more channels than this, [`KEEP_LIVELY`] is not used.
+pub const FEW_CHANNELS: usize = 64;
 
 /// Time until the next hello if one is not answered. It is short, so that a few
-/// losses do not make a link look dead.
+/// losses do not make a channel look dead.
 pub const KEEP_UNANSWERED: u64 = 250 * MS;
 
-/// How long a link outlives its last subflow, at the end that sends hellos. The
-/// next connection between the two agents then has copies from the start.
+/// How long a channel outlives its last subflow, at the end that sends hellos.
+/// The next connection between the two agents then has copies from the start.
 pub const LINGER: u64 = 60_000 * MS;
 
 /// The same at the end that answers: longer, so that it does not go first.
@@ -50,8 +50,8 @@ const SILENT_LATER: u64 = 2000 * MS;
 /// Silence after which [`SILENT_LATER`] applies.
 const SILENT_LATER_AFTER: u64 = 10_000 * MS;
 
-/// Time between hellos on a link whose peer was replaced. They move its
-/// subflows to the new peer's link.
+/// Time between hellos on a channel whose peer was replaced. They move its
+/// subflows to the new peer's channel.
 pub const REPLACED: u64 = 10 * MS;
 
 /// Time for which a wrong HMAC counts as recent; longer than [`ASK_SLOWLY`].
@@ -63,7 +63,7 @@ pub fn ask_again(tries: u32) -> u64 {
     ASK.get(at).copied().unwrap_or(ASK_SLOWLY)
 }
 
-/// Returns the time between hellos on a link that has been silent for this
+/// Returns the time between hellos on a channel that has been silent for this
 /// long.
 pub fn keep_silent(silent_ns: u64) -> u64 {
     if silent_ns < SILENT_LATER_AFTER {
@@ -78,8 +78,8 @@ pub fn keep_silent(silent_ns: u64) -> u64 {
 pub enum Timer {
     /// A subflow, by its socket's cookie.
     Subflow(u64),
-    /// A link, by its index.
-    Link(u32),
+    /// A channel, by its index.
+    Channel(u32),
 }
 
 /// Timers in order. Setting, cancelling and popping cost log n.
@@ -142,16 +142,16 @@ mod tests {
     #[test]
     fn a_timer_has_one_time() {
         let mut schedule = Schedule::default();
-        schedule.set(Timer::Link(1), Some(20));
+        schedule.set(Timer::Channel(1), Some(20));
         schedule.set(Timer::Subflow(7), Some(30));
-        schedule.set(Timer::Link(1), Some(40));
+        schedule.set(Timer::Channel(1), Some(40));
         assert_eq!(schedule.next_ns(), Some(30));
         assert_eq!(schedule.pop(29), None);
         assert_eq!(schedule.pop(50), Some(Timer::Subflow(7)));
-        assert_eq!(schedule.pop(50), Some(Timer::Link(1)));
+        assert_eq!(schedule.pop(50), Some(Timer::Channel(1)));
         assert_eq!(schedule.pop(50), None);
-        schedule.set(Timer::Link(1), Some(60));
-        schedule.set(Timer::Link(1), None);
+        schedule.set(Timer::Channel(1), Some(60));
+        schedule.set(Timer::Channel(1), None);
         assert_eq!(schedule.next_ns(), None);
     }
 }

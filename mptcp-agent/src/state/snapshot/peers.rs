@@ -15,12 +15,12 @@ pub enum PeerState {
     Refused,
 }
 
-/// Why a proven peer has no link.
+/// Why a proven peer has no channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoRoom {
-    /// Its address has its quota of links.
+    /// Its address has its quota of channels.
     Quota,
-    /// All links are taken.
+    /// All channels are taken.
     Full,
 }
 
@@ -48,7 +48,7 @@ pub enum Hello {
 pub struct Peers {
     /// Pairs of addresses, by the state of the agent at the other end.
     pub states: BTreeMap<PeerState, u64>,
-    /// Messages of proven peers whose link found no room.
+    /// Messages of proven peers whose channel found no room.
     pub no_room: BTreeMap<NoRoom, u64>,
     /// Hellos and answers, totals.
     pub hellos: BTreeMap<Hello, u64>,

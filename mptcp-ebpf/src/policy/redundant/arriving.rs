@@ -30,8 +30,8 @@ pub struct Arriving {
     pub path: u32,
     /// Length of the outer IP header that it is wrapped behind; 0: not wrapped.
     pub outer: u32,
-    /// Index in `LINKS` of the link that it came over, if it is wrapped.
-    pub link: u32,
+    /// Index in `CHANNELS` of the channel that it came over, if it is wrapped.
+    pub channel: u32,
     /// 1 if it was unwrapped on another device, and then entered this one.
     pub unwrapped: u32,
     /// How many rounds it has waited.
@@ -61,8 +61,8 @@ impl Arriving {
     }
 }
 
-/// What [`deliver`] did: one of these, a [`Verdict`] unless it is `NOBODY`. With
-/// `FIRST`, the upper half holds how many bytes were missing.
+/// What [`deliver`] did: one of these, a [`Verdict`] unless it is `NOBODY`.
+/// With `FIRST`, the upper half holds how many bytes were missing.
 pub mod done {
     /// No socket was found.
     pub const NOBODY: u64 = 0;

@@ -5,9 +5,9 @@
 //! first segments have copies too:
 //!
 //! ```text
-//!   FAMILIAR    addresses and port of a subflow -> the link between them, if an
+//!   FAMILIAR    addresses and port of a subflow -> the channel between them, if an
 //!               earlier connection like it was with this peer
-//!   PEER_LINKS  the peer -> all links to it, one of which takes the copy
+//!   PEER_CHANNELS  the peer -> all channels to it, one of which takes the copy
 //! ```
 //!
 //! | this host | takes a proven peer for the peer of the connection |
@@ -27,7 +27,7 @@ use aya_ebpf::{
 use mptcp_common::{
     abi::{
         capability,
-        redundant::{Carrier, Carriers, LinkKey, MAX_CARRIERS},
+        redundant::{Carrier, Carriers, ChannelKey, MAX_CARRIERS},
         subflow_flag,
     },
     packet::Source as _,
@@ -35,7 +35,7 @@ use mptcp_common::{
 
 use crate::shared::entry::Entry;
 use crate::shared::maps::{
-    CARRIERS, FAMILIAR, LINKS, NEW_CARRIERS, PEER_LINKS, capabilities, connection,
+    CARRIERS, CHANNELS, FAMILIAR, NEW_CARRIERS, PEER_CHANNELS, capabilities, connection,
 };
 use crate::shared::skb::Skb;
 
@@ -62,22 +62,22 @@ fn meet(cookie: u64) -> bool {
         return false;
     };
     let tuple = subflow.tuple();
-    let mut key = LinkKey {
+    let mut key = ChannelKey {
         local: tuple.local,
         remote: tuple.remote,
         remote_port: 0,
         scope: 0,
     };
-    let mut link = familiar(&key);
-    if link == 0 && tuple.flags & subflow_flag::SERVER == 0 {
+    let mut channel = familiar(&key);
+    if channel == 0 && tuple.flags & subflow_flag::SERVER == 0 {
         key.remote_port = tuple.remote_port;
-        link = familiar(&key);
+        channel = familiar(&key);
     }
-    link != 0 && believe(subflow.connection(), cookie, link)
+    channel != 0 && believe(subflow.connection(), cookie, channel)
 }
 
 #[inline(always)]
-fn familiar(key: &LinkKey) -> u32 {
+fn familiar(key: &ChannelKey) -> u32 {
     // SAFETY: a word that user space replaces as a whole.
     unsafe { FAMILIAR.get(key) }.copied().unwrap_or_default()
 }
@@ -85,7 +85,7 @@ fn familiar(key: &LinkKey) -> u32 {
 /// Writes a connection's entry in `CARRIERS` if a segment shows that its sender
 /// knows the connection: the client's first segments carry the keys of both
 /// ends (RFC 8684, 3.1). `tcp` is the offset of the segment's TCP header. `own`
-/// is the link between the addresses of the subflow.
+/// is the channel between the addresses of the subflow.
 #[inline(always)]
 pub fn introduce(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     try_introduce(skb.0, tcp, cookie, own) != 0
@@ -121,18 +121,18 @@ fn shows_key(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
     told == ours && told != 0 && believe(key, cookie, own)
 }
 
-/// Takes the peer of link `own` for the peer of a connection. Returns `false`
-/// if that peer has fallen silent, or if the connection's policy does not copy
-/// segments.
+/// Takes the peer of channel `own` for the peer of a connection. Returns
+/// `false` if that peer has fallen silent, or if the connection's policy does
+/// not copy segments.
 #[inline(always)]
 fn believe(key: u64, cookie: u64, own: u32) -> bool {
-    let (Some(link), Some(known)) = (LINKS.get(own), connection(key)) else {
+    let (Some(channel), Some(known)) = (CHANNELS.get(own), connection(key)) else {
         return false;
     };
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     let capabilities = capabilities(known, now_ns);
-    if link.peer == 0 || link.expires_ns <= now_ns || capabilities & capability::COPIES == 0 {
+    if channel.peer == 0 || channel.expires_ns <= now_ns || capabilities & capability::COPIES == 0 {
         return false;
     }
     let Some(carriers) = NEW_CARRIERS.get_ptr_mut(0) else {
@@ -140,10 +140,10 @@ fn believe(key: u64, cookie: u64, own: u32) -> bool {
     };
     // SAFETY: a map value that nobody else uses now: see `NEW_CARRIERS`.
     let carriers = unsafe { &mut *carriers };
-    carriers.peer = link.peer;
+    carriers.peer = channel.peer;
     carriers.carriers[0] = Carrier {
         cookie,
-        link: own,
+        channel: own,
         translated: 0,
     };
     // The value goes in by reference: a copy of it would not fit the stack.
@@ -153,31 +153,31 @@ fn believe(key: u64, cookie: u64, own: u32) -> bool {
     true
 }
 
-/// Returns the cheapest link to `peer` that can take a packet of `length`
-/// bytes, other than link `own` and the links of device `ifindex`; 0 if there
-/// is none. A global function.
+/// Returns the cheapest channel to `peer` that can take a packet of `length`
+/// bytes, other than channel `own` and the channels of device `ifindex`; 0 if
+/// there is none. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn stand_in(peer: u64, own: u32, ifindex: u32, length: u32) -> u32 {
     // SAFETY: a value that user space replaces as a whole.
-    let Some(all) = (unsafe { PEER_LINKS.get(peer) }) else {
+    let Some(all) = (unsafe { PEER_CHANNELS.get(peer) }) else {
         return 0;
     };
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     let (mut found, mut least) = (0, u32::MAX);
     for at in 0..MAX_CARRIERS {
-        let index = all.links[at & (MAX_CARRIERS - 1)];
+        let index = all.channels[at & (MAX_CARRIERS - 1)];
         if index != 0
             && index != own
-            && let Some(link) = LINKS.get(index)
-            && link.peer == peer
-            && link.expires_ns > now_ns
-            && link.ifindex != ifindex
-            && link.cost < least
-            && length <= link.mtu
+            && let Some(channel) = CHANNELS.get(index)
+            && channel.peer == peer
+            && channel.expires_ns > now_ns
+            && channel.ifindex != ifindex
+            && channel.cost < least
+            && length <= channel.mtu
         {
-            (found, least) = (index, link.cost);
+            (found, least) = (index, channel.cost);
         }
     }
     found

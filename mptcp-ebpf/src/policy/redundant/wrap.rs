@@ -1,4 +1,4 @@
-//! Wraps a clone into UDP and sends it off by a link's device.
+//! Wraps a clone into UDP and sends it off by a channel's device.
 //!
 //! ```text
 //!   [Ethernet] IP TCP data   ->   Ethernet IP' UDP [IP TCP data]
@@ -20,11 +20,11 @@ use aya_ebpf::{
     },
 };
 use mptcp_common::{
-    abi::redundant::{Link, OVERHEAD_V4, OVERHEAD_V6, PeerView, not_sent},
+    abi::redundant::{Channel, OVERHEAD_V4, OVERHEAD_V6, PeerView, not_sent},
     packet::{Source as _, protocol},
 };
 
-use crate::shared::maps::{LINKS, PEER_VIEW, add, copy_stats, traffic};
+use crate::shared::maps::{CHANNELS, PEER_VIEW, add, copy_stats, traffic};
 use crate::shared::skb::{DROP, Skb};
 
 const ETHERNET: u32 = 14;
@@ -49,9 +49,9 @@ const PRIORITY: u32 = 2;
 
 /// How to wrap a clone. Travels in the clone's mark.
 pub struct Copy {
-    /// Index in `LINKS`.
-    pub link: u32,
-    /// Whether its segments must become shorter to fit the link's MTU.
+    /// Index in `CHANNELS`.
+    pub channel: u32,
+    /// Whether its segments must become shorter to fit the channel's MTU.
     pub shrink: bool,
     /// Whether the peer knows the subflow by the addresses and ports in
     /// `PEER_VIEW`.
@@ -69,7 +69,7 @@ impl Copy {
         let flags =
             u32::from(self.shrink) * Self::SHRINK + u32::from(self.translated) * Self::TRANSLATED;
         [
-            self.link | flags,
+            self.channel | flags,
             self.cookie as u32,
             (self.cookie >> 32) as u32,
         ]
@@ -80,7 +80,7 @@ impl From<[u32; 3]> for Copy {
     #[inline(always)]
     fn from(mark: [u32; 3]) -> Self {
         Self {
-            link: mark[0] & !(Self::SHRINK | Self::TRANSLATED),
+            channel: mark[0] & !(Self::SHRINK | Self::TRANSLATED),
             shrink: mark[0] & Self::SHRINK != 0,
             translated: mark[0] & Self::TRANSLATED != 0,
             cookie: u64::from(mark[1]) | u64::from(mark[2]) << 32,
@@ -95,10 +95,10 @@ pub fn is_v4(address: &[u8; 16]) -> bool {
     a == 0 && b == 0 && c == 0xffff_u32.to_be()
 }
 
-/// Returns how many bytes wrapping for a link adds.
+/// Returns how many bytes wrapping for a channel adds.
 #[inline(always)]
-pub fn overhead(link: &Link) -> u32 {
-    if is_v4(&link.remote) {
+pub fn overhead(channel: &Channel) -> u32 {
+    if is_v4(&channel.remote) {
         OVERHEAD_V4
     } else {
         OVERHEAD_V6
@@ -116,25 +116,25 @@ pub fn words(address: &[u8; 16]) -> [u32; 4] {
 /// Wraps the clone and returns the action for the tc program to return.
 #[inline(always)]
 pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
-    let Some(link) = LINKS.get(copy.link) else {
+    let Some(channel) = CHANNELS.get(copy.channel) else {
         return DROP;
     };
-    match try_wrap(skb, copy, link) {
+    match try_wrap(skb, copy, channel) {
         Some(action) => {
             let length = skb.len();
-            copy_stats(link.path, |stats| {
+            copy_stats(channel.path, |stats| {
                 add(&stats.sent, 1);
                 add(&stats.sent_bytes, u64::from(length));
             });
             let packets = skb.packets(HEADERS);
-            traffic(copy.link, |traffic| {
+            traffic(copy.channel, |traffic| {
                 add(&traffic.sent, packets);
                 add(&traffic.sent_bytes, u64::from(length));
             });
             action
         }
         None => {
-            copy_stats(link.path, |stats| {
+            copy_stats(channel.path, |stats| {
                 add(&stats.not_sent[usize::from(not_sent::KERNEL)], 1);
             });
             DROP
@@ -143,14 +143,14 @@ pub fn wrap(skb: Skb, copy: &Copy) -> i32 {
 }
 
 #[inline(always)]
-fn try_wrap(skb: Skb, copy: &Copy, link: &Link) -> Option<i32> {
+fn try_wrap(skb: Skb, copy: &Copy, channel: &Channel) -> Option<i32> {
     let at = skb.device()?.header;
     if copy.translated {
         translate(skb, at, copy.cookie)?;
     }
     let inner = skb.len().wrapping_sub(at);
     let version = skb.load::<1>(at)?[0] >> 4;
-    let v4 = is_v4(&link.remote);
+    let v4 = is_v4(&channel.remote);
     let mut flags = u64::from(BPF_F_ADJ_ROOM_ENCAP_L4_UDP);
     flags |= u64::from(if v4 {
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
@@ -167,14 +167,14 @@ fn try_wrap(skb: Skb, copy: &Copy, link: &Link) -> Option<i32> {
     };
     // SAFETY: the helper takes this program type's context.
     let error =
-        unsafe { bpf_skb_adjust_room(skb.0, overhead(link) as i32, BPF_ADJ_ROOM_MAC, flags) };
+        unsafe { bpf_skb_adjust_room(skb.0, overhead(channel) as i32, BPF_ADJ_ROOM_MAC, flags) };
     if error != 0 {
         return None;
     }
     let written = if v4 {
-        skb.store(at, &ipv4_udp(link, inner))
+        skb.store(at, &ipv4_udp(channel, inner))
     } else {
-        skb.store(at, &ipv6_udp(link, inner, sum))
+        skb.store(at, &ipv6_udp(channel, inner, sum))
     };
     if !written {
         return None;
@@ -191,14 +191,14 @@ fn try_wrap(skb: Skb, copy: &Copy, link: &Link) -> Option<i32> {
         // The user's mark selects the original's route, not the copy's.
         (*skb.0).mark = 0;
         (*skb.0).priority = PRIORITY;
-        Some(bpf_redirect_neigh(link.ifindex, core::ptr::null_mut(), 0, 0) as i32)
+        Some(bpf_redirect_neigh(channel.ifindex, core::ptr::null_mut(), 0, 0) as i32)
     }
 }
 
 /// Returns the IPv4 and UDP headers. Leaves out the UDP checksum (RFC 768),
 /// because TCP has its own.
 #[inline(always)]
-fn ipv4_udp(link: &Link, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
+fn ipv4_udp(channel: &Channel, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
     let total = (inner + OVERHEAD_V4) as u16;
     let mut header = [0_u8; OVERHEAD_V4 as usize];
     header[0] = 0x45;
@@ -207,8 +207,8 @@ fn ipv4_udp(link: &Link, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
     header[6] = DONT_FRAGMENT;
     header[8] = TTL;
     header[9] = protocol::UDP;
-    header[12..16].copy_from_slice(&link.local[12..]);
-    header[16..20].copy_from_slice(&link.remote[12..]);
+    header[12..16].copy_from_slice(&channel.local[12..]);
+    header[16..20].copy_from_slice(&channel.remote[12..]);
     let mut sum = 0_u32;
     let mut index = 0;
     while index < 20 {
@@ -216,8 +216,8 @@ fn ipv4_udp(link: &Link, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
         index += 2;
     }
     header[10..12].copy_from_slice(&(!fold(sum)).to_be_bytes());
-    header[20..22].copy_from_slice(&link.local_port.to_be_bytes());
-    header[22..24].copy_from_slice(&link.remote_port.to_be_bytes());
+    header[20..22].copy_from_slice(&channel.local_port.to_be_bytes());
+    header[22..24].copy_from_slice(&channel.remote_port.to_be_bytes());
     header[24..26].copy_from_slice(&(total - 20).to_be_bytes());
     header
 }
@@ -226,11 +226,11 @@ fn ipv4_udp(link: &Link, inner: u32) -> [u8; OVERHEAD_V4 as usize] {
 /// if the packet is yet to be segmented: this hook cannot ask for a checksum
 /// for each segment, and a tunnel may leave it out (RFC 6935).
 #[inline(always)]
-fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
+fn ipv6_udp(channel: &Channel, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     let length = (inner + 8) as u16;
     let [u0, u1] = length.to_be_bytes();
-    let [s0, s1] = link.local_port.to_be_bytes();
-    let [d0, d1] = link.remote_port.to_be_bytes();
+    let [s0, s1] = channel.local_port.to_be_bytes();
+    let [d0, d1] = channel.remote_port.to_be_bytes();
     let mut header = [0_u8; OVERHEAD_V6 as usize];
     header[0] = 0x60 | TRAFFIC_CLASS >> 4;
     header[1] = TRAFFIC_CLASS << 4;
@@ -240,8 +240,8 @@ fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
     header[7] = TTL;
     let mut index = 0;
     while index < 16 {
-        header[8 + index] = link.local[index];
-        header[24 + index] = link.remote[index];
+        header[8 + index] = channel.local[index];
+        header[24 + index] = channel.remote[index];
         index += 1;
     }
     header[40] = s0;
@@ -255,12 +255,12 @@ fn ipv6_udp(link: &Link, inner: u32, sum: u32) -> [u8; OVERHEAD_V6 as usize] {
         // back by falling through.
         let add =
             |[a, b, c, d]: [u32; 4]| u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d);
-        let total = u64::from(sum) + add(words(&link.local)) + add(words(&link.remote));
+        let total = u64::from(sum) + add(words(&channel.local)) + add(words(&channel.remote));
         // The rest of the pseudo-header and the UDP header, in memory order.
         let small = u32::from(length) * 2
             + u32::from(protocol::UDP)
-            + u32::from(link.local_port)
-            + u32::from(link.remote_port);
+            + u32::from(channel.local_port)
+            + u32::from(channel.remote_port);
         let small = u32::from(fold(small).to_be());
         let check = complement(total + u64::from(small)) as u16;
         let [c0, c1] = if check == 0 { 0xffff } else { check }.to_ne_bytes();

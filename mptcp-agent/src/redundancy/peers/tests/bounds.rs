@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use mptcp_common::abi::redundant::{DEFAULT_PORT, LinkKey, MAX_CARRIERS, MAX_LINKS};
+use mptcp_common::abi::redundant::{ChannelKey, DEFAULT_PORT, MAX_CARRIERS, MAX_CHANNELS};
 
 use super::*;
 use crate::redundancy::peers::{
     changes::Changes,
-    links::{Crowded, Links, MAX_OF_ONE},
+    channels::{Channels, Crowded, MAX_OF_ONE},
     octets,
 };
 
@@ -28,7 +28,7 @@ fn no_more_carriers_than_there_is_room_for() {
     network.close(connect, 0);
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), MAX_CARRIERS);
-        assert!(host.link_of(1, 10 + MAX_CARRIERS as u64).is_some());
+        assert!(host.channel_of(1, 10 + MAX_CARRIERS as u64).is_some());
     }
 }
 
@@ -52,24 +52,24 @@ fn crowd(network: &mut Network, numbers: std::ops::Range<u32>, open: bool) {
 }
 
 #[test]
-fn no_more_links_than_there_is_room_for() {
+fn no_more_channels_than_there_is_room_for() {
     let mut network = Network::default();
-    let addresses: Vec<String> = (0..MAX_LINKS + 10)
+    let addresses: Vec<String> = (0..MAX_CHANNELS + 10)
         .map(|number| Ipv4Addr::from(0x0a10_0000 + number).to_string())
         .collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     network.host(&addresses, b"");
     network.host(&["10.0.1.2"], b"");
-    crowd(&mut network, 1..MAX_LINKS + 6, true);
+    crowd(&mut network, 1..MAX_CHANNELS + 6, true);
     network.run(100 * MS);
-    let room = MAX_LINKS as usize - 1;
+    let room = MAX_CHANNELS as usize - 1;
     for host in &network.hosts {
-        assert_eq!(host.links.len(), room);
+        assert_eq!(host.channels.len(), room);
         assert_eq!(host.carriers.len(), room);
         assert!(
-            host.links
+            host.channels
                 .keys()
-                .all(|index| (1..MAX_LINKS).contains(index))
+                .all(|index| (1..MAX_CHANNELS).contains(index))
         );
         assert_eq!(host.peers.counts(network.now_ns).proven, room as u64);
     }
@@ -77,36 +77,36 @@ fn no_more_links_than_there_is_room_for() {
     crowd(&mut network, 1..11, false);
     network.run(600 * MS);
     for host in &network.hosts {
-        let waited = u64::from(MAX_LINKS);
+        let waited = u64::from(MAX_CHANNELS);
         for connection in waited..waited + 6 {
             assert_eq!(host.ready(connection, network.now_ns), 1, "{connection}");
         }
     }
-    crowd(&mut network, 11..MAX_LINKS + 6, false);
+    crowd(&mut network, 11..MAX_CHANNELS + 6, false);
     network.cut.insert(address("10.0.1.2"));
     network.run(2600 * MS);
     for host in &network.hosts {
-        assert!(host.links.is_empty() && host.carriers.is_empty());
+        assert!(host.channels.is_empty() && host.carriers.is_empty());
         assert_eq!(host.peers.next_due_ns(), None);
         assert!(host.peers.asking.is_empty());
-        assert_eq!(host.peers.links.iter().count(), 0);
+        assert_eq!(host.peers.channels.iter().count(), 0);
     }
 }
 
 /// One client claims many identities.
 #[test]
-fn one_address_cannot_take_every_link() {
-    let mut links = Links::new(DEFAULT_PORT, 7);
+fn one_address_cannot_take_every_channel() {
+    let mut channels = Channels::new(DEFAULT_PORT, 7);
     let mut changes = Changes::default();
     let ends = |text: &str| octets(address(text));
     let mut place = |peer: u64, remote: &str| {
-        let road = LinkKey {
+        let road = ChannelKey {
             local: ends("10.0.1.2"),
             remote: ends(remote),
             remote_port: peer as u16,
             scope: 0,
         };
-        links.place(peer, (road.remote, road.local), road, 1, &mut changes)
+        channels.place(peer, (road.remote, road.local), road, 1, &mut changes)
     };
     let taken = (1000..2000).filter(|&peer| place(peer, "10.9.0.1").is_ok());
     assert_eq!(taken.count(), MAX_OF_ONE);
@@ -118,7 +118,7 @@ fn one_address_cannot_take_every_link() {
 }
 
 #[test]
-fn one_link_costs_the_same_whatever_its_connections() {
+fn one_channel_costs_the_same_whatever_its_connections() {
     let said = |connections: u64| {
         let mut network = pair();
         for number in 1..=connections {

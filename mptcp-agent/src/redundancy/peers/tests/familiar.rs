@@ -1,15 +1,15 @@
-//! Tests of links that outlive their connections, and of map `FAMILIAR`.
+//! Tests of channels that outlive their connections, and of map `FAMILIAR`.
 
 use std::net::IpAddr;
 
 use super::*;
 
 /// Returns a host's content of `FAMILIAR`: its own address, the peer's, a TCP
-/// port, and the link.
+/// port, and the channel.
 fn known(network: &Network, host: usize) -> Vec<(IpAddr, IpAddr, u16, u32)> {
     let familiar = network.hosts[host].familiar.iter();
     familiar
-        .map(|(&(local, remote, port), &link)| (local, remote, port, link))
+        .map(|(&(local, remote, port), &channel)| (local, remote, port, channel))
         .collect()
 }
 
@@ -19,7 +19,7 @@ fn close_both(network: &mut Network) {
 }
 
 #[test]
-fn links_outlive_the_last_connection_for_a_while() {
+fn channels_outlive_the_last_connection_for_a_while() {
     let mut network = pair();
     network.connect(TWO_PATHS);
     network.run(1000 * MS);
@@ -31,10 +31,10 @@ fn links_outlive_the_last_connection_for_a_while() {
     assert_eq!(connections(&network), [0, 0]);
     network.run(50_000 * MS);
     for host in &network.hosts {
-        let links = host.links.values();
+        let channels = host.channels.values();
         assert_eq!(
-            links
-                .filter(|link| link.expires_ns > network.now_ns)
+            channels
+                .filter(|channel| channel.expires_ns > network.now_ns)
                 .count(),
             2
         );
@@ -42,18 +42,18 @@ fn links_outlive_the_last_connection_for_a_while() {
     }
     network.run(20_000 * MS);
     for host in &network.hosts {
-        assert!(host.links.is_empty() && host.familiar.is_empty());
+        assert!(host.channels.is_empty() && host.familiar.is_empty());
         assert_eq!(host.peers.next_due_ns(), None);
         assert_eq!(host.notices.len(), 2, "nobody misses them");
     }
 }
 
 #[test]
-fn the_next_connection_takes_the_links_over() {
+fn the_next_connection_takes_the_channels_over() {
     let mut network = pair();
     network.connect(TWO_PATHS);
     network.run(1000 * MS);
-    let links = network.hosts[CLIENT].links.clone();
+    let channels = network.hosts[CLIENT].channels.clone();
     close_both(&mut network);
     network.run(10_000 * MS);
     let next = Connect {
@@ -64,10 +64,10 @@ fn the_next_connection_takes_the_links_over() {
     network.run(70_000 * MS);
     for host in &network.hosts {
         assert_eq!(host.ready(2, network.now_ns), 2);
-        assert_eq!(host.links.len(), 2);
+        assert_eq!(host.channels.len(), 2);
     }
-    let now = &network.hosts[CLIENT].links;
-    assert!(links.keys().eq(now.keys()), "they are the same links");
+    let now = &network.hosts[CLIENT].channels;
+    assert!(channels.keys().eq(now.keys()), "they are the same channels");
     // The kernel may also reuse the address of the first connection.
     network.close(next, 0);
     network.close(next, 1);
@@ -88,7 +88,7 @@ fn a_peer_that_goes_meanwhile_is_forgotten() {
     network.cut.extend(["10.0.1.2", "10.0.2.2"].map(address));
     network.run(3000 * MS);
     for host in &network.hosts {
-        assert!(host.links.is_empty() && host.familiar.is_empty());
+        assert!(host.channels.is_empty() && host.familiar.is_empty());
         assert_eq!(host.peers.next_due_ns(), None);
     }
 }
@@ -151,8 +151,8 @@ fn a_peer_that_is_replaced_is_known_no_more() {
     network.run(3000 * MS);
     let client = &network.hosts[CLIENT];
     assert_eq!(client.familiar.len(), 2);
-    for link in client.familiar.values() {
-        assert_eq!(client.links[link].peer, 777);
+    for channel in client.familiar.values() {
+        assert_eq!(client.channels[channel].peer, 777);
     }
 }
 

@@ -30,7 +30,7 @@ fn states(network: &Network) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
         .map(|host| {
             let counts = host.peers.counts(network.now_ns);
             (
-                host.links.clone(),
+                host.channels.clone(),
                 host.carriers.clone(),
                 host.views.clone(),
                 (counts.proven, counts.silent),
@@ -70,7 +70,7 @@ fn a_flood_of_replays_does_not_throw_a_peer_out() {
         }
         network.run(100 * MS);
     }
-    // In 10 s on two links, no hello had to be repeated.
+    // In 10 s on two channels, no hello had to be repeated.
     assert_eq!(sent(&network) - before, 2 * 20);
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), 2);
@@ -153,7 +153,7 @@ fn a_fresh_datagram_from_elsewhere_moves_nothing() {
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), 2);
         assert_eq!(host.notices.len(), 2);
-        assert_eq!(host.links.len(), 2);
+        assert_eq!(host.channels.len(), 2);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tests of links over time: kept, lost and found again; and of agents that
+//! Tests of channels over time: kept, lost and found again; and of agents that
 //! restart.
 
 use super::*;
@@ -17,7 +17,10 @@ fn a_silent_peer_expires_within_3_s_and_returns() {
     network.cut.insert(address(CUT));
     network.run(2000 * MS);
     // The kernel's entry of the other path expires by itself.
-    let last = network.hosts.iter().map(|host| host.links[&2].expires_ns);
+    let last = network
+        .hosts
+        .iter()
+        .map(|host| host.channels[&2].expires_ns);
     assert!(last.max().unwrap() <= network.now_ns + 500 * MS);
     network.run(1000 * MS);
     for (host, remote) in [(CLIENT, CUT), (SERVER, "10.0.2.1")] {
@@ -107,7 +110,7 @@ fn an_agent_that_restarts_is_proven_anew() {
         }
         network.run(1500 * MS);
         for host in &network.hosts {
-            assert_eq!(host.links.len(), 2);
+            assert_eq!(host.channels.len(), 2);
             for connection in 1..=50 {
                 assert_eq!(host.ready(connection, network.now_ns), 2);
             }
@@ -143,12 +146,12 @@ fn a_connection_that_only_the_client_has_does_not_silence_others() {
 }
 
 #[test]
-fn a_subflow_takes_its_link_to_another_device() {
+fn a_subflow_takes_its_channel_to_another_device() {
     let mut network = pair();
     network.connect(TWO_PATHS);
     network.run(100 * MS);
     let client = &mut network.hosts[CLIENT];
-    let link = client.link_of(1, 10).unwrap();
+    let channel = client.channel_of(1, 10).unwrap();
     let moved = crate::redundancy::peers::SubflowInfo {
         cookie: 10,
         connection: 1,
@@ -157,7 +160,7 @@ fn a_subflow_takes_its_link_to_another_device() {
     };
     client.peers.subflow(moved, network.now_ns);
     network.run(MS);
-    assert_eq!(network.hosts[CLIENT].links[&link].ifindex, 9);
+    assert_eq!(network.hosts[CLIENT].channels[&channel].ifindex, 9);
     network.run(5000 * MS);
-    assert_eq!(network.hosts[CLIENT].links[&link].ifindex, 9);
+    assert_eq!(network.hosts[CLIENT].channels[&channel].ifindex, 9);
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mptcp_common::abi::{
     Tuple,
-    redundant::{Carriers, DEFAULT_PORT, Link, PeerView},
+    redundant::{Carriers, Channel, DEFAULT_PORT, PeerView},
     subflow_flag,
 };
 
@@ -53,10 +53,10 @@ impl Connect<'_> {
 /// A host: its agent, and the content of the kernel's maps.
 pub struct Host {
     pub peers: Peers,
-    pub links: BTreeMap<u32, Link>,
+    pub channels: BTreeMap<u32, Channel>,
     pub carriers: BTreeMap<u64, Carriers>,
     pub views: BTreeMap<u64, PeerView>,
-    /// Content of map `FAMILIAR`: addresses, port, and the link.
+    /// Content of map `FAMILIAR`: addresses, port, and the channel.
     pub familiar: BTreeMap<(IpAddr, IpAddr, u16), u32>,
     pub notices: Vec<Notice>,
     addresses: HashSet<IpAddr>,
@@ -64,11 +64,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Returns the link of a subflow among its connection's carriers.
-    pub fn link_of(&self, connection: u64, cookie: u64) -> Option<u32> {
+    /// Returns the channel of a subflow among its connection's carriers.
+    pub fn channel_of(&self, connection: u64, cookie: u64) -> Option<u32> {
         let carriers = self.carriers.get(&connection)?.carriers;
         let carrier = carriers.iter().find(|carrier| carrier.cookie == cookie)?;
-        Some(carrier.link)
+        Some(carrier.channel)
     }
 
     /// Returns how many of a connection's subflows can carry copies at
@@ -78,9 +78,11 @@ impl Host {
             return 0;
         };
         let ready = carriers.carriers.iter().filter(|carrier| {
-            let link = self.links.get(&carrier.link);
+            let channel = self.channels.get(&carrier.channel);
             carrier.cookie != 0
-                && link.is_some_and(|link| link.peer == carriers.peer && link.expires_ns > now_ns)
+                && channel.is_some_and(|channel| {
+                    channel.peer == carriers.peer && channel.expires_ns > now_ns
+                })
         });
         ready.count()
     }
@@ -89,16 +91,16 @@ impl Host {
         let changes = self.peers.changes();
         for change in &changes {
             match *change {
-                Change::Link(index, link) => set(&mut self.links, index, link),
+                Change::Channel(index, channel) => set(&mut self.channels, index, channel),
                 Change::Carriers(connection, all) => set(&mut self.carriers, connection, all),
                 Change::View(cookie, view) => set(&mut self.views, cookie, view),
-                Change::Familiar(key, link) => {
+                Change::Familiar(key, channel) => {
                     let key = (
                         address_of(key.local),
                         address_of(key.remote),
                         key.remote_port,
                     );
-                    set(&mut self.familiar, key, link);
+                    set(&mut self.familiar, key, channel);
                 }
             }
         }
@@ -161,7 +163,7 @@ impl Network {
         let id = 100 + self.hosts.len() as u64;
         self.hosts.push(Host {
             peers: agent(id, key),
-            links: BTreeMap::new(),
+            channels: BTreeMap::new(),
             carriers: BTreeMap::new(),
             views: BTreeMap::new(),
             familiar: BTreeMap::new(),
@@ -175,7 +177,7 @@ impl Network {
     pub fn restart(&mut self, host: usize, id: u64) {
         let host = &mut self.hosts[host];
         host.peers = agent(id, &host.key);
-        host.links.clear();
+        host.channels.clear();
         host.carriers.clear();
         host.views.clear();
         host.familiar.clear();

@@ -22,23 +22,23 @@ fn two_round_trips_prove_both_ends() {
         let host = &network.hosts[this];
         assert_eq!(host.carriers[&1].peer, 100 + that as u64);
         assert_eq!(host.views.len(), 0);
-        let link = host.links[&host.link_of(1, 10).unwrap()];
+        let channel = host.channels[&host.channel_of(1, 10).unwrap()];
         let addresses = ["10.0.1.1", "10.0.1.2"].map(|text| octets(address(text)));
         assert_eq!(
-            (link.local, link.remote),
+            (channel.local, channel.remote),
             (addresses[this], addresses[that])
         );
         assert_eq!(
-            (link.local_port, link.remote_port),
+            (channel.local_port, channel.remote_port),
             (DEFAULT_PORT, DEFAULT_PORT)
         );
-        assert_eq!(link.ifindex, 3);
-        assert_eq!((link.mtu, link.path), (0, 0));
+        assert_eq!(channel.ifindex, 3);
+        assert_eq!((channel.mtu, channel.path), (0, 0));
         let counts = host.peers.counts(network.now_ns);
         assert_eq!((counts.proven, counts.silent, counts.asking), (2, 0, 0));
         assert_eq!(host.notices.len(), 2);
     }
-    // No more messages until the links must be kept alive.
+    // No more messages until the channels must be kept alive.
     let said = network.log.len();
     assert_eq!(said, 2 * 4);
     network.run(400 * MS);
@@ -66,8 +66,8 @@ fn subflows_join_and_leave() {
     }
     network.close(TWO_PATHS, 1);
     for host in &network.hosts {
-        // The links are kept for the next connection.
-        assert_eq!((host.links.len(), host.carriers.len()), (2, 0));
+        // The channels are kept for the next connection.
+        assert_eq!((host.channels.len(), host.carriers.len()), (2, 0));
         assert!(!host.peers.knows(1));
     }
 }
@@ -93,7 +93,7 @@ fn a_hello_that_comes_too_early_is_made_up_for() {
 }
 
 #[test]
-fn connections_share_a_link() {
+fn connections_share_a_channel() {
     let mut network = pair();
     network.connect(TWO_PATHS);
     let other = Connect {
@@ -104,12 +104,12 @@ fn connections_share_a_link() {
     network.run(100 * MS);
     let said = network.log.len();
     network.run(10_000 * MS);
-    // 20 hellos and answers on each of two links.
+    // 20 hellos and answers on each of two channels.
     let kept = network.log.len() - said;
     assert!((2 * 2 * 19..=2 * 2 * 20).contains(&kept), "{kept}");
     for host in &network.hosts {
-        assert_eq!(host.links.len(), 2);
-        assert_eq!(host.link_of(1, 10), host.link_of(2, 20));
+        assert_eq!(host.channels.len(), 2);
+        assert_eq!(host.channel_of(1, 10), host.channel_of(2, 20));
         assert_eq!(host.notices.len(), 2);
     }
     network.close(TWO_PATHS, 0);
@@ -132,7 +132,7 @@ fn many_that_open_at_once_are_proven_at_once() {
     }
     network.run(10 * MS);
     for host in &network.hosts {
-        assert_eq!(host.links.len(), 2);
+        assert_eq!(host.channels.len(), 2);
         for connection in 1..=300 {
             assert_eq!(host.ready(connection, network.now_ns), 2);
         }
@@ -152,9 +152,9 @@ fn ipv6_and_both_families_at_once() {
     for host in &network.hosts {
         assert_eq!(host.ready(1, network.now_ns), 2);
     }
-    let link = network.hosts[CLIENT].link_of(1, 10).unwrap();
-    let link = network.hosts[CLIENT].links[&link];
-    assert_eq!(link.remote, octets(address("2001:db8:1::2")));
+    let channel = network.hosts[CLIENT].channel_of(1, 10).unwrap();
+    let channel = network.hosts[CLIENT].channels[&channel];
+    assert_eq!(channel.remote, octets(address("2001:db8:1::2")));
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn both_are_client_and_server() {
     });
     network.run(20_000 * MS);
     for host in &network.hosts {
-        assert_eq!(host.links.len(), 2);
-        assert_eq!(host.link_of(1, 10), host.link_of(2, 20));
+        assert_eq!(host.channels.len(), 2);
+        assert_eq!(host.channel_of(1, 10), host.channel_of(2, 20));
         assert_eq!(host.ready(1, network.now_ns), 2);
         assert_eq!(host.ready(2, network.now_ns), 2);
         assert_eq!(host.peers.counts(network.now_ns).hellos.refused, 0);
@@ -183,7 +183,7 @@ fn without_the_shared_key_nothing_is_proven() {
     network.connect(TWO_PATHS);
     network.run(5000 * MS);
     for host in &network.hosts {
-        assert!(host.links.is_empty() && host.carriers.is_empty());
+        assert!(host.channels.is_empty() && host.carriers.is_empty());
     }
     let server = &network.hosts[SERVER];
     let counts = server.peers.counts(network.now_ns);
@@ -283,6 +283,6 @@ fn an_address_of_another_connection_takes_the_old_one_along() {
     network.hosts[CLIENT].peers.connection(info);
     network.run(MS);
     let client = &network.hosts[CLIENT];
-    assert!(client.peers.knows(1) && client.links.is_empty() && client.carriers.is_empty());
+    assert!(client.peers.knows(1) && client.channels.is_empty() && client.carriers.is_empty());
     assert_eq!(client.peers.next_due_ns(), None);
 }

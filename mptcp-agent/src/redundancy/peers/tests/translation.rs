@@ -43,9 +43,9 @@ fn the_ends_learn_how_the_other_sees_a_subflow() {
     assert_eq!(network.hosts[CLIENT].views[&11], at_client);
     assert_eq!(network.hosts[SERVER].views[&11], at_server);
     // The server sends to the address that the hello came from.
-    let link = network.hosts[SERVER].link_of(1, 11).unwrap();
-    let link = network.hosts[SERVER].links[&link];
-    assert_eq!((link.remote, link.remote_port), (public, 61_002));
+    let channel = network.hosts[SERVER].channel_of(1, 11).unwrap();
+    let channel = network.hosts[SERVER].channels[&channel];
+    assert_eq!((channel.remote, channel.remote_port), (public, 61_002));
 
     network.close(TWO_PATHS, 1);
     for host in &network.hosts {
@@ -54,7 +54,7 @@ fn the_ends_learn_how_the_other_sees_a_subflow() {
 }
 
 #[test]
-fn a_new_mapping_moves_the_link_with_all_its_subflows() {
+fn a_new_mapping_moves_the_channel_with_all_its_subflows() {
     let mut network = translated();
     let one_path = Connect {
         subflows: &[("10.0.1.1", "10.0.1.2")],
@@ -65,23 +65,24 @@ fn a_new_mapping_moves_the_link_with_all_its_subflows() {
     }
     network.run(100 * MS);
     let server = &network.hosts[SERVER];
-    let index = server.link_of(1, 10).unwrap();
-    assert_eq!(server.links[&index].remote_port, 61_001);
+    let index = server.channel_of(1, 10).unwrap();
+    assert_eq!(server.channels[&index].remote_port, 61_001);
     network.rebind();
     network.run(1000 * MS);
     let server = &network.hosts[SERVER];
-    assert_eq!(server.links.len(), 1);
-    assert_eq!(server.links[&index].remote_port, 61_002);
+    assert_eq!(server.channels.len(), 1);
+    assert_eq!(server.channels[&index].remote_port, 61_002);
     for connection in 1..=20 {
         assert_eq!(server.ready(connection, network.now_ns), 1);
     }
-    // The link also moves if a new connection is the first to use the mapping.
+    // The channel also moves if a new connection is the first to use the
+    // mapping.
     network.rebind();
     let number = 21;
     network.connect(Connect { number, ..one_path });
     network.run(10 * MS);
     let server = &network.hosts[SERVER];
-    assert_eq!(server.links[&index].remote_port, 61_003);
+    assert_eq!(server.channels[&index].remote_port, 61_003);
     network.run(5000 * MS);
     for connection in 1..=21 {
         assert_eq!(network.hosts[SERVER].ready(connection, network.now_ns), 1);
@@ -89,7 +90,7 @@ fn a_new_mapping_moves_the_link_with_all_its_subflows() {
 }
 
 #[test]
-fn two_paths_behind_one_address_are_two_links() {
+fn two_paths_behind_one_address_are_two_channels() {
     let mut network = translated();
     network.connect(Connect {
         subflows: &[("10.0.1.1", "10.0.1.2"), ("10.0.2.1", "10.0.1.2")],
@@ -100,7 +101,7 @@ fn two_paths_behind_one_address_are_two_links() {
     network.run(5000 * MS);
     let server = &network.hosts[SERVER];
     assert_eq!(server.ready(1, network.now_ns), 2);
-    assert_ne!(server.link_of(1, 10), server.link_of(1, 11));
+    assert_ne!(server.channel_of(1, 10), server.channel_of(1, 11));
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn two_clients_behind_one_address_are_two_peers() {
         (server.carriers[&1].peer, server.carriers[&2].peer),
         (100, 102)
     );
-    assert_ne!(server.link_of(1, 10), server.link_of(2, 20));
+    assert_ne!(server.channel_of(1, 10), server.channel_of(2, 20));
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn subflows_that_cannot_be_told_apart_are_left_alone() {
     network.connect(TWO_PATHS);
     network.run(3000 * MS);
     let server = &network.hosts[SERVER];
-    assert!(server.links.is_empty() && server.views.is_empty());
+    assert!(server.channels.is_empty() && server.views.is_empty());
     let counts = server.peers.counts(network.now_ns);
     assert_eq!((counts.hellos.unknown, counts.hellos.answered), (8, 0));
     // A single subflow can be identified.

@@ -1,48 +1,48 @@
-//! Links: each one joins two agents, by one address of each.
+//! Channels: each one joins two agents, by one address of each.
 //!
-//! A link is identified by the peer and the two addresses as the connection's
-//! client has them (`Pair`). The link's road is the peer's address and port as
-//! they look from here. It may change: when a NAT drops the mapping, the link
-//! moves to a new road, with all its subflows. One road leads to one peer: if
-//! another one proves to be there (a restarted agent has a new id), its link
-//! replaces the first.
+//! A channel is identified by the peer and the two addresses as the
+//! connection's client has them (`Pair`). The channel's road is the peer's
+//! address and port as they look from here. It may change: when a NAT drops the
+//! mapping, the channel moves to a new road, with all its subflows. One road
+//! leads to one peer: if another one proves to be there (a restarted agent has
+//! a new id), its channel replaces the first.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use mptcp_api::hello::Message;
-use mptcp_common::abi::redundant::{self, LinkKey, MAX_LINKS, Traffic};
+use mptcp_common::abi::redundant::{self, ChannelKey, MAX_CHANNELS, Traffic};
 
 use super::{address, changes::Changes, quality::Quality, report::Report, schedule};
 use crate::redundancy::gate::prefix;
 
-/// The addresses of a link's ends, as the connection's client has them: the
+/// The addresses of a channel's ends, as the connection's client has them: the
 /// client's, then the server's.
 pub type Pair = ([u8; 16], [u8; 16]);
 
-/// Largest number of links between one address of this host and one remote
+/// Largest number of channels between one address of this host and one remote
 /// address (one prefix of 64 bits over IPv6). Several hosts may share a remote
 /// address (NAT). The limit leaves room for others if somebody there claims
 /// many identities.
 pub const MAX_OF_ONE: usize = 256;
 
-/// Why there is no room for another link.
+/// Why there is no room for another channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowded {
-    /// The remote address has [`MAX_OF_ONE`] links already.
+    /// The remote address has [`MAX_OF_ONE`] channels already.
     Quota,
-    /// All indices below [`MAX_LINKS`] are in use.
+    /// All indices below [`MAX_CHANNELS`] are in use.
     Full,
 }
 
-/// Largest number of services (TCP ports) of a link whose new connections are
-/// taken to be with its peer.
+/// Largest number of services (TCP ports) of a channel whose new connections
+/// are taken to be with its peer.
 const MAX_SERVICES: usize = 16;
 
-/// One link.
+/// One channel.
 #[derive(Debug)]
-pub struct Link {
+pub struct Channel {
     /// Its addresses and the peer's port, as they look from here.
-    pub road: LinkKey,
+    pub road: ChannelKey,
     /// The peer's agent id.
     pub peer: u64,
     /// The device that its subflows leave by; 0: not known.
@@ -52,7 +52,7 @@ pub struct Link {
     /// The time since which it does not.
     pub silent_since_ns: Option<u64>,
     /// Whether another peer is at the other end of its road now, so that the
-    /// kernel does not have this link any more.
+    /// kernel does not have this channel any more.
     pub replaced: bool,
     /// The peer's device, by the peer's own number; 0: not known.
     peer_ifindex: u32,
@@ -61,7 +61,7 @@ pub struct Link {
     pair: Pair,
     /// The keys in `FAMILIAR` by which new connections between its addresses
     /// are taken to be with its peer.
-    familiar: HashSet<LinkKey>,
+    familiar: HashSet<ChannelKey>,
     /// Its last member, if that has closed, and the time until which it stays.
     lingers: Option<(u64, u64)>,
     members: usize,
@@ -77,9 +77,9 @@ pub struct Link {
     hurried: usize,
 }
 
-impl Link {
+impl Channel {
     /// Returns the time at which a hello is due, the peer falls silent, or the
-    /// link was kept long enough without an open subflow.
+    /// channel was kept long enough without an open subflow.
     pub fn due_ns(&self) -> Option<u64> {
         let expiry = self.silent_since_ns.is_none().then_some(self.expires_ns);
         let hello = (!self.speakers.is_empty()).then_some(self.next_hello_ns);
@@ -88,16 +88,16 @@ impl Link {
     }
 
     /// Returns the last member if it has closed and its time is over. On a
-    /// `silent` link, its time is over at once.
+    /// `silent` channel, its time is over at once.
     pub fn outlived(&self, silent: bool, now_ns: u64) -> Option<u64> {
         let (cookie, until_ns) = self.lingers?;
         (silent || until_ns <= now_ns).then_some(cookie)
     }
 
-    /// Removes the link from the kernel's maps.
+    /// Removes the channel from the kernel's maps.
     fn withdraw(&mut self, index: u32, changes: &mut Changes) {
         self.estrange(changes);
-        changes.link_gone(index);
+        changes.channel_gone(index);
     }
 
     /// Stops taking new connections for connections with its peer.
@@ -142,7 +142,7 @@ impl Link {
         Some(self.speaker)
     }
 
-    /// Extends the link after a valid and fresh message. Returns whether the
+    /// Extends the channel after a valid and fresh message. Returns whether the
     /// peer was silent before.
     fn heard(&mut self, keep_ns: u64, now_ns: u64) -> bool {
         self.expires_ns = now_ns.saturating_add(schedule::ALIVE);
@@ -151,9 +151,9 @@ impl Link {
         self.silent_since_ns.take().is_some()
     }
 
-    /// Returns the link as the kernel's map has it.
-    fn image(&self, local_port: u16) -> redundant::Link {
-        redundant::Link {
+    /// Returns the channel as the kernel's map has it.
+    fn image(&self, local_port: u16) -> redundant::Channel {
+        redundant::Channel {
             local: self.road.local,
             remote: self.road.remote,
             peer: self.peer,
@@ -164,34 +164,34 @@ impl Link {
             cost: self.quality.cost(),
             rate: self.quality.rate(),
             peer_ifindex: self.peer_ifindex,
-            ..redundant::Link::default()
+            ..redundant::Channel::default()
         }
     }
 }
 
-/// All links, at most [`MAX_LINKS`] - 1, by index.
+/// All channels, at most [`MAX_CHANNELS`] - 1, by index.
 #[derive(Debug)]
-pub struct Links {
+pub struct Channels {
     port: u16,
     /// See [`Quality::new`].
     epoch_us: u64,
-    slots: HashMap<u32, Link>,
+    slots: HashMap<u32, Channel>,
     /// Indices by peer, addresses and, if these are link-local, the device.
     by_pair: HashMap<(u64, Pair, u16), u32>,
-    by_road: HashMap<LinkKey, u32>,
-    /// Number of links between a local and a remote address (or its prefix).
+    by_road: HashMap<ChannelKey, u32>,
+    /// Number of channels between a local and a remote address (or its prefix).
     by_ends: HashMap<Pair, usize>,
     /// The first index that was never used. Index 0 never is.
     unused: u32,
     /// Indices that are free again, oldest first, so that each one is reused as
     /// late as possible.
     free: VecDeque<u32>,
-    /// Links without an open subflow, by the time at which they go.
+    /// Channels without an open subflow, by the time at which they go.
     lingering: BTreeSet<(u64, u32)>,
 }
 
-impl Links {
-    /// Starts without links; `port` is this agent's, and `epoch_us` random.
+impl Channels {
+    /// Starts without channels; `port` is this agent's, and `epoch_us` random.
     pub fn new(port: u16, epoch_us: u64) -> Self {
         Self {
             port,
@@ -206,43 +206,44 @@ impl Links {
         }
     }
 
-    /// Returns a link.
-    pub fn get(&self, index: u32) -> Option<&Link> {
+    /// Returns a channel.
+    pub fn get(&self, index: u32) -> Option<&Channel> {
         self.slots.get(&index)
     }
 
-    /// Returns a link, to change it.
-    pub fn get_mut(&mut self, index: u32) -> Option<&mut Link> {
+    /// Returns a channel, to change it.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Channel> {
         self.slots.get_mut(&index)
     }
 
-    /// Returns every link.
-    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+    /// Returns every channel.
+    pub fn iter(&self) -> impl Iterator<Item = &Channel> {
         self.slots.values()
     }
 
     /// Returns whether a peer is, or was, at the end of this road.
-    pub fn leads_to_a_peer(&self, road: &LinkKey) -> bool {
+    pub fn leads_to_a_peer(&self, road: &ChannelKey) -> bool {
         self.by_road.contains_key(road)
     }
 
-    /// Returns the index of the link to `peer`, which has proven to be at the
-    /// end of `road`: an old link, moved if necessary, or a new one without
-    /// members. Also returns the index of a link that it replaces there.
+    /// Returns the index of the channel to `peer`, which has proven to be at
+    /// the end of `road`: an old channel, moved if necessary, or a new one
+    /// without members. Also returns the index of a channel that it replaces
+    /// there.
     ///
     /// # Errors
-    /// There is no room for a new link.
+    /// There is no room for a new channel.
     pub fn place(
         &mut self,
         peer: u64,
         pair: Pair,
-        road: LinkKey,
+        road: ChannelKey,
         now_ns: u64,
         changes: &mut Changes,
     ) -> Result<(u32, Option<u32>), Crowded> {
         let there = self.by_road.get(&road).copied();
         if let Some(index) = there
-            && self.get(index).is_some_and(|link| link.peer == peer)
+            && self.get(index).is_some_and(|channel| channel.peer == peer)
         {
             return Ok((index, None));
         }
@@ -250,15 +251,15 @@ impl Links {
             Some(&index) => index,
             None => self.open(peer, pair, road, now_ns)?,
         };
-        if let Some(link) = self.slots.get_mut(&index)
-            && (link.road != road || link.replaced)
+        if let Some(channel) = self.slots.get_mut(&index)
+            && (channel.road != road || channel.replaced)
         {
-            let before = std::mem::replace(&mut link.road, road);
-            let replaced = std::mem::take(&mut link.replaced);
-            link.hurried = 0;
+            let before = std::mem::replace(&mut channel.road, road);
+            let replaced = std::mem::take(&mut channel.replaced);
+            channel.hurried = 0;
             if !replaced {
                 self.by_road.remove(&before);
-                link.withdraw(index, changes);
+                channel.withdraw(index, changes);
             }
             self.count(&before, false);
             self.count(&road, true);
@@ -275,7 +276,7 @@ impl Links {
         Ok((index, there))
     }
 
-    /// Extends a link after a valid and fresh message of its peer.
+    /// Extends a channel after a valid and fresh message of its peer.
     pub fn heard(
         &mut self,
         index: u32,
@@ -284,131 +285,131 @@ impl Links {
         changes: &mut Changes,
         report: &mut Report,
     ) {
-        let few = self.slots.len() <= schedule::FEW_LINKS;
-        if let Some(link) = self.slots.get_mut(&index) {
-            let keep_ns = if few && link.quality.is_lively() {
+        let few = self.slots.len() <= schedule::FEW_CHANNELS;
+        if let Some(channel) = self.slots.get_mut(&index) {
+            let keep_ns = if few && channel.quality.is_lively() {
                 schedule::KEEP_LIVELY
             } else {
                 schedule::KEEP
             };
-            if link.heard(keep_ns, now_ns) {
-                report.there(&link.road, true);
+            if channel.heard(keep_ns, now_ns) {
+                report.there(&channel.road, true);
             }
-            link.ifindex = ifindex;
-            changes.link(index, link.image(self.port));
+            channel.ifindex = ifindex;
+            changes.channel(index, channel.image(self.port));
         }
     }
 
-    /// Takes what a valid and fresh message of a link's peer says about the
-    /// link; `traffic` holds the kernel's counters of the link at this end.
+    /// Takes what a valid and fresh message of a channel's peer says about the
+    /// channel; `traffic` holds the kernel's counters of the channel at this
+    /// end.
     pub fn measure(&mut self, index: u32, message: &Message, traffic: &Traffic, now_ns: u64) {
-        if let Some(link) = self.slots.get_mut(&index) {
-            link.peer_ifindex = message.device;
-            link.quality.hear(&message.timing, traffic, now_ns);
+        if let Some(channel) = self.slots.get_mut(&index) {
+            channel.peer_ifindex = message.device;
+            channel.quality.hear(&message.timing, traffic, now_ns);
         }
     }
 
-    /// Sets a link's device after one of its subflows has moved to it.
+    /// Sets a channel's device after one of its subflows has moved to it.
     pub fn set_device(&mut self, index: u32, ifindex: u32, changes: &mut Changes) {
-        if let Some(link) = self.slots.get_mut(&index)
-            && link.ifindex != ifindex
+        if let Some(channel) = self.slots.get_mut(&index)
+            && channel.ifindex != ifindex
         {
-            link.ifindex = ifindex;
-            if !link.replaced {
-                changes.link(index, link.image(self.port));
+            channel.ifindex = ifindex;
+            if !channel.replaced {
+                changes.channel(index, channel.image(self.port));
             }
         }
     }
 
-    /// From now on, takes new connections between the link's addresses for
+    /// From now on, takes new connections between the channel's addresses for
     /// connections with its peer, if their remote TCP port is `port` (0: any).
     pub fn befriend(&mut self, index: u32, port: u16, changes: &mut Changes) {
-        let Some(link) = self.slots.get_mut(&index) else {
+        let Some(channel) = self.slots.get_mut(&index) else {
             return;
         };
-        let key = LinkKey {
+        let key = ChannelKey {
             remote_port: port,
-            ..link.road
+            ..channel.road
         };
-        let room = link.familiar.len() < MAX_SERVICES && !link.replaced;
-        if room && link.familiar.insert(key) {
+        let room = channel.familiar.len() < MAX_SERVICES && !channel.replaced;
+        if room && channel.familiar.insert(key) {
             changes.familiar(key, index);
         }
     }
 
-    /// Does the opposite of [`Links::befriend`], for every port.
+    /// Does the opposite of [`Channels::befriend`], for every port.
     pub fn estrange(&mut self, index: u32, changes: &mut Changes) {
-        if let Some(link) = self.slots.get_mut(&index) {
-            link.estrange(changes);
+        if let Some(channel) = self.slots.get_mut(&index) {
+            channel.estrange(changes);
         }
     }
 
-    /// Keeps a link for connections to come, until `until_ns`, though its
+    /// Keeps a channel for connections to come, until `until_ns`, though its
     /// subflow `cookie` has closed. Returns `false` if that is not its last
     /// member, or the peer is not present.
     pub fn linger(&mut self, index: u32, cookie: u64, until_ns: u64) -> bool {
-        let last = self
-            .slots
-            .get_mut(&index)
-            .filter(|link| link.members == 1 && !link.replaced && link.silent_since_ns.is_none());
-        let Some(link) = last else {
+        let last = self.slots.get_mut(&index).filter(|channel| {
+            channel.members == 1 && !channel.replaced && channel.silent_since_ns.is_none()
+        });
+        let Some(channel) = last else {
             return false;
         };
-        link.lingers = Some((cookie, until_ns));
+        channel.lingers = Some((cookie, until_ns));
         self.lingering.insert((until_ns, index));
         true
     }
 
-    /// Returns the closed member that kept the link, which may go now: another
-    /// member has joined, or the link itself goes.
+    /// Returns the closed member that kept the channel, which may go now:
+    /// another member has joined, or the channel itself goes.
     pub fn relieve(&mut self, index: u32) -> Option<u64> {
         let (cookie, until_ns) = self.slots.get_mut(&index)?.lingers.take()?;
         self.lingering.remove(&(until_ns, index));
         Some(cookie)
     }
 
-    /// Returns the closed member of the link that goes first, among the links
-    /// without an open subflow.
+    /// Returns the closed member of the channel that goes first, among the
+    /// channels without an open subflow.
     pub fn first_to_go(&self) -> Option<u64> {
         let (_, index) = self.lingering.first()?;
         self.slots.get(index)?.lingers.map(|(cookie, _)| cookie)
     }
 
-    /// Puts a subflow on the link; `speaks` if this end is its client.
+    /// Puts a subflow on the channel; `speaks` if this end is its client.
     pub fn join(&mut self, index: u32, cookie: u64, speaks: bool) {
-        if let Some(link) = self.slots.get_mut(&index) {
-            link.members += 1;
+        if let Some(channel) = self.slots.get_mut(&index) {
+            channel.members += 1;
             if speaks {
-                link.speakers.insert(cookie);
+                channel.speakers.insert(cookie);
             }
         }
     }
 
-    /// Takes a subflow off the link. The link goes with its last subflow.
+    /// Takes a subflow off the channel. The channel goes with its last subflow.
     pub fn leave(&mut self, index: u32, cookie: u64, changes: &mut Changes) {
-        let Some(link) = self.slots.get_mut(&index) else {
+        let Some(channel) = self.slots.get_mut(&index) else {
             return;
         };
-        link.members = link.members.saturating_sub(1);
-        link.speakers.remove(&cookie);
-        if link.members > 0 {
+        channel.members = channel.members.saturating_sub(1);
+        channel.speakers.remove(&cookie);
+        if channel.members > 0 {
             return;
         }
         self.relieve(index);
-        if let Some(mut link) = self.slots.remove(&index) {
+        if let Some(mut channel) = self.slots.remove(&index) {
             self.by_pair
-                .remove(&(link.peer, link.pair, link.road.scope));
-            self.count(&link.road, false);
-            if !link.replaced {
-                self.by_road.remove(&link.road);
-                link.withdraw(index, changes);
+                .remove(&(channel.peer, channel.pair, channel.road.scope));
+            self.count(&channel.road, false);
+            if !channel.replaced {
+                self.by_road.remove(&channel.road);
+                channel.withdraw(index, changes);
             }
             self.free.push_back(index);
         }
     }
 
-    /// Counts one link more between these ends, or one less.
-    fn count(&mut self, road: &LinkKey, more: bool) {
+    /// Counts one channel more between these ends, or one less.
+    fn count(&mut self, road: &ChannelKey, more: bool) {
         let ends = ends(road);
         let count = self.by_ends.entry(ends).or_default();
         if more {
@@ -421,7 +422,13 @@ impl Links {
         }
     }
 
-    fn open(&mut self, peer: u64, pair: Pair, road: LinkKey, now_ns: u64) -> Result<u32, Crowded> {
+    fn open(
+        &mut self,
+        peer: u64,
+        pair: Pair,
+        road: ChannelKey,
+        now_ns: u64,
+    ) -> Result<u32, Crowded> {
         if self
             .by_ends
             .get(&ends(&road))
@@ -429,7 +436,7 @@ impl Links {
         {
             return Err(Crowded::Quota);
         }
-        let index = if self.unused < MAX_LINKS {
+        let index = if self.unused < MAX_CHANNELS {
             self.unused += 1;
             self.unused - 1
         } else {
@@ -439,7 +446,7 @@ impl Links {
         self.by_pair.insert((peer, pair, road.scope), index);
         self.slots.insert(
             index,
-            Link {
+            Channel {
                 road,
                 peer,
                 ifindex: 0,
@@ -466,7 +473,7 @@ impl Links {
     }
 }
 
-/// Returns the pair of addresses that the quota of links applies to.
-fn ends(road: &LinkKey) -> Pair {
+/// Returns the pair of addresses that the quota of channels applies to.
+fn ends(road: &ChannelKey) -> Pair {
     (road.local, prefix(address(road.remote)))
 }
