@@ -21,19 +21,19 @@
 //! | `switch.rs` | what a change acts on in the running agent |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
 //! | `answers.rs` | answers HTTP and the control socket |
-//! | `tell.rs` | reports events in the log and to clients |
+//! | `report.rs` | reports events in the log and to clients |
 //! | `warnings.rs` | warns of weights that do not do what was meant |
 
 mod answers;
 mod change;
 mod claim;
 pub mod cleanup;
+mod report;
 mod shared;
 mod shutdown;
 mod start;
 mod sweep_timer;
 mod switch;
-mod tell;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
 use crate::state::events::Change;
 use crate::state::paths::PathTable;
-use crate::state::rates::Recent;
+use crate::state::rates::History;
 use change::Revert;
 use claim::Host;
 use shared::Shared;
@@ -118,14 +118,14 @@ struct Agent {
     /// Set once another agent asks to take over.
     hand_over: Option<oneshot::Sender<()>>,
     /// Sends events to the clients that asked for them.
-    told: EventSender,
+    subscribers: EventSender,
     events_lost: u64,
     tasks: JoinSet<Result<()>>,
     tick: Interval,
     beat: Interval,
     started: Instant,
     listen: SocketAddr,
-    recent: Recent,
+    history: History,
     sweep_timer: SweepTimer,
     /// The text of the last scrape.
     scraped: Shared<String>,
@@ -159,7 +159,7 @@ impl Agent {
                     self.on_devices();
                 }
                 _ = self.beat.tick() => {
-                    self.kernel.beat().context("cannot tell the programs to go on")?;
+                    self.kernel.beat().context("cannot renew the heartbeat")?;
                 }
                 _ = self.tick.tick() => self.sample(),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -228,7 +228,7 @@ impl Agent {
 
     fn on_event(&mut self, event: &Event) {
         let change = Change::from(event);
-        self.tell(event, change);
+        self.report(event, change);
         self.warn_if_locked(event, change);
         if event.path == UNKNOWN_PATH && self.table.note_carrying(event.ifindex) {
             let before = self.table.devices().collect();
@@ -300,7 +300,7 @@ impl Agent {
             Err(error) => {
                 // The next sample tries again.
                 self.unpublished = true;
-                tracing::error!("cannot tell the kernel side about devices: {error}");
+                tracing::error!("cannot publish the devices to the programs: {error}");
             }
         }
     }
@@ -324,7 +324,7 @@ impl Agent {
                 if let Ok(totals) = totals {
                     self.warn_if_unmatched(&stats, &totals);
                 }
-                self.recent.push(monotonic_ns(), stats);
+                self.history.push(monotonic_ns(), stats);
             }
             Err(error) => tracing::debug!("no sample: {error:#}"),
         }
@@ -361,7 +361,7 @@ impl Agent {
                 "events were lost: they came faster than they were read"
             );
             // The send fails only if no client listens, so ignore the error.
-            let _ = self.told.send(Arc::new(Reply::Lost(Lost {
+            let _ = self.subscribers.send(Arc::new(Reply::Lost(Lost {
                 in_ring: lost,
                 to_client: 0,
             })));

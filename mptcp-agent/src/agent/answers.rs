@@ -113,7 +113,7 @@ impl Agent {
             table: &self.table,
             present: &self.devices.borrow(),
             stats: &stats,
-            recent: &self.recent,
+            history: &self.history,
             copies: copies.map(|(stats, attached)| Copies { stats, attached }),
         };
         Ok(Snapshot {

@@ -24,7 +24,7 @@ use crate::net::{devices, watch};
 use crate::policy::Policy;
 use crate::redundancy;
 use crate::state::paths::PathTable;
-use crate::state::rates::Recent;
+use crate::state::rates::History;
 
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ impl Agent {
 
         let (sender, requests) = http::channel();
         tasks.spawn(http::serve(listener, sender));
-        let told = control::events();
+        let subscribers = control::events();
         let (sender, calls) = control::channel();
         if let Some(claim) = &host.control {
             let listener = claim.listener().try_clone();
@@ -86,7 +86,7 @@ impl Agent {
                 listener.context("cannot serve the control socket")?,
                 Access::new(claim.group()),
                 sender,
-                told.clone(),
+                subscribers.clone(),
             ));
         }
         let mut agent = Self {
@@ -103,13 +103,13 @@ impl Agent {
             requests,
             calls,
             hand_over: None,
-            told,
+            subscribers,
             tasks,
             tick: ticks(SAMPLE),
             beat: ticks(kernel::BEAT),
             started: Instant::now(),
             listen,
-            recent: Recent::default(),
+            history: History::default(),
             sweep_timer: SweepTimer::default(),
             scraped: Shared::default(),
             revert: None,

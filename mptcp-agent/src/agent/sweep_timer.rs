@@ -50,27 +50,27 @@ mod tests {
     #[test]
     fn the_first_request_is_due_at_once_and_a_burst_is_one() {
         let start = Instant::now();
-        let mut pace = SweepTimer::default();
-        assert_eq!(pace.due(), None);
-        pace.request(start);
-        pace.request(start + MS);
-        assert_eq!(pace.due(), Some(start));
-        pace.done(start, start + MS);
-        assert_eq!(pace.due(), None);
-        pace.request(start + 2 * MS);
-        pace.request(start + 3 * MS);
-        assert_eq!(pace.due(), Some(start + INTERVAL));
+        let mut timer = SweepTimer::default();
+        assert_eq!(timer.due(), None);
+        timer.request(start);
+        timer.request(start + MS);
+        assert_eq!(timer.due(), Some(start));
+        timer.done(start, start + MS);
+        assert_eq!(timer.due(), None);
+        timer.request(start + 2 * MS);
+        timer.request(start + 3 * MS);
+        assert_eq!(timer.due(), Some(start + INTERVAL));
     }
 
     #[test]
     fn slow_sweeps_are_rare() {
         let start = Instant::now();
-        let mut pace = SweepTimer::default();
-        pace.done(start, start + 40 * MS);
-        pace.request(start + 41 * MS);
-        assert_eq!(pace.due(), Some(start + 400 * MS));
-        pace.done(start + 400 * MS, start + 401 * MS);
-        pace.request(start + 900 * MS);
-        assert_eq!(pace.due(), Some(start + 900 * MS));
+        let mut timer = SweepTimer::default();
+        timer.done(start, start + 40 * MS);
+        timer.request(start + 41 * MS);
+        assert_eq!(timer.due(), Some(start + 400 * MS));
+        timer.done(start + 400 * MS, start + 401 * MS);
+        timer.request(start + 900 * MS);
+        assert_eq!(timer.due(), Some(start + 900 * MS));
     }
 }

@@ -162,7 +162,7 @@ impl Side for Agent {
         (self.policy, self.key) = (provided.policy, provided.key);
         self.table = table;
         for &path in recycled {
-            self.recent.forget(path);
+            self.history.forget(path);
         }
     }
 

@@ -126,19 +126,19 @@ mod tests {
     #[test]
     fn the_user_hears_once_of_what_lasts() {
         let mut unmatched = Unmatched::default();
-        let told = |unmatched: &mut Unmatched, labels: &[&str]| unmatched.note(labels);
+        let new = |unmatched: &mut Unmatched, labels: &[&str]| unmatched.note(labels);
         for _ in 1..PATIENCE {
-            assert!(told(&mut unmatched, &["id:1", "id:2"]).is_empty());
+            assert!(new(&mut unmatched, &["id:1", "id:2"]).is_empty());
         }
         // One of them is matched just in time.
-        assert_eq!(told(&mut unmatched, &["id:1"]), ["id:1"]);
+        assert_eq!(new(&mut unmatched, &["id:1"]), ["id:1"]);
         for _ in 0..2 * PATIENCE {
-            assert!(told(&mut unmatched, &["id:1"]).is_empty());
+            assert!(new(&mut unmatched, &["id:1"]).is_empty());
         }
-        assert!(told(&mut unmatched, &[]).is_empty());
+        assert!(new(&mut unmatched, &[]).is_empty());
         for _ in 1..PATIENCE {
-            assert!(told(&mut unmatched, &["id:1"]).is_empty());
+            assert!(new(&mut unmatched, &["id:1"]).is_empty());
         }
-        assert_eq!(told(&mut unmatched, &["id:1"]), ["id:1"]);
+        assert_eq!(new(&mut unmatched, &["id:1"]), ["id:1"]);
     }
 }

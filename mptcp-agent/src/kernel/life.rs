@@ -231,10 +231,10 @@ impl Kernel {
 ///
 /// # Errors
 /// The map cannot be read, or refused the heartbeat.
-pub(super) fn stand_in(told: &mut Array<MapData, Config>) -> Result<()> {
-    let mut config = told.get(&0, 0)?;
+pub(super) fn stand_in(map: &mut Array<MapData, Config>) -> Result<()> {
+    let mut config = map.get(&0, 0)?;
     config.alive_until_ns = clock::monotonic_ns() + ALIVE_NS;
-    Ok(told.set(0, config, 0)?)
+    Ok(map.set(0, config, 0)?)
 }
 
 impl Drop for Kernel {

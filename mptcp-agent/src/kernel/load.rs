@@ -128,7 +128,7 @@ fn while_standing_in<T: Send>(
 ) -> Result<T> {
     const STEP: Duration = Duration::from_millis(10);
     const STEPS_A_BEAT: u32 = 20;
-    let mut told = before.and_then(Pins::living_config);
+    let mut config = before.and_then(Pins::living_config);
     thread::scope(|scope| {
         let working = scope.spawn(work);
         for step in 0_u32.. {
@@ -136,9 +136,9 @@ fn while_standing_in<T: Send>(
                 break;
             }
             if step % STEPS_A_BEAT == 0
-                && let Some(told) = &mut told
+                && let Some(config) = &mut config
             {
-                life::stand_in(told)?;
+                life::stand_in(config)?;
             }
             thread::sleep(STEP);
         }

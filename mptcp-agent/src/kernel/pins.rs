@@ -134,8 +134,8 @@ impl Pins {
     /// long dead must not act again.
     pub fn living_config(&self) -> Option<Array<MapData, Config>> {
         let config = remains::config(&self.maps).ok()?;
-        let told = config.get(&0, 0).ok()?;
-        (clock::monotonic_ns() < told.alive_until_ns).then_some(config)
+        let present = config.get(&0, 0).ok()?;
+        (clock::monotonic_ns() < present.alive_until_ns).then_some(config)
     }
 
     /// Returns how many entries a map can hold, if it is there.

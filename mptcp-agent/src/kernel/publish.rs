@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_going_back_is_told() {
+    fn a_failure_of_going_back_is_reported() {
         let (before, wanted) = policies();
         // If the very first write is refused, nothing can stay behind.
         for number in 1..changes(&before, &wanted).len() {

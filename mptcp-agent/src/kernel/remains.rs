@@ -112,11 +112,11 @@ impl Remains {
     /// another one is long gone, they do so already.
     pub fn end_policy(&self) {
         if let Some(mut map) = self.own_maps().and_then(|maps| config(&maps).ok())
-            && let Ok(told) = map.get(&0, 0)
+            && let Ok(present) = map.get(&0, 0)
         {
             let ended = Config {
                 enforced: 0,
-                ..told
+                ..present
             };
             if let Err(error) = map.set(0, ended, 0) {
                 tracing::debug!("cannot end the policy of the agent before: {error}");

@@ -53,7 +53,7 @@ impl From<&abi::Subflow> for Subflow {
 struct Entry {
     subflow: Subflow,
     /// Whether the protocol knows the subflow in its current state.
-    told: bool,
+    reported: bool,
 }
 
 #[derive(Debug, Default)]
@@ -82,12 +82,12 @@ impl Roster {
     pub fn see(&mut self, cookie: u64, subflow: Subflow, now_ns: u64) {
         if let Some(entry) = self.subflows.get(&cookie)
             && entry.subflow == subflow
-            && entry.told
+            && entry.reported
         {
             return;
         }
-        let told = false;
-        self.subflows.insert(cookie, Entry { subflow, told });
+        let reported = false;
+        self.subflows.insert(cookie, Entry { subflow, reported });
         let connection = self.connections.entry(subflow.connection).or_default();
         connection.cookies.insert(cookie);
         let flags = subflow.tuple.flags;
@@ -100,7 +100,7 @@ impl Roster {
                 // all of its subflows again.
                 for known in &connection.cookies {
                     if let Some(entry) = self.subflows.get_mut(known) {
-                        entry.told = false;
+                        entry.reported = false;
                     }
                 }
             }
@@ -174,9 +174,9 @@ impl Roster {
         let mut news = Vec::new();
         for &cookie in &known.cookies {
             if let Some(entry) = self.subflows.get_mut(&cookie)
-                && !entry.told
+                && !entry.reported
             {
-                entry.told = true;
+                entry.reported = true;
                 news.push((cookie, entry.subflow));
             }
         }

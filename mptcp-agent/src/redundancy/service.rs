@@ -253,7 +253,7 @@ impl Service {
             self.confirm_ns = now_ns.saturating_add(CONFIRM_NS);
         }
         let again = self.unwritten.again(now_ns, |write| apply(write, kernel));
-        self.told(again);
+        self.log_failure(again);
         self.look_up(now_ns, kernel);
         self.speak(now_ns);
         self.write(kernel);
@@ -421,7 +421,7 @@ impl Service {
         for write in writes {
             result = result.and(self.put(Write::Channels(write), kernel));
         }
-        self.told(result);
+        self.log_failure(result);
     }
 
     /// Writes the protocol's changes to the maps, and logs its notices.
@@ -447,7 +447,7 @@ impl Service {
             };
             result = result.and(done);
         }
-        self.told(result);
+        self.log_failure(result);
         self.peers.notices().into_iter().for_each(log);
     }
 
@@ -487,12 +487,13 @@ impl Service {
         }
     }
 
-    fn told(&mut self, result: Result<()>) {
+    /// Logs that maps could not be written, once until all are written.
+    fn log_failure(&mut self, result: Result<()>) {
         match result {
             Ok(()) => self.failed &= self.unwritten.due_ns().is_some(),
             Err(error) if !self.failed => {
                 self.failed = true;
-                tracing::error!("cannot tell the kernel side about peers: {error:#}");
+                tracing::error!("cannot write what the programs know of peers: {error:#}");
             }
             Err(_) => {}
         }

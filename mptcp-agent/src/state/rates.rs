@@ -12,7 +12,7 @@ pub const WINDOW: usize = 10;
 
 /// Totals, by path, over the last [`WINDOW`] samples.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct History {
     samples: VecDeque<Sample>,
 }
 
@@ -35,7 +35,7 @@ pub struct Rates {
     pub rtt_seconds: Option<f64>,
 }
 
-impl Recent {
+impl History {
     /// Adds the totals as they are at `at_ns` and forgets what is older than
     /// the window.
     pub fn push(&mut self, at_ns: u64, paths: Vec<PathStats>) {
@@ -108,60 +108,60 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     /// Pushes a sample of acked bytes, a second after the last.
-    fn push(recent: &mut Recent, acked: &[u64]) {
-        let at_ns = recent.samples.back().map_or(0, |last| last.at_ns) + SECOND;
+    fn push(history: &mut History, acked: &[u64]) {
+        let at_ns = history.samples.back().map_or(0, |last| last.at_ns) + SECOND;
         let stats = |&acked_bytes: &u64| PathStats {
             acked_bytes,
             ..PathStats::default()
         };
-        recent.push(at_ns, acked.iter().map(stats).collect());
+        history.push(at_ns, acked.iter().map(stats).collect());
     }
 
     #[test]
     fn absent_without_two_samples_or_without_traffic() {
-        let mut recent = Recent::default();
-        assert_eq!(recent.shares(), None);
-        assert_eq!(recent.rates(0), Rates::default());
-        push(&mut recent, &[5, 5]);
-        assert_eq!(recent.shares(), None);
-        push(&mut recent, &[5, 5]);
-        assert_eq!(recent.shares(), None);
-        push(&mut recent, &[8, 6]);
-        assert_eq!(recent.shares(), Some(vec![0.75, 0.25]));
+        let mut history = History::default();
+        assert_eq!(history.shares(), None);
+        assert_eq!(history.rates(0), Rates::default());
+        push(&mut history, &[5, 5]);
+        assert_eq!(history.shares(), None);
+        push(&mut history, &[5, 5]);
+        assert_eq!(history.shares(), None);
+        push(&mut history, &[8, 6]);
+        assert_eq!(history.shares(), Some(vec![0.75, 0.25]));
     }
 
     #[test]
     fn only_the_last_ten_seconds_count() {
-        let mut recent = Recent::default();
-        push(&mut recent, &[0, 0]);
-        push(&mut recent, &[1000, 0]);
+        let mut history = History::default();
+        push(&mut history, &[0, 0]);
+        push(&mut history, &[1000, 0]);
         for second in 1..=9_u64 {
-            push(&mut recent, &[1000, second]);
+            push(&mut history, &[1000, second]);
         }
         // Ten seconds back is the first sample.
-        assert_eq!(recent.shares(), Some(vec![1000.0 / 1009.0, 9.0 / 1009.0]));
-        push(&mut recent, &[1000, 10]);
-        assert_eq!(recent.shares(), Some(vec![0.0, 1.0]));
+        assert_eq!(history.shares(), Some(vec![1000.0 / 1009.0, 9.0 / 1009.0]));
+        push(&mut history, &[1000, 10]);
+        assert_eq!(history.shares(), Some(vec![0.0, 1.0]));
         for _ in 0..WINDOW {
-            push(&mut recent, &[1000, 10]);
+            push(&mut history, &[1000, 10]);
         }
-        assert_eq!(recent.shares(), None);
+        assert_eq!(history.shares(), None);
     }
 
     #[test]
     fn rates_are_per_second_and_round_trips_a_mean() {
-        let mut recent = Recent::default();
+        let mut history = History::default();
         let mut stats = PathStats::default();
-        recent.push(SECOND, vec![stats]);
+        history.push(SECOND, vec![stats]);
         stats.sent_bytes = 3000;
         stats.acked_bytes = 2000;
         stats.received_bytes = 100;
         stats.rtt[2] = 3;
         stats.rtt[5] = 1;
         stats.rtt_sum_us = 8_000;
-        recent.push(3 * SECOND, vec![stats]);
+        history.push(3 * SECOND, vec![stats]);
         assert_eq!(
-            recent.rates(0),
+            history.rates(0),
             Rates {
                 sent: 1500.0,
                 acked: 1000.0,
@@ -169,9 +169,9 @@ mod tests {
                 rtt_seconds: Some(0.002),
             }
         );
-        assert_eq!(recent.rates(1), Rates::default());
-        recent.forget(0);
-        assert_eq!(recent.rates(0), Rates::default());
+        assert_eq!(history.rates(1), Rates::default());
+        history.forget(0);
+        assert_eq!(history.rates(0), Rates::default());
     }
 
     proptest! {
@@ -179,14 +179,14 @@ mod tests {
         fn shares_are_ratios_that_add_up_to_one(
             steps in prop::collection::vec(prop::collection::vec(0_u64..1 << 40, 3), 0..30)
         ) {
-            let mut recent = Recent::default();
+            let mut history = History::default();
             let mut totals = vec![0_u64; 3];
             for step in steps {
                 for (total, bytes) in totals.iter_mut().zip(step) {
                     *total += bytes;
                 }
-                push(&mut recent, &totals);
-                if let Some(shares) = recent.shares() {
+                push(&mut history, &totals);
+                if let Some(shares) = history.shares() {
                     prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
                     prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 }

@@ -168,7 +168,7 @@ fn hook(program: &Program) -> Hook {
 /// has passed since it happened.
 pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) -> Event {
     let change = Change::from(event);
-    let mut told = Event {
+    let mut shown = Event {
         time: humantime::format_rfc3339_micros(time.checked_sub(age).unwrap_or(time)).to_string(),
         event: KINDS[change.kind()].to_owned(),
         path: path.to_owned(),
@@ -179,25 +179,25 @@ pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) ->
     if event.cookie != 0 {
         let (local, remote) = endpoints(&event.tuple);
         let ids = event.tuple.flags & subflow_flag::IDS != 0;
-        told.local = Some(local.to_string());
-        told.remote = Some(remote.to_string());
-        told.local_id = ids.then_some(event.tuple.local_id);
-        told.remote_id = ids.then_some(event.tuple.remote_id);
-        told.side = Some(side(event.tuple.flags & subflow_flag::SERVER != 0));
-        told.cookie = Some(event.cookie);
+        shown.local = Some(local.to_string());
+        shown.remote = Some(remote.to_string());
+        shown.local_id = ids.then_some(event.tuple.local_id);
+        shown.remote_id = ids.then_some(event.tuple.remote_id);
+        shown.side = Some(side(event.tuple.flags & subflow_flag::SERVER != 0));
+        shown.cookie = Some(event.cookie);
     }
     match change {
         Change::SubflowClosed { reason } => {
-            told.reason = Some(reason.to_owned());
-            told.sent_bytes = Some(event.sent_bytes);
-            told.acked_bytes = Some(event.acked_bytes);
-            told.received_bytes = Some(event.received_bytes);
+            shown.reason = Some(reason.to_owned());
+            shown.sent_bytes = Some(event.sent_bytes);
+            shown.acked_bytes = Some(event.acked_bytes);
+            shown.received_bytes = Some(event.received_bytes);
         }
-        Change::Priority { backup } => told.backup = Some(backup),
-        Change::Stale { stale } => told.stale = Some(stale),
+        Change::Priority { backup } => shown.backup = Some(backup),
+        Change::Stale { stale } => shown.stale = Some(stale),
         _ => {}
     }
-    told
+    shown
 }
 
 fn side(server: bool) -> Side {

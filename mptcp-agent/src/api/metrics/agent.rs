@@ -14,7 +14,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
 
     let mut events = families.counter(
         "mptcp_agent_events_total",
-        "Changes of state that the kernel side told, by kind.",
+        "Changes of state that the eBPF programs reported, by kind.",
     );
     for (kind, &count) in KINDS.iter().zip(&totals.events) {
         events.add_count(&[("event", kind)], count);

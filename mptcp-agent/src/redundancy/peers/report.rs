@@ -191,6 +191,6 @@ impl Report {
 }
 
 /// Remembers an address. Returns whether it is new and there is room for it.
-fn remember(told: &mut HashSet<[u8; 16]>, remote: [u8; 16]) -> bool {
-    told.len() < REMEMBERED && told.insert(remote)
+fn remember(remembered: &mut HashSet<[u8; 16]>, remote: [u8; 16]) -> bool {
+    remembered.len() < REMEMBERED && remembered.insert(remote)
 }

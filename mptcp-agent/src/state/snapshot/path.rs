@@ -7,7 +7,7 @@ use mptcp_common::abi::{PathStats, redundant::CopyStats};
 
 use crate::net::devices::{Device, Present};
 use crate::state::paths::PathTable;
-use crate::state::rates::{Rates, Recent};
+use crate::state::rates::{History, Rates};
 
 /// One path. Paths with the same label are one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,7 +61,7 @@ pub struct Sources<'a> {
     /// Totals, by index of the path.
     pub stats: &'a [PathStats],
     /// Shares and rates of the last ten seconds.
-    pub recent: &'a Recent,
+    pub history: &'a History,
     /// Copies, under the redundant policy only.
     pub copies: Option<Copies<'a>>,
 }
@@ -70,7 +70,7 @@ impl Sources<'_> {
     /// Returns the paths that count ([`Path::counts`]), and those that copies
     /// can use, or have used and that still exist.
     pub fn paths(&self) -> Vec<Path> {
-        let shares = self.recent.shares();
+        let shares = self.history.shares();
         let mut paths: Vec<Path> = Vec::new();
         for (index, stats) in (0..).zip(self.stats) {
             let counts = self.counts(index, stats);
@@ -130,7 +130,7 @@ impl Sources<'_> {
             weight: self.table.weight(index),
             listed: self.table.is_listed(index),
             present: self.table.is_present(index),
-            rates: self.recent.rates(index),
+            rates: self.history.rates(index),
             device: name.map(str::to_owned),
             carrier: device.map(|device| device.carrier),
             addresses: device.map(|device| device.addresses.clone()),
@@ -192,14 +192,14 @@ mod tests {
     /// Returns the paths without copies. `before` are the totals one second
     /// earlier.
     fn paths(table: &PathTable, stats: &[PathStats], before: &[PathStats]) -> Vec<Path> {
-        let mut recent = Recent::default();
-        recent.push(0, before.to_vec());
-        recent.push(1_000_000_000, stats.to_vec());
+        let mut history = History::default();
+        history.push(0, before.to_vec());
+        history.push(1_000_000_000, stats.to_vec());
         let sources = Sources {
             table,
             present: &Present::new(),
             stats,
-            recent: &recent,
+            history: &history,
             copies: None,
         };
         sources.paths()
@@ -267,7 +267,7 @@ mod tests {
                 table,
                 present: &Present::new(),
                 stats: &stats,
-                recent: &Recent::default(),
+                history: &History::default(),
                 copies: Some(Copies {
                     stats: &copies,
                     attached: &attached,
@@ -304,7 +304,7 @@ mod tests {
             table: &table,
             present: &present,
             stats: &[PathStats::default(); MAX_PATHS],
-            recent: &Recent::default(),
+            history: &History::default(),
             copies: None,
         };
         let [eth0, eth1] = sources.paths().try_into().unwrap();

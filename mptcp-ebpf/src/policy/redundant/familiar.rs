@@ -116,9 +116,9 @@ fn shows_key(skb: Skb, tcp: u32, cookie: u64, own: u32) -> bool {
         return false;
     }
     let [.., a, b, c, d, e, f, g, h] = option;
-    let told = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let announced = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let ours = known.local_key.get();
-    told == ours && told != 0 && believe(key, cookie, own)
+    announced == ours && announced != 0 && believe(key, cookie, own)
 }
 
 /// Takes the peer of channel `own` for the peer of a connection. Returns

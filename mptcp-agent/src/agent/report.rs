@@ -17,43 +17,43 @@ use crate::state::events::Change;
 
 impl Agent {
     /// Reports an event in the log, and to the clients that want events.
-    pub(super) fn tell(&self, event: &abi::Event, change: Change) {
-        let heard = self.told.receiver_count() > 0;
+    pub(super) fn report(&self, event: &abi::Event, change: Change) {
+        let wanted = self.subscribers.receiver_count() > 0;
         // There may be thousands of these a second, and most often nobody
         // listens.
-        if !heard && change.is_routine() && !enabled!(Level::DEBUG) {
+        if !wanted && change.is_routine() && !enabled!(Level::DEBUG) {
             return;
         }
         let path = self.table.label(event.path);
         let age = Duration::from_nanos(monotonic_ns().saturating_sub(event.time_ns));
-        let told = view::event(event, path, SystemTime::now(), age);
-        log(change, &told);
-        if heard {
+        let report = view::event(event, path, SystemTime::now(), age);
+        log(change, &report);
+        if wanted {
             // The last client may just have left; ignore the send error.
-            let _ = self.told.send(Arc::new(Reply::Event(told)));
+            let _ = self.subscribers.send(Arc::new(Reply::Event(report)));
         }
     }
 }
 
-fn log(change: Change, told: &Event) {
+fn log(change: Change, report: &Event) {
     macro_rules! write_at {
         ($level:ident) => {
             tracing::$level!(
-                event = told.event,
-                token = told.token,
-                path = told.path,
-                local = told.local.as_ref().map(field::display),
-                remote = told.remote.as_ref().map(field::display),
-                local_id = told.local_id,
-                remote_id = told.remote_id,
-                side = told.side.map(Side::name),
-                reason = told.reason,
-                backup = told.backup,
-                stale = told.stale,
-                sent_bytes = told.sent_bytes,
-                acked_bytes = told.acked_bytes,
-                received_bytes = told.received_bytes,
-                cookie = told.cookie,
+                event = report.event,
+                token = report.token,
+                path = report.path,
+                local = report.local.as_ref().map(field::display),
+                remote = report.remote.as_ref().map(field::display),
+                local_id = report.local_id,
+                remote_id = report.remote_id,
+                side = report.side.map(Side::name),
+                reason = report.reason,
+                backup = report.backup,
+                stale = report.stale,
+                sent_bytes = report.sent_bytes,
+                acked_bytes = report.acked_bytes,
+                received_bytes = report.received_bytes,
+                cookie = report.cookie,
                 "{}",
                 change.words()
             )
