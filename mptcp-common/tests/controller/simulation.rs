@@ -7,10 +7,14 @@
 //! its favourite's queue is full; pacing caps, which a socket learns of at its
 //! own ACKs only; and the send buffer, which data stuck on one path fills.
 
+mod path;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::abi::{Policy, capability};
 use mptcp_common::controller::{Controller, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
+
+use path::{Path, Piece, bytes, first_unacked};
 
 pub const MS: u64 = 1_000_000;
 const MSS: f64 = 1448.0;
@@ -47,43 +51,6 @@ pub enum Load {
     Idle,
 }
 
-/// A piece of data on its way over a path.
-#[derive(Clone, Copy)]
-struct Piece {
-    seq: u64,
-    bytes: u64,
-}
-
-struct Path {
-    link: Link,
-    limits: Limits,
-    /// `Subflow::quiet_ns`, `quiet_bytes`.
-    quiet: (u64, u64),
-    /// `Subflow::resting`, `seen_ns`.
-    resting: bool,
-    seen_ns: u64,
-    /// Given by the scheduler, and not sent yet.
-    unsent: VecDeque<Piece>,
-    /// First in the link's queue, then on the wire until the time when the ACK
-    /// is back.
-    queued: VecDeque<Piece>,
-    flying: VecDeque<(u64, Piece)>,
-    cwnd: f64,
-    /// As in tcp_sndbuf_expand: room for two windows, and it never shrinks.
-    send_buffer: u64,
-    slow_start: bool,
-    /// Whether the window, not the pace, held it back lately.
-    window_limited: bool,
-    pace_credit: f64,
-    link_credit: f64,
-    average_pace: f64,
-    heard_ms: u64,
-    rto_ms: u64,
-    backoff: u32,
-    recovered_ms: u64,
-    acked: u64,
-}
-
 pub struct Simulation {
     pub controller: Controller,
     paths: Vec<Path>,
@@ -99,43 +66,6 @@ pub struct Simulation {
     /// Data that a stale path has not delivered. It is scheduled once more.
     recover: VecDeque<Piece>,
     random: u64,
-}
-
-/// Returns the first of `pieces` that is still needed, and drops those before
-/// it.
-fn first_unacked(pieces: &mut VecDeque<Piece>, outstanding: &BTreeMap<u64, u64>) -> Option<Piece> {
-    while let Some(piece) = pieces.front() {
-        if outstanding.contains_key(&piece.seq) {
-            return Some(*piece);
-        }
-        pieces.pop_front();
-    }
-    None
-}
-
-fn bytes(pieces: &VecDeque<Piece>) -> u64 {
-    pieces.iter().map(|piece| piece.bytes).sum()
-}
-
-impl Path {
-    fn in_flight(&self) -> u64 {
-        bytes(&self.queued)
-            + self
-                .flying
-                .iter()
-                .map(|(_, piece)| piece.bytes)
-                .sum::<u64>()
-    }
-
-    fn pace(&self) -> f64 {
-        // TCP paces at two windows per round trip, but not above the cap.
-        let own = 2.0 * self.cwnd * 1000.0 / self.link.rtt_ms.max(1) as f64;
-        if self.limits.cap == NO_CAP {
-            own
-        } else {
-            own.min(f64::from(self.limits.cap))
-        }
-    }
 }
 
 impl Simulation {
