@@ -487,7 +487,6 @@ impl Service {
         }
     }
 
-    /// Logs that maps could not be written, once until all are written.
     fn log_failure(&mut self, result: Result<()>) {
         match result {
             Ok(()) => self.failed &= self.unwritten.due_ns().is_some(),
