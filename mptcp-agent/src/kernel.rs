@@ -126,6 +126,9 @@ pub struct Kernel {
     kept_maps: Vec<(&'static str, MapData)>,
     /// The attached programs. They are held here as well as by pins.
     links: Vec<Link>,
+    /// Whether the cgroup of the sockops program was removed, and no other has
+    /// taken its place.
+    cgroup_gone: bool,
     /// How often something had to be put back.
     restored: Restored,
     /// Whether an earlier agent's maps and totals go on.

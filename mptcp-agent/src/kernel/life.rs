@@ -20,10 +20,6 @@ pub const GRACE: Duration = Duration::from_millis(700);
 /// apart.
 pub const BEAT: Duration = Duration::from_millis(250);
 
-/// The reason why the sockops program is not attached, once its cgroup has been
-/// removed.
-pub(super) const CGROUP_GONE: &str = "its cgroup is gone";
-
 /// Map `CONFIG`. Every write to it is a heartbeat.
 pub(super) struct Heart {
     map: Array<MapData, Config>,
@@ -148,7 +144,8 @@ impl Kernel {
     /// # Errors
     /// The kernel refused it.
     pub fn follow_cgroup(&mut self, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
-        self.set_sockops_error(Some(CGROUP_GONE));
+        self.cgroup_gone = true;
+        self.set_sockops_error(Some("its cgroup is gone"));
         self.links.retain(|held| held.program != program::SOCKOPS);
         let Some(cgroup) = cgroup else { return Ok(()) };
         self.attach_sockops_again(cgroup)
@@ -160,6 +157,7 @@ impl Kernel {
             program::SOCKOPS,
             load::attach_again(&mut self.ebpf, cgroup)?,
         )?;
+        self.cgroup_gone = false;
         self.set_sockops_error(None);
         if let Some(pins) = &mut self.pins {
             pins.forget(program::SOCKOPS, self.owner);

@@ -295,6 +295,7 @@ fn load_with(
         not_outlived: None,
         kept_maps: Vec::new(),
         links: Vec::new(),
+        cgroup_gone: false,
         restored: Restored::default(),
         adopted: false,
         lifted: false,

@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 
-use super::{Kernel, describe, life::CGROUP_GONE, load, pins::Pins, program};
+use super::{Kernel, describe, load, pins::Pins, program};
 use crate::state::snapshot::Restored;
 
 /// An attached program.
@@ -68,9 +68,7 @@ impl Kernel {
     }
 
     fn restore_sockops(&mut self, cgroup: BorrowedFd<'_>) -> bool {
-        let mut rows = self.attachments.iter();
-        let row = rows.find(|row| row.program == program::SOCKOPS);
-        if row.is_some_and(|row| row.error.as_deref() == Some(CGROUP_GONE)) {
+        if self.cgroup_gone {
             // The agent waits for the cgroup that takes its place.
             return false;
         }
