@@ -3,8 +3,53 @@
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
-/// `BPF_OBJ_GET` of `enum bpf_cmd` (linux/bpf.h).
+use anyhow::{Context as _, Result};
+
+/// `BPF_PROG_LOAD` of `enum bpf_cmd` (linux/bpf.h).
+const PROG_LOAD: libc::c_int = 5;
+
+/// `BPF_OBJ_GET` of `enum bpf_cmd`.
 const OBJ_GET: libc::c_int = 7;
+
+/// `BPF_PROG_TYPE_SOCK_OPS` of `enum bpf_prog_type`.
+const SOCK_OPS: u32 = 13;
+
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Instruction {
+    code: u8,
+    /// Destination in the lower half, source in the upper one.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// Makes an instruction of a program that is written by hand.
+pub(super) fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction {
+        code,
+        registers: to | from << 4,
+        offset,
+        immediate,
+    }
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttributes {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
 
 /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
 #[repr(C)]
@@ -55,4 +100,24 @@ pub(super) fn open_pin(path: &std::path::Path) -> io::Result<OwnedFd> {
         ..ObjectAttributes::default()
     };
     open(OBJ_GET, &attributes)
+}
+
+/// Loads a sockops program. The kernel shows the first 15 bytes of its `name`.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(super) fn load_sockops(name: &str, code: &[Instruction]) -> Result<OwnedFd> {
+    let mut shown = [0; 16];
+    for (place, byte) in shown[..15].iter_mut().zip(name.bytes()) {
+        *place = byte;
+    }
+    let attributes = LoadAttributes {
+        kind: SOCK_OPS,
+        instructions: code.len() as u32,
+        code: code.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        name: shown,
+        ..LoadAttributes::default()
+    };
+    open(PROG_LOAD, &attributes).context("load a sockops program")
 }

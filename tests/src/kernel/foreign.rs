@@ -6,12 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::bpf;
+use super::bpf::{self, Instruction, load_sockops, op};
 
-const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
-const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
 const BPF_CGROUP_SOCK_OPS: u32 = 3;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 const BPF_FUNC_SOCK_OPS_CB_FLAGS_SET: i32 = 59;
@@ -55,7 +53,7 @@ impl Foreign {
 
     fn attach(cgroup: &Path, code: &[Instruction], flags: u32) -> Result<Self> {
         let cgroup = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
-        let program = load(code)?;
+        let program = load_sockops(Self::NAME, code)?;
         let attributes = [
             cgroup.as_raw_fd().cast_unsigned(),
             program.as_raw_fd().cast_unsigned(),
@@ -77,56 +75,4 @@ impl Drop for Foreign {
         ];
         let _ = bpf::call(BPF_PROG_DETACH, &attributes);
     }
-}
-
-/// `struct bpf_insn`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Instruction {
-    code: u8,
-    /// Destination in the lower half, source in the upper one.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: to | from << 4,
-        offset,
-        immediate,
-    }
-}
-
-/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads.
-#[repr(C)]
-#[derive(Default)]
-struct LoadAttributes {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-}
-
-fn load(code: &[Instruction]) -> Result<OwnedFd> {
-    let mut name = [0; 16];
-    for (place, byte) in name.iter_mut().zip(Foreign::NAME.bytes()) {
-        *place = byte;
-    }
-    let attributes = LoadAttributes {
-        kind: BPF_PROG_TYPE_SOCK_OPS,
-        instructions: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        name,
-        ..LoadAttributes::default()
-    };
-    bpf::open(BPF_PROG_LOAD, &attributes).context("load a sockops program")
 }

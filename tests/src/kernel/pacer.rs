@@ -8,12 +8,10 @@ use anyhow::{Context, Result};
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::bpf;
+use super::bpf::{self, Instruction, load_sockops, op};
 use crate::{Host, container};
 
-const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
 const BPF_CGROUP_SOCK_OPS: u32 = 3;
 const BPF_FUNC_SETSOCKOPT: i32 = 49;
 const BPF_FUNC_GET_NETNS_COOKIE: i32 = 122;
@@ -38,7 +36,7 @@ impl Pacer {
     /// Attaches the program to the root of the cgroup hierarchy. It acts only in
     /// the network namespace of `host`.
     pub fn attach(host: &Host, rate_bytes_per_sec: u32) -> Result<Self> {
-        let program = load(&program(netns_cookie(host)?, rate_bytes_per_sec))?;
+        let program = load_sockops("pacer", &program(netns_cookie(host)?, rate_bytes_per_sec))?;
         let cgroup = File::open(container::cgroup2_mount()?)?;
         let attr = LinkCreate {
             program: program.as_raw_fd(),
@@ -51,24 +49,7 @@ impl Pacer {
     }
 }
 
-/// `struct bpf_insn`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Instruction {
-    code: u8,
-    /// Destination in the lower half, source in the upper one.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
 fn program(cookie: u64, rate: u32) -> Vec<Instruction> {
-    let op = |code, to: u8, from: u8, offset, immediate| Instruction {
-        code,
-        registers: to | from << 4,
-        offset,
-        immediate,
-    };
     let (low, high) = (cookie as u32 as i32, (cookie >> 32) as u32 as i32);
     vec![
         op(0xbf, 6, 1, 0, 0),                         // r6 = ctx
@@ -92,20 +73,6 @@ fn program(cookie: u64, rate: u32) -> Vec<Instruction> {
     ]
 }
 
-/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads.
-#[repr(C)]
-struct ProgLoad {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-}
-
 /// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads.
 #[repr(C)]
 struct LinkCreate {
@@ -113,21 +80,6 @@ struct LinkCreate {
     target: i32,
     kind: u32,
     flags: u32,
-}
-
-fn load(code: &[Instruction]) -> Result<OwnedFd> {
-    let attr = ProgLoad {
-        kind: BPF_PROG_TYPE_SOCK_OPS,
-        instructions: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-    };
-    bpf::open(BPF_PROG_LOAD, &attr).context("load a sockops program")
 }
 
 fn netns_cookie(host: &Host) -> Result<u64> {
