@@ -1,4 +1,4 @@
-//! Runs the end-to-end tests: first those that can share the machine, two at a
+//! Runs the end-to-end tests: first those that can share the machine, three at a
 //! time, then those that need it for themselves. A test that fails runs once
 //! more, alone, and the second result counts: on a machine with other load,
 //! timing within milliseconds may be disturbed once.
@@ -41,7 +41,7 @@ pub fn run(cargo: impl Fn() -> Result<Command>, filter: &[String]) -> Result<()>
     command::run(&mut test(&["--doc"])?)?;
     let mut failed = Vec::new();
     for how in [
-        ["--test-threads=2", "--skip", ALONE].as_slice(),
+        ["--test-threads=3", "--skip", ALONE].as_slice(),
         ["--test-threads=1", ALONE].as_slice(),
     ] {
         let mut tests = test(&["--test", "e2e", "--"])?;
