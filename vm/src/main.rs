@@ -9,8 +9,7 @@
 //! ```
 //!
 //! Nothing is installed, and root is not needed. The processor is emulated, so
-//! this runs on any machine. Expect half a minute for each kernel, or more if
-//! the verifier has much to do.
+//! this runs on any machine. Expect a minute or two for each kernel.
 
 mod apt;
 mod archive;

@@ -95,7 +95,7 @@ impl Report {
                 instructions: message["insns"].as_u64().unwrap_or(0),
                 seen: message["seen"].as_str().unwrap_or_default().to_owned(),
             };
-            eprintln!("      {}: {}", self.kernel, row.line());
+            eprintln!("      {}", row.line());
             self.rows.push(row);
         }
     }

@@ -1,11 +1,8 @@
 //! The verb `vm`: builds the agent, finds the kernels, boots each, and shows the
 //! reports.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::agent;
@@ -67,7 +64,18 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let names: Vec<&str> = kernels.iter().map(|kernel| &*kernel.name).collect();
     steps.done(names.join(", "));
 
-    let reports = check_all(&programs, &kernels, &agent, &dir, &args.append, &mut steps);
+    let mut reports = Vec::with_capacity(kernels.len());
+    for kernel in &kernels {
+        steps.next(format_args!("{}: boot and check", kernel.name));
+        let mut report = Report::new(&kernel.name, &dir);
+        // Go on after an error: other kernels may work.
+        if let Err(error) = boot(&programs, kernel, &agent, &dir, &args.append, &mut report) {
+            report.broke(&error);
+        }
+        steps.done(report.summary());
+        reports.push(report);
+    }
+
     println!("{}", report::table(&reports));
     let failed: Vec<String> = reports
         .iter()
@@ -93,46 +101,6 @@ fn kernels(dir: &Path, wanted: &[String]) -> Result<Vec<Kernel>> {
     wanted.iter().map(get).collect()
 }
 
-/// Boots the kernels, as many at a time as this machine has processors: QEMU
-/// emulates a whole guest with one thread. Returns the reports in the kernels'
-/// order.
-fn check_all(
-    programs: &Programs,
-    kernels: &[Kernel],
-    agent: &Path,
-    dir: &Path,
-    append: &str,
-    steps: &mut Steps,
-) -> Vec<Report> {
-    let at_a_time = thread::available_parallelism().map_or(1, usize::from);
-    let waiting = Mutex::new((0..).zip(kernels).collect::<VecDeque<(usize, &Kernel)>>());
-    let (steps, done) = (Mutex::new(steps), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..at_a_time.min(kernels.len()) {
-            scope.spawn(|| {
-                while let Some((place, kernel)) = lock(&waiting).pop_front() {
-                    lock(&steps).next(format_args!("{}: boot and check", kernel.name));
-                    let mut report = Report::new(&kernel.name, dir);
-                    // Go on after an error: other kernels may work.
-                    if let Err(error) = boot(programs, kernel, agent, dir, append, &mut report) {
-                        report.broke(&error);
-                    }
-                    eprintln!("      {}: {}", kernel.name, report.summary());
-                    lock(&done).push((place, report));
-                }
-            });
-        }
-    });
-    let mut done = std::mem::take(&mut *lock(&done));
-    done.sort_unstable_by_key(|(place, _)| *place);
-    done.into_iter().map(|(_, report)| report).collect()
-}
-
-/// Locks even after another thread has panicked: the scope passes that panic on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn boot(
     programs: &Programs,
     kernel: &Kernel,
@@ -141,7 +109,7 @@ fn boot(
     append: &str,
     report: &mut Report,
 ) -> Result<()> {
-    let initramfs = dir.join(format!("{}.cpio", kernel.name));
+    let initramfs = dir.join("initramfs.cpio");
     initramfs::write(&initramfs, agent, kernel, programs)
         .with_context(|| format!("write {}", initramfs.display()))?;
     let ended = qemu::boot(programs.qemu()?, kernel, &initramfs, append, report);
