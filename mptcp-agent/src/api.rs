@@ -1,5 +1,5 @@
-//! What the agent shows: each child renders [`crate::state`] in a form of its
-//! own.
+//! Shows the agent's state: each child renders [`crate::state`] in a form of
+//! its own.
 //!
 //! | file | what it is |
 //! |---|---|

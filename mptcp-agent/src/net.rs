@@ -1,4 +1,4 @@
-//! What the kernel says about the network namespace.
+//! Reads what the kernel says about the network namespace.
 //!
 //! | file | what it is |
 //! |---|---|

@@ -178,7 +178,7 @@ impl Agent {
     }
 }
 
-/// What an answer needs beyond the totals.
+/// The part of a snapshot that an answer needs beyond the totals.
 enum Want {
     /// The kernel's own counters.
     KernelEvents,

@@ -139,7 +139,7 @@ pub enum Copies<T> {
     Start(T),
 }
 
-/// What a change of policy acts on: the kernel side, the user-space side of
+/// The parts of the agent that a change of policy acts on: the kernel side, the user-space side of
 /// copies, and what the agent remembers of its policy.
 pub trait Side {
     /// The user-space side of copies, before it starts.

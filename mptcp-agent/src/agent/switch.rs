@@ -1,4 +1,4 @@
-//! What a change of policy acts on in the running agent.
+//! Lets a change of policy act on the running agent.
 
 use std::time::{Duration, Instant};
 

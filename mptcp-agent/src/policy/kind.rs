@@ -1,5 +1,5 @@
-//! What each policy says about itself, so that nobody needs to know which
-//! policy it is.
+//! The traits by which each policy describes itself, so that no other code
+//! needs to know which policy it is.
 
 use std::fmt;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub trait Checked: Kind + Sized {
     fn settings(&self) -> Self::Settings;
 }
 
-/// What a policy needs of the host and may take long to get.
+/// The demands of a policy on the host, which may take long to meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs<'a> {
     /// A file with a key.

@@ -41,7 +41,7 @@ pub struct Connection {
 pub struct Subflow {
     /// Its socket's cookie.
     pub cookie: u64,
-    /// What the programs know of it.
+    /// The programs' entry for it.
     pub known: abi::Subflow,
     /// The label of its path.
     pub path: Arc<str>,
@@ -55,7 +55,7 @@ pub struct Subflow {
     pub heard: Option<Duration>,
 }
 
-/// What the subflows of a path have in common.
+/// The subflows of one path, summed up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnPath {
     /// Number of those that are alive.
@@ -129,7 +129,7 @@ pub struct Gather {
     open: Open,
 }
 
-/// What the programs know of a connection.
+/// The part of the programs' entry for a connection that is needed here.
 #[derive(Clone, Copy, Default)]
 struct Known {
     token: u32,

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::super::*;
 
-/// What the programs obey.
+/// The state of the maps that the programs obey.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Obeyed {
     capabilities: u32,

@@ -28,7 +28,7 @@ async fn a_line_without_its_newline_is_no_request() {
         peer.finish().await;
         assert_eq!(peer.reply().await, None, "{unfinished}");
     }
-    // What came before it is answered.
+    // The agent answers the requests that came before it.
     let mut peer = fake.connect().await;
     peer.send(&format!("{0}\n{0}", request("policy-show")))
         .await;
