@@ -51,6 +51,8 @@ pub const ABI: u64 = {
         crate::bucket::FINGERPRINT,
         crate::controller::FINGERPRINT,
         crate::controller::SLOT_FINGERPRINT,
+        crate::controller::UNIT_FINGERPRINT,
+        crate::controller::LEDGER_FINGERPRINT,
     ];
     let mut hash = crate::layout::SEED;
     let mut index = 0;

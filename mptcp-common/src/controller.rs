@@ -46,18 +46,24 @@
 //!   scheduler passes such a path over, but TCP itself does not obey that rate:
 //!   what is queued there still leaves at once.
 
+mod ledger;
 mod limits;
 mod rest;
 mod slot;
 mod tuning;
+mod unit;
 
+pub use ledger::{Account, Ledger};
 pub use limits::Limits;
 pub use rest::is_quiet;
 pub use slot::Slot;
 use slot::{Role, signed};
 pub use tuning::*;
+pub use unit::Unit;
 
+pub(crate) use ledger::FINGERPRINT as LEDGER_FINGERPRINT;
 pub(crate) use slot::FINGERPRINT as SLOT_FINGERPRINT;
+pub(crate) use unit::FINGERPRINT as UNIT_FINGERPRINT;
 
 use crate::word::Word;
 
@@ -132,9 +138,8 @@ pub struct Controller {
     given: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
-    /// Rate of one unit of weight, bytes per second, as it was lately (see
-    /// [`UNIT_MEMORY_NS`]).
-    pub unit: Word,
+    /// Rate of one unit of weight, as it was lately.
+    pub unit: Unit,
     /// `given` at the last step, and when it last moved.
     last_given: Word,
     given_ns: Word,
@@ -144,8 +149,8 @@ pub struct Controller {
     /// alone the last time.
     free_until_ns: Word,
     free_ns: Word,
-    /// Sum of the weights that `unit` was measured with.
-    weights: Word,
+    /// When a step last found no data that waits to be sent.
+    idle_ns: Word,
     /// How far beyond their ratio paths may go, per mille; only `spill` moves it.
     pub spill_permille: Word,
 }
@@ -157,7 +162,7 @@ crate::layout::layout! {
     }
     Controller {
         slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
-        given_ns, thin_ns, free_until_ns, free_ns, weights, spill_permille,
+        given_ns, thin_ns, free_until_ns, free_ns, idle_ns, spill_permille,
     }
 }
 
@@ -199,23 +204,34 @@ impl Controller {
 
     /// Runs one step, `elapsed_ns` after the last one: every path gets its cap.
     ///
-    /// `spill` lets paths exceed their ratio while another is full.
+    /// `spill` lets paths exceed their ratio while another is full. With a
+    /// `ledger`, the ratio is that of the host; without one, it is the
+    /// connection's own.
     #[inline(always)]
-    pub fn step(&self, now_ns: u64, elapsed_ns: u64, spill: bool) {
-        self.step_with(now_ns, elapsed_ns, spill, |index, fits| {
-            self.cap_path(index, now_ns, fits);
-        });
+    pub fn step(&self, now_ns: u64, elapsed_ns: u64, spill: bool, ledger: Option<&Ledger>) {
+        self.step_with(
+            now_ns,
+            elapsed_ns,
+            spill,
+            ledger,
+            |ledger| ledger.step(now_ns),
+            |index, fits| self.cap_path(index, now_ns, fits, ledger),
+        );
     }
 
-    /// Runs one step as [`Controller::step`] does, and calls `cap_path` for the
-    /// index of each slot: [`Controller::cap_path`], in the kernel behind a
-    /// function that the verifier walks through once instead of eight times.
+    /// Runs one step as [`Controller::step`] does. Calls `settle` if a step of
+    /// the ledger is due ([`Ledger::step`]), and `cap_path` for the index of
+    /// each slot ([`Controller::cap_path`]). In the kernel both are behind
+    /// functions that the verifier walks through once rather than once for each
+    /// path.
     #[inline(always)]
     pub fn step_with(
         &self,
         now_ns: u64,
         elapsed_ns: u64,
         spill: bool,
+        ledger: Option<&Ledger>,
+        settle: impl Fn(&Ledger),
         cap_path: impl Fn(usize, u64),
     ) {
         let backlogged = self.backlogged.get() != 0;
@@ -228,11 +244,22 @@ impl Controller {
 
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
-        let thin = rate < THIN_BYTES_PER_SEC || self.tally.active.get() < 2;
+        if !backlogged || elapsed_ns > MAX_STEP_NS {
+            self.idle_ns.set(now_ns);
+        }
+        let slow = now_ns.saturating_sub(self.idle_ns.get()) > SLOW_NS;
+        let thin = (rate < THIN_BYTES_PER_SEC && !slow) || self.tally.active.get() < 2;
         if thin {
             self.thin_ns.set(now_ns);
         }
-        let free = thin || now_ns < self.free_until_ns.get();
+        let mut free = thin || now_ns < self.free_until_ns.get();
+        if let Some(ledger) = ledger {
+            self.report(ledger, now_ns, !free, unassigned);
+            if ledger.claim_step(now_ns) {
+                settle(ledger);
+            }
+            free = free || now_ns.saturating_sub(self.thin_ns.get()) < FRESH_NS;
+        }
         // If data waits, the connection is slow rather than thin, and is looked
         // at closely.
         self.tally.thin.set(u64::from(thin && !backlogged));
@@ -252,7 +279,9 @@ impl Controller {
             self.tally.held.set(0);
         }
         let growing =
-            self.follow(rate / weights + 1, weights, elapsed_ns, unassigned) && backlogged;
+            self.unit
+                .follow(rate / weights + 1, weights, elapsed_ns, unassigned)
+                && backlogged;
         self.tally.room.set(match (backlogged, growing) {
             (false, _) => ROOM_PERMILLE,
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
@@ -264,7 +293,7 @@ impl Controller {
         // below that would only stall the others. If none waits, a path is
         // slowed down only as far as it takes to work off a lead (`slow`).
         let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
-        self.tally.spare.set(if backlogged { fits } else { 0 });
+        self.tally.spare.set(if unassigned { fits } else { 0 });
         self.tally.full.set(0);
         self.tally.starving.set(0);
         for index in 0..MAX_SLOTS {
@@ -281,7 +310,7 @@ impl Controller {
     /// Gives the path at `index` its cap, after the sums of a step are taken. At
     /// a rate below `fits` the next chunk would not fit the send buffer.
     #[inline(always)]
-    pub fn cap_path(&self, index: usize, now_ns: u64, fits: u64) {
+    pub fn cap_path(&self, index: usize, now_ns: u64, fits: u64, ledger: Option<&Ledger>) {
         let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
             return;
         };
@@ -306,9 +335,15 @@ impl Controller {
             Role::Active(weight) => {
                 slot.set_excess_bytes(slot.excess_bytes() >> (self.tally.forget.get() & 63));
                 let share = signed(shared, shared.unsigned_abs() * weight / weights);
-                let fair = weight * self.unit.get();
-                let lead =
+                let mut fair = weight * self.unit.get();
+                let mut lead =
                     slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
+                if let Some(account) =
+                    ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)))
+                {
+                    lead = account.lead_permille();
+                    fair = fair.max(account.fair_part(slot.rate.get()));
+                }
                 if self.tally.room.get() != ROOM_GROWING_PERMILLE && slot.is_full() {
                     self.tally.full.set(1);
                 }
@@ -346,6 +381,24 @@ impl Controller {
             self.free_until_ns.set(now_ns + self.free_ns.get());
         } else if now_ns.saturating_sub(self.free_until_ns.get()) > MAX_FREE_NS {
             self.free_ns.set(0);
+        }
+    }
+
+    /// Adds what the connection had acked since its last step to the ledger. If
+    /// the connection has a `choice`, its paths take part there.
+    #[inline(always)]
+    fn report(&self, ledger: &Ledger, now_ns: u64, choice: bool, unassigned: bool) {
+        ledger.notice(self.tally.longest_us.get(), unassigned);
+        for slot in &self.slots {
+            let Some(account) = ledger.path(slot.path.get().wrapping_sub(1)) else {
+                continue;
+            };
+            account.add(slot.fresh_bytes());
+            if let Role::Active(weight) = slot.role(&self.tally)
+                && choice
+            {
+                account.used(weight, now_ns);
+            }
         }
     }
 
@@ -399,30 +452,6 @@ impl Controller {
             self.last_given.set(given);
             self.given_ns.set(now_ns);
         }
-    }
-
-    /// Moves `unit` towards its present value, `now`. Returns whether the
-    /// connection has just become faster.
-    #[inline(always)]
-    fn follow(&self, now: u64, weights: u64, elapsed_ns: u64, unassigned: bool) -> bool {
-        let growing = now > self.unit.get() + self.unit.get() / 50;
-        let memory_ns = if unassigned {
-            UNIT_MEMORY_NS
-        } else {
-            IDLE_UNIT_MEMORY_NS
-        };
-        if now >= self.unit.get() || weights != self.weights.get() {
-            self.unit.set(now);
-        } else {
-            // Count only so much of a pause, which says nothing about how fast
-            // the connection is.
-            let elapsed_us = elapsed_ns.min(MAX_STEP_NS) / 1000;
-            let unit = self.unit.get();
-            self.unit
-                .set(unit - (unit - now) * elapsed_us / (memory_ns / 1000));
-        }
-        self.weights.set(weights);
-        growing
     }
 
     /// Brings every path's rate up to date, and whether it makes progress.

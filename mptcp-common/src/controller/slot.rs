@@ -206,24 +206,30 @@ impl Slot {
         }
     }
 
-    /// Adds `gained` to the excess and returns the lead, in thousandths of what
-    /// the path carries in a horizon at its rate `fair`. `total` is the rate of
-    /// all paths.
-    ///
-    /// A lead is forgotten beyond two horizons. A lag is remembered for longer,
-    /// because what one light path lacks is what holds all the others back.
+    /// Adds `gained` to the excess and returns the lead: see [`lead_permille`].
     #[inline(always)]
     pub(super) fn lead_permille(&self, gained: i64, fair: u64, total: u64) -> i64 {
-        let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
-        let longest_lag = 2 * horizon + (total / (NS_PER_SEC / TAU_NS)) as i64 / 2;
-        // Not `clamp`: it can panic, which the verifier refuses.
-        #[allow(clippy::manual_clamp, reason = "see above")]
-        let excess = (self.excess_bytes() + gained)
-            .max(-longest_lag)
-            .min(2 * horizon);
-        self.set_excess_bytes(excess);
-        signed(excess, excess.unsigned_abs() * PERMILLE / horizon as u64)
+        lead_permille(&self.excess_bytes, gained, fair, total)
     }
+}
+
+/// Adds `gained` to `excess`, bytes in two's complement, and returns the lead,
+/// in thousandths of what a path carries in a horizon at its rate `fair`.
+/// `total` is the rate of all paths.
+///
+/// A lead is forgotten beyond two horizons. A lag is remembered for longer,
+/// because what one light path lacks is what holds all the others back.
+#[inline(always)]
+pub(super) fn lead_permille(excess: &Word, gained: i64, fair: u64, total: u64) -> i64 {
+    let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
+    let longest_lag = 2 * horizon + (total / (NS_PER_SEC / TAU_NS)) as i64 / 2;
+    // Not `clamp`: it can panic, which the verifier refuses.
+    #[allow(clippy::manual_clamp, reason = "see above")]
+    let bytes = (excess.get() as i64 + gained)
+        .max(-longest_lag)
+        .min(2 * horizon);
+    excess.set(bytes as u64);
+    signed(bytes, bytes.unsigned_abs() * PERMILLE / horizon as u64)
 }
 
 /// Returns `size` with the sign of `like`. eBPF has no signed division before

@@ -23,8 +23,24 @@ pub const THIN_BYTES_PER_SEC: u64 = 64_000;
 /// next ACK.
 pub const REST_NS: u64 = 1_000_000_000;
 
-/// No cap is lower: one full-size segment every 25 ms.
-pub const MIN_CAP_BYTES_PER_SEC: u64 = 64_000;
+/// No cap is lower: one full-size segment every 0.36 seconds.
+pub const MIN_CAP_BYTES_PER_SEC: u64 = 4_000;
+
+/// A connection below [`THIN_BYTES_PER_SEC`] that has had data waiting for this
+/// long is slow rather than thin, and is steered.
+pub(super) const SLOW_NS: u64 = 1_000_000_000;
+
+/// A connection that the ledger steers is not capped for this long after it
+/// stopped being thin. The other connections make up for it.
+pub(super) const FRESH_NS: u64 = 250_000_000;
+
+/// A path takes part in the ledger for this long, and four round trips, after a
+/// connection that has a choice has used it.
+pub(super) const USED_NS: u64 = 5_000_000_000;
+
+/// How many times its present rate a connection may regain on a path that the
+/// host has used too little.
+pub(super) const MAX_REGAIN: u64 = 4;
 
 /// The `SO_MAX_PACING_RATE` that means no cap.
 pub const NO_CAP: u32 = u32::MAX;

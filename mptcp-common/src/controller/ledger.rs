@@ -1,0 +1,283 @@
+//! The host's account of its paths under one policy.
+//!
+//! Each connection's step adds what the connection had acked ([`Account::add`]).
+//! Each 20 ms the first connection to come runs a step of the ledger, which
+//! works out how far each path leads or lags, over all connections. A
+//! connection that obeys the ledger has the host's lead in place of its own
+//! ([`super::Controller::cap_path`]): its part of the host's excess, relative
+//! to its own rate, is the host's lead. So one connection alone is steered as it
+//! would be without a ledger.
+//!
+//! A path takes part while a connection that has a choice uses it. Bytes of
+//! connections without a choice (one path, thin, fallen back to TCP) count as
+//! well, so that those with a choice make up for them.
+
+use super::slot::{lead_permille, signed};
+use super::tuning::*;
+use super::unit::Unit;
+use crate::abi::MAX_PATHS;
+use crate::word::Word;
+
+/// The host's account of one path.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Bytes acked in total, of all connections of the policy.
+    acked_bytes: Word,
+    /// `acked_bytes` at the last step of the ledger.
+    counted_bytes: Word,
+    /// `acked_bytes` beyond `counted_bytes` as the running step found it.
+    fresh_bytes: Word,
+    /// Smoothed rate, bytes per second.
+    rate: Word,
+    /// Bytes acked beyond the path's share, in two's complement.
+    excess_bytes: Word,
+    /// When a connection that has a choice last used the path.
+    used_ns: Word,
+    /// The path's weight, as that connection had it.
+    weight: Word,
+    /// What the last step found: see [`Account::lead_permille`].
+    lead_permille: Word,
+    /// What the last step found: see [`Account::fair`].
+    fair: Word,
+}
+
+/// The host's account of all paths under one policy.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Ledger {
+    /// The paths, by their index in `PATHS`.
+    pub paths: [Account; MAX_PATHS],
+    /// When the last step ran.
+    step_ns: Word,
+    /// How long it came after the one before.
+    elapsed_ns: Word,
+    /// The longest round trip that a connection has reported, microseconds. It
+    /// is forgotten slowly.
+    longest_us: Word,
+    /// 1 if a connection since the last step has data that no subflow takes.
+    unassigned: Word,
+    /// Sums over the paths that take part.
+    weights: Word,
+    rate: Word,
+    acked: Word,
+    excess: Word,
+    /// Rate of one unit of weight.
+    unit: Unit,
+    /// When the host was last too thin to be steered.
+    thin_ns: Word,
+    /// How far the running step forgets excesses: it divides them by two to
+    /// this power.
+    forget: Word,
+}
+
+crate::layout::layout! {
+    Account {
+        acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, weight,
+        lead_permille, fair,
+    }
+    Ledger {
+        paths, step_ns, elapsed_ns, longest_us, unassigned, weights, rate, acked, excess, unit,
+        thin_ns, forget,
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            paths: core::array::from_fn(|_| Account::default()),
+            step_ns: Word::default(),
+            elapsed_ns: Word::default(),
+            longest_us: Word::default(),
+            unassigned: Word::default(),
+            weights: Word::default(),
+            rate: Word::default(),
+            acked: Word::default(),
+            excess: Word::default(),
+            unit: Unit::default(),
+            thin_ns: Word::default(),
+            forget: Word::default(),
+        }
+    }
+}
+
+impl Account {
+    /// Adds bytes that a connection has had acked on this path.
+    #[inline(always)]
+    pub fn add(&self, bytes: u64) {
+        if bytes != 0 {
+            self.acked_bytes.add(bytes);
+        }
+    }
+
+    /// Notes that a connection which has a choice uses the path, with this
+    /// weight.
+    #[inline(always)]
+    pub(super) fn used(&self, weight: u64, now_ns: u64) {
+        self.used_ns.set(now_ns);
+        self.weight.set(weight);
+    }
+
+    /// Returns how far the path leads (or lags, if negative), in thousandths of
+    /// what it carries in a horizon ([`TAU_NS`]) at its rate.
+    #[inline(always)]
+    pub(super) fn lead_permille(&self) -> i64 {
+        self.lead_permille.get() as i64
+    }
+
+    /// Returns the part of `rate`, a connection's rate on this path, that would
+    /// be left if the path carried just its share of the host's rate. At most
+    /// [`MAX_REGAIN`] times `rate`.
+    #[inline(always)]
+    pub(super) fn fair_part(&self, rate: u64) -> u64 {
+        let host = self.rate.get().max(1);
+        let most = rate * MAX_REGAIN;
+        // Kibibytes per second, so that the product fits.
+        (rate * (self.fair.get() >> 10) / ((host >> 10) + 1)).min(most)
+    }
+}
+
+impl Ledger {
+    /// Returns the account of a path, by its index in `PATHS`.
+    #[inline(always)]
+    pub fn path(&self, index: u64) -> Option<&Account> {
+        let index = index as usize;
+        // `get` alone would satisfy rustc. The verifier needs the mask as well.
+        if index < MAX_PATHS {
+            self.paths.get(index & (MAX_PATHS - 1))
+        } else {
+            None
+        }
+    }
+
+    /// Notes a connection's longest round trip, and whether it has data that no
+    /// subflow takes.
+    #[inline(always)]
+    pub(super) fn notice(&self, longest_us: u64, unassigned: bool) {
+        if longest_us > self.longest_us.get() {
+            self.longest_us.set(longest_us);
+        }
+        if unassigned {
+            self.unassigned.set(1);
+        }
+    }
+
+    /// Claims a step if one is due, so that only one caller runs it.
+    #[inline(always)]
+    pub fn claim_step(&self, now_ns: u64) -> bool {
+        let last = self.step_ns.get();
+        let elapsed = now_ns.saturating_sub(last);
+        if elapsed < STEP_NS || !self.step_ns.replace(last, now_ns) {
+            return false;
+        }
+        self.elapsed_ns.set(elapsed);
+        true
+    }
+
+    /// Runs one step, after [`Ledger::claim_step`].
+    #[inline(always)]
+    pub fn step(&self, now_ns: u64) {
+        self.begin();
+        for index in 0..MAX_PATHS as u64 {
+            self.sum_path(index, now_ns);
+        }
+        self.follow(now_ns);
+        for index in 0..MAX_PATHS as u64 {
+            self.settle_path(index);
+        }
+    }
+
+    /// Clears the sums.
+    #[inline(always)]
+    pub fn begin(&self) {
+        for sum in [&self.weights, &self.rate, &self.acked, &self.excess] {
+            sum.set(0);
+        }
+    }
+
+    /// Brings a path's rate up to date and adds the path to the sums.
+    #[inline(always)]
+    pub fn sum_path(&self, index: u64, now_ns: u64) {
+        let Some(account) = self.path(index) else {
+            return;
+        };
+        let used_ns = account.used_ns.get();
+        if used_ns == 0 {
+            return;
+        }
+        let acked = account.acked_bytes.get();
+        let fresh = acked.wrapping_sub(account.counted_bytes.get());
+        account.counted_bytes.set(acked);
+        account.fresh_bytes.set(fresh);
+        let memory_us = 2 * self.longest_us.get().max(50_000);
+        let elapsed_us = (self.elapsed_ns.get() / 1000).max(1);
+        // A pause counts as a second at most, so that the product cannot
+        // overflow.
+        let fresh_rate = fresh * 1_000_000 / elapsed_us;
+        let counted_us = elapsed_us.min(1_000_000);
+        let old = account.rate.get() * memory_us;
+        account
+            .rate
+            .set((old + fresh_rate * counted_us) / (memory_us + counted_us));
+        if now_ns.saturating_sub(used_ns) > USED_NS + 4_000 * self.longest_us.get() {
+            // Nobody can use the path, so it owes nothing and is owed nothing.
+            account.used_ns.set(0);
+            account.excess_bytes.set(0);
+            account.lead_permille.set(0);
+            return;
+        }
+        self.weights.add(account.weight.get());
+        self.rate.add(account.rate.get());
+        self.acked.add(fresh);
+        self.excess.add(account.excess_bytes.get());
+    }
+
+    /// Moves the rate of a unit of weight, after the sums are taken.
+    #[inline(always)]
+    pub fn follow(&self, now_ns: u64) {
+        let weights = self.weights.get().max(1);
+        let unassigned = self.unassigned.get() != 0;
+        self.unassigned.set(0);
+        let now = self.rate.get() / weights + 1;
+        self.unit
+            .follow(now, weights, self.elapsed_ns.get(), unassigned);
+        let longest_us = self.longest_us.get();
+        self.longest_us.set(longest_us - longest_us / 64);
+        // As in a connection's step: while the host's traffic starts, paths do
+        // not have to make up for what they did not carry.
+        if self.rate.get() < THIN_BYTES_PER_SEC {
+            self.thin_ns.set(now_ns);
+        }
+        let young = now_ns.saturating_sub(self.thin_ns.get()) < YOUNG_NS;
+        self.forget.set(u64::from(young));
+    }
+
+    /// Works out how far a path leads or lags.
+    #[inline(always)]
+    pub fn settle_path(&self, index: u64) {
+        let Some(account) = self.path(index) else {
+            return;
+        };
+        if account.used_ns.get() == 0 {
+            return;
+        }
+        let weights = self.weights.get().max(1);
+        let weight = account.weight.get();
+        let excess = account.excess_bytes.get() as i64 >> (self.forget.get() & 63);
+        account.excess_bytes.set(excess as u64);
+        // As in a connection's step, excesses that do not sum to zero are
+        // shared out as well.
+        let shared = self.acked.get() as i64 + self.excess.get() as i64;
+        let share = signed(shared, shared.unsigned_abs() * weight / weights);
+        let fair = weight * self.unit.get();
+        let gained = account.fresh_bytes.get() as i64 - share;
+        let lead = lead_permille(
+            &account.excess_bytes,
+            gained,
+            fair,
+            weights * self.unit.get(),
+        );
+        account.fair.set(fair);
+        account.lead_permille.set(lead as u64);
+    }
+}
