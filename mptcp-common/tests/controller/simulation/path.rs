@@ -1,10 +1,17 @@
-//! One path of a simulation: its link, its queues and its congestion control.
+//! One path of a connection: its socket's queue and its congestion control.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::controller::{Limits, NO_CAP};
 
-use super::Link;
+use super::MSS;
+use super::link::{Link, Segment, SharedLink};
+
+/// Bytes that the kernel accounts for a full-size segment.
+const TRUESIZE: f64 = 2304.0;
+
+/// `net.ipv4.tcp_wmem`: the most that one subflow adds to the send buffer.
+const MAX_SEND_BUFFER: u64 = 4 << 20;
 
 /// A piece of data on its way over a path.
 #[derive(Clone, Copy)]
@@ -14,7 +21,8 @@ pub(super) struct Piece {
 }
 
 pub(super) struct Path {
-    pub(super) link: Link,
+    /// When its subflow is established.
+    pub(super) opens_ms: u64,
     pub(super) limits: Limits,
     /// `Subflow::quiet_ns`, `quiet_bytes`.
     pub(super) quiet: (u64, u64),
@@ -22,25 +30,25 @@ pub(super) struct Path {
     pub(super) resting: bool,
     pub(super) seen_ns: u64,
     /// Given by the scheduler, and not sent yet.
-    pub(super) unsent: VecDeque<Piece>,
-    /// First in the link's queue, then on the wire until the time when the ACK
-    /// is back.
-    pub(super) queued: VecDeque<Piece>,
-    pub(super) flying: VecDeque<(u64, Piece)>,
-    pub(super) cwnd: f64,
+    unsent: VecDeque<Piece>,
+    unsent_bytes: u64,
+    /// Sent, and not acked yet.
+    in_flight: u64,
+    cwnd: f64,
     /// As in tcp_sndbuf_expand: room for two windows, and it never shrinks.
     pub(super) send_buffer: u64,
-    pub(super) slow_start: bool,
+    slow_start: bool,
     /// Whether the window, not the pace, held it back lately.
-    pub(super) window_limited: bool,
-    pub(super) pace_credit: f64,
-    pub(super) link_credit: f64,
+    window_limited: bool,
+    pace_credit: f64,
     pub(super) average_pace: f64,
     pub(super) heard_ms: u64,
-    pub(super) rto_ms: u64,
+    rto_ms: u64,
     pub(super) backoff: u32,
-    pub(super) recovered_ms: u64,
+    recovered_ms: u64,
     pub(super) acked: u64,
+    /// Bytes acked in this tick.
+    fresh: u64,
 }
 
 /// Returns the first of `pieces` that is still needed, and drops those before
@@ -58,27 +66,156 @@ pub(super) fn first_unacked(
     None
 }
 
-pub(super) fn bytes(pieces: &VecDeque<Piece>) -> u64 {
-    pieces.iter().map(|piece| piece.bytes).sum()
-}
-
 impl Path {
-    pub(super) fn in_flight(&self) -> u64 {
-        bytes(&self.queued)
-            + self
-                .flying
-                .iter()
-                .map(|(_, piece)| piece.bytes)
-                .sum::<u64>()
+    /// Returns a path whose subflow is established at `opens_ms`.
+    pub(super) fn new(opens_ms: u64) -> Self {
+        Self {
+            opens_ms,
+            limits: Limits::NONE,
+            quiet: (0, 0),
+            resting: false,
+            seen_ns: 0,
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            in_flight: 0,
+            cwnd: 10.0 * MSS,
+            send_buffer: (20.0 * TRUESIZE) as u64,
+            slow_start: true,
+            window_limited: false,
+            pace_credit: 0.0,
+            average_pace: 0.0,
+            heard_ms: 0,
+            rto_ms: opens_ms + 1000,
+            backoff: 0,
+            recovered_ms: 0,
+            acked: 0,
+            fresh: 0,
+        }
     }
 
-    pub(super) fn pace(&self) -> f64 {
+    /// Returns the bytes that the scheduler has given to the subflow and that
+    /// are not sent.
+    pub(super) fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes
+    }
+
+    /// Returns the bytes that the socket holds, `sk_wmem_queued`.
+    pub(super) fn memory(&self) -> u64 {
+        self.unsent_bytes + self.in_flight
+    }
+
+    /// Returns whether the subflow takes more data: its queue is not full, and
+    /// its own send buffer (three windows and 64 KiB) is not either.
+    pub(super) fn has_room(&self) -> bool {
+        let lowat = match self.limits.lowat {
+            0 => u64::MAX,
+            lowat => u64::from(lowat),
+        };
+        self.unsent_bytes < lowat && self.memory() as f64 <= 3.0 * self.cwnd + 65_536.0
+    }
+
+    /// Takes a piece of data to send.
+    pub(super) fn give(&mut self, piece: Piece) {
+        self.unsent_bytes += piece.bytes;
+        self.unsent.push_back(piece);
+    }
+
+    pub(super) fn pace(&self, link: &Link) -> f64 {
         // TCP paces at two windows per round trip, but not above the cap.
-        let own = 2.0 * self.cwnd * 1000.0 / self.link.rtt_ms.max(1) as f64;
+        let own = 2.0 * self.cwnd * 1000.0 / link.rtt_ms.max(1) as f64;
         if self.limits.cap == NO_CAP {
             own
         } else {
             own.min(f64::from(self.limits.cap))
         }
+    }
+
+    /// Sends at the socket's pace, as far as its window allows, into the link's
+    /// queue. `from` is a segment of no bytes that tells whose it is.
+    pub(super) fn transmit(&mut self, from: Segment, link: &mut SharedLink, now_ms: u64) {
+        // A pacing rate of 0 does not pace.
+        let pace = if self.limits.cap == 0 {
+            f64::INFINITY
+        } else {
+            self.pace(&link.settings)
+        };
+        self.pace_credit = (self.pace_credit + pace / 1000.0).min((pace / 100.0).max(MSS));
+        let mut lost = false;
+        while let Some(piece) = self.unsent.front_mut() {
+            let room = self.cwnd - self.in_flight as f64;
+            let bytes = (piece.bytes as f64).min(MSS).min(room);
+            if room < 1.0 {
+                self.window_limited = true;
+                break;
+            }
+            if self.pace_credit < bytes {
+                break;
+            }
+            self.pace_credit -= bytes;
+            let bytes = (bytes as u64).max(1);
+            piece.bytes -= bytes;
+            let piece = *piece;
+            if piece.bytes == 0 {
+                self.unsent.pop_front();
+            }
+            self.unsent_bytes -= bytes;
+            self.in_flight += bytes;
+            // Only the last part carries the piece's number: the piece is acked
+            // as a whole.
+            lost |= link.enter(Segment {
+                bytes,
+                completes: (piece.bytes == 0).then_some(piece.seq),
+                ..from
+            });
+        }
+        if lost && now_ms > self.recovered_ms {
+            // Cut the window once per round trip at most.
+            self.cwnd = (self.cwnd * 0.7).max(4.0 * MSS);
+            self.slow_start = false;
+            self.recovered_ms = now_ms + link.settings.rtt_ms.max(1);
+        }
+    }
+
+    /// Takes the ACK of `bytes` bytes. Returns whether it is the first one of
+    /// this tick.
+    pub(super) fn hear(&mut self, bytes: u64) -> bool {
+        let first = self.fresh == 0;
+        self.fresh += bytes;
+        self.in_flight -= bytes;
+        first
+    }
+
+    /// Opens the window by what was acked in this tick.
+    pub(super) fn grow(&mut self, link: &Link, now_ms: u64) {
+        let fresh = std::mem::take(&mut self.fresh);
+        self.acked += fresh;
+        self.backoff = 0;
+        let wanted = (2.0 * TRUESIZE * self.cwnd / MSS) as u64;
+        self.send_buffer = self.send_buffer.max(wanted.min(MAX_SEND_BUFFER));
+        self.rto_ms = now_ms + 200 + 2 * link.rtt_ms;
+        if self.window_limited {
+            self.window_limited = self.slow_start;
+            let growth = if self.slow_start {
+                fresh as f64
+            } else {
+                MSS * fresh as f64 / self.cwnd
+            };
+            self.cwnd += growth;
+        }
+    }
+
+    /// Returns whether the retransmission timer fires.
+    pub(super) fn times_out(&mut self, link: &Link, now_ms: u64) -> bool {
+        if self.in_flight == 0 {
+            self.rto_ms = now_ms + 200 + 2 * link.rtt_ms;
+            return false;
+        }
+        if now_ms < self.rto_ms {
+            return false;
+        }
+        self.backoff += 1;
+        self.rto_ms = now_ms + ((200 + 2 * link.rtt_ms) << self.backoff.min(6));
+        self.cwnd = 2.0 * MSS;
+        true
     }
 }
