@@ -49,6 +49,7 @@ impl Connection {
             connection: index,
             life: 0,
             bytes: 0,
+            sent_ms: 0,
             completes: None,
         };
         let mut connection = Self {
@@ -57,7 +58,10 @@ impl Connection {
             deliveries: Deliveries::default(),
             name,
             next_write_ms: None,
-            paths: links.iter().map(|_| Path::new(host.now_ms)).collect(),
+            paths: links
+                .iter()
+                .map(|link| Path::new(host.now_ms, &link.settings))
+                .collect(),
             weights: None,
             next_seq: 0,
             outstanding: BTreeMap::new(),
@@ -82,8 +86,11 @@ impl Connection {
         self.paths = (0..)
             .zip(links)
             .map(|(index, link)| match index {
-                0 => Path::new(host.now_ms),
-                _ => Path::new(host.now_ms + first_ms + link.settings.rtt_ms),
+                0 => Path::new(host.now_ms, &link.settings),
+                _ => Path::new(
+                    host.now_ms + first_ms + link.settings.rtt_ms,
+                    &link.settings,
+                ),
             })
             .collect();
         self.next_seq = 0;
@@ -199,7 +206,7 @@ impl Connection {
                     continue;
                 }
                 if path.average_pace == 0.0 {
-                    path.average_pace = path.pace(&link.settings);
+                    path.average_pace = path.pace();
                 }
                 if path.average_pace == 0.0 {
                     continue;
@@ -227,7 +234,7 @@ impl Connection {
                 piece
             });
             let (memory, burst) = (path.memory() as f64, piece.bytes as f64);
-            let pace = path.pace(&links[index].settings);
+            let pace = path.pace();
             path.average_pace = (path.average_pace * memory + pace * burst) / (memory + burst);
             path.give(piece);
         }
@@ -255,14 +262,14 @@ impl Connection {
 
     /// Takes the ACK of a segment. Returns whether it is the path's first one
     /// of this tick.
-    pub(super) fn hear(&mut self, path: usize, segment: Segment) -> bool {
+    pub(super) fn hear(&mut self, path: usize, segment: Segment, host: &Host) -> bool {
         if segment.life != self.name.life {
             return false;
         }
         if let Some(seq) = segment.completes {
             self.outstanding.remove(&seq);
         }
-        self.paths[path].hear(segment.bytes)
+        self.paths[path].hear(segment, host.now_ms)
     }
 
     /// Does what a path's socket does after the ACKs of this tick.
@@ -272,14 +279,10 @@ impl Connection {
         self.deliveries
             .complete(oldest.unwrap_or(self.next_seq), now_ms);
         let path = &mut self.paths[index];
-        let link = &links[index].settings;
-        path.grow(link, now_ms);
-        // RTT_CB comes once per round trip, and no more than once per
-        // millisecond.
-        if now_ms < path.heard_ms + link.rtt_ms.max(1) {
+        path.grow(now_ms);
+        if !path.is_heard(&links[index].settings, now_ms) {
             return;
         }
-        path.heard_ms = now_ms;
         let (since_ns, before) = path.quiet;
         let elapsed_ns = now_ms * MS - since_ns;
         let rests = path.resting
@@ -296,7 +299,7 @@ impl Connection {
     /// Retransmits what a path has not delivered when its timer fires.
     pub(super) fn time_out(&mut self, index: usize, links: &[SharedLink], host: &Host) {
         let path = &mut self.paths[index];
-        if !path.times_out(&links[index].settings, host.now_ms) {
+        if !path.times_out(host.now_ms) {
             return;
         }
         // Stuck data is sent again on the other paths. This path keeps its
@@ -340,13 +343,10 @@ impl Connection {
         }
         let now_ns = host.now_ms * MS;
         let path = &self.paths[index];
-        let link = &links[index];
         let slot = &self.controller.slots[index];
         let fresh = path.acked - slot.acked_bytes.get();
-        let delay_us = 1000.0 * link.delay_ms().min(60.0);
-        let srtt_us = 1000 * link.settings.rtt_ms.max(1) + delay_us as u64;
         let unsent = path.unsent_bytes();
-        slot.progress(fresh, srtt_us, unsent, now_ns);
+        slot.progress(fresh, path.srtt_us(), unsent, now_ns);
         let unassigned = self.backlog >= 1.0;
         self.controller
             .notice(self.next_seq, unassigned, unsent > 0);

@@ -37,6 +37,7 @@ pub(super) struct Segment {
     pub(super) connection: usize,
     pub(super) life: u32,
     pub(super) bytes: u64,
+    pub(super) sent_ms: u64,
     /// The piece of data that arrives with this segment as a whole, if any.
     pub(super) completes: Option<u64>,
 }
@@ -113,10 +114,5 @@ impl SharedLink {
         self.flying.pop_front();
         self.acked += segment.bytes;
         Some(segment)
-    }
-
-    /// Returns how long a segment that comes now waits in the queue, ms.
-    pub(super) fn delay_ms(&self) -> f64 {
-        self.queued_bytes as f64 * 1000.0 / self.settings.rate.max(1.0)
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Path {
     /// Sent, and not acked yet.
     in_flight: u64,
     cwnd: f64,
+    /// Smoothed round trip, with the time in the link's queue.
+    srtt_ms: f64,
     /// As in tcp_sndbuf_expand: room for two windows, and it never shrinks.
     pub(super) send_buffer: u64,
     slow_start: bool,
@@ -42,8 +44,8 @@ pub(super) struct Path {
     window_limited: bool,
     pace_credit: f64,
     pub(super) average_pace: f64,
-    pub(super) heard_ms: u64,
-    rto_ms: u64,
+    heard_ms: u64,
+    timer_ms: u64,
     pub(super) backoff: u32,
     recovered_ms: u64,
     pub(super) acked: u64,
@@ -67,8 +69,8 @@ pub(super) fn first_unacked(
 }
 
 impl Path {
-    /// Returns a path whose subflow is established at `opens_ms`.
-    pub(super) fn new(opens_ms: u64) -> Self {
+    /// Returns a path whose subflow is established at `opens_ms` over this link.
+    pub(super) fn new(opens_ms: u64, link: &Link) -> Self {
         Self {
             opens_ms,
             limits: Limits::NONE,
@@ -79,13 +81,14 @@ impl Path {
             unsent_bytes: 0,
             in_flight: 0,
             cwnd: 10.0 * MSS,
+            srtt_ms: link.rtt_ms.max(1) as f64,
             send_buffer: (20.0 * TRUESIZE) as u64,
             slow_start: true,
             window_limited: false,
             pace_credit: 0.0,
             average_pace: 0.0,
             heard_ms: 0,
-            rto_ms: opens_ms + 1000,
+            timer_ms: opens_ms + 1000,
             backoff: 0,
             recovered_ms: 0,
             acked: 0,
@@ -120,14 +123,35 @@ impl Path {
         self.unsent.push_back(piece);
     }
 
-    pub(super) fn pace(&self, link: &Link) -> f64 {
-        // TCP paces at two windows per round trip, but not above the cap.
-        let own = 2.0 * self.cwnd * 1000.0 / link.rtt_ms.max(1) as f64;
+    pub(super) fn srtt_us(&self) -> u64 {
+        (self.srtt_ms * 1000.0) as u64
+    }
+
+    /// Returns whether the next callback is due: RTT_CB comes once per round
+    /// trip, and no more than once per millisecond.
+    pub(super) fn is_heard(&mut self, link: &Link, now_ms: u64) -> bool {
+        let due = now_ms >= self.heard_ms + link.rtt_ms.max(1);
+        if due {
+            self.heard_ms = now_ms;
+        }
+        due
+    }
+
+    /// Returns the pacing rate: TCP paces at two windows per round trip while it
+    /// starts and at 1.2 windows later, but not above the cap.
+    pub(super) fn pace(&self) -> f64 {
+        let windows = if self.slow_start { 2.0 } else { 1.2 };
+        let own = windows * self.cwnd * 1000.0 / self.srtt_ms;
         if self.limits.cap == NO_CAP {
             own
         } else {
             own.min(f64::from(self.limits.cap))
         }
+    }
+
+    /// Returns how long the retransmission timer runs.
+    fn rto_ms(&self) -> u64 {
+        200 + 2 * self.srtt_ms as u64
     }
 
     /// Sends at the socket's pace, as far as its window allows, into the link's
@@ -137,7 +161,7 @@ impl Path {
         let pace = if self.limits.cap == 0 {
             f64::INFINITY
         } else {
-            self.pace(&link.settings)
+            self.pace()
         };
         self.pace_credit = (self.pace_credit + pace / 1000.0).min((pace / 100.0).max(MSS));
         let mut lost = false;
@@ -164,6 +188,7 @@ impl Path {
             // as a whole.
             lost |= link.enter(Segment {
                 bytes,
+                sent_ms: now_ms,
                 completes: (piece.bytes == 0).then_some(piece.seq),
                 ..from
             });
@@ -172,27 +197,31 @@ impl Path {
             // Cut the window once per round trip at most.
             self.cwnd = (self.cwnd * 0.7).max(4.0 * MSS);
             self.slow_start = false;
-            self.recovered_ms = now_ms + link.settings.rtt_ms.max(1);
+            self.recovered_ms = now_ms + self.srtt_ms as u64;
         }
     }
 
-    /// Takes the ACK of `bytes` bytes. Returns whether it is the first one of
-    /// this tick.
-    pub(super) fn hear(&mut self, bytes: u64) -> bool {
+    /// Takes the ACK of a segment. Returns whether it is the first one of this
+    /// tick.
+    pub(super) fn hear(&mut self, segment: Segment, now_ms: u64) -> bool {
         let first = self.fresh == 0;
-        self.fresh += bytes;
-        self.in_flight -= bytes;
+        self.fresh += segment.bytes;
+        self.in_flight -= segment.bytes;
+        if first {
+            let sample = (now_ms - segment.sent_ms) as f64;
+            self.srtt_ms += (sample - self.srtt_ms) / 8.0;
+        }
         first
     }
 
     /// Opens the window by what was acked in this tick.
-    pub(super) fn grow(&mut self, link: &Link, now_ms: u64) {
+    pub(super) fn grow(&mut self, now_ms: u64) {
         let fresh = std::mem::take(&mut self.fresh);
         self.acked += fresh;
         self.backoff = 0;
         let wanted = (2.0 * TRUESIZE * self.cwnd / MSS) as u64;
         self.send_buffer = self.send_buffer.max(wanted.min(MAX_SEND_BUFFER));
-        self.rto_ms = now_ms + 200 + 2 * link.rtt_ms;
+        self.timer_ms = now_ms + self.rto_ms();
         if self.window_limited {
             self.window_limited = self.slow_start;
             let growth = if self.slow_start {
@@ -205,16 +234,16 @@ impl Path {
     }
 
     /// Returns whether the retransmission timer fires.
-    pub(super) fn times_out(&mut self, link: &Link, now_ms: u64) -> bool {
+    pub(super) fn times_out(&mut self, now_ms: u64) -> bool {
         if self.in_flight == 0 {
-            self.rto_ms = now_ms + 200 + 2 * link.rtt_ms;
+            self.timer_ms = now_ms + self.rto_ms();
             return false;
         }
-        if now_ms < self.rto_ms {
+        if now_ms < self.timer_ms {
             return false;
         }
         self.backoff += 1;
-        self.rto_ms = now_ms + ((200 + 2 * link.rtt_ms) << self.backoff.min(6));
+        self.timer_ms = now_ms + (self.rto_ms() << self.backoff.min(6));
         self.cwnd = 2.0 * MSS;
         true
     }

@@ -159,7 +159,7 @@ impl World {
             }
             link.serve(host.now_ms);
             while let Some(segment) = link.acknowledge(host.now_ms) {
-                if connections[segment.connection].hear(path, segment) {
+                if connections[segment.connection].hear(path, segment, host) {
                     heard.push(segment.connection);
                 }
             }
