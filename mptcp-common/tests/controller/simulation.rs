@@ -28,7 +28,7 @@ pub use world::{Steering, World};
 pub const MS: u64 = 1_000_000;
 pub const MSS: f64 = 1448.0;
 
-/// A world with one connection.
+/// A world with one connection, in which losses are repaired in place.
 pub struct Simulation {
     pub spill: bool,
     world: World,
@@ -37,6 +37,7 @@ pub struct Simulation {
 impl Simulation {
     pub fn new(links: &[Link], seed: u64) -> Self {
         let mut world = World::new(links, seed, Steering::Strict);
+        world.repair_in_place();
         world.add(Load::Idle);
         Self {
             spill: false,

@@ -48,6 +48,7 @@ impl Connection {
         let name = Segment {
             connection: index,
             life: 0,
+            number: 0,
             bytes: 0,
             sent_ms: 0,
             completes: None,
@@ -266,10 +267,7 @@ impl Connection {
         if segment.life != self.name.life {
             return false;
         }
-        if let Some(seq) = segment.completes {
-            self.outstanding.remove(&seq);
-        }
-        self.paths[path].hear(segment, host.now_ms)
+        self.paths[path].hear(segment, &mut self.outstanding, host.now_ms)
     }
 
     /// Does what a path's socket does after the ACKs of this tick.

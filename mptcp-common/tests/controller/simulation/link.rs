@@ -36,14 +36,28 @@ pub(super) struct Segment {
     /// connections that had this index one after the other.
     pub(super) connection: usize,
     pub(super) life: u32,
+    /// Its place in the order of the subflow's segments.
+    pub(super) number: u64,
     pub(super) bytes: u64,
     pub(super) sent_ms: u64,
     /// The piece of data that arrives with this segment as a whole, if any.
     pub(super) completes: Option<u64>,
 }
 
+/// What becomes of a segment that reaches a link.
+#[derive(PartialEq, Eq)]
+pub(super) enum Fate {
+    Queued,
+    /// It is lost, so its sender has to send it again.
+    Lost,
+    /// It counts as lost, and arrives nevertheless.
+    Repaired,
+}
+
 pub(super) struct SharedLink {
     pub(super) settings: Link,
+    /// Whether losses only cut the sender's window: see [`Fate::Repaired`].
+    pub(super) repairs_in_place: bool,
     pub(super) variation: Option<Variation>,
     queue: VecDeque<Segment>,
     queued_bytes: u64,
@@ -60,6 +74,7 @@ impl SharedLink {
     pub(super) fn new(settings: &Link) -> Self {
         Self {
             settings: settings.clone(),
+            repairs_in_place: false,
             variation: None,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -80,14 +95,18 @@ impl SharedLink {
         }
     }
 
-    /// Takes a segment into the queue. Returns whether it is lost: by chance,
-    /// or because the queue is full. The loss is repaired in place.
-    pub(super) fn enter(&mut self, segment: Segment) -> bool {
-        self.queue.push_back(segment);
-        self.queued_bytes += segment.bytes;
+    /// Takes a segment into the queue, unless it is lost: by chance, or because
+    /// the queue is full.
+    pub(super) fn enter(&mut self, segment: Segment) -> Fate {
         let limit = (self.settings.rate * 0.05).max(30.0 * MSS);
         let by_chance = std::mem::take(&mut self.loses_next);
-        by_chance || self.queued_bytes as f64 > limit
+        let lost = by_chance || self.queued_bytes as f64 > limit;
+        if lost && !self.repairs_in_place {
+            return Fate::Lost;
+        }
+        self.queue.push_back(segment);
+        self.queued_bytes += segment.bytes;
+        if lost { Fate::Repaired } else { Fate::Queued }
     }
 
     /// Sends from the queue what the link carries in a millisecond.

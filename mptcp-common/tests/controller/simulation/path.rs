@@ -1,11 +1,11 @@
 //! One path of a connection: its socket's queue and its congestion control.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mptcp_common::controller::{Limits, NO_CAP};
 
 use super::MSS;
-use super::link::{Link, Segment, SharedLink};
+use super::link::{Fate, Link, Segment, SharedLink};
 
 /// Bytes that the kernel accounts for a full-size segment.
 const TRUESIZE: f64 = 2304.0;
@@ -32,8 +32,19 @@ pub(super) struct Path {
     /// Given by the scheduler, and not sent yet.
     unsent: VecDeque<Piece>,
     unsent_bytes: u64,
-    /// Sent, and not acked yet.
+    /// Sent, and neither acked nor known to be lost.
     in_flight: u64,
+    /// The number of the next segment.
+    next_number: u64,
+    /// Segments that are lost, each with the time when that is known.
+    lost: VecDeque<(u64, Segment)>,
+    /// Those of them that are known to be lost.
+    repair: VecDeque<Segment>,
+    repair_bytes: u64,
+    /// The numbers of all segments that are lost and have not arrived since.
+    holes: BTreeSet<u64>,
+    /// Segments that have arrived after a hole.
+    beyond: BTreeMap<u64, Segment>,
     cwnd: f64,
     /// Smoothed round trip, with the time in the link's queue.
     srtt_ms: f64,
@@ -80,6 +91,12 @@ impl Path {
             unsent: VecDeque::new(),
             unsent_bytes: 0,
             in_flight: 0,
+            next_number: 0,
+            lost: VecDeque::new(),
+            repair: VecDeque::new(),
+            repair_bytes: 0,
+            holes: BTreeSet::new(),
+            beyond: BTreeMap::new(),
             cwnd: 10.0 * MSS,
             srtt_ms: link.rtt_ms.max(1) as f64,
             send_buffer: (20.0 * TRUESIZE) as u64,
@@ -104,7 +121,7 @@ impl Path {
 
     /// Returns the bytes that the socket holds, `sk_wmem_queued`.
     pub(super) fn memory(&self) -> u64 {
-        self.unsent_bytes + self.in_flight
+        self.unsent_bytes + self.in_flight + self.repair_bytes
     }
 
     /// Returns whether the subflow takes more data: its queue is not full, and
@@ -164,54 +181,119 @@ impl Path {
             self.pace()
         };
         self.pace_credit = (self.pace_credit + pace / 1000.0).min((pace / 100.0).max(MSS));
-        let mut lost = false;
-        while let Some(piece) = self.unsent.front_mut() {
+        while self
+            .lost
+            .front()
+            .is_some_and(|(known_ms, _)| *known_ms <= now_ms)
+        {
+            if let Some((_, segment)) = self.lost.pop_front() {
+                self.in_flight -= segment.bytes;
+                self.repair_bytes += segment.bytes;
+                self.repair.push_back(segment);
+            }
+        }
+        while let Some(bytes) = self.next_bytes() {
             let room = self.cwnd - self.in_flight as f64;
-            let bytes = (piece.bytes as f64).min(MSS).min(room);
             if room < 1.0 {
                 self.window_limited = true;
                 break;
             }
-            if self.pace_credit < bytes {
+            if self.pace_credit < bytes.min(room as u64) as f64 {
                 break;
             }
-            self.pace_credit -= bytes;
-            let bytes = (bytes as u64).max(1);
-            piece.bytes -= bytes;
-            let piece = *piece;
-            if piece.bytes == 0 {
-                self.unsent.pop_front();
+            let segment = Segment {
+                sent_ms: now_ms,
+                ..self.next_segment(from, room as u64)
+            };
+            self.pace_credit -= segment.bytes as f64;
+            self.in_flight += segment.bytes;
+            match link.enter(segment) {
+                Fate::Queued => {}
+                Fate::Repaired => self.cut(now_ms),
+                Fate::Lost => self.lose(segment, now_ms),
             }
-            self.unsent_bytes -= bytes;
-            self.in_flight += bytes;
+        }
+    }
+
+    /// Returns the size of the segment that is sent next, if there is one.
+    fn next_bytes(&self) -> Option<u64> {
+        let lost = self.repair.front().map(|segment| segment.bytes);
+        let fresh = || self.unsent.front().map(|piece| piece.bytes.min(MSS as u64));
+        lost.or_else(fresh)
+    }
+
+    /// Returns the next segment, one that was lost before a new one. A new one
+    /// has no more than `room` bytes.
+    fn next_segment(&mut self, from: Segment, room: u64) -> Segment {
+        if let Some(segment) = self.repair.pop_front() {
+            self.repair_bytes -= segment.bytes;
+            return segment;
+        }
+        let mut segment = Segment {
+            number: self.next_number,
+            ..from
+        };
+        self.next_number += 1;
+        if let Some(piece) = self.unsent.front_mut() {
+            segment.bytes = piece.bytes.min(MSS as u64).min(room);
+            piece.bytes -= segment.bytes;
+            self.unsent_bytes -= segment.bytes;
             // Only the last part carries the piece's number: the piece is acked
             // as a whole.
-            lost |= link.enter(Segment {
-                bytes,
-                sent_ms: now_ms,
-                completes: (piece.bytes == 0).then_some(piece.seq),
-                ..from
-            });
+            if piece.bytes == 0 {
+                segment.completes = Some(piece.seq);
+                self.unsent.pop_front();
+            }
         }
-        if lost && now_ms > self.recovered_ms {
-            // Cut the window once per round trip at most.
+        segment
+    }
+
+    /// Notes that a segment was lost. That is known a round trip later, but the
+    /// window is cut now: delays (HyStart) tell of a full queue sooner than
+    /// losses do.
+    fn lose(&mut self, segment: Segment, now_ms: u64) {
+        self.holes.insert(segment.number);
+        let known_ms = now_ms + (self.srtt_ms as u64).max(1);
+        self.lost.push_back((known_ms, segment));
+        self.cut(now_ms);
+    }
+
+    /// Cuts the window, once per round trip at most.
+    fn cut(&mut self, now_ms: u64) {
+        if now_ms > self.recovered_ms {
             self.cwnd = (self.cwnd * 0.7).max(4.0 * MSS);
             self.slow_start = false;
             self.recovered_ms = now_ms + self.srtt_ms as u64;
         }
     }
 
-    /// Takes the ACK of a segment. Returns whether it is the first one of this
-    /// tick.
-    pub(super) fn hear(&mut self, segment: Segment, now_ms: u64) -> bool {
-        let first = self.fresh == 0;
-        self.fresh += segment.bytes;
-        self.in_flight -= segment.bytes;
-        if first {
+    /// Takes the ACK of a segment, and removes from `outstanding` what has
+    /// arrived as a whole. A segment counts as acked once all segments before it
+    /// have arrived. Returns whether the first bytes of this tick were acked.
+    pub(super) fn hear(
+        &mut self,
+        segment: Segment,
+        outstanding: &mut BTreeMap<u64, u64>,
+        now_ms: u64,
+    ) -> bool {
+        if self.fresh == 0 {
             let sample = (now_ms - segment.sent_ms) as f64;
             self.srtt_ms += (sample - self.srtt_ms) / 8.0;
         }
-        first
+        self.in_flight -= segment.bytes;
+        self.holes.remove(&segment.number);
+        self.beyond.insert(segment.number, segment);
+        let before = self.fresh;
+        while let Some(entry) = self.beyond.first_entry()
+            && self.holes.first().is_none_or(|hole| entry.key() < hole)
+        {
+            let segment = entry.remove();
+            self.fresh += segment.bytes;
+            if let Some(seq) = segment.completes {
+                outstanding.remove(&seq);
+            }
+        }
+        before == 0 && self.fresh != 0
     }
 
     /// Opens the window by what was acked in this tick.

@@ -49,6 +49,14 @@ impl World {
         }
     }
 
+    /// Lets losses cut the sender's window only. What is lost arrives
+    /// nevertheless.
+    pub fn repair_in_place(&mut self) {
+        for link in &mut self.links {
+            link.repairs_in_place = true;
+        }
+    }
+
     /// Opens a connection with a subflow on each link, all of them established.
     /// Returns its index.
     pub fn add(&mut self, load: Load) -> usize {
