@@ -22,7 +22,7 @@ use mptcp_common::controller::Controller;
 
 pub use link::{Link, Variation};
 pub use load::Load;
-pub use outcome::{Outcome, percentile};
+pub use outcome::Outcome;
 pub use world::{Steering, World};
 
 pub const MS: u64 = 1_000_000;

@@ -3,8 +3,6 @@
 /// What a run of a world has shown.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How long it was.
-    pub ms: u64,
     /// Bytes of all connections that were acked, for each link.
     pub acked: Vec<u64>,
     /// Bytes that all links together carry at most if each keeps its share,
@@ -39,9 +37,9 @@ impl Outcome {
         self.bytes() as f64 / self.capacity
     }
 
-    /// Returns the times of the messages of these connections.
-    pub fn times_of(&self, connections: std::ops::Range<usize>) -> Vec<u64> {
-        self.times_ms[connections].concat()
+    /// Returns the time in which this part (0 to 1) of all messages arrived, ms.
+    pub fn time_ms(&self, part: f64) -> u64 {
+        percentile(&self.times_ms.concat(), part)
     }
 }
 
@@ -50,7 +48,7 @@ impl Outcome {
 /// # Panics
 ///
 /// Panics if there are no values.
-pub fn percentile(values: &[u64], part: f64) -> u64 {
+fn percentile(values: &[u64], part: f64) -> u64 {
     assert!(!values.is_empty(), "nothing was completed");
     let mut sorted = values.to_vec();
     sorted.sort_unstable();

@@ -261,7 +261,7 @@ impl Path {
     /// Cuts the window, once per round trip at most.
     fn cut(&mut self, now_ms: u64) {
         if now_ms > self.recovered_ms {
-            self.cwnd = (self.cwnd * 0.7).max(4.0 * MSS);
+            self.cwnd = (self.cwnd * 0.7).max(2.0 * MSS);
             self.slow_start = false;
             self.recovered_ms = now_ms + self.srtt_ms as u64;
         }

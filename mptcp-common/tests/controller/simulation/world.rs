@@ -112,7 +112,6 @@ impl World {
                 .sum::<f64>();
         }
         Outcome {
-            ms,
             acked: self
                 .links
                 .iter()
