@@ -1,6 +1,7 @@
 //! Tests the weighted controller against simulated paths: tables of cases that
 //! a user would name, and random cases that nobody thought of.
 
+mod host;
 mod simulation;
 
 use mptcp_common::abi::{MAX_PATHS, Policy, capability};
@@ -122,7 +123,7 @@ fn a_thin_connection_is_left_alone() {
     let links = [link(100.0, 1, 1), link(50.0, 1, 9)];
     let mut simulation = Simulation::new(&links, 7);
     simulation.run(5000, Load::Rate(10_000.0));
-    for slot in &simulation.controller.slots[..2] {
+    for slot in &simulation.controller().slots[..2] {
         assert_eq!(slot.cap.get(), u64::from(u32::MAX));
     }
 }
@@ -132,7 +133,7 @@ fn a_connection_that_is_thin_on_each_path_alone_is_steered() {
     let links = [link(100.0, 1, 4), link(50.0, 1, 1)];
     let mut simulation = Simulation::new(&links, 7);
     simulation.run(5000, Load::Rate(100_000.0));
-    let slots = &simulation.controller.slots[..2];
+    let slots = &simulation.controller().slots[..2];
     assert!(
         slots
             .iter()
@@ -162,7 +163,7 @@ fn a_dead_path_is_left_out_and_taken_back() {
     simulation.link(1).rate = 0.0;
     simulation.run(3000, Load::Bulk);
     let acked = simulation.run(2000, Load::Bulk);
-    assert_eq!(simulation.controller.slots[1].dead.get(), 1);
+    assert_eq!(simulation.controller().slots[1].dead.get(), 1);
     assert!(rate(&acked, 2000) > 0.8 * links[0].rate, "{acked:?}");
     simulation.link(1).rate = links[1].rate;
     // The path's own retransmission timer, which is long by now, has to fire

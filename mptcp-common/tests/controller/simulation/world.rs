@@ -1,0 +1,205 @@
+//! A host with any number of connections that share its links.
+
+use mptcp_common::controller::STEP_NS;
+
+use super::connection::Connection;
+use super::link::{Link, SharedLink, Variation};
+use super::load::Load;
+use super::outcome::Outcome;
+
+/// How the connections of a world are steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steering {
+    /// Not at all: the kernel's default scheduler alone.
+    Default,
+    /// By weight.
+    Strict,
+    /// By weight until a path is full.
+    Spill,
+}
+
+/// What all connections of a host see. Whatever their controllers share belongs
+/// here.
+pub struct Host {
+    pub(super) now_ms: u64,
+    pub(super) steering: Steering,
+}
+
+/// A host, its links and its connections.
+pub struct World {
+    host: Host,
+    links: Vec<SharedLink>,
+    pub(super) connections: Vec<Connection>,
+    /// Connections that had something acked in this tick.
+    heard: Vec<usize>,
+    random: Random,
+}
+
+impl World {
+    pub fn new(links: &[Link], seed: u64, steering: Steering) -> Self {
+        Self {
+            host: Host {
+                now_ms: 1,
+                steering,
+            },
+            links: links.iter().map(SharedLink::new).collect(),
+            connections: Vec::new(),
+            heard: Vec::new(),
+            random: Random::new(seed),
+        }
+    }
+
+    /// Lets losses cut the sender's window only. What is lost arrives
+    /// nevertheless.
+    pub fn repair_in_place(&mut self) {
+        for link in &mut self.links {
+            link.repairs_in_place = true;
+        }
+    }
+
+    /// Opens a connection with a subflow on each link, all of them established.
+    /// Returns its index.
+    pub fn add(&mut self, load: Load) -> usize {
+        let index = self.connections.len();
+        let connection = Connection::new(index, load, &self.links, &self.host);
+        self.connections.push(connection);
+        index
+    }
+
+    /// Opens so many connections.
+    pub fn add_many(&mut self, count: usize, load: Load) {
+        for _ in 0..count {
+            self.add(load);
+        }
+    }
+
+    pub fn connection(&mut self, index: usize) -> &mut Connection {
+        &mut self.connections[index]
+    }
+
+    /// Returns a link, to change it while the connections run. A link of rate 0
+    /// is dead.
+    pub fn link(&mut self, index: usize) -> &mut Link {
+        &mut self.links[index].settings
+    }
+
+    /// Lets the rate of a link move.
+    pub fn vary(&mut self, index: usize, variation: Variation) {
+        self.links[index].variation = Some(variation);
+    }
+
+    /// Steers the connections otherwise from now on.
+    pub fn steer(&mut self, steering: Steering) {
+        self.host.steering = steering;
+    }
+
+    /// Lets the host stand still for `ms`, as a shared machine does at times.
+    pub fn stand_still(&mut self, ms: u64) {
+        self.host.now_ms += ms;
+    }
+
+    /// Runs for `ms`.
+    pub fn run(&mut self, ms: u64) -> Outcome {
+        let before: Vec<u64> = self.links.iter().map(|link| link.acked).collect();
+        let (mut bound, mut capacity) = (0.0, 0.0);
+        for _ in 0..ms {
+            self.tick();
+            bound += self.bound() / 1000.0;
+            capacity += self
+                .links
+                .iter()
+                .map(|link| link.settings.rate / 1000.0)
+                .sum::<f64>();
+        }
+        Outcome {
+            acked: self
+                .links
+                .iter()
+                .zip(before)
+                .map(|(link, before)| link.acked - before)
+                .collect(),
+            bound,
+            capacity,
+            times_ms: self
+                .connections
+                .iter_mut()
+                .map(|connection| connection.deliveries.take())
+                .collect(),
+        }
+    }
+
+    /// Returns the largest rate at which every link keeps its share and none
+    /// exceeds its rate, bytes per second.
+    fn bound(&self) -> f64 {
+        let links = || self.links.iter().map(|link| &link.settings);
+        let weights: u32 = links().map(|link| link.weight).sum();
+        links()
+            .filter(|link| link.weight != 0)
+            .map(|link| link.rate * f64::from(weights) / f64::from(link.weight))
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    fn tick(&mut self) {
+        let Self {
+            host,
+            links,
+            connections,
+            heard,
+            random,
+        } = self;
+        host.now_ms += 1;
+        for connection in connections.iter_mut() {
+            connection.write_load(links, host);
+            connection.schedule(links, host);
+            connection.retransmit(host);
+        }
+        for path in 0..links.len() {
+            let link = &mut links[path];
+            let roll = random.next();
+            link.tick(host.now_ms, roll, || random.next());
+            // Another connection is the first in each tick, so that a queue
+            // that becomes full within the tick favours none.
+            let first = host.now_ms as usize % connections.len().max(1);
+            let (later, sooner) = connections.split_at_mut(first);
+            for connection in sooner.iter_mut().chain(later) {
+                connection.transmit(path, link, host);
+            }
+            link.serve(host.now_ms);
+            while let Some(segment) = link.acknowledge(host.now_ms) {
+                if connections[segment.connection].hear(path, segment, host) {
+                    heard.push(segment.connection);
+                }
+            }
+            for index in heard.drain(..) {
+                connections[index].acknowledge(path, links, host);
+            }
+            for connection in connections.iter_mut() {
+                connection.time_out(path, links, host);
+            }
+        }
+        // The agent sweeps when a path is lost. This is about as often.
+        const SWEEP_MS: u64 = 5 * STEP_NS / super::MS;
+        if host.now_ms.is_multiple_of(SWEEP_MS) {
+            for connection in connections {
+                connection.sweep(host);
+            }
+        }
+    }
+}
+
+/// A generator of random numbers: xorshift64.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// Returns a number between 0 and 1.
+    pub(super) fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
