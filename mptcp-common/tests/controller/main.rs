@@ -130,7 +130,7 @@ fn a_thin_connection_is_left_alone() {
 
 #[test]
 fn a_connection_that_is_thin_on_each_path_alone_is_steered() {
-    let links = [link(100.0, 1, 4), link(50.0, 1, 1)];
+    let links = [link(100.0, 1, 1), link(50.0, 1, 1)];
     let mut simulation = Simulation::new(&links, 7);
     simulation.run(5000, Load::Rate(100_000.0));
     let slots = &simulation.controller().slots[..2];
@@ -379,7 +379,7 @@ proptest! {
                 slot.progress(acked[index] / 64, 1000, acked[index], now);
             }
             controller.backlogged.set(u64::from(flag));
-            controller.step(now, elapsed.max(1), flag);
+            controller.step(now, elapsed.max(1), flag, None);
             for slot in &controller.slots {
                 let limits = controller.limits(slot, acked[0]);
                 prop_assert!(limits.cap == NO_CAP || limits.lowat > 0);

@@ -38,6 +38,9 @@ impl Simulation {
     pub fn new(links: &[Link], seed: u64) -> Self {
         let mut world = World::new(links, seed, Steering::Strict);
         world.repair_in_place();
+        if std::env::var_os("NOLEDGER").is_some() {
+            world.scope_connection();
+        }
         world.add(Load::Idle);
         Self {
             spill: false,

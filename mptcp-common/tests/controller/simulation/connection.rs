@@ -368,6 +368,7 @@ impl Connection {
     /// holds what the controllers of all connections share.
     fn step(&self, host: &Host, now_ns: u64, elapsed_ns: u64) {
         let spill = host.steering == Steering::Spill;
-        self.controller.step(now_ns, elapsed_ns, spill);
+        self.controller
+            .step(now_ns, elapsed_ns, spill, host.ledger.as_ref());
     }
 }

@@ -1,6 +1,6 @@
 //! A host with any number of connections that share its links.
 
-use mptcp_common::controller::STEP_NS;
+use mptcp_common::controller::{Ledger, STEP_NS};
 
 use super::connection::Connection;
 use super::link::{Link, SharedLink, Variation};
@@ -23,6 +23,8 @@ pub enum Steering {
 pub struct Host {
     pub(super) now_ms: u64,
     pub(super) steering: Steering,
+    /// None: each connection keeps the ratio by itself.
+    pub(super) ledger: Option<Ledger>,
 }
 
 /// A host, its links and its connections.
@@ -41,6 +43,7 @@ impl World {
             host: Host {
                 now_ms: 1,
                 steering,
+                ledger: Some(Ledger::default()),
             },
             links: links.iter().map(SharedLink::new).collect(),
             connections: Vec::new(),
@@ -55,6 +58,11 @@ impl World {
         for link in &mut self.links {
             link.repairs_in_place = true;
         }
+    }
+
+    /// Lets each connection keep the ratio by itself, instead of the host.
+    pub fn scope_connection(&mut self) {
+        self.host.ledger = None;
     }
 
     /// Opens a connection with a subflow on each link, all of them established.
