@@ -99,12 +99,16 @@ struct Tally {
     excess: Word,
     /// 1 if the connection is left alone for now.
     free: Word,
+    /// 1 if the connection's paths are capped only where they lead by much,
+    /// because its traffic has just begun.
+    fresh: Word,
+    /// 1 if a path of the connection does not lead, over all connections, so
+    /// that it can take what another path gives up.
+    relief: Word,
     /// 1 if it is left alone because it has little to send.
     thin: Word,
     /// 1 if a path lags, and still is given nothing.
     starving: Word,
-    /// 1 if a path cannot carry its share.
-    full: Word,
     /// 1 if a path could carry more than its cap lets it.
     held: Word,
     /// No cap falls below about its path's share plus this, bytes per second.
@@ -151,18 +155,26 @@ pub struct Controller {
     free_ns: Word,
     /// When a step last found no data that waits to be sent.
     idle_ns: Word,
-    /// How far beyond their ratio paths may go, per mille; only `spill` moves it.
-    pub spill_permille: Word,
+    /// When a step last found no data that no subflow takes.
+    taken_ns: Word,
+    /// When data was last given to a subflow after a pause.
+    burst_ns: Word,
+    /// Until when `spill` leaves the connection alone.
+    spill_until_ns: Word,
+    /// A number from 0 to [`LOTS`] - 1 that the connection keeps. By this number
+    /// the ledger chooses connections that do without a path.
+    pub lot: Word,
 }
 
 crate::layout::layout! {
     Tally {
-        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, thin,
-        starving, full, held, spare, forget, room, steered_ns,
+        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, fresh, relief, thin,
+        starving, held, spare, forget, room, steered_ns,
     }
     Controller {
         slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
-        given_ns, thin_ns, free_until_ns, free_ns, idle_ns, spill_permille,
+        given_ns, thin_ns, free_until_ns, free_ns, idle_ns, taken_ns,
+        burst_ns, spill_until_ns, lot,
     }
 }
 
@@ -244,7 +256,7 @@ impl Controller {
 
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
-        if !backlogged || elapsed_ns > MAX_STEP_NS {
+        if !backlogged || elapsed_ns > SLOW_NS {
             self.idle_ns.set(now_ns);
         }
         let slow = now_ns.saturating_sub(self.idle_ns.get()) > SLOW_NS;
@@ -258,7 +270,16 @@ impl Controller {
             if ledger.claim_step(now_ns) {
                 settle(ledger);
             }
-            free = free || now_ns.saturating_sub(self.thin_ns.get()) < FRESH_NS;
+        }
+        let begun_ns = self.thin_ns.get().max(self.burst_ns.get());
+        let fresh = now_ns.saturating_sub(begun_ns) < FRESH_NS;
+        self.tally.fresh.set(u64::from(fresh && ledger.is_some()));
+        if self.must_spill(now_ns, unassigned) && spill {
+            free = true;
+        }
+        // Data that subflows already have is only delayed by a cap.
+        if fresh && (spill || !unassigned) {
+            free = true;
         }
         // If data waits, the connection is slow rather than thin, and is looked
         // at closely.
@@ -294,16 +315,10 @@ impl Controller {
         // slowed down only as far as it takes to work off a lead (`slow`).
         let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
         self.tally.spare.set(if unassigned { fits } else { 0 });
-        self.tally.full.set(0);
         self.tally.starving.set(0);
         for index in 0..MAX_SLOTS {
             cap_path(index, fits);
         }
-        let spill = next_spill(
-            self.spill_permille.get(),
-            spill && self.tally.full.get() != 0,
-        );
-        self.spill_permille.set(spill);
         self.give_up_if_futile(now_ns);
     }
 
@@ -338,18 +353,21 @@ impl Controller {
                 let mut fair = weight * self.unit.get();
                 let mut lead =
                     slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
+                let mut spared = false;
                 if let Some(account) =
                     ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)))
                 {
                     lead = account.lead_permille();
                     fair = fair.max(account.fair_part(slot.rate.get()));
-                }
-                if self.tally.room.get() != ROOM_GROWING_PERMILLE && slot.is_full() {
-                    self.tally.full.set(1);
+                    spared = account.is_spared(self.lot.get());
                 }
                 let slow = rate * weight / weights * 17 / 20;
                 let floor = fits.min(slow + self.tally.spare.get());
-                if lead >= 0 || self.tally.held.get() == 0 {
+                if slot.is_held_out() {
+                    // It was given nothing because it was not meant to be.
+                    slot.unowed_ns.set(now_ns);
+                    slot.rested_ns.set(now_ns);
+                } else if lead >= 0 || self.tally.held.get() == 0 {
                     slot.unowed_ns.set(now_ns);
                 } else if slot.is_idle(self.given_ns.get(), fair) {
                     self.tally.starving.set(1);
@@ -357,15 +375,42 @@ impl Controller {
                 if lead < 0 && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get()) {
                     self.tally.starving.set(1);
                 }
-                if self.tally.free.get() != 0 {
+                if self.tally.free.get() != 0
+                    || (self.tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
+                {
                     NO_CAP
                 } else {
                     let room = fair * self.tally.room.get() / PERMILLE;
-                    cap(room, lead, self.spill_permille.get()).max(floor as u32)
+                    let cap = cap(room, lead);
+                    let coarse = u64::from(cap) < floor || slot.is_held_out();
+                    if spared && coarse && self.tally.relief.get() != 0 {
+                        HELD_OUT
+                    } else {
+                        cap.max(floor as u32)
+                    }
                 }
             }
         };
+        if let Some(ledger) = ledger
+            && slot.is_held_out()
+            && cap != HELD_OUT
+        {
+            ledger.readmitted.add(1);
+        }
         slot.cap.set(u64::from(cap));
+    }
+
+    /// Returns whether data has waited for so long that the connection exceeds
+    /// its ratio under `spill`.
+    #[inline(always)]
+    fn must_spill(&self, now_ns: u64, unassigned: bool) -> bool {
+        if !unassigned {
+            self.taken_ns.set(now_ns);
+        }
+        if now_ns.saturating_sub(self.taken_ns.get()) > SPILL_NS {
+            self.spill_until_ns.set(now_ns + SPILLING_NS);
+        }
+        now_ns < self.spill_until_ns.get()
     }
 
     /// Leaves the connection alone for a while if holding back its other paths
@@ -389,6 +434,7 @@ impl Controller {
     #[inline(always)]
     fn report(&self, ledger: &Ledger, now_ns: u64, choice: bool, unassigned: bool) {
         ledger.notice(self.tally.longest_us.get(), unassigned);
+        self.tally.relief.set(0);
         for slot in &self.slots {
             let Some(account) = ledger.path(slot.path.get().wrapping_sub(1)) else {
                 continue;
@@ -398,6 +444,9 @@ impl Controller {
                 && choice
             {
                 account.used(weight, now_ns);
+                if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
+                    self.tally.relief.set(1);
+                }
             }
         }
     }
@@ -450,6 +499,11 @@ impl Controller {
         let given = self.given.get();
         if given != self.last_given.get() {
             self.last_given.set(given);
+            let pause_ns = 2_000 * self.tally.longest_us.get() + PAUSE_NS;
+            let paused = now_ns.saturating_sub(self.given_ns.get()) > pause_ns;
+            if paused && self.taken_ns.get() >= self.given_ns.get() {
+                self.burst_ns.set(now_ns);
+            }
             self.given_ns.set(now_ns);
         }
     }
@@ -497,22 +551,11 @@ impl Controller {
 /// Returns `w V (1 + eps) (1 - lead)`, or no cap for a path that lags. `room`
 /// is the product without its last factor.
 #[inline(always)]
-fn cap(room: u64, lead_permille: i64, spill_permille: u64) -> u32 {
+fn cap(room: u64, lead_permille: i64) -> u32 {
     if lead_permille <= -500 {
         return NO_CAP;
     }
     let factor = (PERMILLE as i64 - lead_permille).max(200) as u64;
-    let cap = room * factor / PERMILLE * (PERMILLE + spill_permille) / PERMILLE;
+    let cap = room * factor / PERMILLE;
     cap.clamp(MIN_CAP_BYTES_PER_SEC, u64::from(NO_CAP)) as u32
-}
-
-/// Returns the next room beyond the ratio under `spill`. It grows by a quarter
-/// in each step in which a path is full, and shrinks as fast when none is.
-#[inline(always)]
-fn next_spill(spill_permille: u64, full: bool) -> u64 {
-    if full {
-        (spill_permille + spill_permille / 4 + 100).min(100_000)
-    } else {
-        spill_permille - spill_permille / 4 - spill_permille.min(10) * 3 / 4
-    }
 }

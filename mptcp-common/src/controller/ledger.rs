@@ -38,8 +38,11 @@ pub struct Account {
     weight: Word,
     /// What the last step found: see [`Account::lead_permille`].
     lead_permille: Word,
-    /// What the last step found: see [`Account::fair`].
+    /// The path's share of the host's rate, bytes per second.
     fair: Word,
+    /// How many of [`LOTS`] connections do without the path: see
+    /// [`Account::is_spared`].
+    spared: Word,
 }
 
 /// The host's account of all paths under one policy.
@@ -64,6 +67,9 @@ pub struct Ledger {
     excess: Word,
     /// Rate of one unit of weight.
     unit: Unit,
+    /// How often a connection was let in again on a path that it had done
+    /// without. An idle subflow needs a sweep for that.
+    pub readmitted: Word,
     /// When the host was last too thin to be steered.
     thin_ns: Word,
     /// How far the running step forgets excesses: it divides them by two to
@@ -74,11 +80,11 @@ pub struct Ledger {
 crate::layout::layout! {
     Account {
         acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, weight,
-        lead_permille, fair,
+        lead_permille, fair, spared,
     }
     Ledger {
         paths, step_ns, elapsed_ns, longest_us, unassigned, weights, rate, acked, excess, unit,
-        thin_ns, forget,
+        thin_ns, forget, readmitted,
     }
 }
 
@@ -97,6 +103,7 @@ impl Default for Ledger {
             unit: Unit::default(),
             thin_ns: Word::default(),
             forget: Word::default(),
+            readmitted: Word::default(),
         }
     }
 }
@@ -123,6 +130,31 @@ impl Account {
     #[inline(always)]
     pub(super) fn lead_permille(&self) -> i64 {
         self.lead_permille.get() as i64
+    }
+
+    /// Returns whether the connection with this lot does without the path, if it
+    /// can use it in large parts only. Many slow connections would otherwise
+    /// give the path more than its share, as none of them can give it little.
+    #[inline(always)]
+    pub(super) fn is_spared(&self, lot: u64) -> bool {
+        lot & (LOTS - 1) < self.spared.get()
+    }
+
+    /// Moves the number of connections that do without the path. It follows
+    /// the lead slowly, because a connection that starts or ceases to use a
+    /// path gives it a few chunks at once.
+    #[inline(always)]
+    fn spare(&self, lead_permille: i64) {
+        let used = LOTS.saturating_sub(self.spared.get()).max(1);
+        let step = used / 32 + 1;
+        let (rate, fair) = (self.rate.get(), self.fair.get());
+        let falls = rate < fair / 8 * 7;
+        let idles = rate < fair / 2 && lead_permille < 2 * SPARED_LEAD_PERMILLE;
+        if lead_permille > SPARED_LEAD_PERMILLE && !falls {
+            self.spared.set(LOTS - used.saturating_sub(step).max(1));
+        } else if lead_permille < 0 || idles {
+            self.spared.set(LOTS - (used + step).min(LOTS));
+        }
     }
 
     /// Returns the part of `rate`, a connection's rate on this path, that would
@@ -224,6 +256,7 @@ impl Ledger {
             account.used_ns.set(0);
             account.excess_bytes.set(0);
             account.lead_permille.set(0);
+            account.spared.set(0);
             return;
         }
         self.weights.add(account.weight.get());
@@ -278,6 +311,7 @@ impl Ledger {
             weights * self.unit.get(),
         );
         account.fair.set(fair);
+        account.spare(lead);
         account.lead_permille.set(lead as u64);
     }
 }

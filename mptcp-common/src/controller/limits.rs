@@ -41,8 +41,9 @@ impl Limits {
 }
 
 impl Controller {
-    /// Returns whether a path must rest: its weight is 0, and another path
-    /// carries the connection. If the path is no backup, that other path must
+    /// Returns whether a path must rest: its weight is 0, or the ledger has
+    /// chosen the connection to do without it, and another path carries the
+    /// connection. If the path is no backup, that other path must
     /// not be one either: as long as there is a path that is no backup, the
     /// kernel gives backups nothing, even if that path is held out.
     ///
@@ -51,9 +52,12 @@ impl Controller {
     /// all there is.
     #[inline(always)]
     fn rests(&self, slot: &Slot) -> bool {
-        let standby = slot.weight.get() == 0 && slot.dead.get() == 0;
+        let spared = slot.weight.get() == 0 || slot.is_held_out();
+        let standby = spared && slot.dead.get() == 0;
         let ordinary = slot.ordinary();
-        let relieves = |other: &Slot| other.carries() && other.ordinary() >= ordinary;
+        let relieves = |other: &Slot| {
+            other.carries() && !other.is_held_out() && other.ordinary() >= ordinary
+        };
         standby && self.slots.iter().any(relieves)
     }
 
@@ -79,7 +83,7 @@ impl Controller {
         let subflows = slot.subflows.get().max(1);
         let lowat = lowat(slot, path_cap, longest_us);
         let cap = match path_cap {
-            NO_CAP => NO_CAP,
+            NO_CAP | HELD_OUT => NO_CAP,
             cap => {
                 let mut cap = (u64::from(cap) / subflows).max(MIN_CAP_BYTES_PER_SEC);
                 if queued > BASE_LOWAT + lowat {

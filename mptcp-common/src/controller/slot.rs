@@ -140,11 +140,11 @@ impl Slot {
         self.excess_bytes.set(bytes as u64);
     }
 
-    /// Returns whether the path carries all that it can: it has something to
-    /// send, and its rate stays well below its cap.
+    /// Returns whether the connection does without this path, because the ledger
+    /// has chosen so.
     #[inline(always)]
-    pub(super) fn is_full(&self) -> bool {
-        self.queued.get() >= BASE_LOWAT / 2 && self.rate.get() < self.cap.get() / 8 * 7
+    pub(super) fn is_held_out(&self) -> bool {
+        self.cap.get() == u64::from(HELD_OUT)
     }
 
     /// Returns whether its cap keeps the path from carrying more.

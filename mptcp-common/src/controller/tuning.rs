@@ -34,6 +34,28 @@ pub(super) const SLOW_NS: u64 = 1_000_000_000;
 /// stopped being thin. The other connections make up for it.
 pub(super) const FRESH_NS: u64 = 250_000_000;
 
+/// After no data was given to subflows for this long, and two round trips, the
+/// connection's traffic begins anew.
+pub(super) const PAUSE_NS: u64 = 150_000_000;
+
+/// Within [`FRESH_NS`] a path is capped only if the host's lead on it is at
+/// least this.
+pub(super) const FRESH_LEAD_PERMILLE: i64 = 200;
+
+/// While the host's lead on a path is larger than this, more and more
+/// connections do without the path.
+pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
+
+/// Numbers that [`super::Controller::lot`] may have: a power of two.
+pub const LOTS: u64 = 1024;
+
+/// `spill` lets a connection exceed its ratio after data has waited for this
+/// long that no subflow takes.
+pub(super) const SPILL_NS: u64 = 100_000_000;
+
+/// It exceeds its ratio for this long after data has last waited for so long.
+pub(super) const SPILLING_NS: u64 = 500_000_000;
+
 /// A path takes part in the ledger for this long, and four round trips, after a
 /// connection that has a choice has used it.
 pub(super) const USED_NS: u64 = 5_000_000_000;
@@ -111,7 +133,7 @@ pub(super) const DEAD_NS: u64 = 1_000_000_000;
 
 /// A longer round trip comes from a full queue, not from the path itself, and
 /// does not lengthen the queues of the other paths.
-pub(super) const MAX_SRTT_US: u64 = 300_000;
+pub(super) const MAX_SRTT_US: u64 = 1_000_000;
 
 /// `1 + eps` while nothing waits to be sent.
 pub(super) const ROOM_PERMILLE: u64 = 1080;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::abi::{MAX_PATHS, Policy};
-use mptcp_common::controller::{Controller, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
+use mptcp_common::controller::{Controller, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
 
 use super::MS;
 use super::link::{Segment, SharedLink};
@@ -368,6 +368,9 @@ impl Connection {
     /// holds what the controllers of all connections share.
     fn step(&self, host: &Host, now_ns: u64, elapsed_ns: u64) {
         let spill = host.steering == Steering::Spill;
+        // The kernel's tokens are random. These spread as evenly.
+        let lot = (self.name.connection * 633 + self.name.life as usize * 389) as u64;
+        self.controller.lot.set(lot % LOTS);
         self.controller
             .step(now_ns, elapsed_ns, spill, host.ledger.as_ref());
     }
