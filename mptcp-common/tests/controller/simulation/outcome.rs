@@ -16,12 +16,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns the share that each link has of the host's bytes.
-    pub fn shares(&self) -> Vec<f64> {
-        let sum = self.bytes().max(1) as f64;
-        self.acked.iter().map(|bytes| *bytes as f64 / sum).collect()
-    }
-
     /// Returns the bytes that were acked on all links.
     pub fn bytes(&self) -> u64 {
         self.acked.iter().sum()
