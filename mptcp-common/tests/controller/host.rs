@@ -94,6 +94,25 @@ impl Cases {
     }
 }
 
+/// A link's queue favours no connection: each gets its part of the link.
+#[test]
+fn a_link_is_shared_evenly() {
+    for connections in [2, 10, 30] {
+        let mut world = World::new(&[link(80.0, 20, 1)], 7, Steering::Default);
+        world.add_many(connections, Load::Bulk);
+        world.run(5000);
+        let outcome = world.run(60_000);
+        let even = outcome.bytes() as f64 / connections as f64;
+        let parts = outcome.carried.iter().map(|bytes| *bytes as f64 / even);
+        let (least, most) = parts.fold((1.0_f64, 1.0_f64), |(least, most), part| {
+            (least.min(part), most.max(part))
+        });
+        println!("{connections} bulk: {least:.2} to {most:.2} of an even part, default");
+        assert!(least > 0.7 && most < 1.4, "{least:.2} to {most:.2}");
+        assert!(outcome.of_capacity() > 0.95);
+    }
+}
+
 const RATIOS: [[u32; 2]; 3] = [[1, 1], [4, 1], [1, 9]];
 
 /// Runs so many bulk connections. Asserts for each window of 5 s that the host

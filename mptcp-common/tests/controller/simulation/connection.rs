@@ -23,6 +23,8 @@ pub struct Connection {
     pub controller: Controller,
     pub load: Load,
     pub(super) deliveries: Deliveries,
+    /// Bytes acked on all of its paths.
+    pub(super) acked: u64,
     /// Whose segments its are, but for the number of bytes.
     name: Segment,
     /// When the load writes next, if that is known.
@@ -57,6 +59,7 @@ impl Connection {
             controller: Controller::default(),
             load,
             deliveries: Deliveries::default(),
+            acked: 0,
             name,
             next_write_ms: None,
             paths: links
@@ -277,7 +280,7 @@ impl Connection {
         self.deliveries
             .complete(oldest.unwrap_or(self.next_seq), now_ms);
         let path = &mut self.paths[index];
-        path.grow(now_ms);
+        self.acked += path.grow(now_ms);
         if !path.is_heard(&links[index].settings, now_ms) {
             return;
         }

@@ -5,6 +5,8 @@
 pub struct Outcome {
     /// Bytes of all connections that were acked, for each link.
     pub acked: Vec<u64>,
+    /// Bytes that were acked on all links, for each connection.
+    pub carried: Vec<u64>,
     /// Bytes that all links together carry at most if each keeps its share,
     /// with the rates as they were.
     pub bound: f64,

@@ -327,8 +327,8 @@ impl Path {
         before == 0 && self.fresh != 0
     }
 
-    /// Opens the window by what was acked in this tick.
-    pub(super) fn grow(&mut self, now_ms: u64) {
+    /// Opens the window by what was acked in this tick. Returns these bytes.
+    pub(super) fn grow(&mut self, now_ms: u64) -> u64 {
         let fresh = std::mem::take(&mut self.fresh);
         self.acked += fresh;
         self.backoff = 0;
@@ -344,6 +344,7 @@ impl Path {
             };
             self.cwnd += growth;
         }
+        fresh
     }
 
     /// Returns whether the retransmission timer fires.

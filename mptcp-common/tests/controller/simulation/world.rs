@@ -101,6 +101,13 @@ impl World {
     /// Runs for `ms`.
     pub fn run(&mut self, ms: u64) -> Outcome {
         let before: Vec<u64> = self.links.iter().map(|link| link.acked).collect();
+        let carried = |connections: &[Connection]| -> Vec<u64> {
+            connections
+                .iter()
+                .map(|connection| connection.acked)
+                .collect()
+        };
+        let carried_before = carried(&self.connections);
         let (mut bound, mut capacity) = (0.0, 0.0);
         for _ in 0..ms {
             self.tick();
@@ -117,6 +124,11 @@ impl World {
                 .iter()
                 .zip(before)
                 .map(|(link, before)| link.acked - before)
+                .collect(),
+            carried: carried(&self.connections)
+                .iter()
+                .zip(carried_before)
+                .map(|(carried, before)| carried - before)
                 .collect(),
             bound,
             capacity,
