@@ -25,7 +25,7 @@ pub struct Connection {
     pub(super) deliveries: Deliveries,
     /// Bytes acked on all of its paths.
     pub(super) acked: u64,
-    /// Whose segments its are, but for the number of bytes.
+    /// An empty segment that names the connection as its sender.
     name: Segment,
     /// When the load writes next, if that is known.
     next_write_ms: Option<u64>,
@@ -81,7 +81,7 @@ impl Connection {
     }
 
     /// Closes the connection, which has delivered all of its data, and opens a
-    /// new one in its place. The subflow on the first link is established at
+    /// new one in its place: the old controller ends here. The subflow on the first link is established at
     /// once, and the others when they have joined it.
     fn reopen(&mut self, links: &[SharedLink], host: &Host) {
         self.name.life += 1;
@@ -367,8 +367,8 @@ impl Connection {
         path.seen_ns = now_ns;
     }
 
-    /// Runs a step of the controller. This is the only place that does; `host`
-    /// holds what the controllers of all connections share.
+    /// Runs a step of the controller. No other place does. `host` holds what the
+    /// controllers of all connections share.
     fn step(&self, host: &Host, now_ns: u64, elapsed_ns: u64) {
         let spill = host.steering == Steering::Spill;
         self.controller.step(now_ns, elapsed_ns, spill);

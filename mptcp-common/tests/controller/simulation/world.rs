@@ -1,11 +1,12 @@
 //! A host with any number of connections that share its links.
 
-use mptcp_common::controller::STEP_NS;
-
 use super::connection::Connection;
 use super::link::{Link, SharedLink, Variation};
 use super::load::Load;
 use super::outcome::Outcome;
+
+/// How often the agent's sweep sets limits.
+const SWEEP_MS: u64 = 100;
 
 /// How the connections of a world are steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub enum Steering {
     Spill,
 }
 
-/// What all connections of a host see. Whatever their controllers share belongs
-/// here.
+/// What all connections of a host see. Each call of a controller gets it
+/// (`Connection::step`), so whatever the controllers share belongs here.
 pub struct Host {
     pub(super) now_ms: u64,
     pub(super) steering: Steering,
@@ -189,8 +190,6 @@ impl World {
                 connection.time_out(path, links, host);
             }
         }
-        // The agent sweeps when a path is lost. This is about as often.
-        const SWEEP_MS: u64 = 5 * STEP_NS / super::MS;
         if host.now_ms.is_multiple_of(SWEEP_MS) {
             for connection in connections {
                 connection.sweep(host);
