@@ -41,6 +41,7 @@ pub mod map {
         CHANNEL_BUDGETS,
         CHANNEL_OF,
         CHANNEL_TRAFFIC,
+        LEDGERS,
         LISTENERS,
         NEW_ARRIVAL,
         NEW_CARRIERS,

@@ -1,4 +1,4 @@
-//! The weighted policy: shares each connection's bytes out by the paths' weights.
+//! The weighted policy: shares bytes out by the paths' weights.
 
 use std::fmt;
 
@@ -37,11 +37,40 @@ impl Choice for WeightedMode {
     }
 }
 
+/// The connections whose bytes follow the weights together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightedScope {
+    /// All connections of the policy.
+    Host,
+    /// Each connection by itself.
+    Connection,
+}
+
+impl Choice for WeightedScope {
+    const ALL: &'static [Self] = &[Self::Host, Self::Connection];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Connection => "connection",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Host => "The bytes of all connections together follow the weights",
+            Self::Connection => "The bytes of each connection follow the weights",
+        }
+    }
+}
+
 /// Steers by weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weighted {
     /// How strictly the weights hold.
     pub mode: WeightedMode,
+    /// Whose bytes follow the weights.
+    pub scope: WeightedScope,
     /// The weights.
     pub weights: Weights,
 }
@@ -49,11 +78,13 @@ pub struct Weighted {
 impl Checked for Weighted {
     type Settings = Settings;
 
-    const SUMMARY: &'static str = "Share each connection's bytes out by the paths' weights";
+    const SUMMARY: &'static str = "Share bytes out by the paths' weights";
 
     fn check(settings: &Settings) -> Result<Self, Invalid> {
         let mode = settings.weighted_mode.as_deref();
         let mode = mode.map(|mode| choice::read(Settings::MODE, mode));
+        let scope = settings.weighted_scope.as_deref();
+        let scope = scope.map(|scope| choice::read(Settings::SCOPE, scope));
         let wrong = |problem| Invalid {
             setting: Settings::WEIGHTS,
             problem,
@@ -63,6 +94,7 @@ impl Checked for Weighted {
         let weights = weights.map_err(|why| wrong(Problem::Unreadable(why)))?;
         Ok(Self {
             mode: mode.transpose()?.unwrap_or(WeightedMode::Strict),
+            scope: scope.transpose()?.unwrap_or(WeightedScope::Host),
             weights: Weights::new(&weights).map_err(wrong)?,
         })
     }
@@ -76,6 +108,7 @@ impl Checked for Weighted {
         let weights = listed.iter().chain(&unlisted);
         Settings {
             weighted_mode: Some(self.mode.name().to_owned()),
+            weighted_scope: Some(self.scope.name().to_owned()),
             weights: weights.map(Weight::to_string).collect(),
         }
     }
@@ -87,10 +120,15 @@ impl Kind for Weighted {
     }
 
     fn capabilities(&self) -> u32 {
-        match self.mode {
-            WeightedMode::Strict => capability::CAPS,
-            WeightedMode::Spill => capability::CAPS | capability::SPILLS,
-        }
+        let mode = match self.mode {
+            WeightedMode::Strict => 0,
+            WeightedMode::Spill => capability::SPILLS,
+        };
+        let scope = match self.scope {
+            WeightedScope::Host => capability::HOST,
+            WeightedScope::Connection => 0,
+        };
+        capability::CAPS | mode | scope
     }
 
     fn weights(&self) -> Weights {
@@ -107,6 +145,11 @@ impl Kind for Weighted {
 
 impl fmt::Display for Weighted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "weighted ({})", self.mode.name())
+        match self.scope {
+            WeightedScope::Host => write!(f, "weighted ({})", self.mode.name()),
+            WeightedScope::Connection => {
+                write!(f, "weighted ({}, each connection)", self.mode.name())
+            }
+        }
     }
 }

@@ -10,6 +10,9 @@ pub struct Weighted {
     /// How strictly the weights hold: `strict` or `spill`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighted_mode: Option<String>,
+    /// Whose bytes follow the weights: `host` or `connection`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighted_scope: Option<String>,
     /// The weight of each path, as `SELECTOR=N`, N from 0 to 65535.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<String>,
@@ -18,6 +21,9 @@ pub struct Weighted {
 impl Weighted {
     /// Names [`Weighted::weighted_mode`].
     pub const MODE: Setting = Setting("weighted_mode");
+
+    /// Names [`Weighted::weighted_scope`].
+    pub const SCOPE: Setting = Setting("weighted_scope");
 
     /// Names [`Weighted::weights`].
     pub const WEIGHTS: Setting = Setting("weights");
@@ -31,6 +37,7 @@ impl PolicySettings for Weighted {
     fn values(&self) -> Vec<(Setting, Vec<String>)> {
         vec![
             (Self::MODE, self.weighted_mode.iter().cloned().collect()),
+            (Self::SCOPE, self.weighted_scope.iter().cloned().collect()),
             (Self::WEIGHTS, self.weights.clone()),
         ]
     }
@@ -45,6 +52,7 @@ mod tests {
     fn every_field_is_a_setting_of_the_same_name() {
         check_names(&Weighted {
             weighted_mode: Some("spill".to_owned()),
+            weighted_scope: Some("connection".to_owned()),
             weights: vec!["eth0=4".to_owned()],
         });
     }

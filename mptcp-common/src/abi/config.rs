@@ -88,6 +88,9 @@ pub mod capability {
     pub const SPILLS: u32 = 2;
     /// Copies segments to other paths.
     pub const COPIES: u32 = 4;
+    /// Keeps the ratio over all connections of the policy together
+    /// ([`crate::controller::Ledger`]) rather than over each.
+    pub const HOST: u32 = 16;
 }
 
 /// How long an agent counts as alive after a heartbeat.

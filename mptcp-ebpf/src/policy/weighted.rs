@@ -1,19 +1,21 @@
 //! Carries out the policy: runs the controller, sets and lifts socket options.
 
+use core::ptr::null;
+
 use aya_ebpf::{
     cty::c_void,
     helpers::{bpf_getsockopt, bpf_setsockopt},
 };
 use mptcp_common::{
-    abi::{Connection, capability, event_kind, subflow_flag},
+    abi::{Connection, MAX_PATHS, capability, event_kind, subflow_flag},
     controller::{
-        Controller, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
+        Controller, HELD_OUT, Ledger, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
     },
 };
 
 use crate::shared::emit::path_event;
 use crate::shared::entry::Entry;
-use crate::shared::maps::{add, capabilities, config, totals, weight};
+use crate::shared::maps::{add, capabilities, config, ledger, totals, weight};
 use crate::shared::socket::{Socket, offset};
 
 const SOL_SOCKET: i32 = 1;
@@ -183,13 +185,12 @@ pub fn steer(
         connection.controller.notice(given, unassigned, queued);
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
-            let spills = capabilities & capability::SPILLS != 0;
             step(
                 connection,
                 subflow.connection(),
                 now_ns,
                 elapsed_ns,
-                u32::from(spills),
+                capabilities,
             );
         }
     }
@@ -263,7 +264,7 @@ extern "C" fn step(
     key: u64,
     now_ns: u64,
     elapsed_ns: u64,
-    spills: u32,
+    capabilities: u32,
 ) -> u32 {
     // SAFETY: null, or a map value, of which only atomic fields are used here.
     let Some(connection) = (unsafe { connection.as_ref() }) else {
@@ -271,13 +272,30 @@ extern "C" fn step(
     };
     weigh_all(connection);
     let controller = &connection.controller;
-    controller.step_with(now_ns, elapsed_ns, spills != 0, |index, fits| {
-        cap_path(controller, index as u64, now_ns, fits);
-    });
+    let token = connection.token.get() as u32;
+    controller.lot.set(u64::from(token));
+    let spills = capabilities & capability::SPILLS != 0;
+    let ledger = if capabilities & capability::HOST != 0 {
+        ledger(connection)
+    } else {
+        None
+    };
+    let account = ledger.map_or(null(), |ledger| &raw const *ledger);
+    controller.step_with(
+        now_ns,
+        elapsed_ns,
+        spills,
+        ledger,
+        |ledger| {
+            settle(ledger, now_ns);
+        },
+        |index, fits| {
+            cap_path(controller, account, index as u64, now_ns, fits);
+        },
+    );
     if connection.controller.has_given_up() {
         totals(|totals| add(&totals.left_alone, 1));
     }
-    let token = connection.token.get() as u32;
     for slot in &connection.controller.slots {
         let path = slot.path.get().wrapping_sub(1) as u32;
         match slot.turned.get() {
@@ -289,13 +307,62 @@ extern "C" fn step(
     1
 }
 
-/// Does the work of [`Controller::cap_path`]. A global function.
+/// Does the work of [`Controller::cap_path`]; `ledger` may be null. A global
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn cap_path(controller: *const Controller, index: u64, now_ns: u64, fits: u64) -> u32 {
-    // SAFETY: null, or a part of a map value, of atomics.
-    if let Some(controller) = unsafe { controller.as_ref() } {
-        controller.cap_path(index as usize, now_ns, fits);
+extern "C" fn cap_path(
+    controller: *const Controller,
+    ledger: *const Ledger,
+    index: u64,
+    now_ns: u64,
+    fits: u64,
+) -> u32 {
+    // SAFETY: null, or parts of map values, of atomics.
+    let (controller, ledger) = unsafe { (controller.as_ref(), ledger.as_ref()) };
+    if let Some(controller) = controller {
+        controller.cap_path(index as usize, now_ns, fits, ledger);
+    }
+    0
+}
+
+/// Runs a step of a ledger, as [`Ledger::step`] does. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settle(ledger: *const Ledger, now_ns: u64) -> u32 {
+    // SAFETY: null, or a map value of atomics.
+    let Some(ledger) = (unsafe { ledger.as_ref() }) else {
+        return 0;
+    };
+    ledger.begin();
+    for index in 0..MAX_PATHS as u64 {
+        sum_path(ledger, index, now_ns);
+    }
+    ledger.follow(now_ns);
+    for index in 0..MAX_PATHS as u64 {
+        settle_path(ledger, index);
+    }
+    0
+}
+
+/// Does the work of [`Ledger::sum_path`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sum_path(ledger: *const Ledger, index: u64, now_ns: u64) -> u32 {
+    // SAFETY: null, or a map value of atomics.
+    if let Some(ledger) = unsafe { ledger.as_ref() } {
+        ledger.sum_path(index, now_ns);
+    }
+    0
+}
+
+/// Does the work of [`Ledger::settle_path`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settle_path(ledger: *const Ledger, index: u64) -> u32 {
+    // SAFETY: null, or a map value of atomics.
+    if let Some(ledger) = unsafe { ledger.as_ref() } {
+        ledger.settle_path(index);
     }
     0
 }

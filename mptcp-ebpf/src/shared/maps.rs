@@ -20,6 +20,7 @@ use mptcp_common::{
         runs::Runs,
     },
     bucket::Bucket,
+    controller::Ledger,
     word::Word,
 };
 
@@ -39,6 +40,9 @@ pub static SUBFLOWS: HashMap<u64, Subflow> = HashMap::with_max_entries(65_536, B
 pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static POLICIES: Array<Policy> = Array::with_max_entries(MAX_POLICIES as u32, 0);
+/// The host's account of its paths under each policy.
+#[map]
+static LEDGERS: Array<Ledger> = Array::with_max_entries(MAX_POLICIES as u32, 0);
 /// Policies by the port of the connection's server, as indices in `POLICIES`.
 /// The agent leaves this map empty. A test fills it, to run connections under
 /// several policies.
@@ -170,6 +174,12 @@ pub fn capabilities(connection: &Connection, now_ns: u64) -> u32 {
 pub fn weight(connection: &Connection, path: u32) -> u32 {
     let policy = POLICIES.get(connection.policy.get() as u32);
     policy.map_or(1, |policy| policy.weight(path))
+}
+
+/// Returns the ledger of the connection's policy.
+#[inline(always)]
+pub fn ledger(connection: &Connection) -> Option<&'static Ledger> {
+    LEDGERS.get(connection.policy.get() as u32)
 }
 
 /// Returns the index of the policy for a new connection with a server at this

@@ -23,7 +23,9 @@ pub struct Connection {
     pub controller: Controller,
     pub load: Load,
     pub(super) deliveries: Deliveries,
-    /// Whose segments its are, but for the number of bytes.
+    /// Bytes acked on all of its paths.
+    pub(super) acked: u64,
+    /// An empty segment that names the connection as its sender.
     name: Segment,
     /// When the load writes next, if that is known.
     next_write_ms: Option<u64>,
@@ -57,6 +59,7 @@ impl Connection {
             controller: Controller::default(),
             load,
             deliveries: Deliveries::default(),
+            acked: 0,
             name,
             next_write_ms: None,
             paths: links
@@ -78,7 +81,7 @@ impl Connection {
     }
 
     /// Closes the connection, which has delivered all of its data, and opens a
-    /// new one in its place. The subflow on the first link is established at
+    /// new one in its place: the old controller ends here. The subflow on the first link is established at
     /// once, and the others when they have joined it.
     fn reopen(&mut self, links: &[SharedLink], host: &Host) {
         self.name.life += 1;
@@ -277,7 +280,7 @@ impl Connection {
         self.deliveries
             .complete(oldest.unwrap_or(self.next_seq), now_ms);
         let path = &mut self.paths[index];
-        path.grow(now_ms);
+        self.acked += path.grow(now_ms);
         if !path.is_heard(&links[index].settings, now_ms) {
             return;
         }
@@ -364,8 +367,8 @@ impl Connection {
         path.seen_ns = now_ns;
     }
 
-    /// Runs a step of the controller. This is the only place that does; `host`
-    /// holds what the controllers of all connections share.
+    /// Runs a step of the controller. No other place does. `host` holds what the
+    /// controllers of all connections share.
     fn step(&self, host: &Host, now_ns: u64, elapsed_ns: u64) {
         let spill = host.steering == Steering::Spill;
         // The kernel's tokens are random. These spread as evenly.

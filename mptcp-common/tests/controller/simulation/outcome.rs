@@ -5,6 +5,8 @@
 pub struct Outcome {
     /// Bytes of all connections that were acked, for each link.
     pub acked: Vec<u64>,
+    /// Bytes that were acked on all links, for each connection.
+    pub carried: Vec<u64>,
     /// Bytes that all links together carry at most if each keeps its share,
     /// with the rates as they were.
     pub bound: f64,
@@ -16,12 +18,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns the share that each link has of the host's bytes.
-    pub fn shares(&self) -> Vec<f64> {
-        let sum = self.bytes().max(1) as f64;
-        self.acked.iter().map(|bytes| *bytes as f64 / sum).collect()
-    }
-
     /// Returns the bytes that were acked on all links.
     pub fn bytes(&self) -> u64 {
         self.acked.iter().sum()

@@ -59,9 +59,38 @@ pub(super) struct Path {
     timer_ms: u64,
     pub(super) backoff: u32,
     recovered_ms: u64,
+    cubic: Cubic,
     pub(super) acked: u64,
     /// Bytes acked in this tick.
     fresh: u64,
+}
+
+/// What TCP CUBIC (RFC 9438) remembers of the last loss.
+#[derive(Default)]
+struct Cubic {
+    /// The window when it was cut, bytes.
+    largest: f64,
+    cut_ms: u64,
+    /// The window that Reno would have now, bytes.
+    reno: f64,
+}
+
+impl Cubic {
+    fn cut(&mut self, cwnd: f64, now_ms: u64) {
+        self.largest = cwnd;
+        self.cut_ms = now_ms;
+        self.reno = cwnd * 0.7;
+    }
+
+    /// Returns by how much `fresh` acked bytes open the window.
+    fn growth(&mut self, cwnd: f64, fresh: f64, now_ms: u64) -> f64 {
+        self.reno += 0.53 * MSS * fresh / cwnd;
+        let seconds = (now_ms - self.cut_ms) as f64 / 1000.0;
+        let until = (self.largest / MSS * 0.3 / 0.4).cbrt();
+        let target = self.largest + 0.4 * (seconds - until).powi(3) * MSS;
+        let growth = (target - cwnd).max(0.0) * fresh / cwnd;
+        growth.max(self.reno - cwnd).min(fresh / 2.0)
+    }
 }
 
 /// Returns the first of `pieces` that is still needed, and drops those before
@@ -108,6 +137,7 @@ impl Path {
             timer_ms: opens_ms + 1000,
             backoff: 0,
             recovered_ms: 0,
+            cubic: Cubic::default(),
             acked: 0,
             fresh: 0,
         }
@@ -261,6 +291,7 @@ impl Path {
     /// Cuts the window, once per round trip at most.
     fn cut(&mut self, now_ms: u64) {
         if now_ms > self.recovered_ms {
+            self.cubic.cut(self.cwnd, now_ms);
             self.cwnd = (self.cwnd * 0.7).max(2.0 * MSS);
             self.slow_start = false;
             self.recovered_ms = now_ms + self.srtt_ms as u64;
@@ -296,8 +327,8 @@ impl Path {
         before == 0 && self.fresh != 0
     }
 
-    /// Opens the window by what was acked in this tick.
-    pub(super) fn grow(&mut self, now_ms: u64) {
+    /// Opens the window by what was acked in this tick. Returns these bytes.
+    pub(super) fn grow(&mut self, now_ms: u64) -> u64 {
         let fresh = std::mem::take(&mut self.fresh);
         self.acked += fresh;
         self.backoff = 0;
@@ -309,10 +340,11 @@ impl Path {
             let growth = if self.slow_start {
                 fresh as f64
             } else {
-                MSS * fresh as f64 / self.cwnd
+                self.cubic.growth(self.cwnd, fresh as f64, now_ms)
             };
             self.cwnd += growth;
         }
+        fresh
     }
 
     /// Returns whether the retransmission timer fires.

@@ -1,11 +1,14 @@
 //! A host with any number of connections that share its links.
 
-use mptcp_common::controller::{Ledger, STEP_NS};
+use mptcp_common::controller::Ledger;
 
 use super::connection::Connection;
 use super::link::{Link, SharedLink, Variation};
 use super::load::Load;
 use super::outcome::Outcome;
+
+/// How often the agent's sweep sets limits.
+const SWEEP_MS: u64 = 100;
 
 /// How the connections of a world are steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +21,8 @@ pub enum Steering {
     Spill,
 }
 
-/// What all connections of a host see. Whatever their controllers share belongs
-/// here.
+/// What all connections of a host see. Each call of a controller gets it
+/// (`Connection::step`), so whatever the controllers share belongs here.
 pub struct Host {
     pub(super) now_ms: u64,
     pub(super) steering: Steering,
@@ -109,6 +112,13 @@ impl World {
     /// Runs for `ms`.
     pub fn run(&mut self, ms: u64) -> Outcome {
         let before: Vec<u64> = self.links.iter().map(|link| link.acked).collect();
+        let carried = |connections: &[Connection]| -> Vec<u64> {
+            connections
+                .iter()
+                .map(|connection| connection.acked)
+                .collect()
+        };
+        let carried_before = carried(&self.connections);
         let (mut bound, mut capacity) = (0.0, 0.0);
         for _ in 0..ms {
             self.tick();
@@ -125,6 +135,11 @@ impl World {
                 .iter()
                 .zip(before)
                 .map(|(link, before)| link.acked - before)
+                .collect(),
+            carried: carried(&self.connections)
+                .iter()
+                .zip(carried_before)
+                .map(|(carried, before)| carried - before)
                 .collect(),
             bound,
             capacity,
@@ -185,8 +200,6 @@ impl World {
                 connection.time_out(path, links, host);
             }
         }
-        // The agent sweeps when a path is lost. This is about as often.
-        const SWEEP_MS: u64 = 5 * STEP_NS / super::MS;
         if host.now_ms.is_multiple_of(SWEEP_MS) {
             for connection in connections {
                 connection.sweep(host);
