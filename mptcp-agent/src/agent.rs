@@ -132,6 +132,9 @@ struct Agent {
     revert: Option<Revert>,
     /// Whether the kernel side lacks the policy in force, or parts of it.
     unpublished: bool,
+    /// How often connections had been let in again on a path when the totals were
+    /// last read ([`Totals::readmitted`]).
+    readmitted: u64,
     /// Whether the last sweep failed, so that a failure is logged once and not
     /// twenty times a second.
     sweep_failed: bool,
@@ -316,7 +319,10 @@ impl Agent {
         }
         let totals = self.kernel.totals();
         match &totals {
-            Ok(totals) => self.on_lost(totals.events_lost),
+            Ok(totals) => {
+                self.on_lost(totals.events_lost);
+                self.let_in_again(totals.readmitted);
+            }
             Err(error) => tracing::debug!("no totals: {error:#}"),
         }
         match self.kernel.path_stats() {
@@ -327,6 +333,15 @@ impl Agent {
                 self.history.push(monotonic_ns(), stats);
             }
             Err(error) => tracing::debug!("no sample: {error:#}"),
+        }
+    }
+
+    /// Sweeps if connections were let in again on paths that they had done
+    /// without. Their idle subflows have no callback that would do it.
+    fn let_in_again(&mut self, readmitted: u64) {
+        if readmitted != self.readmitted {
+            self.readmitted = readmitted;
+            self.sweep(sweep::APPLY);
         }
     }
 

@@ -317,7 +317,7 @@ crate::layout::layout! {
     }
     Totals {
         opened, closed, connections, subflows, events, events_lost, connections_full,
-        subflows_full, slots_full, left_alone, setsockopt_failed,
+        subflows_full, slots_full, left_alone, spared, readmitted, setsockopt_failed,
     }
     Connection { token, revision, decision, subflows, seen, policy, controller, local_key, remote_key }
     Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
@@ -336,7 +336,7 @@ crate::layout::layout! {
 const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
 const _: () = assert!(size_of::<PathStats<Word>>() == size_of::<PathStats>());
-const _: () = assert!(size_of::<Totals>() == 8 * (11 + event_kind::COUNT));
+const _: () = assert!(size_of::<Totals>() == 8 * (13 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Subflow>() == 200 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);

@@ -153,8 +153,10 @@ pub struct Controller {
     /// alone the last time.
     free_until_ns: Word,
     free_ns: Word,
-    /// When a step last found no data that waits to be sent.
-    idle_ns: Word,
+    /// The part of the last second in which data waited to be sent, per mille.
+    busy_permille: Word,
+    /// 1 if the last step found data that waited to be sent.
+    waited: Word,
     /// When a step last found no data that no subflow takes.
     taken_ns: Word,
     /// When data was last given to a subflow after a pause.
@@ -173,7 +175,7 @@ crate::layout::layout! {
     }
     Controller {
         slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
-        given_ns, thin_ns, free_until_ns, free_ns, idle_ns, taken_ns,
+        given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns,
         burst_ns, spill_until_ns, lot,
     }
 }
@@ -256,17 +258,21 @@ impl Controller {
 
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
-        if !backlogged || elapsed_ns > SLOW_NS {
-            self.idle_ns.set(now_ns);
-        }
-        let slow = now_ns.saturating_sub(self.idle_ns.get()) > SLOW_NS;
-        let thin = (rate < THIN_BYTES_PER_SEC && !slow) || self.tally.active.get() < 2;
+        self.note_busy(elapsed_ns);
+        self.waited.set(u64::from(backlogged));
+        // A slow connection that has data waiting is no thin one.
+        let little = rate < THIN_BYTES_PER_SEC && !self.is_busy();
+        // If the connection's other paths make no progress, it cannot choose.
+        // The host can, as long as other connections use those paths.
+        let alone = self.tally.active.get() < 2;
+        let bound = ledger.is_some() && self.tally.active.get() == 1 && self.tally.open.get() > 1;
+        let thin = little || (alone && !bound);
         if thin {
             self.thin_ns.set(now_ns);
         }
         let mut free = thin || now_ns < self.free_until_ns.get();
         if let Some(ledger) = ledger {
-            self.report(ledger, now_ns, !free, unassigned);
+            self.report(ledger, now_ns, !free && !alone, unassigned);
             if ledger.claim_step(now_ns) {
                 settle(ledger);
             }
@@ -313,7 +319,10 @@ impl Controller {
         // rate below `fits` it would not. While data waits, slowing a path down
         // below that would only stall the others. If none waits, a path is
         // slowed down only as far as it takes to work off a lead (`slow`).
-        let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
+        let mut fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
+        if alone {
+            fits = 0;
+        }
         self.tally.spare.set(if unassigned { fits } else { 0 });
         self.tally.starving.set(0);
         for index in 0..MAX_SLOTS {
@@ -353,12 +362,19 @@ impl Controller {
                 let mut fair = weight * self.unit.get();
                 let mut lead =
                     slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
+                // The ledger leaves a path out that nobody can use.
+                let bulk = ledger.is_some() && self.is_busy();
                 let mut spared = false;
                 if let Some(account) =
                     ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)))
                 {
                     lead = account.lead_permille();
-                    fair = fair.max(account.fair_part(slot.rate.get()));
+                    let part = account.fair_part(slot.rate.get());
+                    fair = if self.tally.active.get() < 2 {
+                        part
+                    } else {
+                        fair.max(part)
+                    };
                     spared = account.is_spared(self.lot.get());
                 }
                 let slow = rate * weight / weights * 17 / 20;
@@ -369,20 +385,21 @@ impl Controller {
                     slot.rested_ns.set(now_ns);
                 } else if lead >= 0 || self.tally.held.get() == 0 {
                     slot.unowed_ns.set(now_ns);
-                } else if slot.is_idle(self.given_ns.get(), fair) {
+                } else if !bulk && slot.is_idle(self.given_ns.get(), fair) {
                     self.tally.starving.set(1);
                 }
-                if lead < 0 && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get()) {
+                if !bulk && lead < 0 && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get()) {
                     self.tally.starving.set(1);
                 }
                 if self.tally.free.get() != 0
                     || (self.tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
+                    || (self.tally.active.get() < 2 && lead <= 0)
                 {
                     NO_CAP
                 } else {
                     let room = fair * self.tally.room.get() / PERMILLE;
                     let cap = cap(room, lead);
-                    let coarse = u64::from(cap) < floor || slot.is_held_out();
+                    let coarse = fair < floor || (slot.is_held_out() && fair < 2 * floor);
                     if spared && coarse && self.tally.relief.get() != 0 {
                         HELD_OUT
                     } else {
@@ -391,12 +408,6 @@ impl Controller {
                 }
             }
         };
-        if let Some(ledger) = ledger
-            && slot.is_held_out()
-            && cap != HELD_OUT
-        {
-            ledger.readmitted.add(1);
-        }
         slot.cap.set(u64::from(cap));
     }
 
@@ -492,6 +503,22 @@ impl Controller {
         }
     }
 
+    /// Notes for how long data has waited, judged by what the last step found: a
+    /// slow connection has steps as seldom as one that pauses.
+    #[inline(always)]
+    fn note_busy(&self, elapsed_ns: u64) {
+        let elapsed_us = elapsed_ns.min(NS_PER_SEC) / 1000;
+        let old = self.busy_permille.get().min(PERMILLE) * (1_000_000 - elapsed_us);
+        let now = self.waited.get() * PERMILLE * elapsed_us;
+        self.busy_permille.set((old + now) / 1_000_000);
+    }
+
+    /// Returns whether data waits most of the time.
+    #[inline(always)]
+    fn is_busy(&self) -> bool {
+        self.busy_permille.get() > PERMILLE / 2
+    }
+
     /// Notes when a subflow was last given data. While none is given any, the
     /// application pauses, and a path that lags is not passed over.
     #[inline(always)]
@@ -501,7 +528,7 @@ impl Controller {
             self.last_given.set(given);
             let pause_ns = 2_000 * self.tally.longest_us.get() + PAUSE_NS;
             let paused = now_ns.saturating_sub(self.given_ns.get()) > pause_ns;
-            if paused && self.taken_ns.get() >= self.given_ns.get() {
+            if paused && self.waited.get() == 0 {
                 self.burst_ns.set(now_ns);
             }
             self.given_ns.set(now_ns);

@@ -114,6 +114,7 @@ impl Agent {
             scraped: Shared::default(),
             revert: None,
             unpublished: false,
+            readmitted: 0,
             sweep_failed: false,
             warnings: Warnings::default(),
         };

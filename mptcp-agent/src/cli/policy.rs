@@ -9,7 +9,7 @@ use clap::{Args, Command};
 use mptcp_api::policy::{Given, Redundant, Setting, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
-use crate::policy::{Choice, Policy, Rate, Weight, WeightedMode};
+use crate::policy::{Choice, Policy, Rate, Weight, WeightedMode, WeightedScope};
 
 /// Arguments of the weighted policy.
 #[derive(Args, Clone, Debug, Default)]
@@ -32,6 +32,13 @@ pub struct WeightedArgs {
     /// How strictly the weights hold [default: strict]
     #[arg(id = "weighted_mode", long = "weighted-mode", value_parser = choice::<WeightedMode>())]
     pub mode: Option<String>,
+
+    /// Whose bytes follow the weights [default: host]
+    ///
+    /// Under `host` a connection that cannot follow the weights, or that is too
+    /// short to, is made up for by the others.
+    #[arg(id = "weighted_scope", long = "weighted-scope", value_parser = choice::<WeightedScope>())]
+    pub scope: Option<String>,
 }
 
 /// Arguments of the redundant policy.
@@ -132,6 +139,7 @@ pub fn policy(
     let mut given = Given::named(name);
     given.weighted = Weighted {
         weighted_mode: weighted.mode,
+        weighted_scope: weighted.scope,
         weights: weighted.weights,
     };
     given.redundant = Redundant {

@@ -165,6 +165,11 @@ pub struct Totals<T = u64> {
     /// because its lagging path was given nothing although the others were held
     /// back.
     pub left_alone: T,
+    /// How often a connection was made to do without a path that it could have
+    /// used in large parts only.
+    pub spared: T,
+    /// How often a connection was let in again on such a path.
+    pub readmitted: T,
     /// `bpf_setsockopt` calls that the kernel refused.
     pub setsockopt_failed: T,
 }
@@ -188,6 +193,8 @@ impl Totals {
             subflows_full: sum(self.subflows_full, other.subflows_full),
             slots_full: sum(self.slots_full, other.slots_full),
             left_alone: sum(self.left_alone, other.left_alone),
+            spared: sum(self.spared, other.spared),
+            readmitted: sum(self.readmitted, other.readmitted),
             setsockopt_failed: sum(self.setsockopt_failed, other.setsockopt_failed),
         }
     }

@@ -34,6 +34,10 @@ pub struct Account {
     excess_bytes: Word,
     /// When a connection that has a choice last used the path.
     used_ns: Word,
+    /// Since when the path takes part.
+    began_ns: Word,
+    /// When a step of the ledger last found fresh bytes.
+    progress_ns: Word,
     /// The path's weight, as that connection had it.
     weight: Word,
     /// What the last step found: see [`Account::lead_permille`].
@@ -58,6 +62,8 @@ pub struct Ledger {
     /// The longest round trip that a connection has reported, microseconds. It
     /// is forgotten slowly.
     longest_us: Word,
+    /// When a step last found fresh bytes on any path.
+    progress_ns: Word,
     /// 1 if a connection since the last step has data that no subflow takes.
     unassigned: Word,
     /// Sums over the paths that take part.
@@ -67,9 +73,6 @@ pub struct Ledger {
     excess: Word,
     /// Rate of one unit of weight.
     unit: Unit,
-    /// How often a connection was let in again on a path that it had done
-    /// without. An idle subflow needs a sweep for that.
-    pub readmitted: Word,
     /// When the host was last too thin to be steered.
     thin_ns: Word,
     /// How far the running step forgets excesses: it divides them by two to
@@ -79,12 +82,12 @@ pub struct Ledger {
 
 crate::layout::layout! {
     Account {
-        acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, weight,
+        acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, began_ns, progress_ns, weight,
         lead_permille, fair, spared,
     }
     Ledger {
-        paths, step_ns, elapsed_ns, longest_us, unassigned, weights, rate, acked, excess, unit,
-        thin_ns, forget, readmitted,
+        paths, step_ns, elapsed_ns, longest_us, progress_ns, unassigned, weights, rate, acked, excess, unit,
+        thin_ns, forget,
     }
 }
 
@@ -95,6 +98,7 @@ impl Default for Ledger {
             step_ns: Word::default(),
             elapsed_ns: Word::default(),
             longest_us: Word::default(),
+            progress_ns: Word::default(),
             unassigned: Word::default(),
             weights: Word::default(),
             rate: Word::default(),
@@ -103,7 +107,6 @@ impl Default for Ledger {
             unit: Unit::default(),
             thin_ns: Word::default(),
             forget: Word::default(),
-            readmitted: Word::default(),
         }
     }
 }
@@ -121,6 +124,9 @@ impl Account {
     /// weight.
     #[inline(always)]
     pub(super) fn used(&self, weight: u64, now_ns: u64) {
+        if self.used_ns.get() == 0 {
+            self.began_ns.set(now_ns);
+        }
         self.used_ns.set(now_ns);
         self.weight.set(weight);
     }
@@ -250,8 +256,17 @@ impl Ledger {
         let old = account.rate.get() * memory_us;
         account
             .rate
-            .set((old + fresh_rate * counted_us) / (memory_us + counted_us));
-        if now_ns.saturating_sub(used_ns) > USED_NS + 4_000 * self.longest_us.get() {
+            .set((old + fresh_rate * counted_us) / (memory_us + counted_us).max(1));
+        if fresh != 0 {
+            account.progress_ns.set(now_ns);
+            self.progress_ns.set(now_ns);
+        }
+        let trips_ns = 4_000 * self.longest_us.get();
+        let silent_ns = self
+            .progress_ns
+            .get()
+            .saturating_sub(account.progress_ns.get().max(account.began_ns.get()));
+        if now_ns.saturating_sub(used_ns) > USED_NS + trips_ns || silent_ns > SILENT_NS + trips_ns {
             // Nobody can use the path, so it owes nothing and is owed nothing.
             account.used_ns.set(0);
             account.excess_bytes.set(0);

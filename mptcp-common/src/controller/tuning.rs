@@ -26,10 +26,6 @@ pub const REST_NS: u64 = 1_000_000_000;
 /// No cap is lower: one full-size segment every 0.36 seconds.
 pub const MIN_CAP_BYTES_PER_SEC: u64 = 4_000;
 
-/// A connection below [`THIN_BYTES_PER_SEC`] that has had data waiting for this
-/// long is slow rather than thin, and is steered.
-pub(super) const SLOW_NS: u64 = 1_000_000_000;
-
 /// A connection that the ledger steers is not capped for this long after it
 /// stopped being thin. The other connections make up for it.
 pub(super) const FRESH_NS: u64 = 250_000_000;
@@ -59,6 +55,10 @@ pub(super) const SPILLING_NS: u64 = 500_000_000;
 /// A path takes part in the ledger for this long, and four round trips, after a
 /// connection that has a choice has used it.
 pub(super) const USED_NS: u64 = 5_000_000_000;
+
+/// A path on which nothing was acked for this long, and four round trips, while
+/// other paths went on, takes no part in the ledger.
+pub(super) const SILENT_NS: u64 = 500_000_000;
 
 /// How many times its present rate a connection may regain on a path that the
 /// host has used too little.

@@ -320,8 +320,26 @@ extern "C" fn cap_path(
 ) -> u32 {
     // SAFETY: null, or parts of map values, of atomics.
     let (controller, ledger) = unsafe { (controller.as_ref(), ledger.as_ref()) };
-    if let Some(controller) = controller {
-        controller.cap_path(index as usize, now_ns, fits, ledger);
+    let Some(controller) = controller else {
+        return 0;
+    };
+    let index = index as usize & (MAX_SLOTS - 1);
+    let Some(slot) = controller.slots.get(index) else {
+        return 0;
+    };
+    let before = slot.cap.get();
+    controller.cap_path(index, now_ns, fits, ledger);
+    let after = slot.cap.get();
+    let held_out = u64::from(HELD_OUT);
+    if before != after && (before == held_out || after == held_out) {
+        totals(|totals| {
+            let counter = if before == held_out {
+                &totals.readmitted
+            } else {
+                &totals.spared
+            };
+            add(counter, 1);
+        });
     }
     0
 }

@@ -8,7 +8,7 @@ use super::load::Load;
 use super::outcome::Outcome;
 
 /// How often the agent's sweep sets limits.
-const SWEEP_MS: u64 = 100;
+const SWEEP_MS: u64 = 1000;
 
 /// How the connections of a world are steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
