@@ -36,6 +36,12 @@ impl Progress {
         }
     }
 
+    /// Counts a row that the caller prints.
+    pub fn step(&mut self) {
+        self.done += 1;
+        self.clear();
+    }
+
     /// Prints a row's line.
     pub fn done(&mut self, line: &str) {
         self.done += 1;
@@ -44,10 +50,15 @@ impl Progress {
 
     /// Prints a line above the progress.
     pub fn print(&self, line: &str) {
+        self.clear();
+        println!("{line}");
+    }
+
+    /// Clears the foot of the terminal.
+    fn clear(&self) {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
-        println!("{line}");
     }
 
     fn left(&self) -> Option<Duration> {
