@@ -33,6 +33,9 @@ pub struct Args {
     /// Fewer rows, one round and shorter transfers: about ten minutes
     #[arg(long)]
     quick: bool,
+    /// Also objects with bbr
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     choice: Choice,
 }
@@ -41,7 +44,7 @@ impl Args {
     /// Measures the chosen rows with the agent's binary `agent`.
     pub fn run(&self, agent: PathBuf) -> Result<()> {
         let rounds = if self.quick { 1 } else { ROUNDS };
-        let mut cases = cases(self.quick);
+        let mut cases = cases(self.quick, self.all);
         let chosen = |case: &dyn AnyCase| {
             let labels = case.labels().into_iter();
             labels.filter(|label| self.choice.wants(label)).count()
@@ -66,18 +69,18 @@ impl Args {
     }
 }
 
-fn cases(quick: bool) -> Vec<Box<dyn AnyCase>> {
+fn cases(quick: bool, all: bool) -> Vec<Box<dyn AnyCase>> {
     fn boxed<C: AnyCase + 'static>(cases: Vec<C>) -> impl Iterator<Item = Box<dyn AnyCase>> {
         cases.into_iter().map(|case| Box::new(case) as _)
     }
-    let mut all = Vec::new();
-    all.extend(boxed(many::cases(quick)));
-    all.extend(boxed(mixed::cases(quick)));
-    all.extend(boxed(objects::cases(quick)));
-    all.extend(boxed(rough::cases(quick)));
-    all.extend(boxed(frames::cases(quick)));
-    all.extend(boxed(overflow::cases(quick)));
-    all
+    let mut cases = Vec::new();
+    cases.extend(boxed(many::cases(quick)));
+    cases.extend(boxed(mixed::cases(quick)));
+    cases.extend(boxed(objects::cases(quick, all)));
+    cases.extend(boxed(rough::cases(quick)));
+    cases.extend(boxed(frames::cases(quick)));
+    cases.extend(boxed(overflow::cases(quick)));
+    cases
 }
 
 /// Tries the lab and the agent once: a failure here would repeat in every row.
@@ -91,10 +94,15 @@ fn try_out(agent: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn labels(quick: bool, all: bool) -> Vec<String> {
+        let cases = cases(quick, all).into_iter();
+        cases.flat_map(|case| case.labels()).collect()
+    }
+
     #[test]
     fn every_row_has_a_name_of_its_own() {
         for quick in [false, true] {
-            let labels: Vec<String> = cases(quick).iter().flat_map(|case| case.labels()).collect();
+            let labels: Vec<String> = labels(quick, true);
             let mut unique = labels.clone();
             unique.sort_unstable();
             unique.dedup();
@@ -104,9 +112,7 @@ mod tests {
 
     #[test]
     fn quick_rows_are_some_of_the_rows() {
-        let labels =
-            |quick| -> Vec<String> { cases(quick).iter().flat_map(|case| case.labels()).collect() };
-        let (all, quick) = (labels(false), labels(true));
+        let (all, quick) = (labels(false, false), labels(true, false));
         assert!(quick.len() < all.len());
         for label in quick {
             assert!(all.contains(&label), "{label}");
@@ -116,7 +122,10 @@ mod tests {
     #[test]
     fn a_quick_run_takes_less_than_a_quarter_of_an_hour() {
         let choice = Choice::default();
-        let length: Duration = cases(true).iter().map(|case| case.length(&choice)).sum();
+        let length: Duration = cases(true, false)
+            .iter()
+            .map(|case| case.length(&choice))
+            .sum();
         assert!(length < Duration::from_secs(15 * 60), "{length:?}");
     }
 }

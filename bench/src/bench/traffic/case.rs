@@ -121,11 +121,12 @@ impl<C: Case> AnyCase for C {
                 return;
             }
         };
-        bench.header(self, &self.columns(Policy::Default, &default, &default));
         let columns = self.columns(Policy::Default, &default, &default);
-        bench
-            .done
-            .add(&label, Ok(column::outcome(&label, &columns, false)));
+        bench.header(self, &columns);
+        bench.done.add(
+            &label,
+            Ok(column::outcome(&label, &columns, bench.rounds, false)),
+        );
         for (policy, mine) in results {
             let columns = mine.map(|mine| self.columns(policy, &mine, &default));
             bench.add(self, policy, columns);
@@ -191,7 +192,10 @@ impl Bench<'_> {
     fn header<C: Case>(&mut self, case: &C, columns: &[Column]) {
         if self.group != case.group() {
             self.group = case.group();
-            let (about, names) = (case.about(), column::header(case.group(), columns));
+            let (about, names) = (
+                case.about(),
+                column::header(case.group(), columns, self.rounds),
+            );
             self.progress.print(&format!("\n{about}\n{names}"));
         }
     }
@@ -200,7 +204,7 @@ impl Bench<'_> {
     fn add<C: Case>(&mut self, case: &C, policy: Policy, columns: Result<Vec<Column>>) {
         self.progress.step();
         let label = case.label(policy);
-        let outcome = columns.map(|columns| column::outcome(&label, &columns, true));
+        let outcome = columns.map(|columns| column::outcome(&label, &columns, self.rounds, true));
         // The agent's message may have several lines, but a row has one.
         let outcome = outcome.map_err(|error| anyhow!(one_line(&error)));
         self.done.add(&label, outcome);

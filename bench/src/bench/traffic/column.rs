@@ -6,10 +6,10 @@ use crate::bench::rows::Outcome;
 use crate::bench::table::verdict;
 
 /// The width of a row's name.
-const LABEL: usize = 46;
+const LABEL: usize = 54;
 /// The width of a column with a spread, and without one.
 const WIDE: usize = 23;
-const NARROW: usize = 9;
+const NARROW: usize = 10;
 
 /// A figure of a row.
 #[derive(Debug, Clone)]
@@ -82,8 +82,13 @@ impl Column {
         Some([least, f64::midpoint(sorted[low], sorted[high]), most])
     }
 
-    fn width(&self) -> usize {
-        if self.wide { WIDE } else { NARROW }
+    fn width(&self, rounds: usize) -> usize {
+        // A single round has no spread.
+        if self.wide && rounds > 1 {
+            WIDE
+        } else {
+            NARROW
+        }
     }
 
     fn text(&self) -> String {
@@ -110,23 +115,24 @@ impl Column {
     }
 }
 
-/// Returns the names of the columns.
-pub fn header(group: &str, columns: &[Column]) -> String {
+/// Returns the names of the columns, for rows of so many rounds.
+pub fn header(group: &str, columns: &[Column], rounds: usize) -> String {
     let mut line = format!("{group:LABEL$}");
     for column in columns {
         // A figure is followed by its mark.
-        line += &format!("{:>width$} ", column.name, width = column.width() - 1);
+        line += &format!("{:>width$} ", column.name, width = column.width(rounds) - 1);
     }
     line + " verdict"
 }
 
-/// Makes the outcome of a row. Only if it is `judged`, it has a verdict.
-pub fn outcome(label: &str, columns: &[Column], judged: bool) -> Outcome {
+/// Makes the outcome of a row of so many rounds. Only if it is `judged`, it has a
+/// verdict.
+pub fn outcome(label: &str, columns: &[Column], rounds: usize, judged: bool) -> Outcome {
     let ok = judged.then(|| columns.iter().all(|column| column.ok() != Some(false)));
     let mut line = format!("{label:LABEL$}");
     let mut figures = Map::new();
     for column in columns {
-        line += &format!("{:>width$}", column.text(), width = column.width());
+        line += &format!("{:>width$}", column.text(), width = column.width(rounds));
         figures.insert(column.name.to_owned(), column.json());
     }
     if let Some(ok) = ok {
@@ -169,9 +175,9 @@ mod tests {
     fn a_figure_that_is_over_is_marked() {
         let over = column(&[1.0, 2.0, 3.0], Target::AtMost(1.5));
         assert_eq!(over.text(), "2.00!(1.00..3.00)");
-        let row = outcome("row", &[over.clone()], true);
+        let row = outcome("row", std::slice::from_ref(&over), 3, true);
         assert_eq!((row.ok, row.line.ends_with("over")), (Some(false), true));
-        assert_eq!(outcome("row", &[over], false).ok, None);
+        assert_eq!(outcome("row", &[over], 3, false).ok, None);
         assert_eq!(Column::new("x", 1, vec![1.0, 3.0]).text(), "2.0 ");
         assert_eq!(Column::new("x", 1, vec![]).text(), "- ");
     }

@@ -28,8 +28,10 @@ const SIZES: [(u64, &str); 4] = [
 const PAGE: usize = 8;
 /// The time between two objects, or two pages.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long objects are fetched, and for how long a ratio must hold.
-const BLOCK: Duration = Duration::from_secs(3);
+/// How long objects are fetched, also with --quick, and for how long a ratio must
+/// hold.
+const BLOCK: Duration = Duration::from_secs(5);
+const QUICK_BLOCK: Duration = Duration::from_secs(3);
 const RATIO_BLOCK: Duration = Duration::from_secs(10);
 /// The least number of objects.
 const LEAST: usize = 5;
@@ -74,12 +76,15 @@ pub struct Objects {
     /// How many are fetched at a time.
     at_once: usize,
     congestion: &'static str,
+    /// How long objects are fetched, unless a ratio must hold.
+    block: Duration,
 }
 
-/// Returns the cases.
-pub fn cases(quick: bool) -> Vec<Objects> {
+/// Returns the cases; those with bbr only with `all`.
+pub fn cases(quick: bool, all: bool) -> Vec<Objects> {
     let mut cases = Vec::new();
-    for congestion in ["cubic", "bbr"] {
+    let congestions: &[_] = if all { &["cubic", "bbr"] } else { &["cubic"] };
+    for &congestion in congestions {
         for at in [Where::Even, Where::Uneven] {
             for (size, name) in SIZES {
                 for kind in [Kind::Fresh, Kind::Kept] {
@@ -91,6 +96,7 @@ pub fn cases(quick: bool) -> Vec<Objects> {
                             kind,
                             at_once,
                             congestion,
+                            block: if quick { QUICK_BLOCK } else { BLOCK },
                         });
                     }
                 }
@@ -131,6 +137,15 @@ impl Objects {
     /// over before the second path joins cannot use it.
     fn can_share(&self) -> bool {
         self.kind == Kind::Kept || self.size > 30_000
+    }
+
+    /// Returns how long objects are fetched under a policy.
+    fn block(&self, policy: Policy) -> Duration {
+        if policy.is_strict() {
+            RATIO_BLOCK
+        } else {
+            self.block
+        }
     }
 
     /// Fetches objects for this long, and returns how long each took.
@@ -229,7 +244,7 @@ impl Case for Objects {
     fn length(&self, policies: &[Policy]) -> Duration {
         let one = |policy: &Policy| {
             let least = self.size as f64 * LEAST.max(self.at_once) as f64 * 8.0 / 50e6;
-            OVERHEAD + block(*policy).max(Duration::from_secs_f64(least))
+            OVERHEAD + self.block(*policy).max(Duration::from_secs_f64(least))
         };
         policies.iter().map(one).sum()
     }
@@ -242,7 +257,7 @@ impl Case for Objects {
             ..Sockets::default()
         };
         let server = PollServer::spawn(&net.server, ANY, Service::Objects, &sockets)?;
-        let fetched = self.fetch(net, &server, block(policy))?;
+        let fetched = self.fetch(net, &server, self.block(policy))?;
         server.stop()?;
         side.end()?;
         Ok(fetched)
@@ -288,15 +303,6 @@ impl Case for Objects {
             Column::new("share", 3, each(mine, |one| one.shares()[0])),
             Column::judged("error", 3, error, target),
         ]
-    }
-}
-
-/// Returns how long objects are fetched under a policy.
-fn block(policy: Policy) -> Duration {
-    if policy.is_strict() {
-        RATIO_BLOCK
-    } else {
-        BLOCK
     }
 }
 
