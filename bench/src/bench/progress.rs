@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// Clears the foot of the terminal.
-    fn clear(&self) {
+    pub fn clear(&self) {
         if self.terminal {
             eprint!("\r\x1b[K");
         }

@@ -123,10 +123,9 @@ impl<C: Case> AnyCase for C {
         };
         let columns = self.columns(Policy::Default, &default, &default);
         bench.header(self, &columns);
-        bench.done.add(
-            &label,
-            Ok(column::outcome(&label, &columns, bench.rounds, false)),
-        );
+        let outcome = column::outcome(&label, &columns, bench.rounds, false);
+        bench.progress.clear();
+        bench.done.add(&label, Ok(outcome));
         for (policy, mine) in results {
             let columns = mine.map(|mine| self.columns(policy, &mine, &default));
             bench.add(self, policy, columns);
@@ -192,10 +191,8 @@ impl Bench<'_> {
     fn header<C: Case>(&mut self, case: &C, columns: &[Column]) {
         if self.group != case.group() {
             self.group = case.group();
-            let (about, names) = (
-                case.about(),
-                column::header(case.group(), columns, self.rounds),
-            );
+            let names = column::header(case.group(), columns, self.rounds);
+            let about = case.about();
             self.progress.print(&format!("\n{about}\n{names}"));
         }
     }

@@ -105,6 +105,13 @@ impl Column {
         }
     }
 
+    /// Returns the name in JSON: "/ bound" becomes "by bound", and "p99 /" becomes
+    /// "p99 by default".
+    fn key(&self) -> String {
+        let name = self.name.replace("/ ", "by ");
+        name.replace(" /", " by default")
+    }
+
     fn json(&self) -> Value {
         let Some([least, median, most]) = self.spread() else {
             return Value::Null;
@@ -133,7 +140,7 @@ pub fn outcome(label: &str, columns: &[Column], rounds: usize, judged: bool) -> 
     let mut figures = Map::new();
     for column in columns {
         line += &format!("{:>width$}", column.text(), width = column.width(rounds));
-        figures.insert(column.name.to_owned(), column.json());
+        figures.insert(column.key(), column.json());
     }
     if let Some(ok) = ok {
         line += &format!("  {}", verdict(ok));
@@ -169,6 +176,15 @@ mod tests {
         assert_eq!(column(&[], Target::AtMost(1.0)).ok(), None);
         // What is not a number meets no target.
         assert_eq!(column(&[f64::NAN], Target::AtMost(1.0)).ok(), Some(false));
+    }
+
+    #[test]
+    fn keys_have_no_signs() {
+        let key = |name| Column::new(name, 1, Vec::new()).key();
+        assert_eq!(
+            ["/ bound", "p99 /", "share"].map(key),
+            ["by bound", "p99 by default", "share"]
+        );
     }
 
     #[test]
