@@ -36,10 +36,9 @@ impl Progress {
         }
     }
 
-    /// Counts a row that the caller prints.
+    /// Counts a row that the caller prints, after [`Progress::clear`].
     pub fn step(&mut self) {
         self.done += 1;
-        self.clear();
     }
 
     /// Prints a row's line.

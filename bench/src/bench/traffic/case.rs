@@ -24,6 +24,8 @@ pub struct Bench<'a> {
     pub rounds: usize,
     /// The chosen rows.
     pub choice: &'a Choice,
+    /// Whether the default scheduler is measured a second time.
+    pub noise: bool,
     /// The line at the foot of the terminal.
     pub progress: Progress,
     /// The results so far.
@@ -104,7 +106,10 @@ impl<C: Case> AnyCase for C {
     }
 
     fn run(&self, bench: &mut Bench) {
-        let policies = [vec![Policy::Default], chosen(self, bench.choice)].concat();
+        let mut policies = [vec![Policy::Default], chosen(self, bench.choice)].concat();
+        if bench.noise {
+            policies.insert(1, Policy::Again);
+        }
         let measured = measure(self, bench, &policies);
         let mut results = policies.into_iter().zip(measured);
         let Some((_, default)) = results.next() else {
@@ -199,9 +204,13 @@ impl Bench<'_> {
 
     /// Prints the row of a policy, and counts it.
     fn add<C: Case>(&mut self, case: &C, policy: Policy, columns: Result<Vec<Column>>) {
-        self.progress.step();
+        if policy.steers() {
+            self.progress.step();
+        }
+        self.progress.clear();
         let label = case.label(policy);
-        let outcome = columns.map(|columns| column::outcome(&label, &columns, self.rounds, true));
+        let outcome =
+            columns.map(|columns| column::outcome(&label, &columns, self.rounds, policy.steers()));
         // The agent's message may have several lines, but a row has one.
         let outcome = outcome.map_err(|error| anyhow!(one_line(&error)));
         self.done.add(&label, outcome);

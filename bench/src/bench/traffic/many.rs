@@ -133,10 +133,9 @@ impl Case for Many {
         let mbit = goodputs(mine.iter().map(|one| &one.watched));
         let slowest = |all: &[Measured]| all.iter().map(|one| one.watched.slowest).collect();
         let (slow, fair): (Vec<f64>, Vec<f64>) = (slowest(mine), slowest(default));
-        let compared = if weights.is_some() {
-            ratios(&slow, &fair)
-        } else {
-            Vec::new()
+        let compared = match policy {
+            Policy::Default => Vec::new(),
+            _ => ratios(&slow, &fair),
         };
         let alone = mine.iter().map(|one| one.alone as f64).collect();
         let [share, window, bound] = shares(weights, mine.iter().map(|one| &one.watched));

@@ -107,6 +107,8 @@ impl Case for Mixed {
         if let Some(weights) = policy.weights() {
             let off = |one: &Measured| one.watched.worst_window(weights);
             error = mine.iter().map(off).collect();
+        }
+        if policy != Policy::Default {
             ratio = ratios(&each(mine, p99), &each(default, p99));
         }
         let p50 = |one: &Measured| one.latencies.p50().as_secs_f64() * 1e3;

@@ -28,11 +28,11 @@ const SIZES: [(u64, &str); 4] = [
 const PAGE: usize = 8;
 /// The time between two objects, or two pages.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long objects are fetched, also with --quick, and for how long a ratio must
-/// hold.
-const BLOCK: Duration = Duration::from_secs(5);
+/// For how long objects are fetched, and within how long a ratio must hold.
+const BLOCK: Duration = Duration::from_secs(10);
+/// For how long those are fetched, with --quick, whose times count. They are the
+/// same for all policies: the first ones on a connection are slower.
 const QUICK_BLOCK: Duration = Duration::from_secs(3);
-const RATIO_BLOCK: Duration = Duration::from_secs(10);
 /// The least number of objects.
 const LEAST: usize = 5;
 /// The object that a kept connection begins with, and how long joins may take.
@@ -76,7 +76,7 @@ pub struct Objects {
     /// How many are fetched at a time.
     at_once: usize,
     congestion: &'static str,
-    /// How long objects are fetched, unless a ratio must hold.
+    /// For how long those are fetched whose times count.
     block: Duration,
 }
 
@@ -142,7 +142,7 @@ impl Objects {
     /// Returns how long objects are fetched under a policy.
     fn block(&self, policy: Policy) -> Duration {
         if policy.is_strict() {
-            RATIO_BLOCK
+            BLOCK
         } else {
             self.block
         }
@@ -165,13 +165,21 @@ impl Objects {
             Some(client) => client.fetch(self.size),
             None => fetch_fresh(&net.client, address, self.size),
         };
+        let page = || -> Result<Vec<Duration>> {
+            let lanes = (0..self.at_once).collect();
+            let page = together(lanes, lane).into_iter().collect();
+            sleep(PAUSE);
+            page
+        };
+        // The first page is not measured.
+        page()?;
         let (start, before) = (Instant::now(), carried(&net.links)?);
         let mut samples = Vec::new();
         while samples.len() < LEAST || start.elapsed() < block {
-            sleep(PAUSE);
-            let page = together((0..self.at_once).collect(), lane);
-            for sample in page {
-                samples.push(sample?);
+            let counts = samples.len() < LEAST || start.elapsed() < self.block;
+            let page = page()?;
+            if counts {
+                samples.extend(page);
             }
         }
         let after = carried(&net.links)?;

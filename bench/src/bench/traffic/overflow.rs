@@ -90,7 +90,8 @@ impl Case for Load {
 
     fn label(&self, policy: Policy) -> String {
         let (title, percent, congestion) = (self.links().title, self.percent, self.congestion);
-        format!("overflow {title} {percent}% {policy} {congestion}")
+        // `--only load` chooses this group, and not the policy in the others.
+        format!("overflow {title} load {percent}% {policy} {congestion}")
     }
 
     fn policies(&self) -> Vec<Policy> {

@@ -11,6 +11,8 @@ use crate::bench::plan::{Links, ratio};
 pub enum Policy {
     /// No agent: the default scheduler.
     Default,
+    /// The default scheduler once more: how it differs from itself is noise.
+    Again,
     /// The weights always hold, for all connections of the host together.
     Strict(&'static [u16]),
     /// The weights hold until a path is full.
@@ -26,7 +28,7 @@ impl Policy {
     pub fn args(self, links: &Links) -> Option<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         match self {
-            Self::Default => None,
+            Self::Default | Self::Again => None,
             Self::Strict(weights) => Some(agent::weighted_args(&links.with(weights))),
             Self::Spill(weights) => {
                 let mut args = agent::weighted_args(&links.with(weights));
@@ -44,6 +46,11 @@ impl Policy {
         }
     }
 
+    /// Returns whether an agent steers: such a row has a verdict.
+    pub fn steers(self) -> bool {
+        !matches!(self, Self::Default | Self::Again)
+    }
+
     /// Returns whether the policy promises a ratio.
     pub fn is_strict(self) -> bool {
         matches!(self, Self::Strict(_))
@@ -53,7 +60,7 @@ impl Policy {
     pub fn weights(self) -> Option<&'static [u16]> {
         match self {
             Self::Strict(weights) | Self::Spill(weights) => Some(weights),
-            Self::Default | Self::Overflow | Self::Aggregate => None,
+            Self::Default | Self::Again | Self::Overflow | Self::Aggregate => None,
         }
     }
 }
@@ -62,6 +69,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Default => "default".to_owned(),
+            Self::Again => "again".to_owned(),
             Self::Strict(weights) => format!("strict {}", ratio(weights)),
             Self::Spill(weights) => format!("spill {}", ratio(weights)),
             Self::Overflow => "overflow".to_owned(),
@@ -80,6 +88,7 @@ mod tests {
     fn each_policy_has_its_arguments() {
         let args = |policy: Policy| policy.args(&plan::near()).map(|args| args.join(" "));
         assert_eq!(args(Policy::Default), None);
+        assert_eq!(args(Policy::Again), None);
         let all = [
             (
                 Policy::Strict(&[4, 1]),

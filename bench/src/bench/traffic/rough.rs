@@ -77,8 +77,7 @@ pub fn cases(quick: bool) -> Vec<Rough> {
         let seconds = match (kind, quick) {
             (Kind::Lossy | Kind::Leaky | Kind::Far, true) => 5,
             (Kind::Lossy | Kind::Leaky | Kind::Far, false) => 15,
-            (Kind::Throttled, true) => 8,
-            (Kind::Moving, true) => 9,
+            (Kind::Throttled | Kind::Moving, true) => 6,
             (Kind::Throttled | Kind::Moving, false) => 24,
         };
         cases.extend(congestions.iter().map(|&congestion| Rough {
