@@ -197,7 +197,7 @@ impl Bench<'_> {
         if self.group != case.group() {
             self.group = case.group();
             let names = column::header(case.group(), columns, self.rounds);
-            let about = case.about();
+            let about = column::wrapped(case.about());
             self.progress.print(&format!("\n{about}\n{names}"));
         }
     }

@@ -7,8 +7,10 @@ use crate::bench::table::verdict;
 
 /// The width of a row's name.
 const LABEL: usize = 54;
+/// The width of a line of text.
+const LINE: usize = 100;
 /// The width of a column with a spread, and without one.
-const WIDE: usize = 23;
+const WIDE: usize = 25;
 const NARROW: usize = 10;
 
 /// A figure of a row.
@@ -122,6 +124,22 @@ impl Column {
     }
 }
 
+/// Breaks a text into lines.
+pub fn wrapped(text: &str) -> String {
+    let (mut lines, mut length) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let gap = match length {
+            0 => "",
+            _ if length + word.len() >= LINE => "\n",
+            _ => " ",
+        };
+        length = if gap == "\n" { 0 } else { length + gap.len() } + word.len();
+        lines += gap;
+        lines += word;
+    }
+    lines
+}
+
 /// Returns the names of the columns, for rows of so many rounds.
 pub fn header(group: &str, columns: &[Column], rounds: usize) -> String {
     let mut line = format!("{group:LABEL$}");
@@ -176,6 +194,15 @@ mod tests {
         assert_eq!(column(&[], Target::AtMost(1.0)).ok(), None);
         // What is not a number meets no target.
         assert_eq!(column(&[f64::NAN], Target::AtMost(1.0)).ok(), Some(false));
+    }
+
+    #[test]
+    fn lines_of_text_end_between_words() {
+        let text = "word ".repeat(50);
+        let wrapped = wrapped(&text);
+        assert!(wrapped.lines().all(|line| (90..=LINE).contains(&line.len())
+            || line.len() == wrapped.lines().last().map_or(0, str::len)));
+        assert_eq!(wrapped.replace('\n', " "), text.trim_end());
     }
 
     #[test]

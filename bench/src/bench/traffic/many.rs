@@ -34,6 +34,8 @@ const GOODPUT_MIN: f64 = 0.95;
 /// The least allowed rate of the slowest connection relative to the mean, as a
 /// part of the same figure under the default scheduler.
 const SLOWEST_MIN: f64 = 0.5;
+/// The part of the mean below which a connection starves; all that do are alike.
+const STARVING: f64 = 0.01;
 
 /// So many uploads.
 pub struct Many {
@@ -133,9 +135,10 @@ impl Case for Many {
         let mbit = goodputs(mine.iter().map(|one| &one.watched));
         let slowest = |all: &[Measured]| all.iter().map(|one| one.watched.slowest).collect();
         let (slow, fair): (Vec<f64>, Vec<f64>) = (slowest(mine), slowest(default));
+        let fed = |all: &[f64]| -> Vec<f64> { all.iter().map(|one| one.max(STARVING)).collect() };
         let compared = match policy {
             Policy::Default => Vec::new(),
-            _ => ratios(&slow, &fair),
+            _ => ratios(&fed(&slow), &fed(&fair)),
         };
         let alone = mine.iter().map(|one| one.alone as f64).collect();
         let [share, window, bound] = shares(weights, mine.iter().map(|one| &one.watched));
