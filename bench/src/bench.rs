@@ -9,6 +9,7 @@ mod reliability;
 mod rows;
 mod table;
 mod thin;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,6 +57,14 @@ enum Subject {
     /// heartbeat. If MPTCP_AGENT_BIN names an agent, the benchmark measures
     /// that one; otherwise it builds the agent first.
     Reliability(reliability::Args),
+    /// Traffic that people really have, under several policies
+    ///
+    /// Many uploads at once, requests beside bulk, objects and pages, rough
+    /// links, video frames, and loads below and above the first path's rate. Each
+    /// row is measured under the default scheduler and under every policy, in
+    /// rounds in which they change places. If MPTCP_AGENT_BIN names an agent, the
+    /// benchmark measures that one; otherwise it builds the agent first.
+    Traffic(traffic::Args),
 }
 
 #[derive(clap::Args)]
@@ -109,6 +118,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         Subject::Weighted(args) => args.run(agent),
         Subject::Redundant(args) => args.run(agent),
         Subject::Reliability(args) => args.run(&agent),
+        Subject::Traffic(args) => args.run(agent),
     }
 }
 

@@ -46,6 +46,7 @@ mod remote;
 mod scheduler;
 mod standby;
 mod support;
+mod traffic;
 mod weights;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Computes how much each path of a transfer carries, from the counters of the
 //! sender's kernel, and how much it could carry at best.
 
+mod totals;
+
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use crate::kernel::SubflowInfo;
 use crate::link::{Link, Path};
 use crate::traffic::{Server, Transfer};
+
+pub use totals::Totals;
 
 /// The counters of an upload at one moment.
 #[derive(Debug, Clone)]

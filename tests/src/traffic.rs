@@ -4,6 +4,11 @@
 
 mod bulk;
 mod churn;
+mod crowd;
+mod frames;
+mod objects;
+mod poll_server;
+mod poller;
 mod request;
 mod running;
 mod server;
@@ -21,6 +26,10 @@ use crate::wait;
 
 pub use bulk::{Bulk, Report, Transfer};
 pub use churn::{Churn, Churned, Churning};
+pub use crowd::{Crowd, Crowding};
+pub use frames::{Frames, Framing};
+pub use objects::{ObjectClient, fetch_fresh};
+pub use poll_server::{PollServer, Service};
 pub use request::{Exchange, Latencies, RequestResponse};
 pub use running::Running;
 pub use server::{Behaviour, Connection, Server, ServerConfig};

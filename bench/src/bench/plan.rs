@@ -162,12 +162,14 @@ fn farthest() -> Links {
     Links::new("20@5ms+20@200ms", paths)
 }
 
-fn path(number: u8, rate_mbit: f64) -> Path {
+/// Returns the path called `p` and its number.
+pub fn path(number: u8, rate_mbit: f64) -> Path {
     Path::new(&format!("p{number}")).rate_mbit(rate_mbit)
 }
 
 impl Links {
-    fn new<const N: usize>(title: &'static str, paths: [Path; N]) -> Self {
+    /// Describes links of one address family.
+    pub fn new<const N: usize>(title: &'static str, paths: [Path; N]) -> Self {
         Self {
             title,
             paths: paths.into(),

@@ -36,6 +36,11 @@ impl Progress {
         }
     }
 
+    /// Counts a row that the caller prints, after [`Progress::clear`].
+    pub fn step(&mut self) {
+        self.done += 1;
+    }
+
     /// Prints a row's line.
     pub fn done(&mut self, line: &str) {
         self.done += 1;
@@ -44,10 +49,15 @@ impl Progress {
 
     /// Prints a line above the progress.
     pub fn print(&self, line: &str) {
+        self.clear();
+        println!("{line}");
+    }
+
+    /// Clears the foot of the terminal.
+    pub fn clear(&self) {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
-        println!("{line}");
     }
 
     fn left(&self) -> Option<Duration> {

@@ -8,7 +8,7 @@ use mptcp_lab::cleanup;
 use serde_json::{Value, json};
 
 /// Which rows are measured, and where their figures go.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Choice {
     /// Only rows that have each of these words, such as --only thin, or
     /// "100+50 4:1 bbr", "blackout 30ms p2", "upgrade killed"

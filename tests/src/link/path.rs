@@ -135,6 +135,11 @@ impl Path {
         &self.name
     }
 
+    /// Returns the rate in each direction, in Mbit/s; `None` without a limit.
+    pub fn rate(&self) -> Option<f64> {
+        self.rate_mbit
+    }
+
     /// Returns the highest rate of TCP payload that fits into the path's rate with
     /// full segments, in Mbit/s; `None` without a rate.
     pub fn goodput_mbit(&self) -> Option<f64> {
