@@ -319,6 +319,14 @@ pub struct Connection {
     /// Whether its peer is proven, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_proven: Option<bool>,
+    /// How many subflows this host's endpoints allow it, its first included;
+    /// none if not known, as at the server's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subflows_allowed: Option<u64>,
+    /// Whether it has fewer subflows than that, and has had the time to open
+    /// them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
     /// Its open subflows.
     pub subflows: Vec<Subflow>,
 }
@@ -339,6 +347,26 @@ impl Side {
         match self {
             Self::Client => "client",
             Self::Server => "server",
+        }
+    }
+}
+
+/// The end that sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sender {
+    /// The other host.
+    Peer,
+    /// This host.
+    Local,
+}
+
+impl Sender {
+    /// Returns the name that the JSON has.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Local => "local",
         }
     }
 }
@@ -443,6 +471,25 @@ pub struct Event {
     /// `subflow_closed`: the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// `subflow_closed`: seconds since it was established; none if it is older
+    /// than the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<f64>,
+    /// `subflow_closed` by a reset: the end that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_by: Option<Sender>,
+    /// `subflow_closed` by a reset: the reason that its option MP_TCPRST gave
+    /// (RFC 8684, 3.6); none without the option, or if it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_reason: Option<String>,
+    /// `subflow_closed` by a reset with a reason: whether the condition is
+    /// transient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_transient: Option<bool>,
+    /// `subflow_closed` by a reset: whether a subflow was reset within five
+    /// seconds of its join, while its connection was in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_early: Option<bool>,
     /// `priority`: whether the subflow is a backup now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<bool>,

@@ -9,7 +9,8 @@
 //! Without this hook the agent could neither see nor steer anything, so it does
 //! not start.
 
-use crate::hooks::subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle};
+use crate::hooks::ending::Ending;
+use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, settle};
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
 use crate::shared::entry::Entry;
@@ -243,12 +244,21 @@ fn state(ctx: &SockOpsContext) {
     if ctx.arg(1) != TCP_CLOSE {
         return;
     }
-    let mut error = 0;
+    let cookie = cookie(ctx);
+    let Some(subflow) = Entry::of(cookie) else {
+        return;
+    };
+    let (mut error, mut context) = (0, 0);
     // SAFETY: as in `socket`.
     let closing = sk(ctx).and_then(|sk| unsafe { Socket::of_closing(sk) });
     if let Some(socket) = closing {
         error = socket.tcp(&offset::SK_ERR);
-        settle(socket, cookie(ctx));
+        context = socket.context();
+        settle(socket, subflow);
     }
-    close(cookie(ctx), close_reason(error, ctx.arg(0)));
+    close(
+        subflow,
+        cookie,
+        Ending::of(subflow, error, ctx.arg(0), context),
+    );
 }
