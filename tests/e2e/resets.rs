@@ -122,7 +122,8 @@ fn a_reset_with_a_reason_is_told_at_both_ends() -> Result<()> {
     // The server does not open subflows, so it lacks none.
     let shown = connection(&server)?;
     assert_eq!(shown["subflows_allowed"], Value::Null, "{shown}");
-    transfer.stop()
+    transfer.stop()?;
+    Ok(())
 }
 
 #[test]
@@ -160,7 +161,8 @@ fn a_subflow_whose_options_are_stripped_is_reset_for_the_middlebox() -> Result<(
     let kernel = "mptcp_kernel_events_total";
     assert_eq!(metrics.value(kernel, &[("event", "rst_rx")]), Some(1.0));
     transfer.wait_for_progress(500_000, SOON)?;
-    transfer.stop()
+    transfer.stop()?;
+    Ok(())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use mptcp_common::abi::{Subflow, close_reason, reset, subflow_flag};
 
 use crate::shared::entry::Entry;
 use crate::shared::global::any;
-use crate::shared::socket::{can_probe, offset, probe, probe_bits};
+use crate::shared::socket::{KeptReset, offset, probe, probe_bits};
 
 const TCP_ESTABLISHED: u32 = 1;
 const TCP_CLOSE_WAIT: u32 = 8;
@@ -39,15 +39,11 @@ impl Ending {
     }
 
     /// Judges the end of a subflow whose socket has just closed, by the socket's
-    /// error, the TCP state that it left and its `mptcp_subflow_context`.
+    /// error, the TCP state that it left and what the kernel keeps of a reset.
     #[inline(always)]
-    pub fn of(subflow: Entry, error: i32, old_state: u32, context: u64) -> Self {
-        Self(any(judge_ending(
-            subflow.as_ptr(),
-            error as u32,
-            old_state,
-            context,
-        )))
+    pub fn of(subflow: Entry, error: i32, old_state: u32, kept: KeptReset) -> Self {
+        let subflow = subflow.as_ptr();
+        Self(any(judge_ending(subflow, error as u32, old_state, kept.0)))
     }
 
     /// Returns why the socket closed: one of [`close_reason`].
@@ -72,12 +68,7 @@ impl Ending {
 /// Does the work of [`Ending::of`]. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge_ending(
-    subflow: *const Subflow,
-    error: u32,
-    old_state: u32,
-    context: u64,
-) -> u32 {
+extern "C" fn judge_ending(subflow: *const Subflow, error: u32, old_state: u32, kept: u8) -> u32 {
     if subflow.is_null() {
         return 0;
     }
@@ -96,7 +87,7 @@ extern "C" fn judge_ending(
     };
     // SAFETY: the helper has no preconditions.
     let age_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(opened_ns);
-    let mut bits = by | why(context, by);
+    let mut bits = by | why(KeptReset(kept), by);
     if flags & subflow_flag::JOIN != 0
         && opened_ns != 0
         && age_ns < reset::EARLY_NS
@@ -137,19 +128,16 @@ fn sender(reason: u8, error: u32) -> u8 {
 /// Returns the reason of a reset, and `reset::TRANSIENT` if the condition is
 /// transient.
 #[inline(always)]
-fn why(context: u64, by: u8) -> u8 {
-    let known = context != 0 && can_probe(&offset::SUBFLOW_RESET_REASON);
-    if !known || by == reset::BY_PEER && probe_bits(context, &offset::SUBFLOW_RESET_SEEN, 1) == 0 {
+fn why(kept: KeptReset, by: u8) -> u8 {
+    if kept.0 & KeptReset::READ == 0 || by == reset::BY_PEER && kept.0 & KeptReset::SEEN == 0 {
         return reset::NONE;
     }
-    let code = probe_bits(context, &offset::SUBFLOW_RESET_REASON, reset::REASON);
     // The RFC has assigned no other codes.
-    let code = if code < reset::NONE {
-        code
-    } else {
-        reset::UNSPECIFIED
+    let code = match kept.0 & reset::REASON {
+        code if code < reset::NONE => code,
+        _ => reset::UNSPECIFIED,
     };
-    code | probe_bits(context, &offset::SUBFLOW_RESET_TRANSIENT, 1) * reset::TRANSIENT
+    code | kept.0 & reset::TRANSIENT
 }
 
 /// Returns whether neither end has begun to close the connection. Closing or

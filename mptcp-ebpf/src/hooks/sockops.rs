@@ -15,7 +15,7 @@ use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, config, connection, is_in_charge, path_stats, redundant, totals};
-use crate::shared::socket::{Socket, global, offset};
+use crate::shared::socket::{KeptReset, Socket, global, offset};
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
@@ -248,17 +248,17 @@ fn state(ctx: &SockOpsContext) {
     let Some(subflow) = Entry::of(cookie) else {
         return;
     };
-    let (mut error, mut context) = (0, 0);
+    let (mut error, mut reset) = (0, KeptReset::default());
     // SAFETY: as in `socket`.
     let closing = sk(ctx).and_then(|sk| unsafe { Socket::of_closing(sk) });
     if let Some(socket) = closing {
         error = socket.tcp(&offset::SK_ERR);
-        context = socket.context();
+        reset = socket.reset();
         settle(socket, subflow);
     }
     close(
         subflow,
         cookie,
-        Ending::of(subflow, error, ctx.arg(0), context),
+        Ending::of(subflow, error, ctx.arg(0), reset),
     );
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
 };
 use mptcp_common::{
-    abi::{Tuple, subflow_flag},
+    abi::{Tuple, reset, subflow_flag},
     controller::{Limits, NO_CAP},
     offsets::ABSENT,
 };
@@ -95,7 +95,7 @@ pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
 
 /// Returns whether [`probe`] can read the member behind `offset`.
 #[inline(always)]
-pub fn can_probe(offset: &'static u32) -> bool {
+fn can_probe(offset: &'static u32) -> bool {
     global(&PROBE_READ) != 0 && has(offset)
 }
 
@@ -128,6 +128,18 @@ pub struct Ids {
     pub remote: u8,
     /// Bits of [`subflow_flag`].
     pub flags: u8,
+}
+
+/// What the kernel keeps of a subflow's reset: the reason and the flag of the
+/// option MP_TCPRST in the bits of `abi::reset`, and the bits below.
+#[derive(Clone, Copy, Default)]
+pub struct KeptReset(pub u8);
+
+impl KeptReset {
+    /// The kernel lets all this be read.
+    pub const READ: u8 = 0x20;
+    /// The peer's reset had the option.
+    pub const SEEN: u8 = 0x40;
 }
 
 /// A subflow's socket and its connection.
@@ -430,6 +442,23 @@ impl Socket {
             | flag(&offset::SUBFLOW_STALE, subflow_flag::STALE)
             | flag(&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN);
         ids
+    }
+
+    /// Returns what the kernel keeps of a reset. (The context's address is no
+    /// number for the verifier, so no global function could do this.)
+    #[inline(always)]
+    pub fn reset(self) -> KeptReset {
+        if !can_probe(&offset::SUBFLOW_RESET_REASON) {
+            return KeptReset::default();
+        }
+        let context = self.context();
+        let flag = |offset, flag| probe_flag(context, offset) * flag;
+        KeptReset(
+            KeptReset::READ
+                | probe_bits(context, &offset::SUBFLOW_RESET_REASON, reset::REASON)
+                | flag(&offset::SUBFLOW_RESET_TRANSIENT, reset::TRANSIENT)
+                | flag(&offset::SUBFLOW_RESET_SEEN, KeptReset::SEEN),
+        )
     }
 
     /// Returns whether the peer turned out to have no MPTCP: an established
