@@ -11,6 +11,7 @@ use crate::{SETTLE, SOON};
 
 const NO_ARGS: [&str; 0] = [];
 
+/// The total of early resets.
 const EARLY: &str = "mptcp_subflows_reset_early_total";
 
 /// Waits for the end of the subflow on the second path, and returns the event.
@@ -172,16 +173,24 @@ fn a_connection_that_is_aborted_loses_no_subflow_early() -> Result<()> {
     let net = two_paths(&lab)?;
     let client = Watched::start(&net.client, &binary, &NO_ARGS)?;
     let server = Watched::start(&net.server, &binary, &NO_ARGS)?;
-    let (sink, transfer) = upload(&net, 2)?;
-    // The sink ends with data that nobody has read: a fast close.
-    sink.stop()?;
-    drop(transfer);
+    let (_sink, transfer) = upload(&net, 2)?;
+    // Disconnecting the socket cuts all of the connection off (MP_FASTCLOSE).
+    rustix::net::connect_unspec(transfer.socket()).context("disconnect")?;
     for agent in [&client, &server] {
         agent.event("closed", &[])?;
         let metrics = scrape_until(agent, "the end", |metrics| {
             metrics.sum("mptcp_subflows_closed_total", &[]) == 2.0
         })?;
         assert_eq!(metrics.sum(EARLY, &[]), 0.0);
+        let ends = agent.events("subflow_closed")?;
+        assert!(
+            ends.iter().any(|end| end["reset_by"].is_string()),
+            "{ends:#?}"
+        );
+        assert!(
+            ends.iter().all(|end| end["reset_early"] != true),
+            "{ends:#?}"
+        );
     }
     Ok(())
 }
