@@ -215,7 +215,7 @@ pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) ->
 /// than the agent.
 fn age_seconds(event: &abi::Event) -> Option<f64> {
     let age = Duration::from_nanos(event.time_ns.saturating_sub(event.opened_ns));
-    (event.opened_ns != 0).then(|| age.as_secs_f64())
+    (event.opened_ns != 0).then_some(age.as_secs_f64())
 }
 
 fn describe_reset(shown: &mut Event, reset: Reset) {
