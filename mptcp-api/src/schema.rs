@@ -7,7 +7,11 @@
 //!
 //! This module contains only types and their JSON.
 
+mod event;
+
 use serde::{Deserialize, Serialize};
+
+pub use event::{Event, Lost, Sender};
 
 use crate::policy::Given;
 
@@ -319,6 +323,14 @@ pub struct Connection {
     /// Whether its peer is proven, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_proven: Option<bool>,
+    /// How many subflows this host's endpoints allow it, its first included;
+    /// none if not known, as at the server's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subflows_allowed: Option<u64>,
+    /// Whether it has fewer subflows than that, and has had the time to open
+    /// them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
     /// Its open subflows.
     pub subflows: Vec<Subflow>,
 }
@@ -411,63 +423,4 @@ pub struct Subflow {
     pub queue_limit_bytes: Option<u32>,
     /// Copies of its segments that were sent over other paths.
     pub copies_sent: u64,
-}
-
-/// An event. Its kind decides which fields it has.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// The time at which it happened: RFC 3339, UTC, in microseconds.
-    pub time: String,
-    /// Its kind, as in `mptcp_agent_events_total{event}`.
-    pub event: String,
-    /// The label of the path.
-    pub path: String,
-    /// The connection's token, eight hexadecimal digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// Local address and port of the subflow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
-    /// Remote address and port of the subflow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
-    /// Address id of the local end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local_id: Option<u8>,
-    /// Address id of the remote end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote_id: Option<u8>,
-    /// The end of the connection that this host is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub side: Option<Side>,
-    /// `subflow_closed`: the reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// `priority`: whether the subflow is a backup now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup: Option<bool>,
-    /// `stale`: whether the subflow is stale now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stale: Option<bool>,
-    /// `subflow_closed`: payload sent, retransmissions included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent_bytes: Option<u64>,
-    /// `subflow_closed`: payload acknowledged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acked_bytes: Option<u64>,
-    /// `subflow_closed`: payload received.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub received_bytes: Option<u64>,
-    /// The subflow's socket cookie.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<u64>,
-}
-
-/// Number of events that were lost since the last such line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// Lost in the kernel, where the ring buffer was full.
-    pub in_ring: u64,
-    /// Lost in the agent, since this client read too slowly.
-    pub to_client: u64,
 }

@@ -19,7 +19,7 @@ pub use config::{
 pub use decision::{Decision, Seen};
 pub use image::ConnectionImage;
 pub use sweep::Visit;
-pub use totals::{PathStats, RTT_BOUNDS_US, Totals, candidate, close_reason, subflow_kind};
+pub use totals::{PathStats, RTT_BOUNDS_US, Totals, candidate, close_reason, reset, subflow_kind};
 
 use core::mem::offset_of;
 
@@ -200,6 +200,8 @@ pub struct Subflow {
     /// When it was established, or when a round trip was last measured; 0:
     /// neither since the agent knows it.
     pub heard_ns: u64,
+    /// When it was established; 0: before the agent knew it.
+    pub opened_ns: u64,
     /// `bytes_sent` already added to the path's total.
     pub sent_bytes: u64,
     /// `bytes_acked`, likewise.
@@ -270,6 +272,8 @@ pub struct Event {
     pub acked_bytes: u64,
     /// Its `bytes_received` so far.
     pub received_bytes: u64,
+    /// When it was established, as `time_ns`; 0: not known.
+    pub opened_ns: u64,
     /// The connection's token; 0: not known yet.
     pub token: u32,
     /// Index in `PATHS`.
@@ -280,8 +284,10 @@ pub struct Event {
     pub kind: u8,
     /// One of [`close_reason`], for `SUBFLOW_CLOSED`.
     pub reason: u8,
+    /// Bits of [`reset`], for `SUBFLOW_CLOSED`.
+    pub reset: u8,
     /// Keeps `ifindex` aligned.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// The device that carries the subflow; 0: not known.
     pub ifindex: u32,
 }
@@ -313,7 +319,7 @@ pub mod event_kind {
 crate::layout::layout! {
     PathStats {
         sent_bytes, acked_bytes, received_bytes, retransmitted_segments, timeouts, live, opened,
-        closed, decisions, blocked, candidates, rtt_sum_us, rtt,
+        closed, reset_early, decisions, blocked, candidates, rtt_sum_us, rtt,
     }
     Totals {
         opened, closed, connections, subflows, events, events_lost, connections_full,
@@ -323,23 +329,23 @@ crate::layout::layout! {
     Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,
-        sent_bytes, acked_bytes, received_bytes, backlog_ns, bulk_ns, copies,
+        opened_ns, sent_bytes, acked_bytes, received_bytes, backlog_ns, bulk_ns, copies,
         retransmitted_segments, slot, prior_cb_flags, cap, lowat, prior_cap, prior_lowat,
         wanted_cap, wanted_lowat, ifindex, srtt_us, min_rtt_us, queued, backup_of, tuple,
     }
     Event {
-        time_ns, connection, cookie, sent_bytes, acked_bytes, received_bytes, token, path,
-        tuple, kind, reason, reserved, ifindex,
+        time_ns, connection, cookie, sent_bytes, acked_bytes, received_bytes, opened_ns, token,
+        path, tuple, kind, reason, reset, reserved, ifindex,
     }
 }
 
 const _: () = assert!(size_of::<Word>() == 8);
-const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + 5 + 16));
+const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + reset::COUNT + 5 + 16));
 const _: () = assert!(size_of::<PathStats<Word>>() == size_of::<PathStats>());
 const _: () = assert!(size_of::<Totals>() == 8 * (13 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 200 && align_of::<Subflow>() == 8);
-const _: () = assert!(size_of::<Event>() == 104 && align_of::<Event>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 208 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Event>() == 112 && align_of::<Event>() == 8);
 const _: () = assert!(offset_of!(Connection, seen) == CACHE_LINE);
 const _: () = assert!(offset_of!(Subflow, connection) < CACHE_LINE);
 const _: () = assert!(size_of::<Connection>().is_multiple_of(8));

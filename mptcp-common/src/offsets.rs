@@ -54,6 +54,7 @@ macro_rules! for_each_member {
             MSK_SND_NXT = "mptcp_sock"."snd_nxt" bytes SOCKETS;
             MSK_CONN_LIST = "mptcp_sock"."conn_list" bytes GET_SEND;
             MSK_SERVER_SIDE = "mptcp_sock"."pm.server_side" bytes NONE;
+            MSK_RCV_FASTCLOSE = "mptcp_sock"."rcv_fastclose" bits NONE;
             MSK_LOCAL_KEY = "mptcp_sock"."local_key" bytes NONE;
             MSK_REMOTE_KEY = "mptcp_sock"."remote_key" bytes NONE;
 
@@ -112,6 +113,9 @@ macro_rules! for_each_member {
             SUBFLOW_BACKUP = "mptcp_subflow_context"."backup" bits ALL;
             SUBFLOW_STALE = "mptcp_subflow_context"."stale" bits ALL;
             SUBFLOW_FULLY_ESTABLISHED = "mptcp_subflow_context"."fully_established" bits GET_SEND;
+            SUBFLOW_RESET_SEEN = "mptcp_subflow_context"."reset_seen" bits NONE;
+            SUBFLOW_RESET_TRANSIENT = "mptcp_subflow_context"."reset_transient" bits NONE;
+            SUBFLOW_RESET_REASON = "mptcp_subflow_context"."reset_reason" bits NONE;
             SUBFLOW_LOCAL_ID = "mptcp_subflow_context"."local_id" bytes ALL;
             SUBFLOW_REMOTE_ID = "mptcp_subflow_context"."remote_id" bytes ALL;
             SUBFLOW_TCP_SOCK = "mptcp_subflow_context"."tcp_sock" bytes GET_SEND;

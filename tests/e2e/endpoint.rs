@@ -9,13 +9,14 @@ use crate::SETTLE;
 use crate::support::{Watched, require_agent, scrape_until, two_paths, upload, weighted};
 
 /// Every metric that the agent promises.
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 32] = [
     "mptcp_connections",
     "mptcp_connections_opened_total",
     "mptcp_connections_closed_total",
     "mptcp_subflows",
     "mptcp_subflows_opened_total",
     "mptcp_subflows_closed_total",
+    "mptcp_subflows_reset_early_total",
     "mptcp_path_sent_bytes_total",
     "mptcp_path_acked_bytes_total",
     "mptcp_path_received_bytes_total",

@@ -43,6 +43,7 @@ mod redundant_shared;
 mod redundant_sizes;
 mod redundant_support;
 mod remote;
+mod resets;
 mod scheduler;
 mod standby;
 mod support;

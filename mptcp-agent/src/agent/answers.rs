@@ -14,6 +14,7 @@ use crate::api::control::Call;
 use crate::api::http::Request;
 use crate::api::metrics;
 use crate::kernel::monotonic_ns;
+use crate::net::endpoints::{self, Endpoints};
 use crate::net::snmp;
 use crate::redundancy::Service;
 use crate::state;
@@ -174,7 +175,7 @@ impl Agent {
             .connections(|key, image| gather.connection(key, &image))?;
         self.kernel
             .subflows(|cookie, subflow| gather.subflow(cookie, subflow))?;
-        Ok(gather.finish())
+        Ok(gather.finish(endpoints()))
     }
 }
 
@@ -184,6 +185,16 @@ enum Want {
     KernelEvents,
     /// The open connections, whose number has no bound.
     OpenConnections,
+}
+
+/// Returns what the kernel may open subflows from, if it says so. Without it no
+/// connection is called short, and all else can be shown.
+fn endpoints() -> Option<Endpoints> {
+    let endpoints = endpoints::read();
+    endpoints.unwrap_or_else(|error| {
+        tracing::debug!("{error:#}");
+        None
+    })
 }
 
 fn failed(error: &anyhow::Error) -> Refusal {

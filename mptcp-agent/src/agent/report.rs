@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mptcp_api::schema::{Event, Reply, Side};
+use mptcp_api::schema::{Event, Reply, Sender, Side};
 use mptcp_common::abi;
 use tracing::{Level, enabled, field};
 
@@ -48,6 +48,11 @@ fn log(change: Change, report: &Event) {
                 remote_id = report.remote_id,
                 side = report.side.map(Side::name),
                 reason = report.reason,
+                age_seconds = report.age_seconds,
+                reset_by = report.reset_by.map(Sender::name),
+                reset_reason = report.reset_reason,
+                reset_transient = report.reset_transient,
+                reset_early = report.reset_early,
                 backup = report.backup,
                 stale = report.stale,
                 sent_bytes = report.sent_bytes,

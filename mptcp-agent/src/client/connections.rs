@@ -78,9 +78,10 @@ fn greatest_first(connections: &mut [Connection], value: fn(&Subflow) -> Option<
 }
 
 fn text(terminal: Terminal, connections: &[Connection]) -> String {
-    const COLUMNS: [Column; 19] = [
+    const COLUMNS: [Column; 20] = [
         left("TOKEN", 0),
         left("SIDE", 7),
+        right("SUBFLOWS", 1),
         left("PATH", 0),
         left("LOCAL", 1),
         left("REMOTE", 1),
@@ -107,6 +108,7 @@ fn text(terminal: Terminal, connections: &[Connection]) -> String {
         let mut head = vec![
             known(connection.token.as_ref(), String::clone),
             Cell::from(connection.side.name()),
+            number(connection),
         ];
         if connection.subflows.is_empty() {
             head.resize(COLUMNS.len(), Cell::from("-"));
@@ -119,7 +121,29 @@ fn text(terminal: Terminal, connections: &[Connection]) -> String {
             rows.push(row);
         }
     }
-    table::render(terminal, &COLUMNS, &rows)
+    table::render(terminal, &COLUMNS, &rows) + &shortage(connections)
+}
+
+/// Returns how many subflows a connection has, of those that it could have, if
+/// it has too few.
+fn number(connection: &Connection) -> Cell {
+    match connection.subflows_allowed {
+        Some(allowed) if connection.short => Cell::styled(
+            Style::Bad,
+            format!("{} of {allowed}", connection.subflows.len()),
+        ),
+        _ => Cell::from("-"),
+    }
+}
+
+/// Says how many connections have too few subflows, if any.
+fn shortage(connections: &[Connection]) -> String {
+    let said = match connections.iter().filter(|one| one.short).count() {
+        0 => return String::new(),
+        1 => "1 connection has".to_owned(),
+        short => format!("{short} connections have"),
+    };
+    format!("{said} fewer subflows than this host's endpoints allow (`ip mptcp endpoint`)\n")
 }
 
 fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {

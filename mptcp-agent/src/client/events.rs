@@ -115,6 +115,7 @@ fn text(terminal: Terminal, event: &Event) -> String {
 /// names.
 fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
     let side = event.side.map(|side| side.name().to_owned());
+    let sender = event.reset_by.map(|sender| sender.name().to_owned());
     let id = |id: Option<u8>| id.map(|id| id.to_string());
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string());
     let flag = |flag: Option<bool>| flag.map(|flag| if flag { "yes" } else { "no" }.to_owned());
@@ -126,6 +127,11 @@ fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
         ("id", id(event.local_id)),
         ("remote-id", id(event.remote_id)),
         ("reason", event.reason.clone()),
+        ("reset-by", sender),
+        ("reset-reason", event.reset_reason.clone()),
+        ("transient", flag(event.reset_transient)),
+        ("early", flag(event.reset_early)),
+        ("age", event.age_seconds.map(|age| format!("{age:.3} s"))),
         ("backup", flag(event.backup)),
         ("stale", flag(event.stale)),
         ("sent", bytes(event.sent_bytes)),
@@ -138,6 +144,8 @@ fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use mptcp_api::schema::Sender;
+
     use super::*;
 
     #[test]
@@ -158,6 +166,22 @@ mod tests {
             text(plain, &event),
             "2026-11-24T21:14:45.123456Z  subflow_closed  eth0        token 00abcdef  \
              local 10.0.0.1:80  id 0  reason reset  acked 17\n"
+        );
+        let reset = Event {
+            age_seconds: Some(0.0214),
+            reset_by: Some(Sender::Peer),
+            reset_reason: Some("mptcp-specific-error".to_owned()),
+            reset_transient: Some(false),
+            reset_early: Some(true),
+            ..event.clone()
+        };
+        assert!(
+            text(plain, &reset).ends_with(
+                "  reason reset  reset-by peer  reset-reason mptcp-specific-error  transient no  \
+                 early yes  age 0.021 s  acked 17\n"
+            ),
+            "{}",
+            text(plain, &reset)
         );
         let colours = Terminal {
             colours: true,

@@ -204,6 +204,9 @@ fn load_with(
     if let Some(missing) = members.refusal(hook::SOCKOPS) {
         bail!("cannot observe MPTCP: {missing}");
     }
+    if let Some(missing) = members.not_shown() {
+        tracing::info!("{missing}: what these would tell is not shown");
+    }
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
     let stats = options.measure_programs.then(measure).flatten();
 

@@ -1,7 +1,7 @@
 //! The offsets that the programs get on this kernel, and the programs that lack
 //! one that they need.
 
-use mptcp_common::offsets::{ABSENT, MEMBERS};
+use mptcp_common::offsets::{ABSENT, MEMBERS, hook};
 
 use super::btf::Layout;
 
@@ -41,10 +41,20 @@ impl Members {
     /// Returns why the programs in `hook` cannot run on this kernel, if they
     /// cannot.
     pub fn refusal(&self, hook: u8) -> Option<String> {
+        self.lack(|needed_by| needed_by & hook != 0)
+    }
+
+    /// Names the members that this kernel lacks and every program can do
+    /// without, if there are any. What they would tell is not shown.
+    pub fn not_shown(&self) -> Option<String> {
+        self.lack(|needed_by| needed_by == hook::NONE)
+    }
+
+    fn lack(&self, counts: impl Fn(u8) -> bool) -> Option<String> {
         let names: Vec<&str> = self
             .missing
             .iter()
-            .filter(|(_, needed_by)| needed_by & hook != 0)
+            .filter(|(_, needed_by)| counts(*needed_by))
             .map(|(name, _)| name.as_str())
             .collect();
         (!names.is_empty()).then(|| format!("this kernel has no {}", names.join(", ")))
@@ -59,5 +69,29 @@ fn flag_bits(bits: u32) -> u32 {
         bits ^ 7
     } else {
         bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_member_is_named_to_whom_it_concerns() {
+        let missing = [
+            ("a.needed", hook::SOCKETS),
+            ("b.spared", hook::NONE),
+            ("c.spared", hook::NONE),
+        ];
+        let members = Members {
+            globals: Vec::new(),
+            missing: missing.map(|(name, by)| (name.to_owned(), by)).to_vec(),
+        };
+        let refusal = members.refusal(hook::SOCKOPS);
+        assert_eq!(refusal.as_deref(), Some("this kernel has no a.needed"));
+        assert_eq!(members.refusal(hook::INGRESS), None);
+        let spared = members.not_shown();
+        let expected = "this kernel has no b.spared, c.spared";
+        assert_eq!(spared.as_deref(), Some(expected));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mptcp_common::abi::{self, close_reason, event_kind, subflow_flag};
+use mptcp_common::abi::{self, close_reason, event_kind, reset, subflow_flag};
 use mptcp_common::address::address;
 
 /// The change that an event reports.
@@ -26,6 +26,8 @@ pub enum Change {
     SubflowClosed {
         /// One of [`close_reason::NAMES`].
         reason: &'static str,
+        /// The reset that closed it, if one did.
+        reset: Option<Reset>,
     },
     /// A connection's last subflow closed.
     Closed,
@@ -37,6 +39,35 @@ pub enum Change {
     PathUp,
     /// An event of a kind that this agent does not know.
     Unknown(u8),
+}
+
+/// A reset of a subflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// Whether the peer sent it; else this end did.
+    pub by_peer: bool,
+    /// The reason that its option MP_TCPRST gave, and whether that is transient.
+    /// The reason is one of [`reset::NAMES`]; `None` without the option, or if
+    /// the kernel does not let it be read.
+    pub reason: Option<(&'static str, bool)>,
+    /// Whether it came soon after the subflow's join, while the connection was
+    /// in use.
+    pub early: bool,
+}
+
+impl Reset {
+    /// Returns the reset that bits of [`reset`] tell of, if there was one.
+    fn from_bits(bits: u8) -> Option<Self> {
+        let has = |bit| bits & bit != 0;
+        let reason = bits & reset::REASON;
+        let name = reset::NAMES.get(usize::from(reason));
+        let name = name.filter(|_| reason != reset::NONE);
+        (has(reset::BY_PEER) || has(reset::BY_US)).then(|| Self {
+            by_peer: has(reset::BY_PEER),
+            reason: name.map(|&name| (name, has(reset::TRANSIENT))),
+            early: has(reset::EARLY),
+        })
+    }
 }
 
 /// The kinds of events, as in `mptcp_agent_events_total{event}`, in the order
@@ -70,6 +101,7 @@ impl From<&abi::Event> for Change {
                 reason: close_reason::NAMES
                     .get(usize::from(event.reason))
                     .unwrap_or(&"unknown"),
+                reset: Reset::from_bits(event.reset),
             },
             event_kind::CLOSED => Self::Closed,
             event_kind::FALLBACK => Self::Fallback,
@@ -122,7 +154,7 @@ impl Change {
     pub fn is_routine(self) -> bool {
         match self {
             Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,
-            Self::SubflowClosed { reason } => {
+            Self::SubflowClosed { reason, .. } => {
                 reason == close_reason::NAMES[usize::from(close_reason::FIN)]
             }
             _ => false,
@@ -137,6 +169,15 @@ impl Change {
             Self::Priority { .. } => "subflow priority changed",
             Self::Stale { stale: true } => "subflow is stale",
             Self::Stale { stale: false } => "subflow recovered",
+            Self::SubflowClosed {
+                reset: Some(reset), ..
+            } if reset.early => {
+                if reset.by_peer {
+                    "subflow was reset by the peer soon after its join"
+                } else {
+                    "subflow was reset by this host soon after its join"
+                }
+            }
             Self::SubflowClosed { .. } => "subflow closed",
             Self::Closed => "connection closed",
             Self::Fallback => "connection fell back to TCP",
@@ -205,14 +246,20 @@ mod tests {
                 event_kind::SUBFLOW_CLOSED,
                 0,
                 close_reason::TIMEOUT,
-                Change::SubflowClosed { reason: "timeout" },
+                Change::SubflowClosed {
+                    reason: "timeout",
+                    reset: None,
+                },
                 "subflow_closed",
             ),
             (
                 event_kind::SUBFLOW_CLOSED,
                 0,
                 99,
-                Change::SubflowClosed { reason: "unknown" },
+                Change::SubflowClosed {
+                    reason: "unknown",
+                    reset: None,
+                },
                 "subflow_closed",
             ),
             (event_kind::CLOSED, 0, 0, Change::Closed, "closed"),
@@ -225,6 +272,48 @@ mod tests {
             assert_eq!(change, expected);
             assert_eq!(KINDS[change.kind()], name);
         }
+    }
+
+    #[test]
+    fn a_reset_has_a_sender_and_perhaps_a_reason() {
+        let reset = |bits| Reset::from_bits(bits);
+        // Other events leave the field 0.
+        assert_eq!(reset(0), None);
+        assert_eq!(reset(reset::NONE), None);
+        for (code, name) in (0..reset::NONE).zip(reset::NAMES) {
+            let expected = Reset {
+                by_peer: true,
+                reason: Some((name, true)),
+                early: true,
+            };
+            let bits = reset::BY_PEER | reset::TRANSIENT | reset::EARLY | code;
+            assert_eq!(reset(bits), Some(expected));
+        }
+        let without = Reset {
+            by_peer: false,
+            reason: None,
+            early: false,
+        };
+        assert_eq!(reset(reset::BY_US | reset::NONE), Some(without));
+        // No program sends such a code.
+        assert_eq!(reset(reset::BY_US | reset::REASON), Some(without));
+    }
+
+    #[test]
+    fn an_early_reset_is_told_in_words() {
+        let words = |bits| {
+            let event = abi::Event {
+                kind: event_kind::SUBFLOW_CLOSED,
+                reset: bits,
+                ..Default::default()
+            };
+            Change::from(&event).words()
+        };
+        assert_eq!(words(reset::BY_PEER | reset::NONE), "subflow closed");
+        let early = "subflow was reset by the peer soon after its join";
+        assert_eq!(words(reset::BY_PEER | reset::EARLY | 1), early);
+        let early = "subflow was reset by this host soon after its join";
+        assert_eq!(words(reset::BY_US | reset::EARLY | 1), early);
     }
 
     #[test]

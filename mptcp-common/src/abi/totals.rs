@@ -39,6 +39,8 @@ pub struct PathStats<T = u64> {
     pub opened: [T; 2],
     /// Subflows closed, by [`close_reason`].
     pub closed: [T; close_reason::COUNT],
+    /// Joined subflows that were reset soon after their join, by [`reset`].
+    pub reset_early: [T; reset::COUNT],
     /// Scheduling decisions that chose this path.
     pub decisions: T,
     /// Decisions that this path won while its send queue was full: the kernel
@@ -76,6 +78,10 @@ impl PathStats {
         self.closed
             .iter_mut()
             .zip(&other.closed)
+            .for_each(|(a, b)| sum(a, b));
+        self.reset_early
+            .iter_mut()
+            .zip(&other.reset_early)
             .for_each(|(a, b)| sum(a, b));
         self.candidates
             .iter_mut()
@@ -116,6 +122,45 @@ pub mod close_reason {
     pub const COUNT: usize = 6;
     /// Their names, as in labels and events.
     pub const NAMES: [&str; COUNT] = ["fin", "reset", "timeout", "unreachable", "aborted", "error"];
+}
+
+/// What is known of a reset: [`Event::reset`](super::Event::reset), and indices
+/// of [`PathStats::reset_early`].
+pub mod reset {
+    /// The bits that hold the reason: a code of the option MP_TCPRST (RFC 8684,
+    /// 3.6), or [`NONE`].
+    pub const REASON: u8 = 0x0f;
+    /// Unspecified error: the first of the RFC's seven codes.
+    pub const UNSPECIFIED: u8 = 0;
+    /// No reason: there was no reset, the peer's reset had no MP_TCPRST, or the
+    /// kernel does not let the reason be read.
+    pub const NONE: u8 = 7;
+    /// How many reasons there are.
+    pub const COUNT: usize = 8;
+    /// Their names, as in labels and events.
+    pub const NAMES: [&str; COUNT] = [
+        "unspecified",
+        "mptcp-specific-error",
+        "lack-of-resources",
+        "administratively-prohibited",
+        "too-much-outstanding-data",
+        "unacceptable-performance",
+        "middlebox-interference",
+        "none",
+    ];
+    /// Bit: the option says that the condition is transient.
+    pub const TRANSIENT: u8 = 0x10;
+    /// Bit: the peer sent the reset.
+    pub const BY_PEER: u8 = 0x20;
+    /// Bit: this end sent the reset.
+    pub const BY_US: u8 = 0x40;
+    /// Bit: a subflow was reset within [`EARLY_NS`] of its join, while its
+    /// connection was in use.
+    pub const EARLY: u8 = 0x80;
+    /// How long after its join a reset counts as early, nanoseconds. A join that
+    /// fails does so within a few round trips, the longest of which last about a
+    /// second.
+    pub const EARLY_NS: u64 = 5_000_000_000;
 }
 
 /// How a scheduling decision judged a candidate, by the rules of

@@ -22,10 +22,11 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_seq_write},
 };
 use mptcp_common::{
-    abi::{Visit, close_reason, sweep},
+    abi::{Visit, sweep},
     controller::Limits,
 };
 
+use crate::hooks::ending::Ending;
 use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, register};
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
@@ -132,9 +133,9 @@ fn write(seq: *mut seq_file, visit: &Visit) {
 fn reclaim() {
     if let Some(&cookie) = GONE.get(0)
         && cookie != 0
-        && Entry::of(cookie).is_some()
+        && let Some(subflow) = Entry::of(cookie)
     {
-        close(cookie, close_reason::ERROR);
+        close(subflow, cookie, Ending::GONE);
         reclaimed();
     }
 }

@@ -9,12 +9,13 @@
 //! Without this hook the agent could neither see nor steer anything, so it does
 //! not start.
 
-use crate::hooks::subflow::{CALLBACKS, account, close, close_reason, find_path, open, settle};
+use crate::hooks::ending::Ending;
+use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, settle};
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, config, connection, is_in_charge, path_stats, redundant, totals};
-use crate::shared::socket::{Socket, global, offset};
+use crate::shared::socket::{KeptReset, Socket, global, offset};
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
@@ -243,12 +244,21 @@ fn state(ctx: &SockOpsContext) {
     if ctx.arg(1) != TCP_CLOSE {
         return;
     }
-    let mut error = 0;
+    let cookie = cookie(ctx);
+    let Some(subflow) = Entry::of(cookie) else {
+        return;
+    };
+    let (mut error, mut reset) = (0, KeptReset::default());
     // SAFETY: as in `socket`.
     let closing = sk(ctx).and_then(|sk| unsafe { Socket::of_closing(sk) });
     if let Some(socket) = closing {
         error = socket.tcp(&offset::SK_ERR);
-        settle(socket, cookie(ctx));
+        reset = socket.reset();
+        settle(socket, subflow);
     }
-    close(cookie(ctx), close_reason(error, ctx.arg(0)));
+    close(
+        subflow,
+        cookie,
+        Ending::of(subflow, error, ctx.arg(0), reset),
+    );
 }

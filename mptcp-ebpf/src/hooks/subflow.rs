@@ -5,12 +5,13 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG,
 };
 use mptcp_common::abi::{
-    Connection, Tuple, UNKNOWN_PATH, capability, close_reason, event_kind, redundant::PeerView,
-    side, subflow_flag, subflow_kind,
+    Connection, Tuple, UNKNOWN_PATH, capability, event_kind, redundant::PeerView, side,
+    subflow_flag, subflow_kind,
 };
 use mptcp_common::controller::NO_CAP;
 use mptcp_common::spare::Marks;
 
+use crate::hooks::ending::Ending;
 use crate::policy::weighted::{count_backup, leave_slot, slot, take_slot};
 use crate::shared::emit::subflow_event;
 use crate::shared::entry::Entry;
@@ -83,7 +84,9 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     subflow.set_quiet_ns(now_ns);
     subflow.set_quiet_bytes(counted.acked);
     subflow.set_connection(key);
-    subflow.set_heard_ns(if new { now_ns } else { 0 });
+    let opened_ns = if new { now_ns } else { 0 };
+    subflow.set_heard_ns(opened_ns);
+    subflow.set_opened_ns(opened_ns);
     subflow.set_sent_bytes(counted.sent);
     subflow.set_acked_bytes(counted.acked);
     subflow.set_received_bytes(counted.received);
@@ -243,10 +246,7 @@ pub fn find_path(socket: Socket, connection: &Connection, subflow: Entry) {
 
 /// Accounts for what a closing socket did since the last look.
 #[inline(always)]
-pub fn settle(socket: Socket, cookie: u64) {
-    let Some(subflow) = Entry::of(cookie) else {
-        return;
-    };
+pub fn settle(socket: Socket, subflow: Entry) {
     if let Some(connection) = connection(subflow.connection()) {
         account(socket, connection, subflow, subflow.seen_ns());
     }
@@ -255,10 +255,7 @@ pub fn settle(socket: Socket, cookie: u64) {
 /// Removes a subflow from every map, because its socket has closed. Only the
 /// totals keep what it did.
 #[inline(always)]
-pub fn close(cookie: u64, reason: u8) {
-    let Some(subflow) = Entry::of(cookie) else {
-        return;
-    };
+pub fn close(subflow: Entry, cookie: u64, ending: Ending) {
     let key = subflow.connection();
     let path = subflow.path();
     let mut token = 0;
@@ -271,8 +268,13 @@ pub fn close(cookie: u64, reason: u8) {
     }
     path_stats(path, |stats| {
         add(&stats.live, LESS_ONE);
-        if let Some(closed) = stats.closed.get(usize::from(reason)) {
+        if let Some(closed) = stats.closed.get(ending.reason()) {
             add(closed, 1);
+        }
+        if ending.is_early()
+            && let Some(resets) = stats.reset_early.get(ending.reset_reason())
+        {
+            add(resets, 1);
         }
     });
     totals(|totals| {
@@ -282,9 +284,10 @@ pub fn close(cookie: u64, reason: u8) {
             add(&totals.closed, 1);
         }
     });
-    subflow_event(event_kind::SUBFLOW_CLOSED, reason, cookie, token, subflow);
+    let closed = event_kind::SUBFLOW_CLOSED;
+    subflow_event(closed, ending.0, cookie, token, subflow);
     if last {
-        subflow_event(event_kind::CLOSED, reason, cookie, token, subflow);
+        subflow_event(event_kind::CLOSED, ending.0, cookie, token, subflow);
         let _ = CONNECTIONS.remove(key);
         // The kernel may use this address again for a connection with another
         // peer.
@@ -311,27 +314,6 @@ fn ends(tuple: &Tuple) -> PeerView {
         remote: tuple.remote,
         local_port: tuple.local_port,
         remote_port: tuple.remote_port,
-    }
-}
-
-/// Returns why a socket closed, judged by its error and by the TCP state that
-/// it left.
-#[inline(always)]
-pub fn close_reason(error: i32, old_state: u32) -> u8 {
-    const TCP_ESTABLISHED: u32 = 1;
-    const TCP_CLOSE_WAIT: u32 = 8;
-    const EPIPE: i32 = 32;
-    const ENETUNREACH: i32 = 101;
-    const ECONNRESET: i32 = 104;
-    const ETIMEDOUT: i32 = 110;
-    const EHOSTUNREACH: i32 = 113;
-    match error {
-        0 if old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT => close_reason::ABORTED,
-        0 => close_reason::FIN,
-        ECONNRESET | EPIPE => close_reason::RESET,
-        ETIMEDOUT => close_reason::TIMEOUT,
-        EHOSTUNREACH | ENETUNREACH => close_reason::UNREACHABLE,
-        _ => close_reason::ERROR,
     }
 }
 

@@ -7,10 +7,12 @@ use mptcp_common::abi::{Event, Subflow};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{EVENTS, add, totals};
 
-/// Tells user space that `kind` happened to a subflow in its map.
+/// Tells user space that `kind` happened to a subflow in its map. If that is its
+/// end, `ending` holds the reason in its lowest byte, and what is known of a
+/// reset in the next.
 #[inline(always)]
-pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: Entry) {
-    emit_subflow(kind, reason, cookie, token, subflow.as_ptr());
+pub fn subflow_event(kind: u8, ending: u32, cookie: u64, token: u32, subflow: Entry) {
+    emit_subflow(kind, ending, cookie, token, subflow.as_ptr());
 }
 
 /// Does the work of [`subflow_event`]. A global function.
@@ -18,7 +20,7 @@ pub fn subflow_event(kind: u8, reason: u8, cookie: u64, token: u32, subflow: Ent
 #[inline(never)]
 extern "C" fn emit_subflow(
     kind: u8,
-    reason: u8,
+    ending: u32,
     cookie: u64,
     token: u32,
     subflow: *const Subflow,
@@ -34,11 +36,13 @@ extern "C" fn emit_subflow(
             sent_bytes: (*subflow).sent_bytes,
             acked_bytes: (*subflow).acked_bytes,
             received_bytes: (*subflow).received_bytes,
+            opened_ns: (*subflow).opened_ns,
             token,
             path: (*subflow).path,
             tuple: (*subflow).tuple,
             kind,
-            reason,
+            reason: ending as u8,
+            reset: (ending >> 8) as u8,
             ifindex: (*subflow).ifindex,
             ..Event::default()
         })

@@ -51,6 +51,7 @@ members! {
     quiet_bytes set_quiet_bytes: u64;
     connection set_connection: u64;
     heard_ns set_heard_ns: u64;
+    opened_ns set_opened_ns: u64;
     sent_bytes set_sent_bytes: u64;
     acked_bytes set_acked_bytes: u64;
     received_bytes set_received_bytes: u64;

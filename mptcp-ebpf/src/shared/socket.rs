@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
 };
 use mptcp_common::{
-    abi::{Tuple, subflow_flag},
+    abi::{Tuple, reset, subflow_flag},
     controller::{Limits, NO_CAP},
     offsets::ABSENT,
 };
@@ -85,7 +85,7 @@ pub unsafe fn load_bit(base: *const u8, offset: &'static u32) -> bool {
 /// forbids the read or has no such member.
 #[inline(always)]
 pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
-    if global(&PROBE_READ) == 0 || !has(offset) || address == 0 {
+    if !can_probe(offset) || address == 0 {
         return None;
     }
     let from = address.wrapping_add(u64::from(global(offset))) as *const T;
@@ -93,11 +93,24 @@ pub fn probe<T: Copy>(address: u64, offset: &'static u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(from) }.ok()
 }
 
-/// Reads a flag as [`probe`] does: 0 or 1, and 0 where it cannot be read. No
-/// branch depends on it, so that the verifier need not follow both values.
+/// Returns whether [`probe`] can read the member behind `offset`.
+#[inline(always)]
+fn can_probe(offset: &'static u32) -> bool {
+    global(&PROBE_READ) != 0 && has(offset)
+}
+
+/// Reads a flag as [`probe`] does: 0 or 1, and 0 where it cannot be read.
 #[inline(always)]
 fn probe_flag(address: u64, offset: &'static u32) -> u8 {
-    if global(&PROBE_READ) == 0 || !has(offset) {
+    probe_bits(address, offset, 1)
+}
+
+/// Reads a bit-field, which lies within one byte, as [`probe`] does; 0 where it
+/// cannot be read. `mask` has its width. No branch depends on it, so that the
+/// verifier need not follow each value.
+#[inline(always)]
+pub fn probe_bits(address: u64, offset: &'static u32, mask: u8) -> u8 {
+    if !can_probe(offset) {
         return 0;
     }
     let bit = global(offset);
@@ -105,7 +118,7 @@ fn probe_flag(address: u64, offset: &'static u32) -> u8 {
     let mut byte = [0_u8];
     // SAFETY: the helper checks the address; for a bad one it writes zero.
     let _ = unsafe { bpf_probe_read_kernel_buf(from as *const u8, &mut byte) };
-    byte[0] >> (bit % 8) & 1
+    byte[0] >> (bit % 8) & mask
 }
 
 /// The part of a [`Tuple`] that changes.
@@ -115,6 +128,18 @@ pub struct Ids {
     pub remote: u8,
     /// Bits of [`subflow_flag`].
     pub flags: u8,
+}
+
+/// What the kernel keeps of a subflow's reset: the reason and the flag of the
+/// option MP_TCPRST in the bits of `abi::reset`, and the bits below.
+#[derive(Clone, Copy, Default)]
+pub struct KeptReset(pub u8);
+
+impl KeptReset {
+    /// The kernel lets all this be read.
+    pub const READ: u8 = 0x20;
+    /// The peer's reset had the option.
+    pub const SEEN: u8 = 0x40;
 }
 
 /// A subflow's socket and its connection.
@@ -417,6 +442,23 @@ impl Socket {
             | flag(&offset::SUBFLOW_STALE, subflow_flag::STALE)
             | flag(&offset::SUBFLOW_MP_JOIN, subflow_flag::JOIN);
         ids
+    }
+
+    /// Returns what the kernel keeps of a reset. (The context's address is no
+    /// number for the verifier, so no global function could do this.)
+    #[inline(always)]
+    pub fn reset(self) -> KeptReset {
+        if !can_probe(&offset::SUBFLOW_RESET_REASON) {
+            return KeptReset::default();
+        }
+        let context = self.context();
+        let flag = |offset, flag| probe_flag(context, offset) * flag;
+        KeptReset(
+            KeptReset::READ
+                | probe_bits(context, &offset::SUBFLOW_RESET_REASON, reset::REASON)
+                | flag(&offset::SUBFLOW_RESET_TRANSIENT, reset::TRANSIENT)
+                | flag(&offset::SUBFLOW_RESET_SEEN, KeptReset::SEEN),
+        )
     }
 
     /// Returns whether the peer turned out to have no MPTCP: an established

@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use mptcp_api::schema::{
-    Agent, Connection, Event, Hook, Path, PathCopies, Peers, PolicyView, Side, Status, Subflow,
-    Then,
+    Agent, Connection, Event, Hook, Path, PathCopies, Peers, PolicyView, Sender, Side, Status,
+    Subflow, Then,
 };
 use mptcp_common::abi::redundant::{CopyStats, outcome};
 use mptcp_common::abi::{self, subflow_flag};
 use mptcp_common::controller::NO_CAP;
 
-use crate::state::events::{Change, KINDS, endpoints, token};
+use crate::net::endpoints::Endpoints;
+use crate::state::events::{Change, KINDS, Reset, endpoints, token};
 use crate::state::snapshot::{self, InForce, Open, PeerState, Program, Snapshot};
 use crate::{COMMIT, VERSION};
 
@@ -59,10 +60,14 @@ pub fn policy(in_force: &InForce) -> PolicyView {
 
 /// Converts the open connections, one by one, as they are asked for.
 pub fn connections(open: Open) -> impl ExactSizeIterator<Item = Connection> {
-    open.connections.into_iter().map(|one| connection(&one))
+    let endpoints = open.endpoints;
+    let connections = open.connections.into_iter();
+    connections.map(move |one| connection(&one, endpoints.as_ref()))
 }
 
-fn connection(connection: &snapshot::Connection) -> Connection {
+fn connection(connection: &snapshot::Connection, endpoints: Option<&Endpoints>) -> Connection {
+    let allowed = endpoints.and_then(|endpoints| connection.allowed(endpoints));
+    let lacks = allowed.is_some_and(|allowed| (connection.subflows.len() as u64) < allowed);
     let acked = connection.acked_bytes();
     let subflows = connection.subflows.iter();
     Connection {
@@ -71,6 +76,8 @@ fn connection(connection: &snapshot::Connection) -> Connection {
         fallback: connection.is_fallback(),
         steered: connection.is_steered(),
         peer_proven: connection.proven,
+        subflows_allowed: allowed,
+        short: lacks && connection.is_settled(),
         subflows: subflows.map(|one| subflow(one, acked)).collect(),
     }
 }
@@ -187,8 +194,12 @@ pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) ->
         shown.cookie = Some(event.cookie);
     }
     match change {
-        Change::SubflowClosed { reason } => {
+        Change::SubflowClosed { reason, reset } => {
             shown.reason = Some(reason.to_owned());
+            shown.age_seconds = age_seconds(event);
+            if let Some(reset) = reset {
+                describe_reset(&mut shown, reset);
+            }
             shown.sent_bytes = Some(event.sent_bytes);
             shown.acked_bytes = Some(event.acked_bytes);
             shown.received_bytes = Some(event.received_bytes);
@@ -200,10 +211,112 @@ pub fn event(event: &abi::Event, path: &str, time: SystemTime, age: Duration) ->
     shown
 }
 
+/// Returns how long the subflow of an event has existed; `None` if it is older
+/// than the agent.
+fn age_seconds(event: &abi::Event) -> Option<f64> {
+    let age = Duration::from_nanos(event.time_ns.saturating_sub(event.opened_ns));
+    (event.opened_ns != 0).then_some(age.as_secs_f64())
+}
+
+fn describe_reset(shown: &mut Event, reset: Reset) {
+    shown.reset_by = Some(if reset.by_peer {
+        Sender::Peer
+    } else {
+        Sender::Local
+    });
+    if let Some((reason, transient)) = reset.reason {
+        shown.reset_reason = Some(reason.to_owned());
+        shown.reset_transient = Some(transient);
+    }
+    shown.reset_early = Some(reset.early);
+}
+
 fn side(server: bool) -> Side {
     if server { Side::Server } else { Side::Client }
 }
 
 fn seconds(us: u32) -> Option<f64> {
     (us != 0).then(|| f64::from(us) / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use mptcp_common::abi::{close_reason, event_kind, reset};
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_connection_that_lacks_a_subflow_is_short_once_it_is_settled() {
+        use crate::net::devices::Present;
+        use crate::policy::Weights;
+        use crate::state::paths::PathTable;
+        use crate::state::snapshot::Gather;
+
+        let shown = |opened_ns, endpoints: Option<Endpoints>| {
+            let table = PathTable::new(&Weights::EQUAL);
+            let now_ns = 20_000 * MS;
+            let mut gather = Gather::new(&table, &Present::new(), false, None, now_ns);
+            let mut one = abi::Subflow {
+                opened_ns,
+                ..abi::Subflow::default()
+            };
+            one.tuple.local = abi::mapped_v4([10, 0, 0, 1]);
+            one.tuple.remote = abi::mapped_v4([10, 0, 9, 1]);
+            gather.subflow(1, one);
+            let shown = connections(gather.finish(endpoints)).next();
+            shown.map(|one| (one.subflows_allowed, one.short))
+        };
+        let endpoints = |subflows| {
+            Some(Endpoints {
+                addresses: vec![[10, 0, 1, 1].into()],
+                subflows,
+            })
+        };
+        let (old, young) = (10_000 * MS, 19_000 * MS);
+        assert_eq!(shown(old, endpoints(2)), Some((Some(2), true)));
+        assert_eq!(shown(young, endpoints(2)), Some((Some(2), false)));
+        assert_eq!(shown(old, endpoints(0)), Some((Some(1), false)));
+        assert_eq!(shown(old, None), Some((None, false)));
+    }
+
+    fn closed(reason: u8, reset: u8, opened_ns: u64) -> Event {
+        let raw = abi::Event {
+            time_ns: 10_020 * MS,
+            opened_ns,
+            cookie: 7,
+            kind: event_kind::SUBFLOW_CLOSED,
+            reason,
+            reset,
+            ..abi::Event::default()
+        };
+        event(&raw, "eth1", SystemTime::UNIX_EPOCH, Duration::ZERO)
+    }
+
+    #[test]
+    fn an_early_reset_is_shown_with_its_sender_and_reason() {
+        let bits = reset::BY_PEER | reset::EARLY | 1;
+        let shown = closed(close_reason::RESET, bits, 10_000 * MS);
+        assert_eq!(shown.event, "subflow_closed");
+        assert_eq!(shown.reason.as_deref(), Some("reset"));
+        assert_eq!(shown.age_seconds, Some(0.02));
+        assert_eq!(shown.reset_by, Some(Sender::Peer));
+        assert_eq!(shown.reset_reason.as_deref(), Some("mptcp-specific-error"));
+        assert_eq!(shown.reset_transient, Some(false));
+        assert_eq!(shown.reset_early, Some(true));
+    }
+
+    #[test]
+    fn a_reset_without_a_reason_has_none_and_a_fin_is_no_reset() {
+        let shown = closed(close_reason::ERROR, reset::BY_US | reset::NONE, 0);
+        assert_eq!(shown.reset_by, Some(Sender::Local));
+        assert_eq!((shown.reset_reason, shown.reset_transient), (None, None));
+        assert_eq!(shown.reset_early, Some(false));
+        assert_eq!(shown.age_seconds, None, "it is older than the agent");
+
+        let shown = closed(close_reason::FIN, reset::NONE, 10_000 * MS);
+        assert_eq!((shown.reset_by, shown.reset_early), (None, None));
+        assert_eq!(shown.age_seconds, Some(0.02));
+    }
 }

@@ -1,7 +1,7 @@
 //! Subflows of each path, and the traffic they carried. The totals stay when
 //! subflows close.
 
-use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, close_reason, subflow_kind};
+use mptcp_common::abi::{PathStats, RTT_BOUNDS_US, close_reason, reset, subflow_kind};
 
 use super::Families;
 use crate::state::snapshot::Snapshot;
@@ -78,6 +78,16 @@ fn subflows(snapshot: &Snapshot, families: &mut Families) {
     for row in snapshot.traffic() {
         for (reason, &count) in close_reason::NAMES.iter().zip(&row.stats.closed) {
             closed.add_count(&[("path", &row.label), ("reason", reason)], count);
+        }
+    }
+    let mut resets = families.counter(
+        "mptcp_subflows_reset_early_total",
+        "Subflows that either end reset within five seconds of their join, and the reason that \
+         the reset gave.",
+    );
+    for row in snapshot.traffic() {
+        for (reason, &count) in reset::NAMES.iter().zip(&row.stats.reset_early) {
+            resets.add_count(&[("path", &row.label), ("reason", reason)], count);
         }
     }
 }

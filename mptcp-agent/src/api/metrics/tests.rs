@@ -46,6 +46,8 @@ fn weighted() -> InForce {
 fn full() -> Snapshot {
     let mut eth0 = carried(1 << 40, 3);
     eth0.closed[1] = 4;
+    eth0.reset_early[1] = 2;
+    eth0.reset_early[7] = 1;
     eth0.decisions = 9;
     eth0.candidates = [5, 6, 7, 8, 9];
     eth0.rtt[0] = 2;
@@ -113,6 +115,8 @@ fn names_and_values() {
         "mptcp_subflows_opened_total{path=\"eth0\",kind=\"initial\"} 1",
         "mptcp_subflows_opened_total{path=\"eth0\",kind=\"join\"} 2",
         "mptcp_subflows_closed_total{path=\"eth0\",reason=\"reset\"} 4",
+        "mptcp_subflows_reset_early_total{path=\"eth0\",reason=\"mptcp-specific-error\"} 2",
+        "mptcp_subflows_reset_early_total{path=\"eth0\",reason=\"none\"} 1",
         "mptcp_path_sent_bytes_total{path=\"eth0\"} 0",
         "mptcp_path_acked_bytes_total{path=\"eth0\"} 1099511627776",
         "mptcp_path_acked_bytes_total{path=\"10.0.0.0/24\"} 7",

@@ -141,3 +141,38 @@ fn the_state_is_what_is_most_worth_knowing() {
 fn nothing_is_said_in_words() {
     assert_eq!(text(Terminal::default(), &[]), "no connections\n");
 }
+
+#[test]
+fn a_connection_that_lacks_a_subflow_says_so() {
+    let mut all = some();
+    all[1].subflows_allowed = Some(2);
+    all[1].short = true;
+    // It has all that it may have.
+    all[0].subflows_allowed = Some(2);
+    let at = |width, all: &[Connection]| {
+        let terminal = Terminal {
+            width: Some(width),
+            colours: false,
+        };
+        text(terminal, all)
+    };
+    assert_eq!(
+        at(70, &all),
+        "TOKEN     SUBFLOWS  PATH   LOCAL           STATE    ACKED   SHARE\n\
+         00000002         -  eth0   10.0.0.1:40000  steered  4.00M   50.0%\n\
+         00000002         -  wwan0  10.0.0.1:40000  steered  1.00M   50.0%\n\
+         00000001    1 of 2  eth0   10.0.0.1:40000  stale    9.00k  100.0%\n\
+         -                -  -      -               -            -       -\n\
+         (no room for 10 more columns: see --json)\n\
+         1 connection has fewer subflows than this host's endpoints allow (`ip mptcp endpoint`)\n"
+    );
+    all[0].short = true;
+    let narrow = at(40, &all);
+    assert!(
+        narrow.ends_with(
+            "2 connections have fewer subflows than this host's endpoints allow \
+             (`ip mptcp endpoint`)\n"
+        ),
+        "{narrow}"
+    );
+}

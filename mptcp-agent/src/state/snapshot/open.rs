@@ -13,14 +13,21 @@ use mptcp_common::abi::{self, ConnectionImage, MAX_PATHS, UNKNOWN_PATH, subflow_
 use mptcp_common::controller::{MAX_SLOTS, NO_CAP};
 
 use crate::net::devices::Present;
+use crate::net::endpoints::Endpoints;
 use crate::state::events::endpoints;
 use crate::state::paths::PathTable;
+
+/// How long a connection may take to open its subflows before it lacks any. A
+/// lost SYN is sent again after a second.
+const OPENING: Duration = Duration::from_secs(3);
 
 /// Every open connection.
 #[derive(Debug, Default)]
 pub struct Open {
     /// The connections, in no particular order.
     pub connections: Vec<Connection>,
+    /// What the kernel may open subflows from; `None` if that is not known.
+    pub endpoints: Option<Endpoints>,
     /// The label of each path, and what its subflows have in common, by index.
     paths: Vec<(Arc<str>, OnPath)>,
 }
@@ -53,6 +60,8 @@ pub struct Subflow {
     pub alive: bool,
     /// Time since a round trip was last measured on it; `None` if none was.
     pub heard: Option<Duration>,
+    /// Time since it was established; `None` if it is older than the agent.
+    pub age: Option<Duration>,
 }
 
 /// The subflows of one path, summed up.
@@ -98,6 +107,54 @@ impl Connection {
     /// Returns the acked bytes of its open subflows.
     pub fn acked_bytes(&self) -> u64 {
         self.subflows.iter().map(|one| one.known.acked_bytes).sum()
+    }
+
+    /// Returns how many subflows this host's endpoints allow the connection, its
+    /// first included; `None` if that is not known. The first is the one that the
+    /// application opened. The kernel may open one from each endpoint of the
+    /// peer's address family, except that of the first, up to its limit.
+    ///
+    /// It is not known at the server's end, where the kernel leaves it to the
+    /// client to open subflows.
+    pub fn allowed(&self, endpoints: &Endpoints) -> Option<u64> {
+        let peer = endpoints_of(self.subflows.first()?).1;
+        if self.is_server() || self.is_fallback() {
+            return None;
+        }
+        let locals: BTreeSet<IpAddr> = endpoints
+            .addresses
+            .iter()
+            .copied()
+            .filter(|local| local.is_ipv4() == peer.is_ipv4())
+            .collect();
+        let first = self
+            .subflows
+            .iter()
+            .find(|one| !one.has(subflow_flag::JOIN));
+        let of_first = match first {
+            Some(first) => locals.contains(&endpoints_of(first).0),
+            // The first one is gone. It may have left from an endpoint that no
+            // other subflow has.
+            None => {
+                let joined: BTreeSet<IpAddr> = self
+                    .subflows
+                    .iter()
+                    .map(|one| endpoints_of(one).0)
+                    .collect();
+                !locals.is_subset(&joined)
+            }
+        };
+        let others = locals.len() as u64 - u64::from(of_first);
+        Some(1 + others.min(endpoints.subflows.into()))
+    }
+
+    /// Returns whether the connection has had the time to open its subflows.
+    pub fn is_settled(&self) -> bool {
+        let oldest = self.subflows.iter().map(|one| one.age);
+        // Without an age it is older than the agent.
+        oldest
+            .into_iter()
+            .any(|age| age.is_none_or(|age| age > OPENING))
     }
 
     fn any(&self, flag: u8) -> bool {
@@ -162,6 +219,7 @@ impl Gather {
             places: HashMap::new(),
             open: Open {
                 connections: Vec::new(),
+                endpoints: None,
                 paths: (0..MAX_PATHS as u32).map(label).collect(),
             },
         }
@@ -200,8 +258,11 @@ impl Gather {
         let dead = slot.is_some_and(|slot| known.dead[slot.min(MAX_SLOTS - 1)]);
         let stale = subflow.tuple.flags & subflow_flag::STALE != 0;
         let alive = connected && !dead && !stale;
-        let ago = || Duration::from_nanos(self.now_ns.saturating_sub(subflow.heard_ns));
-        let heard = (subflow.heard_ns != 0).then(ago);
+        let since = |ns: u64| {
+            let ago = Duration::from_nanos(self.now_ns.saturating_sub(ns));
+            (ns != 0).then_some(ago)
+        };
+        let (heard, age) = (since(subflow.heard_ns), since(subflow.opened_ns));
 
         let index = Some(subflow.path as usize).filter(|&index| index < MAX_PATHS);
         let (path, on_path) = &mut self.open.paths[index.unwrap_or(UNKNOWN_PATH as usize)];
@@ -215,14 +276,23 @@ impl Gather {
             device: device.map(|(name, _)| Arc::clone(name)),
             alive,
             heard,
+            age,
         };
         subflows.insert(at, subflow);
     }
 
-    /// Returns the connections that have an open subflow.
-    pub fn finish(self) -> Open {
+    /// Returns the connections that have an open subflow. `endpoints` is what the
+    /// kernel may open subflows from, if that is known.
+    pub fn finish(mut self, endpoints: Option<Endpoints>) -> Open {
+        self.open.endpoints = endpoints;
         self.open
     }
+}
+
+/// Returns the local and the remote address of a subflow.
+fn endpoints_of(subflow: &Subflow) -> (IpAddr, IpAddr) {
+    let (local, remote) = endpoints(&subflow.known.tuple);
+    (local.ip().to_canonical(), remote.ip().to_canonical())
 }
 
 fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
@@ -283,7 +353,7 @@ mod tests {
         gather.subflow(6, subflow(8, 1, subflow_flag::SERVER));
         gather.subflow(3, subflow(7, 2, subflow_flag::JOIN));
         gather.subflow(4, subflow(7, 1, 0));
-        let open = gather.finish();
+        let open = gather.finish(None);
         let cookies = |place: usize| -> Vec<u64> {
             let subflows = open.connections[place].subflows.iter();
             subflows.map(|one| one.cookie).collect()
@@ -303,7 +373,7 @@ mod tests {
         gather.subflow(2, subflow(8, 1, subflow_flag::STALE));
         // Its device has no carrier.
         gather.subflow(3, subflow(8, 2, 0));
-        let open = gather.finish();
+        let open = gather.finish(None);
         let (eth0, eth1) = (open.on_path("eth0"), open.on_path("eth1"));
         assert_eq!((eth0.alive, eth1.alive), (1, 0));
         assert_eq!(eth0.heard, Some(Duration::from_secs(2)));
@@ -312,5 +382,75 @@ mod tests {
         let devices = open.connections[1].subflows.iter();
         let devices: Vec<_> = devices.map(|one| one.device.as_deref()).collect();
         assert_eq!(devices, [Some("eth0"), Some("eth1")]);
+    }
+
+    /// Returns a connection with subflows from these addresses; `true` says that
+    /// one joined.
+    fn connection(subflows: &[([u8; 4], bool)], flags: u8) -> Connection {
+        let mut gather = gather(None);
+        for (cookie, &(local, joined)) in (1..).zip(subflows) {
+            let join = if joined { subflow_flag::JOIN } else { 0 };
+            let mut one = subflow(7, 1, flags | join);
+            one.tuple.local = abi::mapped_v4(local);
+            one.tuple.remote = abi::mapped_v4([192, 0, 2, 1]);
+            gather.subflow(cookie, one);
+        }
+        gather.finish(None).connections.remove(0)
+    }
+
+    #[test]
+    fn endpoints_and_their_limit_allow_subflows() {
+        const FIRST: ([u8; 4], bool) = ([10, 0, 0, 1], false);
+        const SECOND: ([u8; 4], bool) = ([10, 0, 0, 2], true);
+        let endpoints = |hosts: &[u8], subflows| Endpoints {
+            addresses: hosts
+                .iter()
+                .map(|&host| [10, 0, 0, host].into())
+                .chain(["fd00::1".parse().expect("an address")])
+                .collect(),
+            subflows,
+        };
+        for (subflows, hosts, limit, allowed) in [
+            // The first subflow leaves from an address without an endpoint.
+            (&[FIRST][..], &[2][..], 2, 2),
+            // From one with an endpoint.
+            (&[FIRST], &[1, 2], 2, 2),
+            (&[FIRST], &[1, 2, 3, 4], 2, 3),
+            (&[FIRST], &[2], 0, 1),
+            (&[FIRST], &[], 2, 1),
+            (&[FIRST, SECOND], &[1, 2], 2, 2),
+            // The first is gone, which may have left from 1.
+            (&[SECOND], &[1, 2], 2, 2),
+            (&[SECOND], &[2], 2, 2),
+            (&[SECOND], &[1, 2, 3], 8, 3),
+        ] {
+            let connection = connection(subflows, 0);
+            let got = connection.allowed(&endpoints(hosts, limit));
+            assert_eq!(got, Some(allowed), "{subflows:?} {hosts:?} {limit}");
+        }
+        for flag in [subflow_flag::SERVER, subflow_flag::FALLBACK] {
+            let connection = connection(&[FIRST], flag);
+            assert_eq!(connection.allowed(&endpoints(&[2], 2)), None);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_settled_once_it_had_the_time_to_be() {
+        let settled = |opened_ns: &[u64]| {
+            let mut gather = gather(None);
+            for (cookie, &opened_ns) in (1..).zip(opened_ns) {
+                let known = abi::Subflow {
+                    opened_ns,
+                    ..subflow(7, 1, 0)
+                };
+                gather.subflow(cookie, known);
+            }
+            gather.finish(None).connections[0].is_settled()
+        };
+        // It is nine seconds past.
+        assert!(!settled(&[8 * SECOND]));
+        assert!(settled(&[5 * SECOND]));
+        assert!(settled(&[8 * SECOND, 5 * SECOND]));
+        assert!(settled(&[0]), "it is older than the agent");
     }
 }

@@ -1,0 +1,281 @@
+//! The endpoints of the kernel's path manager, from which it opens subflows: what
+//! `ip mptcp endpoint` and `ip mptcp limits` show.
+//!
+//! They come from the generic netlink family `mptcp_pm` (linux/mptcp_pm.h),
+//! whose few messages are read here by hand. The crate mptcp-pm needs another
+//! version of netlink-proto than rtnetlink does.
+
+use std::io;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkSerializable, NlasIterator, parse_ip, parse_u16,
+    parse_u32,
+};
+use rtnetlink::sys::protocols::NETLINK_GENERIC;
+
+use super::netlink::{Answer, exchange};
+
+/// The family's name, as an attribute has it.
+const FAMILY: &[u8] = b"mptcp_pm\0";
+const VERSION: u8 = 1;
+const GET_ADDRESSES: u8 = 3;
+const GET_LIMITS: u8 = 6;
+const ATTR_ADDRESS: u16 = 1;
+const ATTR_SUBFLOWS: u16 = 3;
+const ADDRESS_V4: u16 = 3;
+const ADDRESS_V6: u16 = 4;
+const ADDRESS_FLAGS: u16 = 6;
+const FLAG_SUBFLOW: u32 = 2;
+
+/// The family of the controller, which knows all other families (linux/
+/// genetlink.h).
+const CONTROLLER: u16 = 16;
+const GET_FAMILY: u8 = 3;
+const ATTR_FAMILY_ID: u16 = 1;
+const ATTR_FAMILY_NAME: u16 = 2;
+
+/// The length of `struct genlmsghdr`.
+const HEADER: usize = 4;
+
+/// What the kernel may open subflows from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The addresses of the endpoints with the flag `subflow`.
+    pub addresses: Vec<IpAddr>,
+    /// How many subflows a connection may have beside its first.
+    pub subflows: u32,
+}
+
+/// Reads the endpoints of the calling thread's network namespace. `None` if the
+/// kernel has no such path manager.
+///
+/// # Errors
+/// The kernel refuses it, or gives an answer that makes no sense.
+pub fn read() -> Result<Option<Endpoints>> {
+    let failed = || "cannot read the endpoints of the kernel's path manager";
+    let Some(family) = family().with_context(failed)? else {
+        return Ok(None);
+    };
+    let ask = |command, flags| {
+        let request = Request {
+            family,
+            command,
+            attributes: Vec::new(),
+        };
+        exchange(NETLINK_GENERIC, request, NLM_F_REQUEST | flags)
+    };
+    let addresses = ask(GET_ADDRESSES, NLM_F_DUMP).with_context(failed)?;
+    let limits = ask(GET_LIMITS, NLM_F_ACK).with_context(failed)?;
+    parse(&addresses, &limits).map(Some).with_context(failed)
+}
+
+/// Returns the id that this kernel has given the family.
+fn family() -> Result<Option<u16>> {
+    let length = u16::try_from(HEADER + FAMILY.len())?;
+    let mut attributes = [length.to_ne_bytes(), ATTR_FAMILY_NAME.to_ne_bytes()].concat();
+    attributes.extend(FAMILY);
+    attributes.resize(attributes.len().next_multiple_of(4), 0);
+    let request = Request {
+        family: CONTROLLER,
+        command: GET_FAMILY,
+        attributes,
+    };
+    let answers = match exchange(NETLINK_GENERIC, request, NLM_F_REQUEST | NLM_F_ACK) {
+        Err(error) if is_missing(&error) => return Ok(None),
+        answers => answers?,
+    };
+    let mut id = None;
+    each_attribute(&answers, |kind, value| {
+        if kind == ATTR_FAMILY_ID {
+            id = Some(parse_u16(value)?);
+        }
+        Ok(())
+    })?;
+    id.context("the kernel named no family").map(Some)
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.raw_os_error() == Some(libc::ENOENT))
+}
+
+/// Puts both answers together. Attributes that newer kernels add are ignored.
+fn parse(addresses: &[Answer], limits: &[Answer]) -> Result<Endpoints> {
+    let mut endpoints = Endpoints::default();
+    each_attribute(addresses, |kind, value| {
+        if kind == ATTR_ADDRESS {
+            endpoints.addresses.extend(endpoint(value)?);
+        }
+        Ok(())
+    })?;
+    each_attribute(limits, |kind, value| {
+        if kind == ATTR_SUBFLOWS {
+            endpoints.subflows = parse_u32(value)?;
+        }
+        Ok(())
+    })?;
+    Ok(endpoints)
+}
+
+/// Returns the address of an endpoint, if subflows may be opened from it.
+fn endpoint(attributes: &[u8]) -> Result<Option<IpAddr>> {
+    let (mut address, mut flags) = (None, 0);
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            ADDRESS_V4 | ADDRESS_V6 => {
+                address = Some(parse_ip(attribute.value())?.to_canonical());
+            }
+            ADDRESS_FLAGS => flags = parse_u32(attribute.value())?,
+            _ => {}
+        }
+    }
+    Ok(address.filter(|_| flags & FLAG_SUBFLOW != 0))
+}
+
+/// Calls `each` with the type and the value of every attribute.
+fn each_attribute(
+    answers: &[Answer],
+    mut each: impl FnMut(u16, &[u8]) -> Result<()>,
+) -> Result<()> {
+    for answer in answers {
+        let attributes = answer.payload.get(HEADER..).unwrap_or_default();
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute?;
+            each(attribute.kind(), attribute.value())?;
+        }
+    }
+    Ok(())
+}
+
+/// A message to a generic netlink family.
+#[derive(Debug)]
+struct Request {
+    family: u16,
+    command: u8,
+    /// The attributes, as they are sent.
+    attributes: Vec<u8>,
+}
+
+impl NetlinkSerializable for Request {
+    fn message_type(&self) -> u16 {
+        self.family
+    }
+
+    fn buffer_len(&self) -> usize {
+        HEADER + self.attributes.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(HEADER);
+        header.copy_from_slice(&[self.command, VERSION, 0, 0]);
+        attributes.copy_from_slice(&self.attributes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::host::skip::skip;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn answer(attributes: &[Vec<u8>]) -> Answer {
+        Answer {
+            kind: 30,
+            payload: [vec![GET_ADDRESSES, VERSION, 0, 0], attributes.concat()].concat(),
+        }
+    }
+
+    fn endpoint(address: Vec<u8>, flags: u32) -> Answer {
+        let id = attribute(2, &[7]);
+        let flags = attribute(ADDRESS_FLAGS, &flags.to_ne_bytes());
+        let nested = [id, address, flags, attribute(99, b"new")].concat();
+        // The bit says that the attribute contains others.
+        answer(&[attribute(ATTR_ADDRESS | 0x8000, &nested)])
+    }
+
+    #[test]
+    fn endpoints_for_subflows_and_their_limit() {
+        let v6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let addresses = [
+            endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), FLAG_SUBFLOW | 4),
+            endpoint(attribute(ADDRESS_V6, &v6), FLAG_SUBFLOW),
+            // It is only announced.
+            endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 9]), 1),
+        ];
+        let limits = answer(&[
+            attribute(2, &4_u32.to_ne_bytes()),
+            attribute(ATTR_SUBFLOWS, &3_u32.to_ne_bytes()),
+        ]);
+        let expected = Endpoints {
+            addresses: vec![[10, 0, 0, 1].into(), v6.into()],
+            subflows: 3,
+        };
+        assert_eq!(parse(&addresses, &[limits]).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_is_an_error() {
+        let short = endpoint(attribute(ADDRESS_V4, &[10, 0]), FLAG_SUBFLOW);
+        assert!(parse(&[short], &[]).is_err());
+        let mut cut = endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), FLAG_SUBFLOW);
+        cut.payload.pop();
+        assert!(parse(&[cut], &[]).is_err());
+        assert_eq!(parse(&[], &[]).unwrap(), Endpoints::default());
+        assert_eq!(
+            parse(&[Answer::default()], &[]).unwrap(),
+            Endpoints::default()
+        );
+    }
+
+    #[test]
+    fn the_kernel_and_ip_agree() {
+        // The thread's namespace ends with the thread.
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            skip(&format!("only root may make a namespace: {error}"));
+            return;
+        }
+        let Some(none) = read().unwrap() else {
+            skip("this kernel has no path manager for MPTCP");
+            return;
+        };
+        assert_eq!(none.addresses, [] as [IpAddr; 0]);
+        for arguments in [
+            "endpoint add 10.0.0.1 subflow",
+            "endpoint add 10.0.0.2 signal",
+            "endpoint add fd00::1 subflow backup",
+            "limits set subflows 5",
+        ] {
+            let mut ip = Command::new("ip");
+            match ip.arg("mptcp").args(arguments.split(' ')).status() {
+                Ok(status) if status.success() => {}
+                other => {
+                    skip(&format!("ip cannot set endpoints: {other:?}"));
+                    return;
+                }
+            }
+        }
+        let mut endpoints = read().unwrap().unwrap();
+        endpoints.addresses.sort_unstable();
+        let expected = Endpoints {
+            addresses: vec![[10, 0, 0, 1].into(), "fd00::1".parse().unwrap()],
+            subflows: 5,
+        };
+        assert_eq!(endpoints, expected);
+    }
+}

@@ -1,0 +1,103 @@
+//! Events, as the control socket and `events --json` show them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Side;
+
+/// The end that sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sender {
+    /// The other host.
+    Peer,
+    /// This host.
+    Local,
+}
+
+impl Sender {
+    /// Returns the name that the JSON has.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// An event. Its kind decides which fields it has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The time at which it happened: RFC 3339, UTC, in microseconds.
+    pub time: String,
+    /// Its kind, as in `mptcp_agent_events_total{event}`.
+    pub event: String,
+    /// The label of the path.
+    pub path: String,
+    /// The connection's token, eight hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Local address and port of the subflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Remote address and port of the subflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// Address id of the local end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_id: Option<u8>,
+    /// Address id of the remote end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_id: Option<u8>,
+    /// The end of the connection that this host is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// `subflow_closed`: the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `subflow_closed`: seconds since it was established; none if it is older
+    /// than the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<f64>,
+    /// `subflow_closed` by a reset: the end that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_by: Option<Sender>,
+    /// `subflow_closed` by a reset: the reason that its option MP_TCPRST gave
+    /// (RFC 8684, 3.6); none without the option, or if it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_reason: Option<String>,
+    /// `subflow_closed` by a reset with a reason: whether the condition is
+    /// transient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_transient: Option<bool>,
+    /// `subflow_closed` by a reset: whether a subflow was reset within five
+    /// seconds of its join, while its connection was in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_early: Option<bool>,
+    /// `priority`: whether the subflow is a backup now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<bool>,
+    /// `stale`: whether the subflow is stale now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<bool>,
+    /// `subflow_closed`: payload sent, retransmissions included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// `subflow_closed`: payload acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acked_bytes: Option<u64>,
+    /// `subflow_closed`: payload received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// The subflow's socket cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
+}
+
+/// Number of events that were lost since the last such line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Lost in the kernel, where the ring buffer was full.
+    pub in_ring: u64,
+    /// Lost in the agent, since this client read too slowly.
+    pub to_client: u64,
+}
