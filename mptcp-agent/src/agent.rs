@@ -237,16 +237,17 @@ impl Agent {
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }
-        let carries = || self.table.weight(event.path) != 0;
-        if change.loses_a_path() || (change.gains_a_path() && carries()) {
-            self.look_after_standby();
+        // Nothing is held out because of a path that comes last.
+        let matters = || self.table.weight(event.path) > self.table.least_weight();
+        if change.moves_idle_paths() || (change.gains_a_path() && matters()) {
+            self.look_after_held_out();
         }
     }
 
-    /// Requests a sweep if there are standby paths. Their idle subflows have no
+    /// Requests a sweep if paths may be held out. Their idle subflows have no
     /// callback of their own that would let them carry data, or rest again.
-    fn look_after_standby(&mut self) {
-        if self.table.has_standby() {
+    fn look_after_held_out(&mut self) {
+        if self.policy.overflows() || self.policy.caps() && self.table.has_standby() {
             self.sweep_timer.request(Instant::now());
         }
     }
@@ -399,7 +400,7 @@ impl Agent {
                 if adopted > 0 {
                     // Subflows visited early saw no siblings yet, so sweep
                     // again.
-                    self.look_after_standby();
+                    self.look_after_held_out();
                 }
                 Ok(done)
             }

@@ -304,8 +304,13 @@ pub mod event_kind {
     pub const PATH_DOWN: u8 = 8;
     /// The path makes progress again.
     pub const PATH_UP: u8 = 9;
+    /// The paths before this one are full, so that it may carry what does not
+    /// fit.
+    pub const PATH_LET_IN: u8 = 10;
+    /// They have room again, so that it may not any more.
+    pub const PATH_HELD_OUT: u8 = 11;
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 11;
 }
 
 crate::layout::layout! {
