@@ -132,6 +132,10 @@ struct Agent {
     revert: Option<Revert>,
     /// Whether the kernel side lacks the policy in force, or parts of it.
     unpublished: bool,
+    /// Whether connections had paths let in, under the overflow policy, when the
+    /// policy was last applied. One that becomes idle has no callback that
+    /// would hold them out again, so a sweep does.
+    let_in: bool,
     /// Whether the last sweep failed, so that a failure is logged once and not
     /// twenty times a second.
     sweep_failed: bool,
@@ -312,7 +316,7 @@ impl Agent {
         if self.unpublished {
             self.publish_again();
         }
-        if self.kernel.restore(self.cgroup.as_fd()) {
+        if self.kernel.restore(self.cgroup.as_fd()) || self.let_in {
             self.sweep(sweep::APPLY);
         }
         let totals = self.kernel.totals();
@@ -395,7 +399,11 @@ impl Agent {
                     visited,
                     adopted,
                     refused,
+                    let_in,
                 } = done;
+                if what == sweep::APPLY {
+                    self.let_in = let_in > 0;
+                }
                 tracing::debug!(what, visited, adopted, refused, took = ?start.elapsed(), "swept");
                 if adopted > 0 {
                     // Subflows visited early saw no siblings yet, so sweep

@@ -24,7 +24,7 @@ pub use totals::{PathStats, RTT_BOUNDS_US, Totals, candidate, close_reason, subf
 use core::mem::offset_of;
 
 use crate::{
-    controller::{Controller, MAX_SLOTS},
+    controller::{Controller, MAX_SLOTS, overflow::Overflow},
     word::{Locked, Word},
 };
 
@@ -51,6 +51,7 @@ pub const ABI: u64 = {
         crate::bucket::FINGERPRINT,
         crate::controller::FINGERPRINT,
         crate::controller::SLOT_FINGERPRINT,
+        crate::controller::overflow::FINGERPRINT,
     ];
     let mut hash = crate::layout::SEED;
     let mut index = 0;
@@ -109,6 +110,8 @@ pub struct Connection {
     pub policy: Word,
     /// The weighted controller.
     pub controller: Controller,
+    /// The overflow policy's state.
+    pub overflow: Overflow,
     /// This end's key (RFC 8684, 3.1); 0 until it is known.
     pub local_key: Word,
     /// The peer's key; 0 until it is known.
@@ -322,7 +325,7 @@ crate::layout::layout! {
         opened, closed, connections, subflows, events, events_lost, connections_full,
         subflows_full, slots_full, left_alone, setsockopt_failed,
     }
-    Connection { token, revision, decision, subflows, seen, policy, controller, local_key, remote_key }
+    Connection { token, revision, decision, subflows, seen, policy, controller, overflow, local_key, remote_key }
     Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,

@@ -114,6 +114,7 @@ impl Agent {
             scraped: Shared::default(),
             revert: None,
             unpublished: false,
+            let_in: false,
             sweep_failed: false,
             warnings: Warnings::default(),
         };
