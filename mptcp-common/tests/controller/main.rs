@@ -1,6 +1,7 @@
 //! Tests the weighted controller against simulated paths: tables of cases that
 //! a user would name, and random cases that nobody thought of.
 
+mod overflow;
 mod simulation;
 
 use mptcp_common::abi::{MAX_PATHS, Policy, capability};

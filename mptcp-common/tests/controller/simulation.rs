@@ -7,11 +7,13 @@
 //! its favourite's queue is full; pacing caps, which a socket learns of at its
 //! own ACKs only; and the send buffer, which data stuck on one path fills.
 
+mod overflow;
 mod path;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::abi::{Policy, capability};
+use mptcp_common::controller::overflow::Overflow;
 use mptcp_common::controller::{Controller, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
 
 use path::{Path, Piece, bytes, first_unacked};
@@ -56,6 +58,8 @@ pub struct Simulation {
     paths: Vec<Path>,
     pub now_ms: u64,
     pub spill: bool,
+    /// The overflow policy's state, if that is the policy.
+    pub overflow: Option<Overflow>,
     next_seq: u64,
     /// Data that is not acked yet, oldest first: bytes by first sequence
     /// number.
@@ -109,6 +113,7 @@ impl Simulation {
             paths,
             now_ms: 1,
             spill: false,
+            overflow: None,
             next_seq: 0,
             outstanding: Default::default(),
             backlog: 0.0,
@@ -202,8 +207,20 @@ impl Simulation {
     /// Does what `iter/tcp` does with `sweep::APPLY`. The agent runs that when
     /// a path is lost.
     fn sweep(&mut self) {
-        for (path, slot) in self.paths.iter_mut().zip(&self.controller.slots) {
-            path.limits = self.controller.limits(slot, bytes(&path.unsent));
+        for index in 0..self.paths.len() {
+            self.paths[index].limits = self.limits(index);
+        }
+    }
+
+    /// Returns what the policy wants of a path's subflow, as `obey` does.
+    fn limits(&self, index: usize) -> Limits {
+        let slot = &self.controller.slots[index];
+        match &self.overflow {
+            Some(overflow) => overflow::limits(overflow, &self.controller.slots, slot),
+            None => {
+                let unsent = bytes(&self.paths[index].unsent);
+                self.controller.limits(slot, unsent)
+            }
         }
     }
 
@@ -430,6 +447,10 @@ impl Simulation {
         let unsent = bytes(&path.unsent);
         slot.progress(fresh, srtt_us, unsent, now_ns);
         let unassigned = self.backlog >= 1.0;
+        if self.overflow.is_some() {
+            self.overflow_callback(index, unassigned);
+            return;
+        }
         self.controller
             .notice(self.next_seq, unassigned, unsent > 0);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
