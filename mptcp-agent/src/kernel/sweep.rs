@@ -185,6 +185,7 @@ mod tests {
                 visited: 3,
                 adopted: 1,
                 refused: 1,
+                let_in: 0,
             },
             sockets: HashSet::from([7, 8, 9, 10]),
             listening: HashSet::from([11]),

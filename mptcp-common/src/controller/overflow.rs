@@ -10,11 +10,12 @@
 //!           fibre     lte      sat
 //!           |<- let in ->| held out        `least` = 2
 //!
-//!   let the next weight in   once every path that is let in is full: each look
-//!                            for FULL_NS, or for two round trips, found unsent
-//!                            data, and the connection has data that waits
-//!   hold the least one out   once those of larger weights have had nothing
-//!                            unsent at some look of each ROOM_NS
+//!   let the next weight in   once data waits and every path that is let in is
+//!                            full: each look for FULL_NS, or for three round
+//!                            trips, found unsent data. Or once each look for
+//!                            LONG_NS found data that waits
+//!   hold the least one out   once at no step for ROOM_NS all paths of larger
+//!                            weights had unsent data
 //! ```
 //!
 //! The default scheduler gives the next burst to an empty subflow, whatever its
@@ -23,8 +24,13 @@
 //! weights are let in, nothing is capped: the scheduler fills all of their paths.
 //!
 //! Limits:
-//! * A burst that a path takes longer than [`FULL_NS`] to send counts as a full
-//!   path, even if the load would fit it on average.
+//! * A path is also full while its window is too small for the load, so a
+//!   connection that starts with much data uses the next path soon. A burst that
+//!   a path takes longer than [`FULL_NS`] to send counts as a full path as well,
+//!   even if the load would fit it on average.
+//! * The scheduler gives nothing to anybody while its favourite's send queue is
+//!   full, so that another path runs dry though data waits. That is why a path
+//!   is not the only measure ([`LONG_NS`]).
 //! * A load just above what the preferred path takes makes the next one come and
 //!   go. A path that is needed again soon after it was held out stays for twice
 //!   as long the next time, up to [`MAX_ROOM_NS`].
@@ -35,15 +41,19 @@ use super::tuning::{MAX_SLOTS, NS_PER_SEC};
 use crate::word::Word;
 
 /// A path is full after it had unsent data at each look for this long, or for
-/// two round trips if those are longer.
+/// three round trips if those are longer.
 pub const FULL_NS: u64 = 60_000_000;
 
-/// Looks that are farther apart than this, or than two round trips, do not
+/// Looks that are farther apart than this, or than three round trips, do not
 /// belong to one queue.
 const AGE_NS: u64 = 200_000_000;
 
-/// Data that no subflow takes is remembered for this long.
+/// Data that waits is remembered for this long.
 const WAIT_NS: u64 = 100_000_000;
+
+/// Paths that let data wait at each look for this long are full together, even
+/// if one of them has nothing unsent now and then.
+const LONG_NS: u64 = 500_000_000;
 
 /// The preferred paths have room if a look in each time this long found nothing
 /// unsent. Later: the longest such time.
@@ -94,6 +104,8 @@ pub struct Overflow {
     /// When a look last found data that waits: some that no subflow takes, or
     /// more unsent than a window.
     waits_ns: Word,
+    /// Since when each look has; 0: the last one found none.
+    waits_since_ns: Word,
     /// When the paths of the least weight were last needed.
     needed_ns: Word,
     /// When a weight was last held out, and after how long without need the
@@ -119,7 +131,7 @@ pub struct Overflow {
 crate::layout::layout! {
     Mark { full_ns, seen_ns }
     Overflow {
-        least, moved, marks, waits_ns, needed_ns, held_out_ns, room_ns, primary, top, floor, next,
+        least, moved, marks, waits_ns, waits_since_ns, needed_ns, held_out_ns, room_ns, primary, top, floor, next,
         above, room, spare,
     }
 }
@@ -155,9 +167,14 @@ impl Overflow {
         } else if !goes_on {
             mark.full_ns.set(now_ns);
         }
-        if look.waits {
-            self.waits_ns.set(now_ns);
+        if !look.waits {
+            self.waits_since_ns.set(0);
+            return;
         }
+        if self.waits_since_ns.get() == 0 || !self.waits(now_ns) {
+            self.waits_since_ns.set(now_ns);
+        }
+        self.waits_ns.set(now_ns);
     }
 
     /// Runs one step: lets the next weight in or holds the least one out, if it
@@ -166,8 +183,11 @@ impl Overflow {
     #[inline(always)]
     pub fn step(&self, slots: &[Slot; MAX_SLOTS], now_ns: u64) -> u32 {
         self.count(slots, now_ns);
-        let waits = now_ns.saturating_sub(self.waits_ns.get()) < WAIT_NS;
-        if self.room.get() == 0 && self.next.get() != 0 && waits {
+        let waits = self.waits(now_ns);
+        let since_ns = self.waits_since_ns.get();
+        let long = waits && since_ns != 0 && now_ns.saturating_sub(since_ns) >= LONG_NS;
+        let full = waits && self.room.get() == 0 || long;
+        if full && self.next.get() != 0 {
             let soon = now_ns.saturating_sub(self.held_out_ns.get()) < SOON_NS;
             let longer_ns = (2 * self.room_ns.get()).min(MAX_ROOM_NS);
             self.room_ns.set(if soon {
@@ -176,6 +196,8 @@ impl Overflow {
                 ROOM_NS
             });
             self.needed_ns.set(now_ns);
+            // The path that comes in gets its chance first.
+            self.waits_since_ns.set(0);
             self.least.set(self.next.get());
             self.moved.set(self.next.get());
             return Self::LET_IN;
@@ -183,7 +205,7 @@ impl Overflow {
         if self.floor.get() == self.top.get() {
             // The least weight that was let in is now the largest one.
             self.least.set(0);
-        } else if self.spare.get() == 0 {
+        } else if self.spare.get() == 0 || long {
             self.needed_ns.set(now_ns);
         } else if now_ns.saturating_sub(self.needed_ns.get()) >= self.room_ns.get() {
             self.needed_ns.set(now_ns);
@@ -195,6 +217,12 @@ impl Overflow {
             return Self::HELD_OUT;
         }
         Self::NONE
+    }
+
+    /// Returns whether data waits, or did a moment ago.
+    #[inline(always)]
+    fn waits(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.waits_ns.get()) < WAIT_NS
     }
 
     /// Takes the sums of a step.
@@ -291,10 +319,10 @@ impl Overflow {
     }
 }
 
-/// Returns `ns`, or two round trips of the path if those are longer.
+/// Returns `ns`, or three round trips of the path if those are longer.
 #[inline(always)]
 fn longer(ns: u64, slot: &Slot) -> u64 {
-    (2_000 * slot.srtt_us.get()).max(ns)
+    (3_000 * slot.srtt_us.get()).max(ns)
 }
 
 #[cfg(test)]

@@ -66,13 +66,14 @@ const HELD_OUT: u32 = Overflow::HELD_OUT;
 fn the_largest_weight_alone_is_let_in_while_it_has_room() {
     let mut looked = Looked::new(&[1, 3, 2]);
     assert_eq!(looked.let_in(), [3]);
-    assert_eq!(looked.look(5000, &[0, 0, 0], true), []);
+    assert_eq!(looked.look(5000, &[0, 0, 0], false), []);
     // A queue that runs empty now and then is no full path.
     for _ in 0..50 {
         assert_eq!(looked.look(40, &[0, 9000, 0], true), []);
-        assert_eq!(looked.look(20, &[0, 0, 0], true), []);
+        assert_eq!(looked.look(20, &[0, 0, 0], false), []);
     }
     // Neither is one behind which nothing waits.
+    assert_eq!(looked.look(200, &[0, 0, 0], false), []);
     assert_eq!(looked.look(5000, &[0, 9000, 0], false), []);
     assert_eq!(looked.let_in(), [3]);
 }
@@ -86,12 +87,12 @@ fn one_weight_after_the_other_is_let_in_and_held_out() {
         (vec![3, 2], 2)
     );
     // The second path has to be full as well.
-    assert_eq!(looked.look(2000, &[0, 9000, 0], true), []);
+    assert_eq!(looked.look(400, &[0, 9000, 0], true), []);
     assert_eq!(looked.look(80, &[0, 9000, 9000], true), [LET_IN]);
     assert_eq!(looked.let_in(), [1, 3, 2]);
     assert_eq!(looked.look(3000, &[9000; 3], true), []);
     // What the least path has queued does not matter.
-    assert_eq!(looked.look(600, &[9000, 9000, 0], true), [HELD_OUT]);
+    assert_eq!(looked.look(600, &[9000, 9000, 0], false), [HELD_OUT]);
     assert_eq!(
         (looked.let_in(), looked.overflow.moved.get()),
         (vec![3, 2], 1)
@@ -104,10 +105,10 @@ fn one_weight_after_the_other_is_let_in_and_held_out() {
 fn paths_of_one_weight_are_let_in_together() {
     let mut looked = Looked::new(&[1, 2, 1, 2]);
     assert_eq!(looked.let_in(), [2, 2]);
-    assert_eq!(looked.look(2000, &[0, 9000, 0, 0], true), []);
+    assert_eq!(looked.look(400, &[0, 9000, 0, 0], true), []);
     assert_eq!(looked.look(80, &[0, 9000, 0, 9000], true), [LET_IN]);
     assert_eq!(looked.let_in(), [1, 2, 1, 2]);
-    assert_eq!(looked.look(600, &[0, 9000, 0, 0], true), [HELD_OUT]);
+    assert_eq!(looked.look(600, &[0, 9000, 0, 0], false), [HELD_OUT]);
 }
 
 #[test]
@@ -195,8 +196,13 @@ fn what_was_seen_before_a_pause_counts_for_nothing() {
 fn a_long_round_trip_needs_longer_looks() {
     let mut looked = Looked::new(&[2, 1]);
     looked.slots[0].srtt_us.set(600_000);
-    assert_eq!(looked.look(1180, &[9000, 0], true), []);
-    assert_eq!(looked.look(60, &[9000, 0], true), [LET_IN]);
+    assert_eq!(looked.look(480, &[9000, 0], true), []);
+    assert_eq!(looked.look(20, &[9000, 0], false), []);
+    assert_eq!(looked.look(480, &[9000, 0], true), []);
+    assert_eq!(looked.look(20, &[9000, 0], false), []);
+    assert_eq!(looked.look(480, &[9000, 0], true), []);
+    assert_eq!(looked.look(20, &[9000, 0], false), []);
+    assert_eq!(looked.look(400, &[9000, 0], true), [LET_IN]);
 }
 
 #[test]
@@ -210,4 +216,15 @@ fn only_a_path_with_nothing_to_do_may_rest() {
     looked.look(80, &[9000, 0], true);
     looked.look(20, &[0, 0], false);
     assert!(!may_rest(&looked), "the next path has to be held out");
+}
+
+#[test]
+fn data_that_waits_for_long_lets_the_next_in_though_a_path_runs_dry() {
+    let mut looked = Looked::new(&[3, 2, 1]);
+    assert_eq!(looked.look(480, &[0, 0, 0], true), []);
+    assert_eq!(looked.look(40, &[0, 0, 0], true), [LET_IN]);
+    // Each further one waits as long, and none is held out meanwhile.
+    assert_eq!(looked.look(480, &[0, 0, 0], true), []);
+    assert_eq!(looked.look(40, &[0, 0, 0], true), [LET_IN]);
+    assert_eq!(looked.look(5000, &[0, 0, 0], true), []);
 }
