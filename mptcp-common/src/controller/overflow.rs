@@ -15,7 +15,7 @@
 //!                            trips, found unsent data. Or once each look for
 //!                            LONG_NS found data that waits
 //!   hold the least one out   once at no step for ROOM_NS all paths of larger
-//!                            weights had unsent data
+//!                            weights had unsent data, or data waited
 //! ```
 //!
 //! The default scheduler gives the next burst to an empty subflow, whatever its
@@ -185,8 +185,12 @@ impl Overflow {
         self.count(slots, now_ns);
         let waits = self.waits(now_ns);
         let since_ns = self.waits_since_ns.get();
-        let long = waits && since_ns != 0 && now_ns.saturating_sub(since_ns) >= LONG_NS;
-        let full = waits && self.room.get() == 0 || long;
+        let waited_ns = if waits && since_ns != 0 {
+            now_ns.saturating_sub(since_ns)
+        } else {
+            0
+        };
+        let full = waits && self.room.get() == 0 || waited_ns >= LONG_NS;
         if full && self.next.get() != 0 {
             let soon = now_ns.saturating_sub(self.held_out_ns.get()) < SOON_NS;
             let longer_ns = (2 * self.room_ns.get()).min(MAX_ROOM_NS);
@@ -205,7 +209,7 @@ impl Overflow {
         if self.floor.get() == self.top.get() {
             // The least weight that was let in is now the largest one.
             self.least.set(0);
-        } else if self.spare.get() == 0 || long {
+        } else if self.spare.get() == 0 || waited_ns >= FULL_NS {
             self.needed_ns.set(now_ns);
         } else if now_ns.saturating_sub(self.needed_ns.get()) >= self.room_ns.get() {
             self.needed_ns.set(now_ns);
