@@ -179,8 +179,8 @@ fn the_second_path_rests_again_after_a_burst() -> Result<()> {
     agent.stop()
 }
 
-/// The bytes that the kernel counts for the SYN of a subflow that carries
-/// nothing.
+/// The most that a subflow without data has acked: the end that sent its SYN
+/// counts it as one byte.
 const NOTHING: u64 = 1;
 
 #[test]
@@ -201,10 +201,10 @@ fn requests_and_frames_never_touch_the_second_path() -> Result<()> {
         exchange.wait_for_subflows(2, SOON)?;
         exchange.wait_for_responses(count, SETTLE)?;
         let asked = acked(&exchange.subflows()?, &net);
-        assert_eq!(asked[1], NOTHING, "requests of {size}");
+        assert!(asked[1] <= NOTHING, "requests of {size}: {asked:?}");
         let answers = echo.connection(0, SOON)?.subflows()?;
         let answers = acked_by(&answers, &net.links, |one| one.remote.ip());
-        assert_eq!(answers[1], NOTHING, "answers of {size}");
+        assert!(answers[1] <= NOTHING, "answers of {size}: {answers:?}");
         exchange.stop()?;
         for agent in agents {
             agent.stop()?;
