@@ -39,7 +39,7 @@ pub fn look(socket: Socket, connection: &Connection, subflow: Entry, now_ns: u64
     // Written without branches, which the verifier would follow.
     let window = (subflow.cwnd() & 0xffff) * SEGMENT;
     let waits = u32::from(unassigned) | u32::from(queued > window.max(SHORT_QUEUE));
-    let place = u32::from(subflow.slot()) | waits * WAITS;
+    let place = u32::from(subflow.slot()) + waits * WAITS;
     overflow_look(connection, subflow.connection(), now_ns, place, queued);
 }
 
