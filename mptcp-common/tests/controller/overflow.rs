@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::simulation::{Link, Load, Simulation};
-use super::{MBIT, backup, link, rate, shares};
+use super::{MBIT, backup, link, rate, seed, shares};
 
 /// Returns a connection under the overflow policy.
 fn overflowing(links: &[Link]) -> Simulation {
@@ -137,6 +137,9 @@ fn a_backup_is_used_only_if_it_is_all_there_is() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 40, failure_persistence: None, rng_seed: seed(), ..ProptestConfig::default() })]
+
+    /// Whatever the paths are, a load that fits all of them together is carried.
     #[test]
     fn no_load_gets_stuck(
         rates in prop::collection::vec(2.0_f64..60.0, 2..4),
