@@ -135,6 +135,10 @@ struct Agent {
     /// How often connections had been let in again on a path when the totals were
     /// last read ([`Totals::readmitted`]).
     readmitted: u64,
+    /// Whether connections had paths let in, under the overflow policy, when the
+    /// policy was last applied. One that becomes idle has no callback that
+    /// would hold them out again, so a sweep does.
+    let_in: bool,
     /// Whether the last sweep failed, so that a failure is logged once and not
     /// twenty times a second.
     sweep_failed: bool,
@@ -240,16 +244,17 @@ impl Agent {
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }
-        let carries = || self.table.weight(event.path) != 0;
-        if change.loses_a_path() || (change.gains_a_path() && carries()) {
-            self.look_after_standby();
+        // Nothing is held out because of a path that comes last.
+        let matters = || self.table.weight(event.path) > self.table.least_weight();
+        if change.moves_idle_paths() || (change.gains_a_path() && matters()) {
+            self.look_after_held_out();
         }
     }
 
-    /// Requests a sweep if there are standby paths. Their idle subflows have no
+    /// Requests a sweep if paths may be held out. Their idle subflows have no
     /// callback of their own that would let them carry data, or rest again.
-    fn look_after_standby(&mut self) {
-        if self.table.has_standby() {
+    fn look_after_held_out(&mut self) {
+        if self.policy.overflows() || self.policy.caps() && self.table.has_standby() {
             self.sweep_timer.request(Instant::now());
         }
     }
@@ -314,7 +319,7 @@ impl Agent {
         if self.unpublished {
             self.publish_again();
         }
-        if self.kernel.restore(self.cgroup.as_fd()) {
+        if self.kernel.restore(self.cgroup.as_fd()) || self.let_in {
             self.sweep(sweep::APPLY);
         }
         let totals = self.kernel.totals();
@@ -409,12 +414,16 @@ impl Agent {
                     visited,
                     adopted,
                     refused,
+                    let_in,
                 } = done;
+                if what == sweep::APPLY {
+                    self.let_in = let_in > 0;
+                }
                 tracing::debug!(what, visited, adopted, refused, took = ?start.elapsed(), "swept");
                 if adopted > 0 {
                     // Subflows visited early saw no siblings yet, so sweep
                     // again.
-                    self.look_after_standby();
+                    self.look_after_held_out();
                 }
                 Ok(done)
             }

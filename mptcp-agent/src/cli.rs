@@ -45,8 +45,9 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
     match cli.command {
         Command::Run(mut args) => {
             let weighted = std::mem::take(&mut args.weighted);
+            let overflow = std::mem::take(&mut args.overflow);
             let redundant = std::mem::take(&mut args.redundant);
-            let policy = policy::policy(args.policy.clone(), weighted, redundant)
+            let policy = policy::policy(args.policy.clone(), weighted, overflow, redundant)
                 .map_err(|message| usage_error(&["run"], &message))?;
             Ok(Job::Run(args, policy))
         }
@@ -74,8 +75,8 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 ///
 /// The agent attaches eBPF programs to this network namespace's MPTCP
 /// sockets, counts what each path carries, serves that to Prometheus and, if
-/// asked, makes each connection use its paths by weight, or sends every
-/// segment on more than one of them. Applications and kernel stay as they
+/// asked, makes each connection use its paths by weight or in an order of
+/// preference, or sends every segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
 /// The commands policy, status, connections and events talk to a running

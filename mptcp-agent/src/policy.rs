@@ -8,11 +8,13 @@
 //! Pure but for [`provide`]: settings go in, a [`Policy`] or one clear error
 //! comes out.
 
+mod aggregate;
 mod choice;
 mod default;
 mod key;
 mod kind;
 mod lasting;
+mod overflow;
 mod provided;
 mod rate;
 mod redundant;
@@ -22,11 +24,13 @@ mod weights;
 
 use std::fmt;
 
-use mptcp_api::policy::{Given, Invalid, PolicySettings as _, Settings};
+use mptcp_api::policy::{Given, Invalid, PolicySettings as _, Setting, Settings};
 use mptcp_common::abi::capability;
 
+use aggregate::Aggregate;
 use default::Observe;
 use kind::{Checked, Kind, Needs};
+use overflow::Overflow;
 
 pub use choice::Choice;
 pub use key::Key;
@@ -85,6 +89,10 @@ policies! {
     Default(Observe),
     /// Steer by weights.
     Weighted(Weighted),
+    /// Fill one path after the other.
+    Overflow(Overflow),
+    /// Use all that the paths give together.
+    Aggregate(Aggregate),
     /// Copy segments to other paths.
     Redundant(Redundant),
 }
@@ -122,6 +130,27 @@ impl Policy {
     /// Returns whether paths have shares, which the policy enforces with caps.
     pub fn caps(&self) -> bool {
         self.capabilities() & capability::CAPS != 0
+    }
+
+    /// Returns whether paths have ranks, by which the policy holds them out.
+    pub fn overflows(&self) -> bool {
+        self.capabilities() & capability::OVERFLOWS != 0
+    }
+
+    /// Returns whether the programs judge which paths make progress.
+    pub fn judges(&self) -> bool {
+        self.caps() || self.overflows()
+    }
+
+    /// Returns the rank of a path that has this weight, 1 being the preferred
+    /// one; `None` if the policy ranks no paths.
+    pub fn rank(&self, weight: u16) -> Option<u16> {
+        self.kind().rank(weight)
+    }
+
+    /// Returns the setting by which the user names paths.
+    pub fn names_paths_by(&self) -> Setting {
+        self.kind().names_paths_by()
     }
 
     /// Returns the weights, which are all equal if the policy has none.

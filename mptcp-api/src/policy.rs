@@ -9,8 +9,10 @@
 //! A policy's settings and their names are in a file of their own. The only list
 //! of policies is that of `policies!` below.
 
+mod aggregate;
 mod default;
 mod invalid;
+mod overflow;
 mod redundant;
 mod weighted;
 
@@ -18,8 +20,10 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+pub use aggregate::Aggregate;
 pub use default::Observe;
 pub use invalid::{Invalid, Problem};
+pub use overflow::Overflow;
 pub use redundant::Redundant;
 pub use weighted::Weighted;
 
@@ -130,6 +134,10 @@ policies! {
     Default(default: Observe),
     /// Share bytes out by weights.
     Weighted(weighted: Weighted),
+    /// Fill one path after the other.
+    Overflow(overflow: Overflow),
+    /// Use all that the paths give together.
+    Aggregate(aggregate: Aggregate),
     /// Copy segments to other paths.
     Redundant(redundant: Redundant),
 }

@@ -224,7 +224,7 @@ pub struct Hook {
 pub struct Path {
     /// Its label: the selector that named it, or its device.
     pub path: String,
-    /// Whether a `--weight` names it.
+    /// Whether a `--weight` or a `--prefer` names it.
     pub listed: bool,
     /// Whether its device exists; always true for a path that is no device.
     pub present: bool,
@@ -236,7 +236,7 @@ pub struct Path {
     /// Number of open subflows.
     pub subflows: u64,
     /// Number of those that make progress or have nothing to send. Progress is
-    /// checked only under the weighted policy. A subflow that is stale, or
+    /// checked only under the policies weighted and overflow. A subflow that is stale, or
     /// whose device has no carrier, never counts.
     pub alive: u64,
     /// Whether its device is up and has a carrier; none for a path that is no
@@ -252,6 +252,9 @@ pub struct Path {
     /// Its weight; only under the weighted policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
+    /// Its rank, 1 being the preferred path; only under the overflow policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u16>,
     /// Its part of all acknowledged bytes, 0 to 1; none without traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
@@ -317,8 +320,9 @@ pub struct Connection {
     pub side: Side,
     /// Whether it fell back to plain TCP, since the other end has no MPTCP.
     pub fallback: bool,
-    /// Whether the weighted policy limits it now. The policy leaves thin
-    /// connections, and those with one path, alone.
+    /// Whether the policy limits it now. The weighted policy leaves thin
+    /// connections, and those with one path, alone. The overflow policy holds
+    /// paths out.
     pub steered: bool,
     /// Whether its peer is proven, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,12 +385,12 @@ pub struct Subflow {
     pub backup: bool,
     /// Whether the kernel found it unable to carry data.
     pub stale: bool,
-    /// Whether its route locks the congestion control, so that a weight of 0
-    /// cannot keep it on standby.
+    /// Whether its route locks the congestion control, so that it
+    /// cannot be held out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub congestion_locked: bool,
-    /// Whether it is not stale, its device has a carrier, and the weighted
-    /// policy (if it is in force) sees its path make progress.
+    /// Whether it is not stale, its device has a carrier, and the policy (if
+    /// it is weighted or overflow) sees its path make progress.
     pub alive: bool,
     /// Seconds since a round trip was last measured on it; none if none was
     /// measured since the agent knows it.

@@ -24,7 +24,7 @@ pub use totals::{PathStats, RTT_BOUNDS_US, Totals, candidate, close_reason, rese
 use core::mem::offset_of;
 
 use crate::{
-    controller::{Controller, MAX_SLOTS},
+    controller::{Controller, MAX_SLOTS, overflow::Overflow},
     word::{Locked, Word},
 };
 
@@ -53,6 +53,7 @@ pub const ABI: u64 = {
         crate::controller::SLOT_FINGERPRINT,
         crate::controller::UNIT_FINGERPRINT,
         crate::controller::LEDGER_FINGERPRINT,
+        crate::controller::overflow::FINGERPRINT,
     ];
     let mut hash = crate::layout::SEED;
     let mut index = 0;
@@ -111,6 +112,8 @@ pub struct Connection {
     pub policy: Word,
     /// The weighted controller.
     pub controller: Controller,
+    /// The overflow policy's state.
+    pub overflow: Overflow,
     /// This end's key (RFC 8684, 3.1); 0 until it is known.
     pub local_key: Word,
     /// The peer's key; 0 until it is known.
@@ -312,8 +315,13 @@ pub mod event_kind {
     pub const PATH_DOWN: u8 = 8;
     /// The path makes progress again.
     pub const PATH_UP: u8 = 9;
+    /// The paths before this one are full, so that it may carry what does not
+    /// fit.
+    pub const PATH_LET_IN: u8 = 10;
+    /// They have room again, so that it may not any more.
+    pub const PATH_HELD_OUT: u8 = 11;
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 11;
 }
 
 crate::layout::layout! {
@@ -325,7 +333,7 @@ crate::layout::layout! {
         opened, closed, connections, subflows, events, events_lost, connections_full,
         subflows_full, slots_full, left_alone, spared, readmitted, setsockopt_failed,
     }
-    Connection { token, revision, decision, subflows, seen, policy, controller, local_key, remote_key }
+    Connection { token, revision, decision, subflows, seen, policy, controller, overflow, local_key, remote_key }
     Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,

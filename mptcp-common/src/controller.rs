@@ -48,6 +48,7 @@
 
 mod ledger;
 mod limits;
+pub mod overflow;
 mod rest;
 mod slot;
 mod tuning;
@@ -561,16 +562,10 @@ impl Controller {
             let old = slot.rate.get() * (memory_ns / 1000);
             let rate = (old + now_rate * elapsed_us) / (memory_ns / 1000 + elapsed_us);
             slot.rate.set(rate);
-            let dead = slot.is_dead(now_ns);
-            if dead || !slot.open() {
+            slot.judge(now_ns);
+            if slot.dead.get() != 0 || !slot.open() {
                 slot.set_excess_bytes(0);
             }
-            slot.turned.set(match (slot.dead.get() != 0, dead) {
-                (false, true) => Slot::DIED,
-                (true, false) => Slot::RETURNED,
-                _ => 0,
-            });
-            slot.dead.set(u64::from(dead));
         }
     }
 }

@@ -23,6 +23,7 @@ mod many_devices;
 mod measure;
 mod observe;
 mod options;
+mod overflow;
 mod path_state;
 mod pins;
 mod policies;

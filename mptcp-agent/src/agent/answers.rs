@@ -167,7 +167,7 @@ impl Agent {
         let mut gather = Gather::new(
             &self.table,
             &self.devices.borrow(),
-            self.policy.caps(),
+            self.policy.judges(),
             proven,
             monotonic_ns(),
         );

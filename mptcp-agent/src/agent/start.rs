@@ -115,6 +115,7 @@ impl Agent {
             revert: None,
             unpublished: false,
             readmitted: 0,
+            let_in: false,
             sweep_failed: false,
             warnings: Warnings::default(),
         };

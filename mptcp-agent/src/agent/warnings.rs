@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mptcp_common::abi::{Event, PathStats, Totals, subflow_flag};
 
 use super::Agent;
+use crate::cli;
 use crate::state::events::Change;
 use crate::state::paths::PathTable;
 
@@ -53,15 +54,18 @@ impl Agent {
     /// Warns of weights whose device does not exist yet, and of ids that no
     /// first subflow can have.
     pub(super) fn warn_if_missing(&self) {
+        let flag = self.naming_flag();
+        let holds = match self.policy.overflows() {
+            true => "it takes its rank",
+            false => "the weight holds",
+        };
         for name in self.table.missing() {
-            tracing::warn!(
-                "--weight {name}: there is no device {name} now; the weight holds once it appears"
-            );
+            tracing::warn!("{flag} {name}: there is no device {name} now; {holds} once it appears");
         }
         for label in self.table.never_first() {
             tracing::info!(
-                "--weight {label}: a connection's first subflow has id 0 at both ends, whatever \
-                 endpoint its address belongs to, and no --weight names it: id:0, its address or \
+                "{flag} {label}: a connection's first subflow has id 0 at both ends, whatever \
+                 endpoint its address belongs to, and no {flag} names it: id:0, its address or \
                  its device would"
             );
         }
@@ -83,26 +87,42 @@ impl Agent {
     pub(super) fn warn_if_locked(&mut self, event: &Event, change: Change) {
         let opened = matches!(change, Change::Opened | Change::Joined);
         let locked = event.tuple.flags & subflow_flag::LOCKED != 0;
-        if !opened || !locked || self.table.weight(event.path) != 0 {
+        let weight = self.table.weight(event.path);
+        let held_out = match self.policy.rank(weight) {
+            Some(rank) => rank > 1,
+            None => weight == 0,
+        };
+        if !opened || !locked || !held_out {
             return;
         }
         let label = self.table.label(event.path).to_owned();
         if self.warnings.locked.insert(label.clone()) {
+            let setting = match self.policy.rank(weight) {
+                Some(rank) => format!("path {label}, rank {rank}"),
+                None => format!("--weight {label}=0"),
+            };
             tracing::warn!(
-                "--weight {label}=0: the route of its subflows locks the congestion control \
+                "{setting}: the route of its subflows locks the congestion control \
                  (congctl lock), so that one that was held out could not be brought back: they \
                  are not held out, and carry like any other"
             );
         }
     }
 
+    /// Returns the flag by which the user names paths.
+    fn naming_flag(&self) -> String {
+        cli::flag(self.policy.names_paths_by())
+    }
+
     /// Takes a sample, and warns once of each label that stays unmatched.
     pub(super) fn warn_if_unmatched(&mut self, stats: &[PathStats], totals: &Totals) {
         let labels = unmatched(&self.table, stats, totals);
-        for label in self.warnings.unmatched.note(&labels) {
+        let lasting = self.warnings.unmatched.note(&labels);
+        let flag = self.naming_flag();
+        for label in lasting {
             tracing::warn!(
-                "--weight {label}: no open subflow has it, and subflows that joined belong to no \
-                 --weight; the ids or addresses of an end may have changed (`mptcp-agent \
+                "{flag} {label}: no open subflow has it, and subflows that joined belong to no \
+                 {flag}; the ids or addresses of an end may have changed (`mptcp-agent \
                  connections` shows them)"
             );
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::policy::Given;
 
-use super::policy::{self, RedundantArgs, WeightedArgs, names};
+use super::policy::{self, OverflowArgs, RedundantArgs, WeightedArgs, names};
 use crate::host::socket_path;
 use crate::policy::lasting;
 
@@ -31,6 +31,9 @@ const SET_EXAMPLES: &str = concat!(
 Examples:
   Four parts by fibre, one part by LTE, from now on:
     mptcp-agent policy set weighted --weight eth0=4 --weight wwan0=1
+
+  LTE only for what does not fit the fibre:
+    mptcp-agent policy set overflow --prefer eth0 --prefer wwan0
 
   Nothing by fibre for the ten minutes that it is worked on:
     mptcp-agent policy set weighted --weight eth0=0 --for 10m
@@ -161,6 +164,9 @@ struct SetArgs {
     #[command(flatten)]
     weighted: WeightedArgs,
 
+    #[command(flatten)]
+    overflow: OverflowArgs,
+
     /// Restore the previous policy after this time: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
     lasting: Option<u64>,
@@ -194,7 +200,7 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = policy::policy(set.policy, set.weighted, set.redundant);
+        let policy = policy::policy(set.policy, set.weighted, set.overflow, set.redundant);
         let policy = policy.map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Command};
-use mptcp_api::policy::{Given, Redundant, Setting, Weighted};
+use mptcp_api::policy::{Given, Overflow, Redundant, Setting, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
+use crate::policy::selector::Selector;
 use crate::policy::{Choice, Policy, Rate, Weight, WeightedMode, WeightedScope};
 
 /// Arguments of the weighted policy.
@@ -39,6 +40,20 @@ pub struct WeightedArgs {
     /// short to, is made up for by the others.
     #[arg(id = "weighted_scope", long = "weighted-scope", value_parser = choice::<WeightedScope>())]
     pub scope: Option<String>,
+}
+
+/// Arguments of the overflow policy.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OverflowArgs {
+    /// A path in the order of preference, the best one first; may be repeated
+    ///
+    /// SELECTOR names a path as in --weight. The first path carries all that it
+    /// can, the second what does not fit, and so on. Paths that are not named
+    /// come last, all of one rank (or where `default` stands). At least one
+    /// path has to be named. For policy overflow.
+    #[arg(id = "prefer", long = "prefer", value_name = "SELECTOR",
+          value_parser = checked::<Selector>)]
+    pub prefer: Vec<String>,
 }
 
 /// Arguments of the redundant policy.
@@ -103,6 +118,7 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
 /// as if it had one.
 pub fn flag(setting: Setting) -> String {
     let command = WeightedArgs::augment_args(Command::new("policy"));
+    let command = OverflowArgs::augment_args(command);
     let command = RedundantArgs::augment_args(command);
     let arguments = command.get_arguments();
     let flag = arguments
@@ -123,6 +139,7 @@ pub fn flag(setting: Setting) -> String {
 pub fn policy(
     name: String,
     weighted: WeightedArgs,
+    overflow: OverflowArgs,
     redundant: RedundantArgs,
 ) -> Result<Policy, String> {
     let RedundantArgs {
@@ -141,6 +158,9 @@ pub fn policy(
         weighted_mode: weighted.mode,
         weighted_scope: weighted.scope,
         weights: weighted.weights,
+    };
+    given.overflow = Overflow {
+        prefer: overflow.prefer,
     };
     given.redundant = Redundant {
         redundant_copies: copies,

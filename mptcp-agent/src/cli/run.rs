@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::LogFormat;
-use super::policy::{RedundantArgs, WeightedArgs, names};
+use super::policy::{OverflowArgs, RedundantArgs, WeightedArgs, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -31,6 +31,9 @@ Examples:
         --weight remote:192.0.2.0/24=1 --weight remote:198.51.100.0/24=9
     mptcp-agent run --policy weighted --weight remote-id:0=1 --weight remote-id:1=9
 
+  Fibre first; LTE carries only what does not fit:
+    mptcp-agent run --policy overflow --prefer eth0 --prefer wwan0
+
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
 
@@ -50,6 +53,9 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub(super) weighted: WeightedArgs,
+
+    #[command(flatten)]
+    pub(super) overflow: OverflowArgs,
 
     /// Where to serve /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]

@@ -50,6 +50,15 @@ fn weights_come_through() {
 }
 
 #[test]
+fn the_order_of_preference_comes_through() {
+    let line = "mptcp-agent run --policy overflow --prefer eth0 --prefer id:02";
+    let (_, policy) = parse(line).unwrap();
+    assert_eq!(policy.to_string(), "overflow (eth0, id:2)");
+    let (_, policy) = parse("mptcp-agent run --policy aggregate").unwrap();
+    assert_eq!(policy.to_string(), "aggregate");
+}
+
+#[test]
 fn settings_of_the_redundant_policy_come_through() {
     let (_, policy) = parse("mptcp-agent run --policy redundant").unwrap();
     let settings = policy.copies().unwrap();
@@ -69,10 +78,24 @@ fn wrong_arguments_say_why() {
     for (arguments, reason) in [
         (
             "--policy fast",
-            "[possible values: default, weighted, redundant]",
+            "[possible values: default, weighted, overflow, aggregate, redundant]",
         ),
         ("--weight eth0=1", "choose policy weighted"),
         ("--weighted-mode spill", "choose policy weighted"),
+        ("--prefer eth0", "choose policy overflow"),
+        (
+            "--policy overflow",
+            "--prefer is missing: expected at least one path, the preferred one first",
+        ),
+        (
+            "--policy overflow --prefer eth0 --prefer eth0",
+            "--prefer names the path `eth0` more than once",
+        ),
+        ("--policy overflow --prefer 10.0.0.1/24", "10.0.0.0/24"),
+        (
+            "--policy overflow --prefer eth0 --weight eth0=1",
+            "--weight has no effect under policy overflow",
+        ),
         ("--redundant-copies 3", "choose policy redundant"),
         ("--redundant-port 9000", "choose policy redundant"),
         ("--redundant-key /etc/key", "choose policy redundant"),
@@ -115,12 +138,13 @@ fn wrong_arguments_say_why() {
 
 #[test]
 fn a_setting_has_its_flag() {
-    use mptcp_api::policy::{Redundant, Setting, Weighted};
+    use mptcp_api::policy::{Overflow, Redundant, Setting, Weighted};
 
     for (setting, expected) in [
         (Setting::NAME, "--policy"),
         (Weighted::MODE, "--weighted-mode"),
         (Weighted::WEIGHTS, "--weight"),
+        (Overflow::PREFER, "--prefer"),
         (Redundant::COPIES, "--redundant-copies"),
         (Redundant::PORT, "--redundant-port"),
         (Redundant::KEY, "--redundant-key"),
@@ -216,7 +240,7 @@ fn wrong_arguments_of_client_commands_say_why() {
         ("policy set", "<POLICY>"),
         (
             "policy set fast",
-            "[possible values: default, weighted, redundant]",
+            "[possible values: default, weighted, overflow, aggregate, redundant]",
         ),
         (
             "policy set default --weight eth0=1",

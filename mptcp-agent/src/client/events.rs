@@ -94,7 +94,7 @@ fn text(terminal: Terminal, event: &Event) -> String {
         "path_down" | "stale" | "fallback" => Style::Bad,
         "subflow_closed" if event.reason.as_deref() != Some("fin") => Style::Bad,
         "path_up" => Style::Good,
-        "priority" => Style::Notable,
+        "priority" | "path_let_in" => Style::Notable,
         _ => Style::Plain,
     };
     let name = format!("{:14}", one_line(&event.event));

@@ -82,6 +82,11 @@ mod tests {
                  (backend pacing); in 9m 59s: default",
             ),
             (
+                json!({"policy": {"name": "overflow", "prefer": ["eth0", "wwan0"]},
+                       "backend": "pacing"}),
+                "overflow --prefer eth0 --prefer wwan0 (backend pacing)",
+            ),
+            (
                 json!({"policy": {"name": "redundant", "redundant_copies": 2,
                                   "redundant_port": 8684, "redundant_key": "/etc/a\u{1b}key",
                                   "redundant_budget": "40mbit"},

@@ -1,4 +1,4 @@
-//! Checks what weight 0 needs: BBR, which brings back an idle subflow that was
+//! Checks what a path that may be held out needs: BBR, which brings back an idle subflow that was
 //! held out (`revive` on the eBPF side tells why).
 
 use std::fs;
@@ -10,11 +10,13 @@ use rustix::net::{AddressFamily, SocketType, socket};
 /// The congestion controls that sockets of this namespace can be given.
 const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 
-/// Checks that standby paths can be had. Loads the module if it is missing.
+/// Checks that a path which was held out can be brought back. Loads the module
+/// if it is missing. An error says `what` asks for this, and what the user could
+/// do `instead`.
 ///
 /// # Errors
-/// The kernel has no BBR: an idle standby path would never be used.
-pub fn check() -> Result<()> {
+/// The kernel has no BBR: an idle path that was held out would never be used.
+pub fn check(what: &str, instead: &str) -> Result<()> {
     if !has_bbr(&available()) {
         // A privileged request loads the module; programs cannot ask for it.
         // Whether it worked shows below.
@@ -23,9 +25,8 @@ pub fn check() -> Result<()> {
     }
     if !has_bbr(&available()) {
         bail!(
-            "a weight of 0 (standby) needs the congestion control bbr, by which an idle path is \
-             brought back, and this kernel offers none: load the module tcp_bbr, or give the path \
-             a weight above 0"
+            "{what} needs the congestion control bbr, by which an idle path is brought back, and \
+             this kernel offers none: load the module tcp_bbr, or {instead}"
         );
     }
     Ok(())

@@ -20,6 +20,9 @@ pub struct Sweep {
     /// established, lockdown (`confidentiality`) hides the connection, or the
     /// agent's cgroup is not the root of the hierarchy.
     pub refused: u64,
+    /// Those on whose connection the overflow policy lets more paths in than
+    /// the preferred ones.
+    pub let_in: u64,
 }
 
 /// Everything that one pass has found.
@@ -97,6 +100,7 @@ impl Pass {
                 self.sweep.visited += 1;
                 self.sweep.adopted += u64::from(visit.adopted);
                 self.sweep.refused += u64::from(visit.refused);
+                self.sweep.let_in += u64::from(visit.let_in);
             }
         }
     }
@@ -181,6 +185,7 @@ mod tests {
                 visited: 3,
                 adopted: 1,
                 refused: 1,
+                let_in: 0,
             },
             sockets: HashSet::from([7, 8, 9, 10]),
             listening: HashSet::from([11]),

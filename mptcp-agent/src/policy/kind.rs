@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
-use mptcp_api::policy::{Invalid, PolicySettings};
+use mptcp_api::policy::{Invalid, PolicySettings, Setting, Weighted};
 
 use super::{Redundant, Weights};
 
@@ -20,6 +20,17 @@ pub trait Kind: fmt::Debug + fmt::Display {
     /// Returns the weights, which are all equal if the policy has none.
     fn weights(&self) -> Weights {
         Weights::EQUAL
+    }
+
+    /// Returns the rank of a path that has this weight, 1 being the preferred
+    /// one; `None` if the policy ranks no paths.
+    fn rank(&self, _weight: u16) -> Option<u16> {
+        None
+    }
+
+    /// Returns the setting by which the user names paths.
+    fn names_paths_by(&self) -> Setting {
+        Weighted::WEIGHTS
     }
 
     /// Returns the settings of copies, if the policy copies segments. Copies
@@ -57,6 +68,15 @@ pub trait Checked: Kind + Sized {
 pub struct Needs<'a> {
     /// A file with a key.
     pub key_file: Option<&'a Path>,
-    /// The kernel's means of bringing a standby path back.
-    pub standby: bool,
+    /// The kernel's means of bringing back a path that was held out.
+    pub holds_out: Option<HoldsOut>,
+}
+
+/// Says in an error why paths are held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldsOut {
+    /// What asks for it.
+    pub what: &'static str,
+    /// What the user could do instead.
+    pub instead: &'static str,
 }

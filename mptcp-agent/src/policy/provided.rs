@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::kind::HoldsOut;
 use super::{Key, Policy};
 use crate::host;
 
@@ -18,14 +19,14 @@ pub struct Provided {
 /// a module, so the agent's loop never calls it.
 ///
 /// # Errors
-/// The host has no BBR for a standby path, or the key cannot be read; the error
+/// The host has no BBR for a path that is held out, or the key cannot be read; the error
 /// is one line.
 pub fn provide(policy: Policy) -> Result<Provided> {
     let needs = policy.needs();
     let key = needs.key_file.map(host::read_key).transpose()?;
     let key = key.map(Key::new).unwrap_or_default();
-    if needs.standby {
-        host::check_standby()?;
+    if let Some(HoldsOut { what, instead }) = needs.holds_out {
+        host::check_standby(what, instead)?;
     }
     Ok(Provided { policy, key })
 }

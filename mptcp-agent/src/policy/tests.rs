@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use mptcp_api::policy::{Redundant as RedundantSettings, Setting, Weighted as WeightedSettings};
+use mptcp_api::policy::{
+    Overflow as OverflowSettings, Redundant as RedundantSettings, Setting,
+    Weighted as WeightedSettings,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::kind::HoldsOut;
 use super::weights::MAX_SELECTORS;
 use super::*;
 
@@ -187,10 +191,24 @@ fn each_policy_says_what_it_needs_of_the_host() {
         (
             json!({"name": "weighted", "weights": ["eth0=0"]}),
             Needs {
-                standby: true,
+                holds_out: Some(HoldsOut {
+                    what: "a weight of 0 (standby)",
+                    instead: "give the path a weight above 0",
+                }),
                 ..Needs::default()
             },
         ),
+        (
+            json!({"name": "overflow", "prefer": ["eth0"]}),
+            Needs {
+                holds_out: Some(HoldsOut {
+                    what: "policy overflow",
+                    instead: "choose another policy",
+                }),
+                ..Needs::default()
+            },
+        ),
+        (json!({"name": "aggregate"}), Needs::default()),
         (
             json!({"name": "redundant", "redundant_key": "/etc/key"}),
             Needs {
@@ -222,6 +240,20 @@ fn each_policy_has_its_capabilities_and_backend() {
             "weighted (strict)",
         ),
         (
+            json!({"name": "overflow", "prefer": ["eth0", "10.0.0.1/32"]}),
+            capability::OVERFLOWS,
+            "overflow",
+            "pacing",
+            "overflow (eth0, 10.0.0.1)",
+        ),
+        (
+            json!({"name": "aggregate"}),
+            0,
+            "aggregate",
+            "none",
+            "aggregate",
+        ),
+        (
             json!({"name": "redundant"}),
             capability::COPIES,
             "redundant",
@@ -239,6 +271,26 @@ fn each_policy_has_its_capabilities_and_backend() {
 }
 
 #[test]
+fn the_order_of_preference_becomes_weights_and_ranks() {
+    let policy = read(json!({"name": "overflow", "prefer": ["eth0", "wwan0"]})).unwrap();
+    let Weights { listed, unlisted } = policy.weights();
+    let listed: Vec<_> = listed.iter().map(Weight::to_string).collect();
+    assert_eq!(
+        (listed, unlisted),
+        (["eth0=3", "wwan0=2"].map(str::to_owned).into(), 1)
+    );
+    let ranks = [3, 2, 1].map(|weight| policy.rank(weight));
+    assert_eq!(ranks, [Some(1), Some(2), Some(3)]);
+
+    // The paths that are not named can have a place of their own.
+    let policy = read(json!({"name": "overflow", "prefer": ["default", "wwan0"]})).unwrap();
+    let Weights { listed, unlisted } = policy.weights();
+    assert_eq!((listed[0].weight, unlisted), (2, 3));
+    assert!(policy.judges() && policy.overflows() && !policy.caps());
+    assert_eq!(Policy::default().rank(1), None);
+}
+
+#[test]
 fn settings_come_back_in_full() {
     for (given, full) in [
         (json!({"name": "default"}), json!({"name": "default"})),
@@ -251,6 +303,11 @@ fn settings_come_back_in_full() {
             json!({"name": "weighted", "weighted_mode": "spill", "weights": ["default=1"]}),
             json!({"name": "weighted", "weighted_mode": "spill"}),
         ),
+        (
+            json!({"name": "overflow", "prefer": ["10.0.0.1/32", "default", "id:01"]}),
+            json!({"name": "overflow", "prefer": ["10.0.0.1", "default", "id:1"]}),
+        ),
+        (json!({"name": "aggregate"}), json!({"name": "aggregate"})),
         (
             json!({"name": "redundant"}),
             json!({"name": "redundant", "redundant_copies": 2, "redundant_port": 8684}),
@@ -270,10 +327,11 @@ fn settings_come_back_in_full() {
 #[test]
 fn refused_in_the_words_of_the_protocol() {
     let many: Vec<_> = (0..=64).map(|id| format!("id:{id}=1")).collect();
+    let ids: Vec<_> = (0..=64).map(|id| format!("id:{id}")).collect();
     for (given, reason) in [
         (
             json!({"name": "fast"}),
-            "`name` is `fast`: expected one of default, weighted, redundant",
+            "`name` is `fast`: expected one of default, weighted, overflow, aggregate, redundant",
         ),
         (
             json!({"name": "weighted", "weighted_mode": "Strict"}),
@@ -296,6 +354,27 @@ fn refused_in_the_words_of_the_protocol() {
             "two `weights` name the same path",
         ),
         (json!({"name": "weighted", "weights": many}), "too many"),
+        (
+            json!({"name": "overflow"}),
+            "`prefer` is missing: expected at least one path, the preferred one first",
+        ),
+        (
+            json!({"name": "overflow", "prefer": ["eth0", "id:1", "eth0"]}),
+            "`prefer` names the path `eth0` more than once: name each path once",
+        ),
+        (
+            json!({"name": "overflow", "prefer": ["10.0.0.1/24"]}),
+            "`prefer`: `10.0.0.1/24` has host bits set",
+        ),
+        (json!({"name": "overflow", "prefer": ids}), "too many"),
+        (
+            json!({"name": "overflow", "weights": ["eth0=1"]}),
+            "`weights` has no effect under policy overflow",
+        ),
+        (
+            json!({"name": "aggregate", "prefer": ["eth0"]}),
+            "`prefer` has no effect under policy aggregate",
+        ),
         (
             json!({"name": "redundant", "redundant_copies": 5}),
             "`redundant_copies` is 5: expected 2 to 4",
@@ -327,7 +406,13 @@ fn any_policy() -> impl Strategy<Value = Given> {
         _ => format!("default={weight}"),
     });
     (
-        prop::sample::select(vec!["default", "weighted", "redundant"]),
+        prop::sample::select(vec![
+            "default",
+            "weighted",
+            "overflow",
+            "aggregate",
+            "redundant",
+        ]),
         prop::option::of(prop::sample::select(vec!["strict", "spill"])),
         prop::collection::vec(weight, 0..6),
         prop::option::of(2_u32..=4),
@@ -337,11 +422,24 @@ fn any_policy() -> impl Strategy<Value = Given> {
     )
         .prop_map(|(name, mode, weights, copies, port, key, budget)| {
             let (weighted, redundant) = (name == "weighted", name == "redundant");
+            let named = weights.iter().filter_map(|weight| weight.split_once('='));
+            let named = named.map(|(selector, _)| selector.to_owned()).collect();
             Given {
                 name: name.to_owned(),
                 weighted: WeightedSettings {
                     weighted_mode: mode.filter(|_| weighted).map(str::to_owned),
-                    weights: if weighted { weights } else { Vec::new() },
+                    weights: if weighted {
+                        weights.clone()
+                    } else {
+                        Vec::new()
+                    },
+                },
+                overflow: OverflowSettings {
+                    prefer: if name == "overflow" {
+                        named
+                    } else {
+                        Vec::new()
+                    },
                 },
                 redundant: RedundantSettings {
                     redundant_copies: copies.filter(|_| redundant),

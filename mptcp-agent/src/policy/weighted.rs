@@ -5,7 +5,7 @@ use std::fmt;
 use mptcp_api::policy::{Invalid, Problem, Weighted as Settings};
 use mptcp_common::abi::capability;
 
-use super::kind::{Checked, Kind, Needs};
+use super::kind::{Checked, HoldsOut, Kind, Needs};
 use super::weights::{UNLISTED_WEIGHT, Weight, Weights};
 use super::{Choice, choice};
 use crate::policy::selector::Selector;
@@ -137,7 +137,10 @@ impl Kind for Weighted {
 
     fn needs(&self) -> Needs<'_> {
         Needs {
-            standby: self.weights.has_standby(),
+            holds_out: self.weights.has_standby().then_some(HoldsOut {
+                what: "a weight of 0 (standby)",
+                instead: "give the path a weight above 0",
+            }),
             ..Needs::default()
         }
     }

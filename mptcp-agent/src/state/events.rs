@@ -37,6 +37,10 @@ pub enum Change {
     PathDown,
     /// The controller uses the path again.
     PathUp,
+    /// The overflow policy lets a path carry what the preferred ones cannot.
+    PathLetIn,
+    /// The overflow policy holds the path out again.
+    PathHeldOut,
     /// An event of a kind that this agent does not know.
     Unknown(u8),
 }
@@ -82,6 +86,8 @@ pub const KINDS: [&str; event_kind::COUNT + 1] = [
     "fallback",
     "path_down",
     "path_up",
+    "path_let_in",
+    "path_held_out",
     "unknown",
 ];
 
@@ -107,6 +113,8 @@ impl From<&abi::Event> for Change {
             event_kind::FALLBACK => Self::Fallback,
             event_kind::PATH_DOWN => Self::PathDown,
             event_kind::PATH_UP => Self::PathUp,
+            event_kind::PATH_LET_IN => Self::PathLetIn,
+            event_kind::PATH_HELD_OUT => Self::PathHeldOut,
             other => Self::Unknown(other),
         }
     }
@@ -125,15 +133,20 @@ impl Change {
             Self::Fallback => 6,
             Self::PathDown => 7,
             Self::PathUp => 8,
-            Self::Unknown(_) => 9,
+            Self::PathLetIn => 9,
+            Self::PathHeldOut => 10,
+            Self::Unknown(_) => 11,
         }
     }
 
-    /// Returns whether another path of the connection may be needed now.
-    pub fn loses_a_path(self) -> bool {
+    /// Returns whether an idle path of the connection may have to be brought
+    /// back now, or held out.
+    pub fn moves_idle_paths(self) -> bool {
         matches!(
             self,
             Self::PathDown
+                | Self::PathLetIn
+                | Self::PathHeldOut
                 | Self::SubflowClosed { .. }
                 | Self::Closed
                 | Self::Priority { backup: true }
@@ -149,11 +162,12 @@ impl Change {
         )
     }
 
-    /// Returns whether this is the ordinary coming and going of connections, of
-    /// which a busy host sees thousands a second.
+    /// Returns whether this is the ordinary coming and going of connections, or
+    /// of the load on them, of which a busy host sees thousands a second.
     pub fn is_routine(self) -> bool {
         match self {
             Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,
+            Self::PathLetIn | Self::PathHeldOut => true,
             Self::SubflowClosed { reason, .. } => {
                 reason == close_reason::NAMES[usize::from(close_reason::FIN)]
             }
@@ -183,6 +197,8 @@ impl Change {
             Self::Fallback => "connection fell back to TCP",
             Self::PathDown => "path makes no progress and is left out",
             Self::PathUp => "path makes progress again",
+            Self::PathLetIn => "preferred paths are full: path is let in",
+            Self::PathHeldOut => "preferred paths have room: path is held out",
             Self::Unknown(_) => "event of an unknown kind",
         }
     }
@@ -266,6 +282,20 @@ mod tests {
             (event_kind::FALLBACK, 0, 0, Change::Fallback, "fallback"),
             (event_kind::PATH_DOWN, 0, 0, Change::PathDown, "path_down"),
             (event_kind::PATH_UP, 0, 0, Change::PathUp, "path_up"),
+            (
+                event_kind::PATH_LET_IN,
+                0,
+                0,
+                Change::PathLetIn,
+                "path_let_in",
+            ),
+            (
+                event_kind::PATH_HELD_OUT,
+                0,
+                0,
+                Change::PathHeldOut,
+                "path_held_out",
+            ),
             (200, 0, 0, Change::Unknown(200), "unknown"),
         ] {
             let change = change(kind, flags, reason);
@@ -322,8 +352,8 @@ mod tests {
         assert!(!change(event_kind::SUBFLOW_CLOSED, 0, close_reason::RESET).is_routine());
         assert!(change(event_kind::OPENED, 0, 0).is_routine());
         assert!(!change(event_kind::PATH_DOWN, 0, 0).is_routine());
-        assert!(change(event_kind::PATH_DOWN, 0, 0).loses_a_path());
-        assert!(!change(event_kind::PATH_UP, 0, 0).loses_a_path());
+        assert!(change(event_kind::PATH_DOWN, 0, 0).moves_idle_paths());
+        assert!(!change(event_kind::PATH_UP, 0, 0).moves_idle_paths());
     }
 
     #[test]

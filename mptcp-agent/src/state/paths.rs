@@ -416,7 +416,13 @@ impl PathTable {
     /// Returns whether a path has weight 0, so that its subflows may be held
     /// out until the others are gone.
     pub fn has_standby(&self) -> bool {
-        self.paths.iter().flatten().any(|path| path.weight == 0)
+        self.least_weight() == 0
+    }
+
+    /// Returns the least weight of a path.
+    pub fn least_weight(&self) -> u16 {
+        let weights = self.paths.iter().flatten().map(|path| path.weight);
+        weights.min().unwrap_or(self.unlisted_weight)
     }
 
     fn path(&self, index: u32) -> Option<&Path> {

@@ -39,6 +39,11 @@ pub enum Problem {
     Relative(PathBuf),
     /// Two values of the setting are about the same path, which is this one.
     SamePath(String),
+    /// The setting names this path more than once.
+    Twice(String),
+    /// The policy cannot do without the setting, which was not given; the text
+    /// says what is expected.
+    Missing(&'static str),
     /// The setting as a whole makes no sense; the text says why without naming
     /// it.
     Senseless(String),
@@ -74,6 +79,10 @@ impl Invalid {
             Problem::SamePath(path) => {
                 format!("two {name} name the same path, `{path}`: give each path one weight")
             }
+            Problem::Twice(path) => {
+                format!("{name} names the path `{path}` more than once: name each path once")
+            }
+            Problem::Missing(expected) => format!("{name} is missing: expected {expected}"),
             Problem::Senseless(why) => why.clone(),
             Problem::NoEffect { under, of } => format!(
                 "{name} has no effect under policy {under}: choose policy {of}, or leave {name} \

@@ -11,6 +11,7 @@ fn mixed() -> Given {
         weighted_mode: Some("strict".to_owned()),
         weights: vec!["eth0=4".to_owned(), "default=2".to_owned()],
     };
+    given.overflow.prefer = vec!["eth0".to_owned()];
     given.redundant = Redundant {
         redundant_copies: Some(2),
         redundant_port: Some(8684),
@@ -69,6 +70,16 @@ fn the_policy_of_the_name_is_chosen() {
             Settings::Weighted(none.weighted),
         ),
         (
+            json!({"name": "overflow", "prefer": ["eth0", "wwan0"]}),
+            Settings::Overflow(Overflow {
+                prefer: vec!["eth0".to_owned(), "wwan0".to_owned()],
+            }),
+        ),
+        (
+            json!({"name": "aggregate"}),
+            Settings::Aggregate(none.aggregate),
+        ),
+        (
             json!({"name": "redundant", "redundant_port": 1}),
             Settings::Redundant(Redundant {
                 redundant_port: Some(1),
@@ -88,16 +99,19 @@ fn a_setting_of_another_policy_is_refused() {
     for (name, policy) in [
         ("default", "default, which only observes"),
         ("weighted", "weighted"),
+        ("overflow", "overflow"),
+        ("aggregate", "aggregate"),
         ("redundant", "redundant"),
     ] {
         let given = mixed().values().into_iter();
         for (setting, values) in given.filter(|(_, values)| !values.is_empty()) {
             let of = match setting {
                 Weighted::MODE | Weighted::WEIGHTS => "weighted",
+                Overflow::PREFER => "overflow",
                 _ => "redundant",
             };
             let value = match setting {
-                Weighted::WEIGHTS => json!(values),
+                Weighted::WEIGHTS | Overflow::PREFER => json!(values),
                 Redundant::COPIES | Redundant::PORT => json!(values[0].parse::<u16>().unwrap()),
                 _ => json!(values[0]),
             };
@@ -129,7 +143,8 @@ fn a_name_of_no_policy_is_refused_when_a_policy_is_chosen() {
     let error = Settings::try_from(given).unwrap_err();
     assert_eq!(error.setting, Setting::NAME);
     let error = error.in_fields();
-    let expected = "`name` is `fast`: expected one of default, weighted, redundant";
+    let expected = "`name` is `fast`: expected one of default, weighted, overflow, aggregate, \
+                    redundant";
     assert!(error.starts_with(expected), "{error}");
 }
 
@@ -142,7 +157,7 @@ fn what_is_no_object_of_known_fields_cannot_be_read() {
         (
             json!({"name": "default", "mode": "x"}),
             "unknown field `mode`, expected one of `name`, `weighted_mode`, `weights`, \
-             `redundant_copies`, `redundant_port`, `redundant_key`, `redundant_budget`",
+             `prefer`, `redundant_copies`, `redundant_port`, `redundant_key`, `redundant_budget`",
         ),
         (
             json!({"name": "weighted", "weights": "eth0=1"}),

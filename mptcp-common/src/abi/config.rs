@@ -88,6 +88,8 @@ pub mod capability {
     pub const SPILLS: u32 = 2;
     /// Copies segments to other paths.
     pub const COPIES: u32 = 4;
+    /// Holds a path out while those of larger weights have room.
+    pub const OVERFLOWS: u32 = 8;
     /// Keeps the ratio over all connections of the policy together
     /// ([`crate::controller::Ledger`]) rather than over each.
     pub const HOST: u32 = 16;

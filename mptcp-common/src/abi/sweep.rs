@@ -25,8 +25,9 @@ pub struct Visit {
     pub refused: u32,
     /// 1 if the socket listens, and so is no subflow.
     pub listens: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// 1 if the overflow policy lets paths of more than one weight in on its
+    /// connection; only in a pass that applies the policy.
+    pub let_in: u32,
 }
 
 impl Visit {
@@ -35,7 +36,7 @@ impl Visit {
 }
 
 crate::layout::layout! {
-    Visit { cookie, adopted, refused, listens, reserved }
+    Visit { cookie, adopted, refused, listens, let_in }
 }
 
 const _: () = assert!(size_of::<Visit>() == 24);

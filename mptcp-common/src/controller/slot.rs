@@ -122,6 +122,19 @@ impl Slot {
         timeouts >= DEAD_TIMEOUTS || (timeouts != 0 && idle_ns > DEAD_NS)
     }
 
+    /// Notes whether the path makes progress, and whether that has changed since
+    /// the last step.
+    #[inline(always)]
+    pub(super) fn judge(&self, now_ns: u64) {
+        let dead = self.is_dead(now_ns);
+        self.turned.set(match (self.dead.get() != 0, dead) {
+            (false, true) => Self::DIED,
+            (true, false) => Self::RETURNED,
+            _ => 0,
+        });
+        self.dead.set(u64::from(dead));
+    }
+
     #[inline(always)]
     pub(super) fn fresh_bytes(&self) -> u64 {
         self.acked_bytes

@@ -36,7 +36,7 @@ pub(super) const PAUSE_NS: u64 = 150_000_000;
 
 /// Within [`FRESH_NS`] a path is capped only if the host's lead on it is at
 /// least this.
-pub(super) const FRESH_LEAD_PERMILLE: i64 = 200;
+pub(super) const FRESH_LEAD_PERMILLE: i64 = 100;
 
 /// While the host's lead on a path is larger than this, more and more
 /// connections do without the path.

@@ -2,6 +2,7 @@
 //! a user would name, and random cases that nobody thought of.
 
 mod host;
+mod overflow;
 mod simulation;
 
 use mptcp_common::abi::{MAX_PATHS, Policy, capability};

@@ -14,6 +14,7 @@ mod connection;
 mod link;
 mod load;
 mod outcome;
+mod overflow;
 mod path;
 mod world;
 
@@ -31,6 +32,7 @@ pub const MSS: f64 = 1448.0;
 /// A world with one connection, in which losses are repaired in place.
 pub struct Simulation {
     pub spill: bool,
+    overflows: bool,
     world: World,
 }
 
@@ -38,12 +40,10 @@ impl Simulation {
     pub fn new(links: &[Link], seed: u64) -> Self {
         let mut world = World::new(links, seed, Steering::Strict);
         world.repair_in_place();
-        if std::env::var_os("NOLEDGER").is_some() {
-            world.scope_connection();
-        }
         world.add(Load::Idle);
         Self {
             spill: false,
+            overflows: false,
             world,
         }
     }
@@ -53,6 +53,13 @@ impl Simulation {
     pub fn obey(&mut self, policy: &Policy) {
         self.spill = policy.capabilities & capability::SPILLS != 0;
         self.world.connection(0).weigh(policy);
+    }
+
+    /// Puts the connection under the overflow policy, from now on.
+    pub fn overflows(&mut self) {
+        self.overflows = true;
+        self.world.steer(Steering::Overflow);
+        self.world.sweep();
     }
 
     pub fn controller(&self) -> &Controller {
@@ -67,10 +74,10 @@ impl Simulation {
 
     /// Runs for `ms` and returns the bytes that each path got acked.
     pub fn run(&mut self, ms: u64, load: Load) -> Vec<u64> {
-        self.world.steer(if self.spill {
-            Steering::Spill
-        } else {
-            Steering::Strict
+        self.world.steer(match (self.overflows, self.spill) {
+            (true, _) => Steering::Overflow,
+            (false, true) => Steering::Spill,
+            (false, false) => Steering::Strict,
         });
         self.world.connection(0).load = load;
         self.world.run(ms).acked

@@ -22,16 +22,17 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_seq_write},
 };
 use mptcp_common::{
-    abi::{Visit, sweep},
+    abi::{Visit, capability, sweep},
     controller::Limits,
 };
 
 use crate::hooks::ending::Ending;
 use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, register};
+use crate::policy::overflow;
 use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
 use crate::shared::entry::Entry;
-use crate::shared::maps::{GONE, SWEEP, connection, rearmed, reclaimed};
+use crate::shared::maps::{GONE, SWEEP, capabilities, connection, rearmed, reclaimed};
 use crate::shared::socket::{ADOPT, Socket, global, offset};
 
 const SOL_TCP: i32 = 6;
@@ -107,7 +108,7 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     }
     match what {
         sweep::ACCOUNT => {}
-        sweep::APPLY => set(socket, Options(sk), cookie, now_ns),
+        sweep::APPLY => visit.let_in = set(socket, Options(sk), cookie, now_ns),
         _ => lift(socket, Options(sk), cookie),
     }
     if what != sweep::ACCOUNT {
@@ -177,13 +178,17 @@ fn update(socket: Socket, subflow: Entry, cookie: u64, now_ns: u64) {
     }
 }
 
-/// Applies the policy to a subflow.
+/// Applies the policy to a subflow. Returns the value of [`Visit::let_in`].
 #[inline(always)]
-fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
+fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) -> u32 {
+    let mut let_in = 0;
     if let Some(subflow) = Entry::of(cookie) {
         if let Some(connection) = connection(subflow.connection()) {
             // An idle connection runs no step that would update the weights.
             weigh_all(connection);
+            if capabilities(connection, now_ns) & capability::OVERFLOWS != 0 {
+                let_in = overflow::visit(connection, subflow, now_ns);
+            }
             obey(socket, options, connection, subflow, now_ns);
             subflow.set_resting(0);
         }
@@ -192,6 +197,7 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) {
         // left limits on it.
         lift_unknown(socket, options);
     }
+    let_in
 }
 
 /// Lifts every limit that the agent has set, and takes back the callbacks.

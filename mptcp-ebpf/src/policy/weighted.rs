@@ -13,6 +13,7 @@ use mptcp_common::{
     },
 };
 
+use crate::policy::overflow;
 use crate::shared::emit::path_event;
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, capabilities, config, ledger, totals, weight};
@@ -193,6 +194,8 @@ pub fn steer(
                 capabilities,
             );
         }
+    } else if capabilities & capability::OVERFLOWS != 0 && subflow.slot() != 0 {
+        overflow::look(socket, connection, subflow, now_ns);
     }
     obey(socket, options, connection, subflow, now_ns);
 }
@@ -210,6 +213,9 @@ pub fn may_rest(connection: &Connection, subflow: Entry, now_ns: u64) -> bool {
     }
     match slot(connection, subflow) {
         Some(slot) if capabilities & capability::CAPS != 0 => connection.controller.may_rest(slot),
+        Some(_) if capabilities & capability::OVERFLOWS != 0 => {
+            overflow::may_rest(connection, subflow)
+        }
         _ => true,
     }
 }
@@ -242,10 +248,14 @@ pub fn obey(
     subflow: Entry,
     now_ns: u64,
 ) {
+    let capabilities = capabilities(connection, now_ns);
     let mut limits = match slot(connection, subflow) {
-        Some(slot) if capabilities(connection, now_ns) & capability::CAPS != 0 => connection
+        Some(slot) if capabilities & capability::CAPS != 0 => connection
             .controller
             .limits(slot, u64::from(socket.queued())),
+        Some(_) if capabilities & capability::OVERFLOWS != 0 => {
+            overflow::limits(connection, subflow)
+        }
         _ => Limits::NONE,
     };
     if limits.cap == HELD_OUT && subflow.flags() & subflow_flag::LOCKED != 0 {

@@ -14,6 +14,7 @@ use mptcp_common::abi::{self, subflow_flag};
 use mptcp_common::controller::NO_CAP;
 
 use crate::net::endpoints::Endpoints;
+use crate::policy::Policy;
 use crate::state::events::{Change, KINDS, Reset, endpoints, token};
 use crate::state::snapshot::{self, InForce, Open, PeerState, Program, Snapshot};
 use crate::{COMMIT, VERSION};
@@ -21,7 +22,7 @@ use crate::{COMMIT, VERSION};
 /// Converts a snapshot with its open connections.
 pub fn status(snapshot: &Snapshot) -> Status {
     let (agent, totals) = (&snapshot.agent, &snapshot.totals);
-    let weighted = snapshot.policy.policy.caps();
+    let in_force = &snapshot.policy.policy;
     let paths = snapshot.traffic();
     Status {
         agent: Agent {
@@ -36,7 +37,7 @@ pub fn status(snapshot: &Snapshot) -> Status {
         policy: policy(&snapshot.policy),
         hooks: snapshot.programs.iter().map(hook).collect(),
         paths: paths
-            .map(|one| path(one, &snapshot.open, weighted))
+            .map(|one| path(one, &snapshot.open, in_force))
             .collect(),
         peers: snapshot.peers.as_ref().map(peers),
         connections: totals.connections,
@@ -117,7 +118,7 @@ fn subflow(subflow: &snapshot::Subflow, acked: u64) -> Subflow {
     }
 }
 
-fn path(path: &snapshot::Path, open: &Open, weighted: bool) -> Path {
+fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
     let subflows = open.on_path(&path.label);
     let text = |address: &IpAddr| address.to_string();
     Path {
@@ -133,7 +134,8 @@ fn path(path: &snapshot::Path, open: &Open, weighted: bool) -> Path {
         alive: subflows.alive,
         carrier: path.carrier,
         heard_seconds: subflows.heard.map(|ago| ago.as_secs_f64()),
-        weight: weighted.then_some(path.weight),
+        weight: policy.caps().then_some(path.weight),
+        rank: policy.rank(path.weight),
         share: path.share,
         rtt_seconds: path.rates.rtt_seconds,
         sent_bytes_per_second: path.rates.sent,

@@ -1,4 +1,4 @@
-//! The weight of each path, and the share of the traffic that it got.
+//! The weight or the rank of each path, and the share of the traffic that it got.
 
 use super::Families;
 use crate::state::snapshot::{Path, Snapshot};
@@ -16,11 +16,16 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         );
     if policy.caps() {
         weights(snapshot, families);
+    }
+    if policy.overflows() {
+        ranks(snapshot, families);
+    }
+    if policy.judges() {
         families
             .gauge(
                 "mptcp_policy_unmatched_selectors",
-                "Ids and prefixes with a weight that no subflow has, while subflows that joined \
-                 have none with a weight.",
+                "Ids and prefixes that the policy names and no subflow has, while subflows that \
+                 joined have none that it names.",
             )
             .add_count(&[], snapshot.unmatched_selectors as u64);
     }
@@ -35,11 +40,29 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     }
 }
 
+/// Describes the ranks of the paths that the user named or that are in use.
+fn ranks(snapshot: &Snapshot, families: &mut Families) {
+    let policy = &snapshot.policy.policy;
+    let mut ranks = families.gauge(
+        "mptcp_path_rank",
+        "Place of the path in the order of preference: 1 is the preferred one.",
+    );
+    for row in snapshot.traffic().filter(counts) {
+        if let Some(rank) = policy.rank(row.weight) {
+            ranks.add_count(&[("path", &row.label)], rank.into());
+        }
+    }
+}
+
+/// Returns whether the user named a path or it is in use.
+fn counts(row: &&Path) -> bool {
+    row.listed || row.stats.live != 0
+}
+
 /// Describes the weight ratios. A path counts if the user named it or if it is
 /// in use, and the ratio refers to all these paths. A connection that does not
 /// have all of them divides its traffic among those it has.
 fn weights(snapshot: &Snapshot, families: &mut Families) {
-    let counts = |row: &&Path| row.listed || row.stats.live != 0;
     let sum: u32 = snapshot
         .traffic()
         .filter(counts)

@@ -42,6 +42,14 @@ fn weighted() -> InForce {
     }
 }
 
+fn overflow() -> InForce {
+    let given = serde_json::json!({"name": "overflow", "prefer": ["eth0", "10.0.0.0/24"]});
+    InForce {
+        policy: Policy::new(serde_json::from_value(given).unwrap()).unwrap(),
+        then: None,
+    }
+}
+
 /// Returns a snapshot in which every family has a series.
 fn full() -> Snapshot {
     let mut eth0 = carried(1 << 40, 3);
@@ -76,7 +84,7 @@ fn full() -> Snapshot {
         totals: Totals {
             opened: [5, 6],
             connections: 7,
-            events: [5, 6, 0, 0, 0, 0, 0, 0, 2],
+            events: [5, 6, 0, 0, 0, 0, 0, 0, 2, 0, 0],
             events_lost: 8,
             ..Totals::default()
         },
@@ -168,6 +176,25 @@ fn names_and_values() {
 }
 
 #[test]
+fn ranks_stand_in_for_weights_under_the_overflow_policy() {
+    let mut snapshot = full();
+    snapshot.policy = overflow();
+    for (path, weight) in snapshot.paths.iter_mut().zip([3, 2]) {
+        path.weight = weight;
+    }
+    let text = render(&snapshot).unwrap();
+    for line in [
+        "mptcp_path_rank{path=\"eth0\"} 1",
+        "mptcp_path_rank{path=\"10.0.0.0/24\"} 2",
+        "mptcp_policy_info{policy=\"overflow\",backend=\"pacing\"} 1",
+        "mptcp_policy_unmatched_selectors 2",
+    ] {
+        assert!(text.lines().any(|got| got == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("mptcp_path_weight_ratio"), "{text}");
+}
+
+#[test]
 fn the_documentation_lists_each_metric_with_its_type() {
     let documented: BTreeSet<(&str, &str)> = include_str!("../../../../docs/metrics.md")
         .lines()
@@ -182,7 +209,11 @@ fn the_documentation_lists_each_metric_with_its_type() {
                 .then_some((name, kind))
         })
         .collect();
-    let text = render(&full()).unwrap();
+    let ranked = Snapshot {
+        policy: overflow(),
+        ..full()
+    };
+    let text = render(&full()).unwrap() + &render(&ranked).unwrap();
     let served: BTreeSet<(&str, &str)> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE mptcp_")?.split_once(' '))

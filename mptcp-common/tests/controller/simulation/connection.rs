@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::abi::{MAX_PATHS, Policy};
+use mptcp_common::controller::overflow::Overflow;
 use mptcp_common::controller::{Controller, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
 
 use super::MS;
@@ -21,6 +22,7 @@ const STALE_TIMEOUTS: u32 = 4;
 /// A connection of a host.
 pub struct Connection {
     pub controller: Controller,
+    pub(super) overflow: Overflow,
     pub load: Load,
     pub(super) deliveries: Deliveries,
     /// Bytes acked on all of its paths.
@@ -29,7 +31,7 @@ pub struct Connection {
     name: Segment,
     /// When the load writes next, if that is known.
     next_write_ms: Option<u64>,
-    paths: Vec<Path>,
+    pub(super) paths: Vec<Path>,
     /// The weights of its own policy, if it has one.
     weights: Option<[u32; MAX_PATHS]>,
     next_seq: u64,
@@ -57,6 +59,7 @@ impl Connection {
         };
         let mut connection = Self {
             controller: Controller::default(),
+            overflow: Overflow::default(),
             load,
             deliveries: Deliveries::default(),
             acked: 0,
@@ -86,6 +89,7 @@ impl Connection {
     fn reopen(&mut self, links: &[SharedLink], host: &Host) {
         self.name.life += 1;
         self.controller = Controller::default();
+        self.overflow = Overflow::default();
         let first_ms = links[0].settings.rtt_ms;
         self.paths = (0..)
             .zip(links)
@@ -115,7 +119,7 @@ impl Connection {
     }
 
     /// Tells a slot its path's weight, and whether it is a backup.
-    fn weigh_slot(&self, path: usize, links: &[SharedLink]) {
+    pub(super) fn weigh_slot(&self, path: usize, links: &[SharedLink]) {
         let link = &links[path].settings;
         let weight = self.weights.map_or(link.weight, |weights| weights[path]);
         let slot = &self.controller.slots[path];
@@ -325,16 +329,21 @@ impl Connection {
         if host.steering == Steering::Default {
             return;
         }
-        let open = |path: &&mut Path| path.opens_ms <= host.now_ms;
-        let slots = self.controller.slots.iter();
-        for (path, slot) in self
-            .paths
-            .iter_mut()
-            .zip(slots)
-            .filter(|(path, _)| open(path))
-        {
-            path.limits = self.controller.limits(slot, path.unsent_bytes());
+        for index in 0..self.paths.len() {
+            if self.paths[index].opens_ms <= host.now_ms {
+                self.paths[index].limits = self.limits(index, host);
+            }
         }
+    }
+
+    /// Returns what the policy wants of a path's subflow, as `obey` does.
+    fn limits(&self, index: usize, host: &Host) -> Limits {
+        if host.steering == Steering::Overflow {
+            return self.overflow_limits(index);
+        }
+        let slot = &self.controller.slots[index];
+        self.controller
+            .limits(slot, self.paths[index].unsent_bytes())
     }
 
     /// Does what `sockops` does at a callback of this path's subflow.
@@ -349,6 +358,10 @@ impl Connection {
         let unsent = path.unsent_bytes();
         slot.progress(fresh, path.srtt_us(), unsent, now_ns);
         let unassigned = self.backlog >= 1.0;
+        if host.steering == Steering::Overflow {
+            self.overflow_callback(index, unassigned, links, host);
+            return;
+        }
         self.controller
             .notice(self.next_seq, unassigned, unsent > 0);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {

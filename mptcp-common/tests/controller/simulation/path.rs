@@ -45,7 +45,7 @@ pub(super) struct Path {
     holes: BTreeSet<u64>,
     /// Segments that have arrived after a hole.
     beyond: BTreeMap<u64, Segment>,
-    cwnd: f64,
+    pub(super) cwnd: f64,
     /// Smoothed round trip, with the time in the link's queue.
     srtt_ms: f64,
     /// As in tcp_sndbuf_expand: room for two windows, and it never shrinks.

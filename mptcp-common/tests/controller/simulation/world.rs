@@ -19,6 +19,8 @@ pub enum Steering {
     Strict,
     /// By weight until a path is full.
     Spill,
+    /// By weight as rank.
+    Overflow,
 }
 
 /// What all connections of a host see. Each call of a controller gets it
@@ -97,6 +99,16 @@ impl World {
     /// Lets the rate of a link move.
     pub fn vary(&mut self, index: usize, variation: Variation) {
         self.links[index].variation = Some(variation);
+    }
+
+    /// Applies the policy to all connections at once.
+    pub(super) fn sweep(&mut self) {
+        for connection in &mut self.connections {
+            for path in 0..self.links.len() {
+                connection.weigh_slot(path, &self.links);
+            }
+            connection.sweep(&self.host);
+        }
     }
 
     /// Steers the connections otherwise from now on.
