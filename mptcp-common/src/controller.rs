@@ -162,6 +162,8 @@ pub struct Controller {
     taken_ns: Word,
     /// When data was last given to a subflow after a pause.
     burst_ns: Word,
+    /// What `given` was then.
+    burst_given: Word,
     /// Until when `spill` leaves the connection alone.
     spill_until_ns: Word,
     /// A number from 0 to [`LOTS`] - 1 that the connection keeps. By this number
@@ -177,7 +179,7 @@ crate::layout::layout! {
     Controller {
         slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
         given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns,
-        burst_ns, spill_until_ns, lot,
+        burst_ns, burst_given, spill_until_ns, lot,
     }
 }
 
@@ -284,8 +286,9 @@ impl Controller {
         if self.must_spill(now_ns, unassigned) && spill {
             free = true;
         }
-        // Data that subflows already have is only delayed by a cap.
-        if fresh && (spill || !unassigned) {
+        // A burst no longer than a frame passes. A cap would only pace it out.
+        let burst = self.given.get().wrapping_sub(self.burst_given.get());
+        if fresh && (spill || (burst <= FRAME && !unassigned)) {
             free = true;
         }
         // If data waits, the connection is slow rather than thin, and is looked
@@ -525,12 +528,14 @@ impl Controller {
     #[inline(always)]
     fn note_given(&self, now_ns: u64) {
         let given = self.given.get();
-        if given != self.last_given.get() {
+        let last = self.last_given.get();
+        if given != last {
             self.last_given.set(given);
             let pause_ns = 2_000 * self.tally.longest_us.get() + PAUSE_NS;
             let paused = now_ns.saturating_sub(self.given_ns.get()) > pause_ns;
             if paused && self.waited.get() == 0 {
                 self.burst_ns.set(now_ns);
+                self.burst_given.set(last);
             }
             self.given_ns.set(now_ns);
         }

@@ -64,6 +64,8 @@ pub struct Ledger {
     longest_us: Word,
     /// When a step last found fresh bytes on any path.
     progress_ns: Word,
+    /// When that was for the first time after a pause.
+    resumed_ns: Word,
     /// 1 if a connection since the last step has data that no subflow takes.
     unassigned: Word,
     /// Sums over the paths that take part.
@@ -86,7 +88,7 @@ crate::layout::layout! {
         lead_permille, fair, spared,
     }
     Ledger {
-        paths, step_ns, elapsed_ns, longest_us, progress_ns, unassigned, weights, rate, acked, excess, unit,
+        paths, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, unit,
         thin_ns, forget,
     }
 }
@@ -99,6 +101,7 @@ impl Default for Ledger {
             elapsed_ns: Word::default(),
             longest_us: Word::default(),
             progress_ns: Word::default(),
+            resumed_ns: Word::default(),
             unassigned: Word::default(),
             weights: Word::default(),
             rate: Word::default(),
@@ -259,13 +262,15 @@ impl Ledger {
             .set((old + fresh_rate * counted_us) / (memory_us + counted_us).max(1));
         if fresh != 0 {
             account.progress_ns.set(now_ns);
+            if now_ns.saturating_sub(self.progress_ns.get()) > SILENT_NS / 2 {
+                self.resumed_ns.set(now_ns);
+            }
             self.progress_ns.set(now_ns);
         }
         let trips_ns = 4_000 * self.longest_us.get();
-        let silent_ns = self
-            .progress_ns
-            .get()
-            .saturating_sub(account.progress_ns.get().max(account.began_ns.get()));
+        let heard_ns = account.progress_ns.get().max(account.began_ns.get());
+        let since_ns = heard_ns.max(self.resumed_ns.get());
+        let silent_ns = self.progress_ns.get().saturating_sub(since_ns);
         if now_ns.saturating_sub(used_ns) > USED_NS + trips_ns || silent_ns > SILENT_NS + trips_ns {
             // Nobody can use the path, so it owes nothing and is owed nothing.
             account.used_ns.set(0);

@@ -30,13 +30,16 @@ pub const MIN_CAP_BYTES_PER_SEC: u64 = 4_000;
 /// stopped being thin. The other connections make up for it.
 pub(super) const FRESH_NS: u64 = 250_000_000;
 
+/// Bytes of a frame of a video, at most.
+pub(super) const FRAME: u64 = 65_536;
+
 /// After no data was given to subflows for this long, and two round trips, the
 /// connection's traffic begins anew.
 pub(super) const PAUSE_NS: u64 = 150_000_000;
 
 /// Within [`FRESH_NS`] a path is capped only if the host's lead on it is at
 /// least this.
-pub(super) const FRESH_LEAD_PERMILLE: i64 = 100;
+pub(super) const FRESH_LEAD_PERMILLE: i64 = 200;
 
 /// While the host's lead on a path is larger than this, more and more
 /// connections do without the path.
