@@ -51,6 +51,7 @@ pub const ABI: u64 = {
         crate::bucket::FINGERPRINT,
         crate::controller::FINGERPRINT,
         crate::controller::SLOT_FINGERPRINT,
+        crate::controller::TALLY_FINGERPRINT,
         crate::controller::UNIT_FINGERPRINT,
         crate::controller::LEDGER_FINGERPRINT,
         crate::controller::overflow::FINGERPRINT,

@@ -51,6 +51,8 @@ mod limits;
 pub mod overflow;
 mod rest;
 mod slot;
+mod tally;
+mod traffic;
 mod tuning;
 mod unit;
 
@@ -59,69 +61,16 @@ pub use limits::Limits;
 pub use rest::is_quiet;
 pub use slot::Slot;
 use slot::{Role, signed};
+use tally::Tally;
 pub use tuning::*;
 pub use unit::Unit;
 
 pub(crate) use ledger::FINGERPRINT as LEDGER_FINGERPRINT;
 pub(crate) use slot::FINGERPRINT as SLOT_FINGERPRINT;
+pub(crate) use tally::FINGERPRINT as TALLY_FINGERPRINT;
 pub(crate) use unit::FINGERPRINT as UNIT_FINGERPRINT;
 
 use crate::word::Word;
-
-/// Sums that a step takes over the paths, and what it decides before it looks
-/// at the paths one by one.
-///
-/// All of it is in memory rather than in registers. The verifier would
-/// otherwise follow every value that each of these can have through all the
-/// code that comes after.
-#[repr(C)]
-#[derive(Debug, Default)]
-struct Tally {
-    /// Paths with a subflow.
-    open: Word,
-    /// The longest round trip of the paths that take part, microseconds.
-    longest_us: Word,
-    /// 1 if a path makes progress and has a subflow that is no backup. The
-    /// kernel then gives backups nothing.
-    primary: Word,
-    /// 1 if a path with a weight carries the connection, so that standby paths
-    /// may rest.
-    weighted: Word,
-    /// Number of the paths that take part.
-    active: Word,
-    /// Sum of their weights.
-    weights: Word,
-    /// Sum of their rates, bytes per second.
-    rate: Word,
-    /// Sum of their bytes acked since the last step.
-    acked: Word,
-    /// Sum of their excess bytes (two's complement), which forgetting has moved
-    /// away from zero.
-    excess: Word,
-    /// 1 if the connection is left alone for now.
-    free: Word,
-    /// 1 if the connection's paths are capped only where they lead by much,
-    /// because its traffic has just begun.
-    fresh: Word,
-    /// 1 if a path of the connection does not lead, over all connections, so
-    /// that it can take what another path gives up.
-    relief: Word,
-    /// 1 if it is left alone because it has little to send.
-    thin: Word,
-    /// 1 if a path lags, and still is given nothing.
-    starving: Word,
-    /// 1 if a path could carry more than its cap lets it.
-    held: Word,
-    /// No cap falls below about its path's share plus this, bytes per second.
-    spare: Word,
-    /// How far this step forgets excesses: it divides them by two to this
-    /// power.
-    forget: Word,
-    /// `1 + eps`, per mille.
-    room: Word,
-    /// Since when the connection is steered.
-    steered_ns: Word,
-}
 
 /// State of the weighted policy for one connection.
 #[repr(C)]
@@ -164,6 +113,8 @@ pub struct Controller {
     burst_ns: Word,
     /// What `given` was then.
     burst_given: Word,
+    /// When the ledger last counted the connection.
+    reported_ns: Word,
     /// Until when `spill` leaves the connection alone.
     spill_until_ns: Word,
     /// A number from 0 to [`LOTS`] - 1 that the connection keeps. By this number
@@ -172,14 +123,10 @@ pub struct Controller {
 }
 
 crate::layout::layout! {
-    Tally {
-        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, fresh, relief, thin,
-        starving, held, spare, forget, room, steered_ns,
-    }
     Controller {
         slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
         given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns,
-        burst_ns, burst_given, spill_until_ns, lot,
+        burst_ns, burst_given, reported_ns, spill_until_ns, lot,
     }
 }
 
@@ -369,15 +316,15 @@ impl Controller {
                 // The ledger leaves a path out that nobody can use.
                 let bulk = ledger.is_some() && self.is_busy();
                 let mut spared = false;
-                if let Some(account) =
-                    ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)))
+                if let Some(ledger) = ledger
+                    && let Some(account) = ledger.path(slot.path.get().wrapping_sub(1))
                 {
                     lead = account.lead_permille();
                     let part = account.fair_part(slot.rate.get());
                     fair = if self.tally.active.get() < 2 {
                         part
                     } else {
-                        fair.max(part)
+                        fair.max(part).max(ledger.even_part(account))
                     };
                     spared = account.is_spared(self.lot.get());
                 }
@@ -415,19 +362,6 @@ impl Controller {
         slot.cap.set(u64::from(cap));
     }
 
-    /// Returns whether data has waited for so long that the connection exceeds
-    /// its ratio under `spill`.
-    #[inline(always)]
-    fn must_spill(&self, now_ns: u64, unassigned: bool) -> bool {
-        if !unassigned {
-            self.taken_ns.set(now_ns);
-        }
-        if now_ns.saturating_sub(self.taken_ns.get()) > SPILL_NS {
-            self.spill_until_ns.set(now_ns + SPILLING_NS);
-        }
-        now_ns < self.spill_until_ns.get()
-    }
-
     /// Leaves the connection alone for a while if holding back its other paths
     /// does not bring data to the one that lags. An application that writes one
     /// chunk and waits for the answer has nothing for a second path, and would
@@ -444,135 +378,6 @@ impl Controller {
         }
     }
 
-    /// Adds what the connection had acked since its last step to the ledger. If
-    /// the connection has a `choice`, its paths take part there.
-    #[inline(always)]
-    fn report(&self, ledger: &Ledger, now_ns: u64, choice: bool, unassigned: bool) {
-        ledger.notice(self.tally.longest_us.get(), unassigned);
-        self.tally.relief.set(0);
-        for slot in &self.slots {
-            let Some(account) = ledger.path(slot.path.get().wrapping_sub(1)) else {
-                continue;
-            };
-            account.add(slot.fresh_bytes());
-            if let Role::Active(weight) = slot.role(&self.tally)
-                && choice
-            {
-                account.used(weight, now_ns);
-                if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
-                    self.tally.relief.set(1);
-                }
-            }
-        }
-    }
-
-    /// Sums up the paths that take part.
-    #[inline(always)]
-    fn count(&self) {
-        let tally = &self.tally;
-        let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
-        tally.primary.set(0);
-        tally.weighted.set(0);
-        // A path that takes no part lengthens no queue, however long its round
-        // trip.
-        tally.longest_us.set(0);
-        tally.active.set(0);
-        tally.held.set(0);
-        for sum in sums {
-            sum.set(0);
-        }
-        for slot in &self.slots {
-            if slot.open() && slot.dead.get() == 0 && !slot.is_backup() {
-                tally.primary.set(1);
-            }
-        }
-        for slot in &self.slots {
-            if slot.carries() && (tally.primary.get() == 0 || !slot.is_backup()) {
-                tally.weighted.set(1);
-            }
-        }
-        for slot in &self.slots {
-            if let Role::Active(weight) = slot.role(tally) {
-                tally.weights.set(tally.weights.get() + weight);
-                tally.rate.set(tally.rate.get() + slot.rate.get());
-                tally.acked.set(tally.acked.get() + slot.fresh_bytes());
-                tally.active.set(tally.active.get() + 1);
-                let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
-                tally.longest_us.set(tally.longest_us.get().max(srtt_us));
-                tally.excess.add(slot.excess_bytes() as u64);
-                if slot.is_held() {
-                    tally.held.set(1);
-                }
-            }
-        }
-    }
-
-    /// Notes for how long data has waited, judged by what the last step found: a
-    /// slow connection has steps as seldom as one that pauses.
-    #[inline(always)]
-    fn note_busy(&self, elapsed_ns: u64) {
-        let elapsed_us = elapsed_ns.min(NS_PER_SEC) / 1000;
-        let old = self.busy_permille.get().min(PERMILLE) * (1_000_000 - elapsed_us);
-        let now = self.waited.get() * PERMILLE * elapsed_us;
-        self.busy_permille.set((old + now) / 1_000_000);
-    }
-
-    /// Returns whether data waits most of the time.
-    #[inline(always)]
-    fn is_busy(&self) -> bool {
-        self.busy_permille.get() > PERMILLE / 2
-    }
-
-    /// Notes when a subflow was last given data. While none is given any, the
-    /// application pauses, and a path that lags is not passed over.
-    #[inline(always)]
-    fn note_given(&self, now_ns: u64) {
-        let given = self.given.get();
-        let last = self.last_given.get();
-        if given != last {
-            self.last_given.set(given);
-            let pause_ns = 2_000 * self.tally.longest_us.get() + PAUSE_NS;
-            let paused = now_ns.saturating_sub(self.given_ns.get()) > pause_ns;
-            if paused && self.waited.get() == 0 {
-                self.burst_ns.set(now_ns);
-                self.burst_given.set(last);
-            }
-            self.given_ns.set(now_ns);
-        }
-    }
-
-    /// Brings every path's rate up to date, and whether it makes progress.
-    #[inline(always)]
-    fn measure(&self, now_ns: u64, elapsed_ns: u64) {
-        let tally = &self.tally;
-        tally.open.set(0);
-        tally.longest_us.set(0);
-        for slot in &self.slots {
-            if slot.open() {
-                tally.open.set(tally.open.get() + 1);
-                let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
-                tally.longest_us.set(tally.longest_us.get().max(srtt_us));
-            }
-        }
-        // A path reports once per round trip, so a shorter memory would see
-        // gaps.
-        let memory_ns = (2_000 * tally.longest_us.get()).max(100_000_000);
-        let elapsed_us = (elapsed_ns / 1000).max(1);
-        for slot in &self.slots {
-            if slot.known.get() == 0 && slot.open() {
-                slot.known.set(1);
-                slot.counted_bytes.set(slot.acked_bytes.get());
-            }
-            let now_rate = slot.fresh_bytes() * 1_000_000 / elapsed_us;
-            let old = slot.rate.get() * (memory_ns / 1000);
-            let rate = (old + now_rate * elapsed_us) / (memory_ns / 1000 + elapsed_us);
-            slot.rate.set(rate);
-            slot.judge(now_ns);
-            if slot.dead.get() != 0 || !slot.open() {
-                slot.set_excess_bytes(0);
-            }
-        }
-    }
 }
 
 /// Returns `w V (1 + eps) (1 - lead)`, or no cap for a path that lags. `room`

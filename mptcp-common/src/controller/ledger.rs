@@ -73,6 +73,12 @@ pub struct Ledger {
     rate: Word,
     acked: Word,
     excess: Word,
+    /// Connections with a choice that have reported in this second, and in the
+    /// last one.
+    reported: Word,
+    users: Word,
+    /// When this second began.
+    second_ns: Word,
     /// Rate of one unit of weight.
     unit: Unit,
     /// When the host was last too thin to be steered.
@@ -88,7 +94,8 @@ crate::layout::layout! {
         lead_permille, fair, spared,
     }
     Ledger {
-        paths, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, unit,
+        paths, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
+        second_ns, unit,
         thin_ns, forget,
     }
 }
@@ -107,6 +114,9 @@ impl Default for Ledger {
             rate: Word::default(),
             acked: Word::default(),
             excess: Word::default(),
+            reported: Word::default(),
+            users: Word::default(),
+            second_ns: Word::default(),
             unit: Unit::default(),
             thin_ns: Word::default(),
             forget: Word::default(),
@@ -201,6 +211,21 @@ impl Ledger {
         if unassigned {
             self.unassigned.set(1);
         }
+    }
+
+    /// Counts a connection that has a choice. Each is counted once a second.
+    #[inline(always)]
+    pub(super) fn count_user(&self) {
+        self.reported.add(1);
+    }
+
+    /// Returns the least rate of a connection on a path, bytes per second, that
+    /// the connection may reach at once: half of an even part of the path's
+    /// share. A connection that has fallen behind could otherwise grow only as
+    /// fast as its own slow rate.
+    #[inline(always)]
+    pub(super) fn even_part(&self, account: &Account) -> u64 {
+        account.fair.get() / (2 * self.users.get().max(1))
     }
 
     /// Claims a step if one is due, so that only one caller runs it.
@@ -300,6 +325,11 @@ impl Ledger {
         // not have to make up for what they did not carry.
         if self.rate.get() < THIN_BYTES_PER_SEC {
             self.thin_ns.set(now_ns);
+        }
+        if now_ns.saturating_sub(self.second_ns.get()) >= NS_PER_SEC {
+            self.second_ns.set(now_ns);
+            self.users.set(self.reported.get());
+            self.reported.set(0);
         }
         let young = now_ns.saturating_sub(self.thin_ns.get()) < YOUNG_NS;
         self.forget.set(u64::from(young));

@@ -443,7 +443,9 @@ fn a_host_that_stands_still_keeps_the_ratio() {
                 .for_each(|(sum, part)| *sum += part);
         }
         assert!(
-            worst(&acked, &links) < 0.01,
+            // A moment in which the host stands still looks like a pause, after
+            // which traffic is not capped at first.
+            worst(&acked, &links) < 0.015,
             "{links:?}: {:?}",
             shares(&acked)
         );

@@ -65,6 +65,19 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         .add_count(&[], totals.left_alone);
     families
         .counter(
+            "mptcp_agent_paths_spared_total",
+            "Times that a connection was made to do without a path, so that the host keeps its \
+             ratio.",
+        )
+        .add_count(&[], totals.spared);
+    families
+        .counter(
+            "mptcp_agent_paths_readmitted_total",
+            "Times that a connection was let in again on such a path.",
+        )
+        .add_count(&[], totals.readmitted);
+    families
+        .counter(
             "mptcp_agent_setsockopt_failures_total",
             "Limits on a socket that the kernel refused to set.",
         )
