@@ -428,6 +428,7 @@ fn any_policy() -> impl Strategy<Value = Given> {
                 name: name.to_owned(),
                 weighted: WeightedSettings {
                     weighted_mode: mode.filter(|_| weighted).map(str::to_owned),
+                    weighted_scope: None,
                     weights: if weighted {
                         weights.clone()
                     } else {

@@ -9,6 +9,7 @@ fn mixed() -> Given {
     let mut given = Given::named("weighted");
     given.weighted = Weighted {
         weighted_mode: Some("strict".to_owned()),
+        weighted_scope: None,
         weights: vec!["eth0=4".to_owned(), "default=2".to_owned()],
     };
     given.overflow.prefer = vec!["eth0".to_owned()];

@@ -225,7 +225,7 @@ impl Ledger {
     /// fast as its own slow rate.
     #[inline(always)]
     pub(super) fn even_part(&self, account: &Account) -> u64 {
-        account.fair.get() / (2 * self.users.get().max(1))
+        account.fair.get() / self.users.get().max(1) / 2
     }
 
     /// Claims a step if one is due, so that only one caller runs it.

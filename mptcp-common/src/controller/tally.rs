@@ -2,7 +2,7 @@
 
 use super::slot::Role;
 use super::tuning::*;
-use super::{Controller, Ledger, Slot};
+use super::{Controller, Ledger};
 use crate::word::Word;
 
 /// Sums that a step takes over the paths, and what it decides before it looks
