@@ -256,10 +256,10 @@ impl Controller {
             self.tally.forget.set(63);
             self.tally.held.set(0);
         }
-        let growing =
-            self.unit
-                .follow(rate / weights + 1, weights, elapsed_ns, unassigned)
-                && backlogged;
+        let growing = self
+            .unit
+            .follow(rate / weights + 1, weights, elapsed_ns, unassigned)
+            && backlogged;
         self.tally.room.set(match (backlogged, growing) {
             (false, _) => ROOM_PERMILLE,
             (true, false) => ROOM_BACKLOGGED_PERMILLE,
@@ -339,7 +339,10 @@ impl Controller {
                 } else if !bulk && slot.is_idle(self.given_ns.get(), fair) {
                     self.tally.starving.set(1);
                 }
-                if !bulk && lead < 0 && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get()) {
+                if !bulk
+                    && lead < 0
+                    && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get())
+                {
                     self.tally.starving.set(1);
                 }
                 if self.tally.free.get() != 0
@@ -377,7 +380,6 @@ impl Controller {
             self.free_ns.set(0);
         }
     }
-
 }
 
 /// Returns `w V (1 + eps) (1 - lead)`, or no cap for a path that lags. `room`

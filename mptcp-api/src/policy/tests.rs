@@ -157,8 +157,9 @@ fn what_is_no_object_of_known_fields_cannot_be_read() {
         (json!({"name": 1}), "expected a string"),
         (
             json!({"name": "default", "mode": "x"}),
-            "unknown field `mode`, expected one of `name`, `weighted_mode`, `weights`, \
-             `prefer`, `redundant_copies`, `redundant_port`, `redundant_key`, `redundant_budget`",
+            "unknown field `mode`, expected one of `name`, `weighted_mode`, \
+             `weighted_scope`, `weights`, `prefer`, `redundant_copies`, `redundant_port`, \
+             `redundant_key`, `redundant_budget`",
         ),
         (
             json!({"name": "weighted", "weights": "eth0=1"}),

@@ -55,9 +55,8 @@ impl Controller {
         let spared = slot.weight.get() == 0 || slot.is_held_out();
         let standby = spared && slot.dead.get() == 0;
         let ordinary = slot.ordinary();
-        let relieves = |other: &Slot| {
-            other.carries() && !other.is_held_out() && other.ordinary() >= ordinary
-        };
+        let relieves =
+            |other: &Slot| other.carries() && !other.is_held_out() && other.ordinary() >= ordinary;
         standby && self.slots.iter().any(relieves)
     }
 
