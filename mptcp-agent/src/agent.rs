@@ -133,7 +133,7 @@ struct Agent {
     /// Whether the kernel side lacks the policy in force, or parts of it.
     unpublished: bool,
     /// How often connections had been let in again on a path when the totals were
-    /// last read ([`Totals::readmitted`]).
+    /// last read.
     readmitted: u64,
     /// Whether connections had paths let in, under the overflow policy, when the
     /// policy was last applied. One that becomes idle has no callback that

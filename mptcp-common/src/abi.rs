@@ -12,6 +12,7 @@ pub mod runs;
 pub mod sweep;
 mod totals;
 
+pub use crate::controller::MAX_PATHS;
 pub use config::{
     ALIVE_NS, Config, DEFAULT_POLICY, HEARTBEAT_OFFSET, LABEL, MAX_POLICIES, PathConfig, Policy,
     capability, id_kind, path_kind,
@@ -68,10 +69,6 @@ pub const ABI: u64 = {
 /// The global of the eBPF object that holds [`ABI`]: an object that was built
 /// with another layout has another value there, and is not loaded.
 pub const ABI_SYMBOL: &str = "MPTCP_AGENT_ABI";
-
-/// Paths that one agent can tell apart: selectors and unlisted devices. Index
-/// [`UNKNOWN_PATH`] is reserved.
-pub const MAX_PATHS: usize = 64;
 
 /// The path of a subflow whose device the agent has not registered yet.
 pub const UNKNOWN_PATH: u32 = 0;

@@ -15,6 +15,7 @@ mod fast_open;
 mod faults;
 mod half_way;
 mod hangup;
+mod host_scope;
 mod isolation;
 mod lab;
 mod lifecycle;

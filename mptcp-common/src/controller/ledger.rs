@@ -15,7 +15,6 @@
 use super::slot::{lead_permille, signed};
 use super::tuning::*;
 use super::unit::Unit;
-use crate::abi::MAX_PATHS;
 use crate::word::Word;
 
 /// The host's account of one path.

@@ -3,6 +3,10 @@
 /// Paths of one connection that can be steered.
 pub const MAX_SLOTS: usize = 8;
 
+/// Paths that one agent can tell apart: selectors and unlisted devices. Index
+/// [`crate::abi::UNKNOWN_PATH`] is reserved.
+pub const MAX_PATHS: usize = 64;
+
 /// The largest weight.
 pub const MAX_WEIGHT: u32 = 65_535;
 

@@ -171,6 +171,20 @@ fn a_hundred_bulk_connections_keep_the_ratio() {
     bulk_keeps_the_hosts_ratio(100, &RATIOS, 0.02);
 }
 
+#[test]
+fn connections_keep_the_ratio_each_by_itself() {
+    let mut cases = Cases::default();
+    let links = [link(80.0, 10, 1), link(40.0, 20, 1)];
+    let pair = Pair::run(&links, Steering::Strict, [3000, 5000], |world| {
+        world.scope_connection();
+        world.add_many(10, Load::Bulk);
+    });
+    cases.note(
+        worst(&pair.steered.acked, &links) < 0.01 && pair.steered.of_bound() > 0.9,
+        format!("10 bulk, each by itself: {}", pair.shares(&links)),
+    );
+}
+
 /// Many connections under `spill` use both links as the default scheduler does.
 #[test]
 fn bulk_fills_the_links_under_spill() {

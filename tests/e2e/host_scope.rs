@@ -1,0 +1,71 @@
+//! Weights that hold for the host: many connections together keep the ratio.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use mptcp_lab::share::Totals;
+use mptcp_lab::traffic::{ANY, Crowd, Crowding, PollServer, Service, Sockets};
+use mptcp_lab::{Agent, Lab, Path, TwoHosts, agent, wait};
+
+use crate::SOON;
+use crate::support::require_agent;
+
+/// Enough that each gets less than 64 kB/s on a path.
+const CONNECTIONS: usize = 60;
+
+/// How far the host's share may be off.
+const ERROR_MAX: f64 = 0.03;
+
+fn two_paths(lab: &Lab) -> Result<TwoHosts> {
+    lab.two_hosts([
+        Path::new("p1").rate_mbit(40.0),
+        Path::new("p2").rate_mbit(20.0),
+    ])
+}
+
+/// Waits until the host's share on the first path over two seconds is `asked`.
+fn wait_for_share(crowd: &Crowding, net: &TwoHosts, asked: f64) -> Result<()> {
+    let addresses: Vec<_> = net.links.iter().map(|link| link.client_addr).collect();
+    let mut totals = Totals::default();
+    let mut read = || -> Result<Vec<u64>, String> {
+        let subflows = crowd.subflows().map_err(|error| format!("{error:#}"))?;
+        totals.read(&subflows, &addresses);
+        Ok(totals.paths.clone())
+    };
+    let mut before = read().map_err(anyhow::Error::msg)?;
+    wait::try_until("the host's share", 2 * SOON, || {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = read()?;
+        let fresh: Vec<u64> = now
+            .iter()
+            .zip(&before)
+            .map(|(now, then)| now - then)
+            .collect();
+        before = now;
+        let share = fresh[0] as f64 / fresh.iter().sum::<u64>().max(1) as f64;
+        if (share - asked).abs() < ERROR_MAX {
+            return Ok(());
+        }
+        Err(format!("{share:.3} of {fresh:?}"))
+    })
+}
+
+#[test]
+fn many_slow_connections_keep_the_ratio_together() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let agent = Agent::start(
+        &net.client,
+        &binary,
+        &agent::weighted_args(&[("p1", 1), ("p2", 1)]),
+    )?;
+    let sink = PollServer::spawn(&net.server, ANY, Service::Sink, &Sockets::default())?;
+    let crowd = Crowd::uploads(CONNECTIONS).start(&net.client, sink.at(net.server_addr()))?;
+    crowd.wait_for_joins(2, SOON)?;
+    // Under the default scheduler the first path has two thirds.
+    wait_for_share(&crowd, &net, 0.5)?;
+    crowd.stop()?;
+    sink.stop()?;
+    agent.stop()
+}
