@@ -109,6 +109,8 @@ pub struct Controller {
     waited: Word,
     /// When a step last found no data that no subflow takes.
     taken_ns: Word,
+    /// When a step last found some.
+    full_ns: Word,
     /// When data was last given to a subflow after a pause.
     burst_ns: Word,
     /// What `given` was then.
@@ -125,7 +127,7 @@ pub struct Controller {
 crate::layout::layout! {
     Controller {
         slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
-        given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns,
+        given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns,
         burst_ns, burst_given, reported_ns, spill_until_ns, lot,
     }
 }
@@ -314,7 +316,7 @@ impl Controller {
                 let mut lead =
                     slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
                 // The ledger leaves a path out that nobody can use.
-                let bulk = ledger.is_some() && self.is_busy();
+                let bulk = ledger.is_some() && now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
                 let mut spared = false;
                 if let Some(ledger) = ledger
                     && let Some(account) = ledger.path(slot.path.get().wrapping_sub(1))

@@ -43,7 +43,9 @@ impl Controller {
     /// its ratio under `spill`.
     #[inline(always)]
     pub(super) fn must_spill(&self, now_ns: u64, unassigned: bool) -> bool {
-        if !unassigned {
+        if unassigned {
+            self.full_ns.set(now_ns);
+        } else {
             self.taken_ns.set(now_ns);
         }
         if now_ns.saturating_sub(self.taken_ns.get()) > SPILL_NS {

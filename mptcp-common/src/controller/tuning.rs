@@ -56,12 +56,17 @@ pub const LOTS: u64 = 1024;
 /// long that no subflow takes.
 pub(super) const SPILL_NS: u64 = 100_000_000;
 
+/// A connection that has had data within this time that no subflow takes does
+/// not wait for answers. So a path that it gives nothing is no reason to leave
+/// it alone, as long as other connections use that path.
+pub(super) const FULL_NS: u64 = 2_000_000_000;
+
 /// It exceeds its ratio for this long after data has last waited for so long.
 pub(super) const SPILLING_NS: u64 = 500_000_000;
 
 /// A path takes part in the ledger for this long, and four round trips, after a
 /// connection that has a choice has used it.
-pub(super) const USED_NS: u64 = 5_000_000_000;
+pub(super) const USED_NS: u64 = 500_000_000;
 
 /// A path on which nothing was acked for this long, and four round trips, while
 /// other paths went on, takes no part in the ledger.
