@@ -24,7 +24,7 @@ pub use key::read as read_key;
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;
 pub use netns::Claim as NamespaceClaim;
-pub use standby::check as check_standby;
+pub use standby::{can_bring_back, check as check_standby};
 
 /// Removes the control sockets of agents that were killed, and returns their
 /// paths.

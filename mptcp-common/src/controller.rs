@@ -1,4 +1,5 @@
-//! The weighted policy, per connection.
+//! The weighted policy: a controller for each connection, and a ledger
+//! ([`Ledger`]) by which all of them keep one ratio.
 //!
 //! ```text
 //!   every callback of a subflow:   progress()   what was acked, when, srtt
@@ -18,6 +19,16 @@
 //!   cap_i      none      none | 1.5 (1+eps) ..  1+eps  .. 0.2 (1+eps)   times w_i V
 //! ```
 //!
+//! With a ledger, `lead_i` is the host's, and the cap is the largest of these
+//! instead of `w_i V`, times the same factors:
+//!
+//! ```text
+//!   w_i V                    the connection's own share, as above
+//!   r_i w_i V_host / R_i     what it carries on the path now, brought down (or
+//!                            up) by as much as the host has to come
+//!   w_i V_host / (2 N)       half of an even part among N connections
+//! ```
+//!
 //! The default scheduler (`mptcp_subflow_get_send`) gives the next burst to
 //! the subflow with the least `sk_wmem_queued / avg_pacing_rate`, so a cap both
 //! limits a subflow and makes the scheduler prefer the others.
@@ -33,12 +44,23 @@
 //!   send buffer is small and data waits, a cap does not fall below what lets
 //!   the buffer last for a [`CHUNK`] either: the ratio comes second until the
 //!   buffer has grown.
-//! * A thin connection (below [`THIN_BYTES_PER_SEC`]) is not steered at all:
-//!   there is nothing to balance, and steering would only cost latency. Most of
-//!   its callbacks are passed over ([`Controller::may_rest`], [`is_quiet`]).
+//! * A thin connection (below [`THIN_BYTES_PER_SEC`], and without data waiting
+//!   most of the time) is not steered at all: there is nothing to balance, and
+//!   steering would only cost latency. Most of its callbacks are passed over
+//!   ([`Controller::may_rest`], [`is_quiet`]).
 //! * A connection whose lagging path is given nothing, although the others are
 //!   held back, is not steered either. Its application sends one chunk after
 //!   the other, and waits for an answer to each.
+//! * Under the ledger, a connection with one live path is capped as well, if it
+//!   has others that the host still uses. A hundred transfers over a short queue
+//!   always include some whose second subflow waits for a retransmission; if
+//!   these were free, they would take all that the others give up.
+//! * Under the ledger, connections so slow that the least cap for their send
+//!   buffer is above their share of a path do without that path: as many as
+//!   [`Account`] says. An idle subflow is let in again by a sweep only.
+//! * Traffic that begins is not capped at first, unless the host's lead is
+//!   large: a rate that was measured in slow start or over a pause says nothing
+//!   about what the connection could carry.
 //! * A path whose subflows are all backups (an endpoint's flag, or MP_PRIO from
 //!   either side) takes no part while the connection has another: the kernel
 //!   gives it nothing, however much it lags.

@@ -17,19 +17,25 @@ const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 /// # Errors
 /// The kernel has no BBR: an idle path that was held out would never be used.
 pub fn check(what: &str, instead: &str) -> Result<()> {
-    if !has_bbr(&available()) {
-        // A privileged request loads the module; programs cannot ask for it.
-        // Whether it worked shows below.
-        let _ = socket(AddressFamily::INET, SocketType::STREAM, None)
-            .and_then(|socket| set_tcp_congestion(&socket, "bbr"));
-    }
-    if !has_bbr(&available()) {
+    if !can_bring_back() {
         bail!(
             "{what} needs the congestion control bbr, by which an idle path is brought back, and \
              this kernel offers none: load the module tcp_bbr, or {instead}"
         );
     }
     Ok(())
+}
+
+/// Returns whether a path that was held out can be brought back. Loads the module
+/// if it is missing.
+pub fn can_bring_back() -> bool {
+    if !has_bbr(&available()) {
+        // A privileged request loads the module; programs cannot ask for it.
+        // Whether it worked shows below.
+        let _ = socket(AddressFamily::INET, SocketType::STREAM, None)
+            .and_then(|socket| set_tcp_congestion(&socket, "bbr"));
+    }
+    has_bbr(&available())
 }
 
 fn available() -> String {

@@ -32,7 +32,7 @@ use super::{
     pins::Pins,
     program, tc,
 };
-use crate::host::{Namespace, VMLINUX, is_cgroup_root};
+use crate::host::{Namespace, VMLINUX, can_bring_back, is_cgroup_root};
 
 /// The eBPF object, built by `cargo xtask build`; empty if it was not built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
@@ -217,6 +217,8 @@ fn load_with(
     // of Linux 6.1 does not get through the code.
     let can_adopt = layout.has_name("TCP_BPF_SOCK_OPS_CB_FLAGS");
     let adopt = u32::from(can_adopt && is_cgroup_root(&options.cgroup));
+    // Without BBR an idle subflow that was held out would never be used again.
+    let revives = u32::from(can_bring_back());
     let subflows = options
         .max_connections
         .saturating_mul(SUBFLOWS_PER_CONNECTION);
@@ -226,6 +228,7 @@ fn load_with(
         .btf(Some(&btf))
         .override_global("PROBE_READ", &probe_read, true)
         .override_global("ADOPT", &adopt, true)
+        .override_global("REVIVES", &revives, true)
         .override_global("OWNER", &owner, true)
         .override_global("NETNS_COOKIE", &options.namespace.cookie, true)
         .override_global("COPY_MAGIC", &options.number, true)

@@ -52,6 +52,9 @@ pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
 /// Numbers that [`super::Controller::lot`] may have: a power of two.
 pub const LOTS: u64 = 1024;
 
+/// A lot that never does without a path: fewer than [`LOTS`] ever do.
+pub const NEVER_SPARED: u64 = LOTS - 1;
+
 /// `spill` lets a connection exceed its ratio after data has waited for this
 /// long that no subflow takes.
 pub(super) const SPILL_NS: u64 = 100_000_000;

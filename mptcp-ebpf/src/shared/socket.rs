@@ -36,6 +36,11 @@ pub mod offset {
 #[unsafe(no_mangle)]
 pub static ADOPT: u32 = 0;
 
+/// 1 where the kernel has BBR, which brings back an idle subflow that was held
+/// out; set by the agent. Elsewhere no connection is made to do without a path.
+#[unsafe(no_mangle)]
+pub static REVIVES: u32 = 0;
+
 /// 1 where the kernel lets programs call `bpf_probe_read_kernel` (not under
 /// lockdown `confidentiality`); set by the agent.
 #[unsafe(no_mangle)]

@@ -4,12 +4,13 @@ use core::ptr::null;
 
 use mptcp_common::{
     abi::{Connection, MAX_PATHS, capability, event_kind},
-    controller::{Controller, HELD_OUT, Ledger, MAX_SLOTS, Slot},
+    controller::{Controller, HELD_OUT, Ledger, MAX_SLOTS, NEVER_SPARED, Slot},
 };
 
 use super::weigh_all;
 use crate::shared::emit::path_event;
 use crate::shared::maps::{add, ledger, totals};
+use crate::shared::socket::{REVIVES, global};
 
 /// Runs one step of the controller and emits the events that follow from it.
 #[unsafe(no_mangle)]
@@ -28,7 +29,12 @@ pub(super) extern "C" fn step(
     weigh_all(connection);
     let controller = &connection.controller;
     let token = connection.token.get() as u32;
-    controller.lot.set(u64::from(token));
+    let lot = if global(&REVIVES) != 0 {
+        u64::from(token)
+    } else {
+        NEVER_SPARED
+    };
+    controller.lot.set(lot);
     let spills = capabilities & capability::SPILLS != 0;
     let ledger = if capabilities & capability::HOST != 0 {
         ledger(connection)
