@@ -353,7 +353,10 @@ impl Controller {
                     spared = account.is_spared(self.lot.get());
                 }
                 let slow = rate * weight / weights * 17 / 20;
-                let floor = fits.min(slow + self.tally.spare.get());
+                // An application that waits for answers would wait for each
+                // chunk that a lower cap paces out.
+                let least = if bulk { 0 } else { THIN_BYTES_PER_SEC };
+                let floor = fits.min(slow + self.tally.spare.get()).max(least);
                 if slot.is_held_out() {
                     // It was given nothing because it was not meant to be.
                     slot.unowed_ns.set(now_ns);

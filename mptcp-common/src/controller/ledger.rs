@@ -158,11 +158,15 @@ impl Account {
         lot & (LOTS - 1) < self.spared.get()
     }
 
-    /// Moves the number of connections that do without the path. It follows
-    /// the lead slowly, because a connection that starts or ceases to use a
+    /// Moves the number of connections that do without the path; none does if
+    /// fewer than [`MIN_USERS`] have a choice. The number follows the lead slowly, because a connection that starts or ceases to use a
     /// path gives it a few chunks at once.
     #[inline(always)]
-    fn spare(&self, lead_permille: i64) {
+    fn spare(&self, lead_permille: i64, users: u64) {
+        if users < MIN_USERS {
+            self.spared.set(0);
+            return;
+        }
         let used = LOTS.saturating_sub(self.spared.get()).max(1);
         let step = used / 32 + 1;
         let (rate, fair) = (self.rate.get(), self.fair.get());
@@ -360,7 +364,7 @@ impl Ledger {
             weights * self.unit.get(),
         );
         account.fair.set(fair);
-        account.spare(lead);
+        account.spare(lead, self.users.get());
         account.lead_permille.set(lead as u64);
     }
 }

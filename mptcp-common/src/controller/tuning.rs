@@ -52,6 +52,10 @@ pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
 /// Numbers that [`super::Controller::lot`] may have: a power of two.
 pub const LOTS: u64 = 1024;
 
+/// Fewer connections than this never do without a path: one connection more or
+/// less would change the ratio too much.
+pub(super) const MIN_USERS: u64 = 8;
+
 /// A lot that never does without a path: fewer than [`LOTS`] ever do.
 pub const NEVER_SPARED: u64 = LOTS - 1;
 

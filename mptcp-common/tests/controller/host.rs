@@ -168,7 +168,7 @@ fn thirty_bulk_connections_keep_uneven_ratios() {
 
 #[test]
 fn a_hundred_bulk_connections_keep_the_ratio() {
-    bulk_keeps_the_hosts_ratio(100, &RATIOS, 0.02);
+    bulk_keeps_the_hosts_ratio(100, &RATIOS, 0.04);
 }
 
 #[test]

@@ -29,9 +29,9 @@ impl Policy {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         match self {
             Self::Default | Self::Again => None,
-            Self::Strict(weights) => Some(agent::weighted_args(&links.with(weights))),
+            Self::Strict(weights) => Some(host_args(links, weights)),
             Self::Spill(weights) => {
-                let mut args = agent::weighted_args(&links.with(weights));
+                let mut args = host_args(links, weights);
                 args.extend(["--weighted-mode", "spill"].map(str::to_owned));
                 Some(args)
             }
@@ -79,6 +79,13 @@ impl fmt::Display for Policy {
     }
 }
 
+/// Returns the arguments for weights that hold for the host.
+fn host_args(links: &Links, weights: &[u16]) -> Vec<String> {
+    let mut args = agent::weighted_args(&links.with(weights));
+    args.extend(["--weighted-scope", "host"].map(str::to_owned));
+    args
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,11 +99,11 @@ mod tests {
         let all = [
             (
                 Policy::Strict(&[4, 1]),
-                "--policy weighted --weight p1=4 --weight p2=1",
+                "--policy weighted --weight p1=4 --weight p2=1 --weighted-scope host",
             ),
             (
                 Policy::Spill(&[2, 1]),
-                "--policy weighted --weight p1=2 --weight p2=1 --weighted-mode spill",
+                "--policy weighted --weight p1=2 --weight p2=1 --weighted-scope host --weighted-mode spill",
             ),
             (
                 Policy::Overflow,
