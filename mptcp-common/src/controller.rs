@@ -202,14 +202,16 @@ impl Controller {
             elapsed_ns,
             spill,
             ledger,
+            |index, ledger, choice| self.report_path(index, ledger, now_ns, choice),
             |ledger| ledger.step(now_ns),
             |index, fits| self.cap_path(index, now_ns, fits, ledger),
         );
     }
 
-    /// Runs one step as [`Controller::step`] does. Calls `settle` if a step of
+    /// Runs one step as [`Controller::step`] does. Calls `report_path` for the
+    /// index of each slot ([`Controller::report_path`]), `settle` if a step of
     /// the ledger is due ([`Ledger::step`]), and `cap_path` for the index of
-    /// each slot ([`Controller::cap_path`]). In the kernel both are behind
+    /// each slot ([`Controller::cap_path`]). In the kernel all are behind
     /// functions that the verifier walks through once rather than once for each
     /// path.
     #[inline(always)]
@@ -219,6 +221,7 @@ impl Controller {
         elapsed_ns: u64,
         spill: bool,
         ledger: Option<&Ledger>,
+        report_path: impl Fn(usize, &Ledger, bool),
         settle: impl Fn(&Ledger),
         cap_path: impl Fn(usize, u64),
     ) {
@@ -246,7 +249,11 @@ impl Controller {
         }
         let mut free = thin || now_ns < self.free_until_ns.get();
         if let Some(ledger) = ledger {
-            self.report(ledger, now_ns, !free && !alone, unassigned);
+            let choice = !free && !alone;
+            self.report(ledger, now_ns, choice, unassigned);
+            for index in 0..MAX_SLOTS {
+                report_path(index, ledger, choice);
+            }
             if ledger.claim_step(now_ns) {
                 settle(ledger);
             }

@@ -78,18 +78,25 @@ impl Controller {
             self.reported_ns.set(now_ns);
             ledger.count_user();
         }
-        for slot in &self.slots {
-            let Some(account) = ledger.path(slot.path.get().wrapping_sub(1)) else {
-                continue;
-            };
-            account.add(slot.fresh_bytes());
-            if let Role::Active(weight) = slot.role(&self.tally)
-                && choice
-            {
-                account.used(weight, now_ns);
-                if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
-                    self.tally.relief.set(1);
-                }
+    }
+
+    /// Adds what the path at `index` had acked since the last step to the ledger:
+    /// the part of a report that each path makes.
+    #[inline(always)]
+    pub fn report_path(&self, index: usize, ledger: &Ledger, now_ns: u64, choice: bool) {
+        let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
+            return;
+        };
+        let Some(account) = ledger.path(slot.path.get().wrapping_sub(1)) else {
+            return;
+        };
+        account.add(slot.fresh_bytes());
+        if let Role::Active(weight) = slot.role(&self.tally)
+            && choice
+        {
+            account.used(weight, now_ns);
+            if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
+                self.tally.relief.set(1);
             }
         }
     }

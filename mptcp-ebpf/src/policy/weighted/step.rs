@@ -47,6 +47,9 @@ pub(super) extern "C" fn step(
         elapsed_ns,
         spills,
         ledger,
+        |index, ledger, choice| {
+            report_path(controller, ledger, index as u64, now_ns, u32::from(choice));
+        },
         |ledger| {
             settle(ledger, now_ns);
         },
@@ -101,6 +104,24 @@ extern "C" fn cap_path(
             };
             add(counter, 1);
         });
+    }
+    0
+}
+
+/// Does the work of [`Controller::report_path`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn report_path(
+    controller: *const Controller,
+    ledger: *const Ledger,
+    index: u64,
+    now_ns: u64,
+    choice: u32,
+) -> u32 {
+    // SAFETY: null, or parts of map values, of atomics.
+    let (controller, ledger) = unsafe { (controller.as_ref(), ledger.as_ref()) };
+    if let (Some(controller), Some(ledger)) = (controller, ledger) {
+        controller.report_path(index as usize, ledger, now_ns, choice != 0);
     }
     0
 }
