@@ -202,7 +202,7 @@ impl Controller {
             elapsed_ns,
             spill,
             ledger,
-            |index, ledger, choice| self.report_path(index, ledger, now_ns, choice),
+            |index, ledger| self.report_path(index, ledger, now_ns),
             |ledger| ledger.step(now_ns),
             |index, fits| self.cap_path(index, now_ns, fits, ledger),
         );
@@ -221,7 +221,7 @@ impl Controller {
         elapsed_ns: u64,
         spill: bool,
         ledger: Option<&Ledger>,
-        report_path: impl Fn(usize, &Ledger, bool),
+        report_path: impl Fn(usize, &Ledger),
         settle: impl Fn(&Ledger),
         cap_path: impl Fn(usize, u64),
     ) {
@@ -250,9 +250,10 @@ impl Controller {
         let mut free = thin || now_ns < self.free_until_ns.get();
         if let Some(ledger) = ledger {
             let choice = !free && !alone;
+            self.tally.choice.set(u64::from(choice));
             self.report(ledger, now_ns, choice, unassigned);
             for index in 0..MAX_SLOTS {
-                report_path(index, ledger, choice);
+                report_path(index, ledger);
             }
             if ledger.claim_step(now_ns) {
                 settle(ledger);
@@ -301,11 +302,10 @@ impl Controller {
         // rate below `fits` it would not. While data waits, slowing a path down
         // below that would only stall the others. If none waits, a path is
         // slowed down only as far as it takes to work off a lead (`slow`).
-        let mut fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5;
-        if alone {
-            fits = 0;
-        }
-        self.tally.spare.set(if unassigned { fits } else { 0 });
+        // Written without branches, which the verifier would follow.
+        let others = u64::from(self.tally.active.get() > 1);
+        let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5 * others;
+        self.tally.spare.set(fits * u64::from(unassigned));
         self.tally.starving.set(0);
         for index in 0..MAX_SLOTS {
             cap_path(index, fits);

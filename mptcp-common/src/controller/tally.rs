@@ -43,6 +43,8 @@ pub struct Tally {
     /// 1 if a path of the connection does not lead, over all connections, so
     /// that it can take what another path gives up.
     pub(super) relief: Word,
+    /// 1 if the connection has a choice, so that its paths take part in the ledger.
+    pub(super) choice: Word,
     /// 1 if it is left alone because it has little to send.
     pub(super) thin: Word,
     /// 1 if a path lags, and still is given nothing.
@@ -62,7 +64,7 @@ pub struct Tally {
 
 crate::layout::layout! {
     Tally {
-        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, fresh, relief, thin,
+        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, fresh, relief, choice, thin,
         starving, held, spare, forget, room, steered_ns,
     }
 }
@@ -83,7 +85,7 @@ impl Controller {
     /// Adds what the path at `index` had acked since the last step to the ledger:
     /// the part of a report that each path makes.
     #[inline(always)]
-    pub fn report_path(&self, index: usize, ledger: &Ledger, now_ns: u64, choice: bool) {
+    pub fn report_path(&self, index: usize, ledger: &Ledger, now_ns: u64) {
         let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
             return;
         };
@@ -92,7 +94,7 @@ impl Controller {
         };
         account.add(slot.fresh_bytes());
         if let Role::Active(weight) = slot.role(&self.tally)
-            && choice
+            && self.tally.choice.get() != 0
         {
             account.used(weight, now_ns);
             if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {

@@ -47,8 +47,8 @@ pub(super) extern "C" fn step(
         elapsed_ns,
         spills,
         ledger,
-        |index, ledger, choice| {
-            report_path(controller, ledger, index as u64, now_ns, u32::from(choice));
+        |index, ledger| {
+            report_path(controller, ledger, index as u64, now_ns);
         },
         |ledger| {
             settle(ledger, now_ns);
@@ -116,12 +116,11 @@ extern "C" fn report_path(
     ledger: *const Ledger,
     index: u64,
     now_ns: u64,
-    choice: u32,
 ) -> u32 {
     // SAFETY: null, or parts of map values, of atomics.
     let (controller, ledger) = unsafe { (controller.as_ref(), ledger.as_ref()) };
     if let (Some(controller), Some(ledger)) = (controller, ledger) {
-        controller.report_path(index as usize, ledger, now_ns, choice != 0);
+        controller.report_path(index as usize, ledger, now_ns);
     }
     0
 }
