@@ -215,6 +215,10 @@ impl Controller {
     /// functions that the verifier walks through once rather than once for each
     /// path.
     #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "three of them are the functions that the verifier walks through once"
+    )]
     pub fn step_with(
         &self,
         now_ns: u64,
