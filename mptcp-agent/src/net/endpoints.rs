@@ -39,7 +39,7 @@ const ATTR_FAMILY_NAME: u16 = 2;
 /// The length of `struct genlmsghdr`.
 const HEADER: usize = 4;
 
-/// What the kernel may open subflows from.
+/// The addresses from which the kernel may open subflows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// The addresses of the endpoints with the flag `subflow`.

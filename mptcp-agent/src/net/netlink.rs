@@ -17,7 +17,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 pub struct Answer {
     /// The type of the message.
     pub kind: u16,
-    /// What follows the netlink header.
+    /// The bytes after the netlink header.
     pub payload: Vec<u8>,
 }
 

@@ -69,7 +69,7 @@ impl Choice for WeightedScope {
 pub struct Weighted {
     /// How strictly the weights hold.
     pub mode: WeightedMode,
-    /// Whose bytes follow the weights.
+    /// The connections whose bytes follow the weights together.
     pub scope: WeightedScope,
     /// The weights.
     pub weights: Weights,

@@ -10,7 +10,7 @@ pub struct Weighted {
     /// How strictly the weights hold: `strict` or `spill`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighted_mode: Option<String>,
-    /// Whose bytes follow the weights: `host` or `connection`.
+    /// The connections whose bytes follow the weights together: `host` or `connection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighted_scope: Option<String>,
     /// The weight of each path, as `SELECTOR=N`, N from 0 to 65535.

@@ -159,8 +159,9 @@ impl Account {
     }
 
     /// Moves the number of connections that do without the path; none does if
-    /// fewer than [`MIN_USERS`] have a choice. The number follows the lead slowly, because a connection that starts or ceases to use a
-    /// path gives it a few chunks at once.
+    /// fewer than [`MIN_USERS`] have a choice. The number follows the lead
+    /// slowly, because a connection that starts or ceases to use a path gives it
+    /// a few chunks at once.
     #[inline(always)]
     fn spare(&self, lead_permille: i64, users: u64) {
         if users < MIN_USERS {

@@ -6,12 +6,12 @@
 use mptcp_common::{
     abi::{Connection, event_kind},
     controller::{
-        HELD_OUT, Limits, MAX_SLOTS, NO_CAP, Slot,
+        HELD_OUT, Limits, MAX_SLOTS, NO_CAP,
         overflow::{Look, Overflow},
     },
 };
 
-use crate::policy::weighted::weigh_all;
+use crate::policy::weighted::{turns, weigh_all};
 use crate::shared::emit::path_event;
 use crate::shared::entry::Entry;
 use crate::shared::global::any;
@@ -113,14 +113,7 @@ extern "C" fn overflow_look(
 #[inline(always)]
 fn report(connection: &Connection, key: u64, done: u32) {
     let token = connection.token.get() as u32;
-    for slot in &connection.controller.slots {
-        let path = slot.path.get().wrapping_sub(1) as u32;
-        match slot.turned.get() {
-            Slot::DIED => path_event(event_kind::PATH_DOWN, key, token, path),
-            Slot::RETURNED => path_event(event_kind::PATH_UP, key, token, path),
-            _ => {}
-        }
-    }
+    turns(connection, key);
     if done == Overflow::NONE {
         return;
     }

@@ -15,6 +15,7 @@ use crate::shared::socket::Socket;
 
 pub use options::{Options, apply, lift_unknown, revive};
 use step::step;
+pub use step::turns;
 
 /// Returns the slot that `subflow` is steered by, if any.
 #[inline(always)]

@@ -25,7 +25,7 @@ pub struct Column {
     target: Option<Target>,
 }
 
-/// What a figure is held against.
+/// The target that a figure has to meet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
     /// The median may be at most this.
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(ok(Target::AtLeast(1.0)), Some(true));
         assert_eq!(ok(Target::EachAtLeast(1.0)), Some(false));
         assert_eq!(column(&[], Target::AtMost(1.0)).ok(), None);
-        // What is not a number meets no target.
+        // A figure that is not a number meets no target.
         assert_eq!(column(&[f64::NAN], Target::AtMost(1.0)).ok(), Some(false));
     }
 

@@ -82,7 +82,7 @@ pub fn settle(crowds: &[(&Crowding, usize)]) -> Result<usize> {
     Ok(alone)
 }
 
-/// What was measured.
+/// The results of a measurement.
 pub struct Measured {
     watched: Watched,
     /// How many connections have not joined from every path.

@@ -45,7 +45,7 @@ pub fn cases(quick: bool) -> Vec<Mixed> {
     congestions.iter().map(case).collect()
 }
 
-/// What was measured.
+/// The results of a measurement.
 pub struct Measured {
     watched: Watched,
     latencies: Latencies,

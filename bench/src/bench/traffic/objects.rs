@@ -199,7 +199,7 @@ fn carried(links: &[Link]) -> Result<Vec<u64>> {
     links.iter().map(stats).collect()
 }
 
-/// What was measured.
+/// The results of a measurement.
 pub struct Fetched {
     latencies: Latencies,
     /// The bytes that each path carried.

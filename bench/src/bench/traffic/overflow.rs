@@ -17,7 +17,7 @@ use crate::bench::plan::{Links, path};
 
 /// The time to build a lab, and to start and to stop an agent.
 const OVERHEAD: Duration = Duration::from_secs(2);
-/// The time within which the paths are to be in use.
+/// The time within which both paths have to be in use.
 const SETTLE: Duration = Duration::from_secs(2);
 /// A limit that no transfer reaches; the benchmark stops it earlier.
 const LONG: Duration = Duration::from_secs(600);

@@ -6,7 +6,7 @@ use mptcp_lab::agent;
 
 use crate::bench::plan::{Links, ratio};
 
-/// What an agent does, if there is one.
+/// The policy that an agent applies, or no agent at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// No agent: the default scheduler.

@@ -35,7 +35,7 @@ const BOUND_MIN: f64 = 0.9;
 /// How far the share may be off.
 const ERROR_MAX: f64 = 0.02;
 
-/// What is rough.
+/// The way in which the links are rough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The second path loses 15 % of the packets.

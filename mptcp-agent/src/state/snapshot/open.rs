@@ -26,7 +26,7 @@ const OPENING: Duration = Duration::from_secs(3);
 pub struct Open {
     /// The connections, in no particular order.
     pub connections: Vec<Connection>,
-    /// What the kernel may open subflows from; `None` if that is not known.
+    /// The addresses from which the kernel may open subflows; `None` if that is not known.
     pub endpoints: Option<Endpoints>,
     /// The label of each path, and what its subflows have in common, by index.
     paths: Vec<(Arc<str>, OnPath)>,

@@ -60,6 +60,15 @@ pub(super) extern "C" fn step(
     if connection.controller.has_given_up() {
         totals(|totals| add(&totals.left_alone, 1));
     }
+    turns(connection, key);
+    1
+}
+
+/// Emits an event for each path that the last step found to have stopped making
+/// progress, or to make progress again.
+#[inline(always)]
+pub fn turns(connection: &Connection, key: u64) {
+    let token = connection.token.get() as u32;
     for slot in &connection.controller.slots {
         let path = slot.path.get().wrapping_sub(1) as u32;
         match slot.turned.get() {
@@ -68,7 +77,6 @@ pub(super) extern "C" fn step(
             _ => {}
         }
     }
-    1
 }
 
 /// Does the work of [`Controller::cap_path`]; `ledger` may be null. A global
