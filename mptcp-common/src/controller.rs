@@ -83,6 +83,7 @@ pub use limits::Limits;
 pub use rest::is_quiet;
 pub use slot::Slot;
 use slot::{Role, signed};
+pub use tally::Phase;
 use tally::Tally;
 pub use tuning::*;
 pub use unit::Unit;
@@ -159,13 +160,7 @@ impl Controller {
     /// the time since the last step, ns.
     #[inline(always)]
     pub fn claim_step(&self, now_ns: u64) -> Option<u64> {
-        let last = self.step_ns.get();
-        // Another CPU may have claimed a step that is later than `now_ns`.
-        let elapsed = now_ns.saturating_sub(last);
-        if elapsed < STEP_NS {
-            return None;
-        }
-        self.step_ns.replace(last, now_ns).then_some(elapsed)
+        claim_step(&self.step_ns, now_ns)
     }
 
     /// Notes what a callback found: up to where the connection's data was given
@@ -202,128 +197,172 @@ impl Controller {
             elapsed_ns,
             spill,
             ledger,
-            |index, ledger| self.report_path(index, ledger, now_ns),
+            |phase, index| self.look(phase, index, now_ns, ledger),
             |ledger| ledger.step(now_ns),
-            |index, fits| self.cap_path(index, now_ns, fits, ledger),
         );
     }
 
-    /// Runs one step as [`Controller::step`] does. Calls `report_path` for the
-    /// index of each slot ([`Controller::report_path`]), `settle` if a step of
-    /// the ledger is due ([`Ledger::step`]), and `cap_path` for the index of
-    /// each slot ([`Controller::cap_path`]). In the kernel all are behind
-    /// functions that the verifier walks through once rather than once for each
-    /// path.
+    /// Runs one step as [`Controller::step`] does. Calls `look` in each
+    /// [`Phase`] for the index of each slot ([`Controller::look`]), and `settle`
+    /// if a step of the ledger is due ([`Ledger::step`]). In the kernel both are
+    /// behind functions that the verifier walks through once rather than once
+    /// for each path.
     #[inline(always)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "three of them are the functions that the verifier walks through once"
-    )]
     pub fn step_with(
         &self,
         now_ns: u64,
         elapsed_ns: u64,
         spill: bool,
         ledger: Option<&Ledger>,
-        report_path: impl Fn(usize, &Ledger),
+        look: impl Fn(Phase, usize),
         settle: impl Fn(&Ledger),
-        cap_path: impl Fn(usize, u64),
     ) {
-        let backlogged = self.backlogged.get() != 0;
+        let tally = &self.tally;
+        tally.backlogged.set(self.backlogged.get());
         self.backlogged.set(0);
-        let unassigned = self.unassigned.get() != 0;
+        tally.unassigned.set(self.unassigned.get());
         self.unassigned.set(0);
         self.note_given(now_ns);
-        self.measure(now_ns, elapsed_ns);
-        self.count();
-
-        let weights = self.tally.weights.get().max(1);
-        let rate = self.tally.rate.get();
-        self.note_busy(elapsed_ns);
-        self.waited.set(u64::from(backlogged));
-        // A slow connection that has data waiting is no thin one.
-        let little = rate < THIN_BYTES_PER_SEC && !self.is_busy();
-        // If the connection's other paths make no progress, it cannot choose.
-        // The host can, as long as other connections use those paths.
-        let alone = self.tally.active.get() < 2;
-        let bound = ledger.is_some() && self.tally.active.get() == 1 && self.tally.open.get() > 1;
-        let thin = little || (alone && !bound);
-        if thin {
-            self.thin_ns.set(now_ns);
-        }
-        let mut free = thin || now_ns < self.free_until_ns.get();
-        if let Some(ledger) = ledger {
-            let choice = !free && !alone;
-            self.tally.choice.set(u64::from(choice));
-            self.report(ledger, now_ns, choice, unassigned);
+        tally.begin(elapsed_ns);
+        for phase in [Phase::Open, Phase::Measure, Phase::Rank, Phase::Sum] {
             for index in 0..MAX_SLOTS {
-                report_path(index, ledger);
+                look(phase, index);
+            }
+        }
+        self.note_busy(elapsed_ns);
+        self.waited.set(tally.backlogged.get());
+        self.choose(now_ns, ledger.is_some());
+        if let Some(ledger) = ledger {
+            self.report(ledger, now_ns);
+            for index in 0..MAX_SLOTS {
+                look(Phase::Report, index);
             }
             if ledger.claim_step(now_ns) {
                 settle(ledger);
             }
         }
+        self.release(now_ns, spill, ledger.is_some());
+        self.prepare(now_ns, elapsed_ns);
+        for index in 0..MAX_SLOTS {
+            look(Phase::Cap, index);
+        }
+        self.give_up_if_futile(now_ns);
+    }
+
+    /// Does the work of one phase of a step for the path at `index`.
+    #[inline(always)]
+    pub fn look(&self, phase: Phase, index: usize, now_ns: u64, ledger: Option<&Ledger>) {
+        let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
+            return;
+        };
+        match phase {
+            Phase::Open => self.tally.open(slot),
+            Phase::Measure => self.tally.measure(slot, now_ns),
+            Phase::Rank => self.tally.rank(slot),
+            Phase::Sum => self.tally.sum(slot),
+            Phase::Report => {
+                if let Some(ledger) = ledger {
+                    self.tally.report(slot, ledger, now_ns);
+                }
+            }
+            Phase::Cap => self.cap_path(slot, now_ns, ledger),
+        }
+    }
+
+    /// Chooses whether the connection is left alone, and whether its paths take
+    /// part in the ledger if the connection is `hosted` by one.
+    #[inline(always)]
+    fn choose(&self, now_ns: u64, hosted: bool) {
+        let tally = &self.tally;
+        // A slow connection that has data waiting is no thin one.
+        let little = tally.rate.get() < THIN_BYTES_PER_SEC && !self.is_busy();
+        // If the connection's other paths make no progress, it cannot choose.
+        // The host can, as long as other connections use those paths.
+        let alone = tally.active.get() < 2;
+        let bound = hosted && tally.active.get() == 1 && tally.open.get() > 1;
+        tally
+            .thin
+            .set(u64::from(little) | u64::from(alone && !bound));
+        if tally.thin.get() != 0 {
+            self.thin_ns.set(now_ns);
+        }
+        let resting = now_ns < self.free_until_ns.get();
+        tally.free.set(tally.thin.get() | u64::from(resting));
+        tally
+            .choice
+            .set(u64::from(!alone) & (1 - (tally.free.get() & 1)));
+    }
+
+    /// Leaves traffic alone that has just begun, or that exceeds its ratio under
+    /// `spill`.
+    #[inline(always)]
+    fn release(&self, now_ns: u64, spill: bool, hosted: bool) {
+        let tally = &self.tally;
         let begun_ns = self.thin_ns.get().max(self.burst_ns.get());
         let fresh = now_ns.saturating_sub(begun_ns) < FRESH_NS;
-        self.tally.fresh.set(u64::from(fresh && ledger.is_some()));
-        if self.must_spill(now_ns, unassigned) && spill {
-            free = true;
+        tally.fresh.set(u64::from(fresh && hosted));
+        self.note_waiting(now_ns);
+        if spill && (fresh || now_ns < self.spill_until_ns.get()) {
+            tally.free.set(1);
         }
         // A burst no longer than a frame passes. A cap would only pace it out.
         let burst = self.given.get().wrapping_sub(self.burst_given.get());
-        if fresh && (spill || (burst <= FRAME && !unassigned)) {
-            free = true;
+        if fresh && burst <= FRAME && tally.unassigned.get() == 0 {
+            tally.free.set(1);
         }
+    }
+
+    /// Works out what all paths have in common before each is given its cap.
+    #[inline(always)]
+    fn prepare(&self, now_ns: u64, elapsed_ns: u64) {
+        let tally = &self.tally;
         // If data waits, the connection is slow rather than thin, and is looked
         // at closely.
-        self.tally.thin.set(u64::from(thin && !backlogged));
-        self.tally.free.set(u64::from(free));
-        self.tally
+        if tally.backlogged.get() != 0 {
+            tally.thin.set(0);
+        }
+        tally
             .steered_ns
             .set(self.thin_ns.get().max(self.free_until_ns.get()));
         // While the connection is young, excesses are halved in each step:
         // paths do not have to make up for what they did not carry while they
         // started.
         let young = now_ns.saturating_sub(self.thin_ns.get()) < YOUNG_NS;
-        self.tally.forget.set(u64::from(young));
-        if free {
+        tally.forget.set(u64::from(young));
+        if tally.free.get() != 0 {
             // No path was steered, so none owes anything (but a byte, which the
             // shift leaves), and none was held back.
-            self.tally.forget.set(63);
-            self.tally.held.set(0);
+            tally.forget.set(63);
+            tally.held.set(0);
         }
+        let (weights, rate) = (tally.weights.get().max(1), tally.rate.get());
+        let unassigned = tally.unassigned.get();
         let growing = self
             .unit
-            .follow(rate / weights + 1, weights, elapsed_ns, unassigned)
-            && backlogged;
-        self.tally.room.set(match (backlogged, growing) {
-            (false, _) => ROOM_PERMILLE,
-            (true, false) => ROOM_BACKLOGGED_PERMILLE,
-            (true, true) => ROOM_GROWING_PERMILLE,
-        });
+            .follow(rate / weights + 1, weights, elapsed_ns, unassigned != 0);
+        tally
+            .room
+            .set(match (tally.backlogged.get() != 0, growing) {
+                (false, _) => ROOM_PERMILLE,
+                (true, false) => ROOM_BACKLOGGED_PERMILLE,
+                (true, true) => ROOM_GROWING_PERMILLE,
+            });
         // The chunk that a path is given next holds up all data that comes
         // after it, and that data must fit into the send buffer meanwhile. At a
         // rate below `fits` it would not. While data waits, slowing a path down
         // below that would only stall the others. If none waits, a path is
         // slowed down only as far as it takes to work off a lead (`slow`).
         // Written without branches, which the verifier would follow.
-        let others = u64::from(self.tally.active.get() > 1);
+        let others = u64::from(tally.active.get() > 1);
         let fits = CHUNK * rate / self.send_buffer.get().max(1) * 6 / 5 * others;
-        self.tally.spare.set(fits * u64::from(unassigned));
-        self.tally.starving.set(0);
-        for index in 0..MAX_SLOTS {
-            cap_path(index, fits);
-        }
-        self.give_up_if_futile(now_ns);
+        tally.fits.set(fits);
+        tally.spare.set(fits * unassigned);
+        tally.starving.set(0);
     }
 
-    /// Gives the path at `index` its cap, after the sums of a step are taken. At
-    /// a rate below `fits` the next chunk would not fit the send buffer.
+    /// Gives a path its cap, after the sums of a step are taken.
     #[inline(always)]
-    pub fn cap_path(&self, index: usize, now_ns: u64, fits: u64, ledger: Option<&Ledger>) {
-        let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
-            return;
-        };
+    fn cap_path(&self, slot: &Slot, now_ns: u64, ledger: Option<&Ledger>) {
         let weights = self.tally.weights.get().max(1);
         let rate = self.tally.rate.get();
         // Excesses that do not sum to zero are shared out as well. Otherwise
@@ -367,7 +406,12 @@ impl Controller {
                 // An application that waits for answers would wait for each
                 // chunk that a lower cap paces out.
                 let least = if bulk { 0 } else { THIN_BYTES_PER_SEC };
-                let floor = fits.min(slow + self.tally.spare.get()).max(least);
+                let floor = self
+                    .tally
+                    .fits
+                    .get()
+                    .min(slow + self.tally.spare.get())
+                    .max(least);
                 if slot.is_held_out() {
                     // It was given nothing because it was not meant to be.
                     slot.unowed_ns.set(now_ns);
@@ -418,6 +462,27 @@ impl Controller {
             self.free_ns.set(0);
         }
     }
+}
+
+/// Claims a step if one is due since `step_ns`, so that only one caller runs it.
+/// Returns the time since the last step, ns.
+#[inline(always)]
+fn claim_step(step_ns: &Word, now_ns: u64) -> Option<u64> {
+    let last = step_ns.get();
+    // Another CPU may have claimed a step that is later than `now_ns`.
+    let elapsed = now_ns.saturating_sub(last);
+    if elapsed < STEP_NS {
+        return None;
+    }
+    step_ns.replace(last, now_ns).then_some(elapsed)
+}
+
+/// Moves `rate`, bytes per second, towards the rate at which `fresh` bytes came
+/// in `elapsed_us`. What came before is forgotten within `memory_us`.
+#[inline(always)]
+fn smooth(rate: &Word, fresh: u64, elapsed_us: u64, memory_us: u64) {
+    let old = rate.get() * memory_us;
+    rate.set((old + fresh * 1_000_000) / (memory_us + elapsed_us).max(1));
 }
 
 /// Returns `w V (1 + eps) (1 - lead)`, or no cap for a path that lags. `room`

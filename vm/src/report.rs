@@ -14,7 +14,7 @@ const MARK: &str = "@vm ";
 /// The most instructions that the verifier may walk through for one program. The
 /// kernel gives up after a million, and another version, or an option that adds
 /// a branch, can make it several times as many. Loading takes as long, too.
-const MOST_INSTRUCTIONS: u64 = 75_000;
+const MOST_INSTRUCTIONS: u64 = 60_000;
 
 /// Reports a hook: whether it is attached, how many instructions the verifier
 /// walked through (0: unknown), and why it is not attached.

@@ -15,6 +15,7 @@
 use super::slot::{lead_permille, signed};
 use super::tuning::*;
 use super::unit::Unit;
+use super::{claim_step, smooth};
 use crate::word::Word;
 
 /// The host's account of one path.
@@ -54,6 +55,8 @@ pub struct Account {
 pub struct Ledger {
     /// The paths, by their index in `PATHS`.
     pub paths: [Account; MAX_PATHS],
+    /// All paths that connections have told of have a lower index than this.
+    known: Word,
     /// When the last step ran.
     step_ns: Word,
     /// How long it came after the one before.
@@ -93,7 +96,7 @@ crate::layout::layout! {
         lead_permille, fair, spared,
     }
     Ledger {
-        paths, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
+        paths, known, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
         second_ns, unit,
         thin_ns, forget,
     }
@@ -103,6 +106,7 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             paths: core::array::from_fn(|_| Account::default()),
+            known: Word::default(),
             step_ns: Word::default(),
             elapsed_ns: Word::default(),
             longest_us: Word::default(),
@@ -205,6 +209,22 @@ impl Ledger {
         }
     }
 
+    /// Returns the account of a path that a connection tells of.
+    #[inline(always)]
+    pub(super) fn told(&self, index: u64) -> Option<&Account> {
+        let account = self.path(index);
+        if account.is_some() && index >= self.known.get() {
+            self.known.set(index + 1);
+        }
+        account
+    }
+
+    /// Returns whether a connection has told of this path, or of one after it.
+    #[inline(always)]
+    pub fn knows(&self, index: u64) -> bool {
+        index < self.known.get()
+    }
+
     /// Notes a connection's longest round trip, and whether it has data that no
     /// subflow takes.
     #[inline(always)]
@@ -235,24 +255,23 @@ impl Ledger {
     /// Claims a step if one is due, so that only one caller runs it.
     #[inline(always)]
     pub fn claim_step(&self, now_ns: u64) -> bool {
-        let last = self.step_ns.get();
-        let elapsed = now_ns.saturating_sub(last);
-        if elapsed < STEP_NS || !self.step_ns.replace(last, now_ns) {
-            return false;
+        let elapsed_ns = claim_step(&self.step_ns, now_ns);
+        if let Some(elapsed_ns) = elapsed_ns {
+            self.elapsed_ns.set(elapsed_ns);
         }
-        self.elapsed_ns.set(elapsed);
-        true
+        elapsed_ns.is_some()
     }
 
     /// Runs one step, after [`Ledger::claim_step`].
     #[inline(always)]
     pub fn step(&self, now_ns: u64) {
         self.begin();
-        for index in 0..MAX_PATHS as u64 {
+        let paths = || (0..MAX_PATHS as u64).take_while(|index| self.knows(*index));
+        for index in paths() {
             self.sum_path(index, now_ns);
         }
         self.follow(now_ns);
-        for index in 0..MAX_PATHS as u64 {
+        for index in paths() {
             self.settle_path(index);
         }
     }
@@ -271,24 +290,19 @@ impl Ledger {
         let Some(account) = self.path(index) else {
             return;
         };
+        let acked = account.acked_bytes.get();
+        let fresh = acked.wrapping_sub(account.counted_bytes.get());
+        // What is acked while the path takes no part must not count as a burst
+        // once it takes part again.
+        account.counted_bytes.set(acked);
         let used_ns = account.used_ns.get();
         if used_ns == 0 {
             return;
         }
-        let acked = account.acked_bytes.get();
-        let fresh = acked.wrapping_sub(account.counted_bytes.get());
-        account.counted_bytes.set(acked);
         account.fresh_bytes.set(fresh);
         let memory_us = 2 * self.longest_us.get().max(50_000);
         let elapsed_us = (self.elapsed_ns.get() / 1000).max(1);
-        // A pause counts as a second at most, so that the product cannot
-        // overflow.
-        let fresh_rate = fresh * 1_000_000 / elapsed_us;
-        let counted_us = elapsed_us.min(1_000_000);
-        let old = account.rate.get() * memory_us;
-        account
-            .rate
-            .set((old + fresh_rate * counted_us) / (memory_us + counted_us).max(1));
+        smooth(&account.rate, fresh, elapsed_us, memory_us);
         if fresh != 0 {
             account.progress_ns.set(now_ns);
             if now_ns.saturating_sub(self.progress_ns.get()) > SILENT_NS / 2 {

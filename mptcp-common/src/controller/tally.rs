@@ -2,7 +2,7 @@
 
 use super::slot::Role;
 use super::tuning::*;
-use super::{Controller, Ledger};
+use super::{Controller, Ledger, Slot, smooth};
 use crate::word::Word;
 
 /// Sums that a step takes over the paths, and what it decides before it looks
@@ -14,9 +14,18 @@ use crate::word::Word;
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Microseconds since the last step.
+    pub(super) elapsed_us: Word,
+    /// 1 if data waits to be sent, given to a subflow or not.
+    pub(super) backlogged: Word,
+    /// 1 if data waits that no subflow takes.
+    pub(super) unassigned: Word,
     /// Paths with a subflow.
     pub(super) open: Word,
-    /// The longest round trip of the paths that take part, microseconds.
+    /// The longest round trip of these paths, microseconds.
+    opened_us: Word,
+    /// The longest round trip of the paths that take part, microseconds. A path
+    /// that takes no part lengthens no queue.
     pub(super) longest_us: Word,
     /// 1 if a path makes progress and has a subflow that is no backup. The
     /// kernel then gives backups nothing.
@@ -51,6 +60,9 @@ pub struct Tally {
     pub(super) starving: Word,
     /// 1 if a path could carry more than its cap lets it.
     pub(super) held: Word,
+    /// At a rate below this the next chunk would not fit the send buffer, bytes
+    /// per second.
+    pub(super) fits: Word,
     /// No cap falls below about its path's share plus this, bytes per second.
     pub(super) spare: Word,
     /// How far this step forgets excesses: it divides them by two to this
@@ -64,116 +76,154 @@ pub struct Tally {
 
 crate::layout::layout! {
     Tally {
-        open, longest_us, primary, weighted, active, weights, rate, acked, excess, free, fresh, relief, choice, thin,
-        starving, held, spare, forget, room, steered_ns,
+        elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
+        weights, rate, acked, excess, free, fresh, relief, choice, thin, starving, held, fits,
+        spare, forget, room, steered_ns,
+    }
+}
+
+/// What a step does for each path in turn, before it does the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Phase {
+    /// Counts the paths with a subflow.
+    Open,
+    /// Brings the rates up to date, and whether the paths make progress.
+    Measure,
+    /// Finds out whether a path with a weight carries the connection.
+    Rank,
+    /// Sums up the paths that take part.
+    Sum,
+    /// Adds what was acked to the ledger.
+    Report,
+    /// Gives the paths their caps.
+    Cap,
+}
+
+impl Phase {
+    /// The phase of this number; [`Phase::Cap`] for a number of none.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Open,
+            1 => Self::Measure,
+            2 => Self::Rank,
+            3 => Self::Sum,
+            4 => Self::Report,
+            _ => Self::Cap,
+        }
+    }
+}
+
+impl Tally {
+    /// Clears the sums for a step that comes `elapsed_ns` after the last one.
+    #[inline(always)]
+    pub(super) fn begin(&self, elapsed_ns: u64) {
+        self.elapsed_us.set((elapsed_ns / 1000).max(1));
+        let sums = [
+            &self.open,
+            &self.opened_us,
+            &self.longest_us,
+            &self.primary,
+            &self.weighted,
+            &self.active,
+            &self.weights,
+            &self.rate,
+            &self.acked,
+            &self.excess,
+            &self.relief,
+            &self.held,
+        ];
+        for sum in sums {
+            sum.set(0);
+        }
+    }
+
+    /// [`Phase::Open`].
+    #[inline(always)]
+    pub(super) fn open(&self, slot: &Slot) {
+        if slot.open() {
+            self.open.set(self.open.get() + 1);
+            let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
+            self.opened_us.set(self.opened_us.get().max(srtt_us));
+        }
+    }
+
+    /// [`Phase::Measure`].
+    #[inline(always)]
+    pub(super) fn measure(&self, slot: &Slot, now_ns: u64) {
+        if slot.known.get() == 0 && slot.open() {
+            slot.known.set(1);
+            slot.counted_bytes.set(slot.acked_bytes.get());
+        }
+        // A path reports once per round trip, so a shorter memory would see
+        // gaps.
+        let memory_us = (2 * self.opened_us.get()).max(100_000);
+        let elapsed_us = self.elapsed_us.get();
+        smooth(&slot.rate, slot.fresh_bytes(), elapsed_us, memory_us);
+        slot.judge(now_ns);
+        if slot.dead.get() != 0 || !slot.open() {
+            slot.set_excess_bytes(0);
+        } else if !slot.is_backup() {
+            self.primary.set(1);
+        }
+    }
+
+    /// [`Phase::Rank`].
+    #[inline(always)]
+    pub(super) fn rank(&self, slot: &Slot) {
+        if slot.carries() && (self.primary.get() == 0 || !slot.is_backup()) {
+            self.weighted.set(1);
+        }
+    }
+
+    /// [`Phase::Sum`].
+    #[inline(always)]
+    pub(super) fn sum(&self, slot: &Slot) {
+        if let Role::Active(weight) = slot.role(self) {
+            self.weights.set(self.weights.get() + weight);
+            self.rate.set(self.rate.get() + slot.rate.get());
+            self.acked.set(self.acked.get() + slot.fresh_bytes());
+            self.active.set(self.active.get() + 1);
+            let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
+            self.longest_us.set(self.longest_us.get().max(srtt_us));
+            self.excess.add(slot.excess_bytes() as u64);
+            if slot.is_held() {
+                self.held.set(1);
+            }
+        }
+    }
+
+    /// [`Phase::Report`]. If the connection has a choice, the path takes part in
+    /// the ledger.
+    #[inline(always)]
+    pub(super) fn report(&self, slot: &Slot, ledger: &Ledger, now_ns: u64) {
+        let Some(account) = ledger.told(slot.path.get().wrapping_sub(1)) else {
+            return;
+        };
+        account.add(slot.fresh_bytes());
+        if let Role::Active(weight) = slot.role(self)
+            && self.choice.get() != 0
+        {
+            account.used(weight, now_ns);
+            if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
+                self.relief.set(1);
+            }
+        }
     }
 }
 
 impl Controller {
-    /// Adds what the connection had acked since its last step to the ledger. If
-    /// the connection has a `choice`, its paths take part there.
+    /// Tells the ledger what the connection's step has found.
     #[inline(always)]
-    pub(super) fn report(&self, ledger: &Ledger, now_ns: u64, choice: bool, unassigned: bool) {
-        ledger.notice(self.tally.longest_us.get(), unassigned);
-        self.tally.relief.set(0);
-        if choice && now_ns.saturating_sub(self.reported_ns.get()) >= NS_PER_SEC {
+    pub(super) fn report(&self, ledger: &Ledger, now_ns: u64) {
+        let tally = &self.tally;
+        ledger.notice(tally.longest_us.get(), tally.unassigned.get() != 0);
+        let counted = now_ns.saturating_sub(self.reported_ns.get()) < NS_PER_SEC;
+        if tally.choice.get() != 0 && !counted {
             self.reported_ns.set(now_ns);
             ledger.count_user();
-        }
-    }
-
-    /// Adds what the path at `index` had acked since the last step to the ledger:
-    /// the part of a report that each path makes.
-    #[inline(always)]
-    pub fn report_path(&self, index: usize, ledger: &Ledger, now_ns: u64) {
-        let Some(slot) = self.slots.get(index & (MAX_SLOTS - 1)) else {
-            return;
-        };
-        let Some(account) = ledger.path(slot.path.get().wrapping_sub(1)) else {
-            return;
-        };
-        account.add(slot.fresh_bytes());
-        if let Role::Active(weight) = slot.role(&self.tally)
-            && self.tally.choice.get() != 0
-        {
-            account.used(weight, now_ns);
-            if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
-                self.tally.relief.set(1);
-            }
-        }
-    }
-
-    /// Sums up the paths that take part.
-    #[inline(always)]
-    pub(super) fn count(&self) {
-        let tally = &self.tally;
-        let sums = [&tally.weights, &tally.rate, &tally.acked, &tally.excess];
-        tally.primary.set(0);
-        tally.weighted.set(0);
-        // A path that takes no part lengthens no queue, however long its round
-        // trip.
-        tally.longest_us.set(0);
-        tally.active.set(0);
-        tally.held.set(0);
-        for sum in sums {
-            sum.set(0);
-        }
-        for slot in &self.slots {
-            if slot.open() && slot.dead.get() == 0 && !slot.is_backup() {
-                tally.primary.set(1);
-            }
-        }
-        for slot in &self.slots {
-            if slot.carries() && (tally.primary.get() == 0 || !slot.is_backup()) {
-                tally.weighted.set(1);
-            }
-        }
-        for slot in &self.slots {
-            if let Role::Active(weight) = slot.role(tally) {
-                tally.weights.set(tally.weights.get() + weight);
-                tally.rate.set(tally.rate.get() + slot.rate.get());
-                tally.acked.set(tally.acked.get() + slot.fresh_bytes());
-                tally.active.set(tally.active.get() + 1);
-                let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
-                tally.longest_us.set(tally.longest_us.get().max(srtt_us));
-                tally.excess.add(slot.excess_bytes() as u64);
-                if slot.is_held() {
-                    tally.held.set(1);
-                }
-            }
-        }
-    }
-
-    /// Brings every path's rate up to date, and whether it makes progress.
-    #[inline(always)]
-    pub(super) fn measure(&self, now_ns: u64, elapsed_ns: u64) {
-        let tally = &self.tally;
-        tally.open.set(0);
-        tally.longest_us.set(0);
-        for slot in &self.slots {
-            if slot.open() {
-                tally.open.set(tally.open.get() + 1);
-                let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
-                tally.longest_us.set(tally.longest_us.get().max(srtt_us));
-            }
-        }
-        // A path reports once per round trip, so a shorter memory would see
-        // gaps.
-        let memory_ns = (2_000 * tally.longest_us.get()).max(100_000_000);
-        let elapsed_us = (elapsed_ns / 1000).max(1);
-        for slot in &self.slots {
-            if slot.known.get() == 0 && slot.open() {
-                slot.known.set(1);
-                slot.counted_bytes.set(slot.acked_bytes.get());
-            }
-            let now_rate = slot.fresh_bytes() * 1_000_000 / elapsed_us;
-            let old = slot.rate.get() * (memory_ns / 1000);
-            let rate = (old + now_rate * elapsed_us) / (memory_ns / 1000 + elapsed_us);
-            slot.rate.set(rate);
-            slot.judge(now_ns);
-            if slot.dead.get() != 0 || !slot.open() {
-                slot.set_excess_bytes(0);
-            }
         }
     }
 }

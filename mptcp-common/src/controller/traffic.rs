@@ -39,11 +39,11 @@ impl Controller {
         self.busy_permille.get() > PERMILLE / 2
     }
 
-    /// Returns whether data has waited for so long that the connection exceeds
-    /// its ratio under `spill`.
+    /// Notes whether data waits that no subflow takes. If some has waited for
+    /// long, the connection exceeds its ratio under `spill` from now on.
     #[inline(always)]
-    pub(super) fn must_spill(&self, now_ns: u64, unassigned: bool) -> bool {
-        if unassigned {
+    pub(super) fn note_waiting(&self, now_ns: u64) {
+        if self.tally.unassigned.get() != 0 {
             self.full_ns.set(now_ns);
         } else {
             self.taken_ns.set(now_ns);
@@ -51,6 +51,5 @@ impl Controller {
         if now_ns.saturating_sub(self.taken_ns.get()) > SPILL_NS {
             self.spill_until_ns.set(now_ns + SPILLING_NS);
         }
-        now_ns < self.spill_until_ns.get()
     }
 }

@@ -140,7 +140,7 @@ fn a_connection_that_is_thin_on_each_path_alone_is_steered() {
             .iter()
             .all(|slot| slot.rate.get() < THIN_BYTES_PER_SEC)
     );
-    assert_ne!(slots[1].cap.get(), u64::from(NO_CAP));
+    assert!(slots.iter().any(|slot| slot.cap.get() < u64::from(NO_CAP)));
 }
 
 #[test]

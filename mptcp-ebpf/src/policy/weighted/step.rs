@@ -4,7 +4,7 @@ use core::ptr::null;
 
 use mptcp_common::{
     abi::{Connection, MAX_PATHS, capability, event_kind},
-    controller::{Controller, HELD_OUT, Ledger, MAX_SLOTS, NEVER_SPARED, Slot},
+    controller::{Controller, HELD_OUT, Ledger, MAX_SLOTS, NEVER_SPARED, Phase, Slot},
 };
 
 use super::weigh_all;
@@ -47,14 +47,11 @@ pub(super) extern "C" fn step(
         elapsed_ns,
         spills,
         ledger,
-        |index, ledger| {
-            report_path(controller, ledger, index as u64, now_ns);
+        |phase, index| {
+            look(controller, account, index as u64, now_ns, phase as u64);
         },
         |ledger| {
             settle(ledger, now_ns);
-        },
-        |index, fits| {
-            cap_path(controller, account, index as u64, now_ns, fits);
         },
     );
     if connection.controller.has_given_up() {
@@ -79,16 +76,16 @@ pub fn turns(connection: &Connection, key: u64) {
     }
 }
 
-/// Does the work of [`Controller::cap_path`]; `ledger` may be null. A global
-/// function.
+/// Does the work of [`Controller::look`] in the phase of this number; `ledger`
+/// may be null. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn cap_path(
+extern "C" fn look(
     controller: *const Controller,
     ledger: *const Ledger,
     index: u64,
     now_ns: u64,
-    fits: u64,
+    phase: u64,
 ) -> u32 {
     // SAFETY: null, or parts of map values, of atomics.
     let (controller, ledger) = unsafe { (controller.as_ref(), ledger.as_ref()) };
@@ -100,7 +97,7 @@ extern "C" fn cap_path(
         return 0;
     };
     let before = slot.cap.get();
-    controller.cap_path(index, now_ns, fits, ledger);
+    controller.look(Phase::from_number(phase), index, now_ns, ledger);
     let after = slot.cap.get();
     let held_out = u64::from(HELD_OUT);
     if before != after && (before == held_out || after == held_out) {
@@ -116,23 +113,6 @@ extern "C" fn cap_path(
     0
 }
 
-/// Does the work of [`Controller::report_path`]. A global function.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn report_path(
-    controller: *const Controller,
-    ledger: *const Ledger,
-    index: u64,
-    now_ns: u64,
-) -> u32 {
-    // SAFETY: null, or parts of map values, of atomics.
-    let (controller, ledger) = unsafe { (controller.as_ref(), ledger.as_ref()) };
-    if let (Some(controller), Some(ledger)) = (controller, ledger) {
-        controller.report_path(index as usize, ledger, now_ns);
-    }
-    0
-}
-
 /// Runs a step of a ledger, as [`Ledger::step`] does. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -142,11 +122,12 @@ extern "C" fn settle(ledger: *const Ledger, now_ns: u64) -> u32 {
         return 0;
     };
     ledger.begin();
-    for index in 0..MAX_PATHS as u64 {
+    let paths = || (0..MAX_PATHS as u64).take_while(|index| ledger.knows(*index));
+    for index in paths() {
         sum_path(ledger, index, now_ns);
     }
     ledger.follow(now_ns);
-    for index in 0..MAX_PATHS as u64 {
+    for index in paths() {
         settle_path(ledger, index);
     }
     0
