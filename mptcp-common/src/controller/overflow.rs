@@ -136,6 +136,31 @@ crate::layout::layout! {
     }
 }
 
+/// What a step does for each path in turn, before it does the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Phase {
+    /// Finds out whether the path makes progress.
+    Judge,
+    /// Finds the largest weight.
+    Top,
+    /// Tells paths that are let in from those that are held out.
+    Sort,
+}
+
+impl Phase {
+    /// The phase of this number; [`Phase::Sort`] for a number of none.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Judge,
+            1 => Self::Top,
+            _ => Self::Sort,
+        }
+    }
+}
+
 /// What a callback found about a subflow.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
@@ -182,7 +207,25 @@ impl Overflow {
     /// The weights are those of [`Slot::weight`].
     #[inline(always)]
     pub fn step(&self, slots: &[Slot; MAX_SLOTS], now_ns: u64) -> u32 {
-        self.count(slots, now_ns);
+        self.step_with(now_ns, |phase, index| {
+            self.count(phase, index, &slots[index], now_ns);
+        })
+    }
+
+    /// Runs one step as [`Overflow::step`] does. Calls `count` in each [`Phase`]
+    /// for the index of each slot ([`Overflow::count`]). In the kernel it is
+    /// behind a function that the verifier walks through once rather than once
+    /// for each path.
+    #[inline(always)]
+    pub fn step_with(&self, now_ns: u64, count: impl Fn(Phase, usize)) -> u32 {
+        let all = |phase| (0..MAX_SLOTS).for_each(|index| count(phase, index));
+        self.begin();
+        all(Phase::Judge);
+        all(Phase::Top);
+        let (least, top) = (self.least.get(), self.top.get());
+        self.floor
+            .set(if least == 0 { top } else { least.min(top) });
+        all(Phase::Sort);
         let waits = self.waits(now_ns);
         let since_ns = self.waits_since_ns.get();
         let waited_ns = if waits && since_ns != 0 {
@@ -229,50 +272,63 @@ impl Overflow {
         now_ns.saturating_sub(self.waits_ns.get()) < WAIT_NS
     }
 
-    /// Takes the sums of a step.
+    /// Clears the sums of a step.
     #[inline(always)]
-    fn count(&self, slots: &[Slot; MAX_SLOTS], now_ns: u64) {
-        self.primary.set(0);
-        self.top.set(0);
-        self.next.set(0);
+    fn begin(&self) {
+        let sums = [
+            &self.primary,
+            &self.top,
+            &self.next,
+            &self.room,
+            &self.spare,
+        ];
+        for sum in sums {
+            sum.set(0);
+        }
         self.above.set(u64::MAX);
-        self.room.set(0);
-        self.spare.set(0);
-        for slot in slots {
-            slot.judge(now_ns);
-            if slot.carries() && !slot.is_backup() {
-                self.primary.set(1);
-            }
-        }
-        for slot in slots {
-            let weight = self.part(slot);
-            self.top.set(self.top.get().max(weight));
-        }
-        let (least, top) = (self.least.get(), self.top.get());
-        self.floor
-            .set(if least == 0 { top } else { least.min(top) });
-        for (slot, mark) in slots.iter().zip(&self.marks) {
-            let weight = self.part(slot);
-            let floor = self.floor.get();
-            if weight == 0 {
-                continue;
-            }
-            if weight < floor {
-                self.next.set(self.next.get().max(weight));
-                continue;
-            }
-            // A path with a timeout carries nothing more for now.
-            let well = slot.timeouts.get() == 0;
-            let since_ns = mark.since(slot, now_ns);
-            let long = now_ns.saturating_sub(since_ns) >= longer(FULL_NS, slot);
-            if well && (since_ns == 0 || !long) {
-                self.room.set(1);
-            }
-            if weight > floor {
-                self.above.set(self.above.get().min(weight));
-                if well && since_ns == 0 {
-                    self.spare.set(1);
+    }
+
+    /// Does the work of one phase of a step for the path at `index`.
+    #[inline(always)]
+    pub fn count(&self, phase: Phase, index: usize, slot: &Slot, now_ns: u64) {
+        match phase {
+            Phase::Judge => {
+                slot.judge(now_ns);
+                if slot.carries() && !slot.is_backup() {
+                    self.primary.set(1);
                 }
+            }
+            Phase::Top => self.top.set(self.top.get().max(self.part(slot))),
+            Phase::Sort => self.sort(index, slot, now_ns),
+        }
+    }
+
+    /// [`Phase::Sort`].
+    #[inline(always)]
+    fn sort(&self, index: usize, slot: &Slot, now_ns: u64) {
+        let Some(mark) = self.marks.get(index & (MAX_SLOTS - 1)) else {
+            return;
+        };
+        let weight = self.part(slot);
+        let floor = self.floor.get();
+        if weight == 0 {
+            return;
+        }
+        if weight < floor {
+            self.next.set(self.next.get().max(weight));
+            return;
+        }
+        // A path with a timeout carries nothing more for now.
+        let well = slot.timeouts.get() == 0;
+        let since_ns = mark.since(slot, now_ns);
+        let long = now_ns.saturating_sub(since_ns) >= longer(FULL_NS, slot);
+        if well && (since_ns == 0 || !long) {
+            self.room.set(1);
+        }
+        if weight > floor {
+            self.above.set(self.above.get().min(weight));
+            if well && since_ns == 0 {
+                self.spare.set(1);
             }
         }
     }

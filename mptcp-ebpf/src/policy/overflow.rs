@@ -7,7 +7,7 @@ use mptcp_common::{
     abi::{Connection, event_kind},
     controller::{
         HELD_OUT, Limits, MAX_SLOTS, NO_CAP,
-        overflow::{Look, Overflow},
+        overflow::{Look, Overflow, Phase},
     },
 };
 
@@ -103,10 +103,34 @@ extern "C" fn overflow_look(
     }
     if controller.claim_step(now_ns).is_some() {
         weigh_all(connection);
-        let done = overflow.step(&controller.slots, now_ns);
+        let done = overflow.step_with(now_ns, |phase, index| {
+            overflow_count(connection, phase as u64, index as u64, now_ns);
+        });
         report(connection, key, done);
     }
     u32::from(overflow.least.get() != 0)
+}
+
+/// Does the work of [`Overflow::count`] in the phase of this number. A global
+/// function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn overflow_count(
+    connection: *const Connection,
+    phase: u64,
+    index: u64,
+    now_ns: u64,
+) -> u32 {
+    // SAFETY: as in `overflow_look`.
+    let Some(connection) = (unsafe { connection.as_ref() }) else {
+        return 0;
+    };
+    let index = index as usize & (MAX_SLOTS - 1);
+    if let Some(slot) = connection.controller.slots.get(index) {
+        let phase = Phase::from_number(phase);
+        connection.overflow.count(phase, index, slot, now_ns);
+    }
+    0
 }
 
 /// Emits the events that follow from a step, which returned `done`.
