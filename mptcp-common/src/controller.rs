@@ -110,9 +110,11 @@ pub struct Controller {
     pub backlogged: Word,
     /// 1 if such a callback found data that no subflow takes.
     unassigned: Word,
-    /// Up to where the connection's data was given to subflows
-    /// (`mptcp_sock.snd_nxt`).
+    /// 1 if the last callback found no data that waits.
+    clear: Word,
+    /// [`Found::given`] and [`Found::received`] of the last callback.
     given: Word,
+    received: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// Rate of one unit of weight, as it was lately.
@@ -134,7 +136,8 @@ pub struct Controller {
     taken_ns: Word,
     /// When a step last found some.
     full_ns: Word,
-    /// When data was last given to a subflow after a pause.
+    /// When data was last given to a subflow after a pause, or after something
+    /// was received.
     burst_ns: Word,
     /// What `given` was then.
     burst_given: Word,
@@ -149,10 +152,23 @@ pub struct Controller {
 
 crate::layout::layout! {
     Controller {
-        slots, tally, step_ns, backlogged, unassigned, given, send_buffer, unit, last_given,
+        slots, tally, step_ns, backlogged, unassigned, clear, given, received, send_buffer, unit, last_given,
         given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns,
         burst_ns, burst_given, reported_ns, spill_until_ns, lot,
     }
+}
+
+/// What a callback of a subflow found about its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// Up to where the data was given to subflows (`mptcp_sock.snd_nxt`).
+    pub given: u64,
+    /// Up to where data was received in order (`mptcp_sock.ack_seq`).
+    pub received: u64,
+    /// Whether there is data that no subflow takes.
+    pub unassigned: bool,
+    /// Whether the callback's own subflow has unsent data.
+    pub queued: bool,
 }
 
 impl Controller {
@@ -163,19 +179,27 @@ impl Controller {
         claim_step(&self.step_ns, now_ns)
     }
 
-    /// Notes what a callback found: up to where the connection's data was given
-    /// to subflows (`given`, `mptcp_sock.snd_nxt`), whether there is more
-    /// (`unassigned`), and whether the callback's own subflow has unsent data
-    /// (`queued`).
+    /// Notes what a callback of a subflow found.
     #[inline(always)]
-    pub fn notice(&self, given: u64, unassigned: bool, queued: bool) {
-        self.given.set(given);
-        if unassigned {
+    pub fn notice(&self, found: Found, now_ns: u64) {
+        // What is sent after something was received, while nothing waited, is
+        // the next request or answer.
+        if found.received != self.received.get() {
+            self.received.set(found.received);
+            if self.clear.get() != 0 {
+                self.burst_ns.set(now_ns);
+                self.burst_given.set(self.given.get());
+            }
+        }
+        self.given.set(found.given);
+        if found.unassigned {
             self.unassigned.set(1);
         }
-        if unassigned || queued {
+        let waits = found.unassigned || found.queued;
+        if waits {
             self.backlogged.set(1);
         }
+        self.clear.set(u64::from(!waits));
     }
 
     /// Returns whether the last step chose to leave the connection alone for a
@@ -241,7 +265,7 @@ impl Controller {
                 settle(ledger);
             }
         }
-        self.release(now_ns, spill, ledger.is_some());
+        self.release(now_ns, spill);
         self.prepare(now_ns, elapsed_ns);
         for index in 0..MAX_SLOTS {
             look(Phase::Cap, index);
@@ -291,24 +315,24 @@ impl Controller {
         tally
             .choice
             .set(u64::from(!alone) & (1 - (tally.free.get() & 1)));
-    }
-
-    /// Leaves traffic alone that has just begun, or that exceeds its ratio under
-    /// `spill`.
-    #[inline(always)]
-    fn release(&self, now_ns: u64, spill: bool, hosted: bool) {
-        let tally = &self.tally;
         let begun_ns = self.thin_ns.get().max(self.burst_ns.get());
         let fresh = now_ns.saturating_sub(begun_ns) < FRESH_NS;
-        tally.fresh.set(u64::from(fresh && hosted));
-        self.note_waiting(now_ns);
-        if spill && (fresh || now_ns < self.spill_until_ns.get()) {
-            tally.free.set(1);
-        }
-        // A burst no longer than a frame passes. A cap would only pace it out.
+        tally.fresh.set(u64::from(fresh));
+        // A burst no longer than a frame passes. The kernel gives most of it to
+        // one subflow, and a cap would only pace it out.
         let burst = self.given.get().wrapping_sub(self.burst_given.get());
-        if fresh && burst <= FRAME && tally.unassigned.get() == 0 {
-            tally.free.set(1);
+        let short = fresh && burst <= FRAME && tally.unassigned.get() == 0;
+        tally.free.set(tally.free.get() | u64::from(short));
+    }
+
+    /// Leaves the connection alone if `spill` says so: its traffic has just
+    /// begun, or it exceeds its ratio.
+    #[inline(always)]
+    fn release(&self, now_ns: u64, spill: bool) {
+        self.note_waiting(now_ns);
+        let exceeds = now_ns < self.spill_until_ns.get();
+        if spill && (exceeds || self.tally.fresh.get() != 0) {
+            self.tally.free.set(1);
         }
     }
 
@@ -428,7 +452,9 @@ impl Controller {
                     self.tally.starving.set(1);
                 }
                 if self.tally.free.get() != 0
-                    || (self.tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
+                    || (self.tally.fresh.get() != 0
+                        && ledger.is_some()
+                        && lead < FRESH_LEAD_PERMILLE)
                     || (self.tally.active.get() < 2 && lead <= 0)
                 {
                     NO_CAP

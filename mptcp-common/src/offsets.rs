@@ -52,6 +52,7 @@ macro_rules! for_each_member {
             MSK_TOKEN = "mptcp_sock"."token" bytes SOCKETS;
             MSK_WRITE_SEQ = "mptcp_sock"."write_seq" bytes SOCKETS;
             MSK_SND_NXT = "mptcp_sock"."snd_nxt" bytes SOCKETS;
+            MSK_ACK_SEQ = "mptcp_sock"."ack_seq" bytes SOCKETS;
             MSK_CONN_LIST = "mptcp_sock"."conn_list" bytes GET_SEND;
             MSK_SERVER_SIDE = "mptcp_sock"."pm.server_side" bytes NONE;
             MSK_RCV_FASTCLOSE = "mptcp_sock"."rcv_fastclose" bits NONE;

@@ -46,8 +46,8 @@ pub struct Tally {
     pub(super) excess: Word,
     /// 1 if the connection is left alone for now.
     pub(super) free: Word,
-    /// 1 if the connection's paths are capped only where they lead by much,
-    /// because its traffic has just begun.
+    /// 1 if the connection's traffic has just begun. With a ledger, its paths
+    /// are then capped only where they lead by much.
     pub(super) fresh: Word,
     /// 1 if a path of the connection does not lead, over all connections, so
     /// that it can take what another path gives up.

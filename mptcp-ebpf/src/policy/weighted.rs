@@ -5,7 +5,7 @@ mod step;
 
 use mptcp_common::{
     abi::{Connection, capability, subflow_flag},
-    controller::{HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
+    controller::{Found, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
 };
 
 use crate::policy::overflow;
@@ -137,8 +137,13 @@ pub fn steer(
     let capabilities = capabilities(connection, now_ns);
     if capabilities & capability::CAPS != 0 && subflow.slot() != 0 {
         let (given, unassigned) = socket.given();
-        let queued = socket.queued() != 0;
-        connection.controller.notice(given, unassigned, queued);
+        let found = Found {
+            given,
+            received: socket.received(),
+            unassigned,
+            queued: socket.queued() != 0,
+        };
+        connection.controller.notice(found, now_ns);
         if let Some(elapsed_ns) = connection.controller.claim_step(now_ns) {
             connection.controller.send_buffer.set(socket.send_buffer());
             step(

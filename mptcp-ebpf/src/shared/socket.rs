@@ -257,6 +257,12 @@ impl Socket {
         (given, written != given)
     }
 
+    /// Returns up to where the connection has received data in order (`ack_seq`).
+    #[inline(always)]
+    pub fn received(self) -> u64 {
+        self.msk(&offset::MSK_ACK_SEQ)
+    }
+
     /// Returns the size of the connection's send buffer, bytes.
     #[inline(always)]
     pub fn send_buffer(self) -> u64 {

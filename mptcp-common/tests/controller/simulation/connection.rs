@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mptcp_common::abi::{MAX_PATHS, Policy};
 use mptcp_common::controller::overflow::Overflow;
-use mptcp_common::controller::{Controller, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet};
+use mptcp_common::controller::{
+    Controller, Found, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet,
+};
 
 use super::MS;
 use super::link::{Segment, SharedLink};
@@ -35,6 +37,8 @@ pub struct Connection {
     /// The weights of its own policy, if it has one.
     weights: Option<[u32; MAX_PATHS]>,
     next_seq: u64,
+    /// Bytes received: one for each answer, or for each object that is asked for.
+    received: u64,
     /// Data that is not acked yet, oldest first: bytes by first sequence
     /// number.
     outstanding: BTreeMap<u64, u64>,
@@ -71,6 +75,7 @@ impl Connection {
                 .collect(),
             weights: None,
             next_seq: 0,
+            received: 0,
             outstanding: BTreeMap::new(),
             backlog: 0.0,
             reinject: VecDeque::new(),
@@ -157,7 +162,10 @@ impl Connection {
         match self.load {
             Load::Bulk => self.backlog = self.backlog.max(4e6),
             Load::Rate(rate) => self.backlog += rate / 1000.0,
-            Load::Requests(bytes) if arrived => self.write_message(bytes, now_ms),
+            Load::Requests(bytes) if arrived => {
+                self.received += 1;
+                self.write_message(bytes, now_ms);
+            }
             Load::Requests(_) => {}
             Load::Objects {
                 bytes,
@@ -171,6 +179,7 @@ impl Connection {
                     if fresh {
                         self.reopen(links, host);
                     }
+                    self.received += 1;
                     self.write_message(bytes as f64, now_ms);
                 }
             }
@@ -362,8 +371,13 @@ impl Connection {
             self.overflow_callback(index, unassigned, links, host);
             return;
         }
-        self.controller
-            .notice(self.next_seq, unassigned, unsent > 0);
+        let found = Found {
+            given: self.next_seq,
+            received: self.received,
+            unassigned,
+            queued: unsent > 0,
+        };
+        self.controller.notice(found, now_ns);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
             for path in 0..self.paths.len() {
                 self.weigh_slot(path, links);
