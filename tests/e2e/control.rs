@@ -120,7 +120,7 @@ fn the_policy_is_switched_on_a_live_connection() -> Result<()> {
     }
     set(
         &agent,
-        "weighted --weighted-scope host --weight p1=1 --weight p2=3",
+        "weighted --weighted-scope connection --weight p1=1 --weight p2=3",
     )?;
     wait_for_cap(&transfer)?;
     // When the command returns, the change is complete, on open sockets too.

@@ -55,9 +55,11 @@ fn many_slow_connections_keep_the_ratio_together() -> Result<()> {
     let binary = require_agent!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
-    let mut args = agent::weighted_args(&[("p1", 1), ("p2", 1)]);
-    args.extend(["--weighted-scope", "host"].map(str::to_owned));
-    let agent = Agent::start(&net.client, &binary, &args)?;
+    let agent = Agent::start(
+        &net.client,
+        &binary,
+        &agent::weighted_args(&[("p1", 1), ("p2", 1)]),
+    )?;
     let sink = PollServer::spawn(&net.server, ANY, Service::Sink, &Sockets::default())?;
     let crowd = Crowd::uploads(CONNECTIONS).start(&net.client, sink.at(net.server_addr()))?;
     crowd.wait_for_joins(2, SOON)?;

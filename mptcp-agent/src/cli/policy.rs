@@ -34,7 +34,7 @@ pub struct WeightedArgs {
     #[arg(id = "weighted_mode", long = "weighted-mode", value_parser = choice::<WeightedMode>())]
     pub mode: Option<String>,
 
-    /// The connections whose bytes follow the weights together [default: connection]
+    /// The connections whose bytes follow the weights together [default: host]
     ///
     /// Under `host` a connection that cannot follow the weights, or that is too
     /// short to, is made up for by the others.

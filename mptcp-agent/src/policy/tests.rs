@@ -227,14 +227,14 @@ fn each_policy_has_its_capabilities_and_backend() {
         (json!({"name": "default"}), 0, "default", "none", "default"),
         (
             json!({"name": "weighted", "weighted_mode": "spill"}),
-            capability::CAPS | capability::SPILLS,
+            capability::CAPS | capability::SPILLS | capability::HOST,
             "weighted",
             "pacing",
             "weighted (spill)",
         ),
         (
             json!({"name": "weighted"}),
-            capability::CAPS,
+            capability::CAPS | capability::HOST,
             "weighted",
             "pacing",
             "weighted (strict)",
@@ -261,11 +261,11 @@ fn each_policy_has_its_capabilities_and_backend() {
             "redundant (2 copies)",
         ),
         (
-            json!({"name": "weighted", "weighted_scope": "host"}),
-            capability::CAPS | capability::HOST,
+            json!({"name": "weighted", "weighted_scope": "connection"}),
+            capability::CAPS,
             "weighted",
             "pacing",
-            "weighted (strict, host)",
+            "weighted (strict, each connection)",
         ),
     ] {
         let policy = read(given).unwrap();
@@ -303,12 +303,12 @@ fn settings_come_back_in_full() {
         (json!({"name": "default"}), json!({"name": "default"})),
         (
             json!({"name": "weighted", "weights": ["default=2", "10.0.0.1/32=4", "id:01=0"]}),
-            json!({"name": "weighted", "weighted_scope": "connection", "weighted_mode": "strict",
+            json!({"name": "weighted", "weighted_scope": "host", "weighted_mode": "strict",
                    "weights": ["10.0.0.1=4", "id:1=0", "default=2"]}),
         ),
         (
             json!({"name": "weighted", "weighted_mode": "spill", "weights": ["default=1"]}),
-            json!({"name": "weighted", "weighted_scope": "connection", "weighted_mode": "spill"}),
+            json!({"name": "weighted", "weighted_scope": "host", "weighted_mode": "spill"}),
         ),
         (
             json!({"name": "overflow", "prefer": ["10.0.0.1/32", "default", "id:01"]}),

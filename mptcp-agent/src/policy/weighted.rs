@@ -94,7 +94,7 @@ impl Checked for Weighted {
         let weights = weights.map_err(|why| wrong(Problem::Unreadable(why)))?;
         Ok(Self {
             mode: mode.transpose()?.unwrap_or(WeightedMode::Strict),
-            scope: scope.transpose()?.unwrap_or(WeightedScope::Connection),
+            scope: scope.transpose()?.unwrap_or(WeightedScope::Host),
             weights: Weights::new(&weights).map_err(wrong)?,
         })
     }
@@ -149,8 +149,10 @@ impl Kind for Weighted {
 impl fmt::Display for Weighted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scope {
-            WeightedScope::Connection => write!(f, "weighted ({})", self.mode.name()),
-            WeightedScope::Host => write!(f, "weighted ({}, host)", self.mode.name()),
+            WeightedScope::Host => write!(f, "weighted ({})", self.mode.name()),
+            WeightedScope::Connection => {
+                write!(f, "weighted ({}, each connection)", self.mode.name())
+            }
         }
     }
 }
