@@ -204,11 +204,24 @@ pub(crate) fn capped(subflows: &[SubflowInfo]) -> bool {
         .any(|subflow| subflow.max_pacing_rate_bytes_per_sec != none)
 }
 
-/// Waits until an agent has limited a subflow of the transfer.
+/// Waits until an agent limits a subflow of the transfer at each look for half a
+/// second. While a transfer is young, caps come and go.
 pub(crate) fn wait_for_cap(transfer: &Transfer) -> Result<()> {
-    wait::try_until("a cap", SETTLE, || match transfer.subflows() {
-        Ok(subflows) if capped(&subflows) => Ok(()),
-        other => Err(other),
+    const STEADY: Duration = Duration::from_millis(500);
+    let mut since = None;
+    wait::try_until("a lasting cap", SETTLE, || match transfer.subflows() {
+        Ok(subflows) if capped(&subflows) => {
+            let since = *since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= STEADY {
+                Ok(())
+            } else {
+                Err(Ok(subflows))
+            }
+        }
+        other => {
+            since = None;
+            Err(other)
+        }
     })
 }
 
