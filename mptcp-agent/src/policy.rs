@@ -38,7 +38,7 @@ pub use lasting::lasting;
 pub use provided::{Provided, provide};
 pub use rate::Rate;
 pub use redundant::Redundant;
-pub use weighted::{Weighted, WeightedMode, WeightedScope};
+pub use weighted::{Thin, Weighted, WeightedMode, WeightedScope};
 pub use weights::{UNLISTED_WEIGHT, Weight, Weights};
 
 /// Makes [`Policy`] of the list of policies.

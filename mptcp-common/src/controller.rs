@@ -71,6 +71,7 @@
 mod ledger;
 mod limits;
 pub mod overflow;
+mod place;
 mod rest;
 mod slot;
 mod tally;
@@ -80,6 +81,7 @@ mod unit;
 
 pub use ledger::{Account, Ledger};
 pub use limits::Limits;
+pub use place::Place;
 pub use rest::is_quiet;
 pub use slot::Slot;
 use slot::{Role, signed};
@@ -89,6 +91,7 @@ pub use tuning::*;
 pub use unit::Unit;
 
 pub(crate) use ledger::FINGERPRINT as LEDGER_FINGERPRINT;
+pub(crate) use place::FINGERPRINT as PLACE_FINGERPRINT;
 pub(crate) use slot::FINGERPRINT as SLOT_FINGERPRINT;
 pub(crate) use tally::FINGERPRINT as TALLY_FINGERPRINT;
 pub(crate) use unit::FINGERPRINT as UNIT_FINGERPRINT;
@@ -145,6 +148,8 @@ pub struct Controller {
     reported_ns: Word,
     /// Until when `spill` leaves the connection alone.
     spill_until_ns: Word,
+    /// Where the connection is placed while it is thin.
+    pub place: Place,
     /// A number from 0 to [`LOTS`] - 1 that the connection keeps. By this number
     /// the ledger chooses connections that do without a path.
     pub lot: Word,
@@ -154,8 +159,17 @@ crate::layout::layout! {
     Controller {
         slots, tally, step_ns, backlogged, unassigned, clear, given, received, send_buffer, unit, last_given,
         given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns,
-        burst_ns, burst_given, reported_ns, spill_until_ns, lot,
+        burst_ns, burst_given, reported_ns, spill_until_ns, place, lot,
     }
+}
+
+/// What the policy asks of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Paths may exceed their ratio while another is full.
+    pub spill: bool,
+    /// A thin connection uses one path. Has no effect without a ledger.
+    pub place: bool,
 }
 
 /// What a callback of a subflow found about its connection.
@@ -211,15 +225,14 @@ impl Controller {
 
     /// Runs one step, `elapsed_ns` after the last one: every path gets its cap.
     ///
-    /// `spill` lets paths exceed their ratio while another is full. With a
-    /// `ledger`, the ratio is that of the host; without one, it is the
+    /// With a `ledger`, the ratio is that of the host; without one, it is the
     /// connection's own.
     #[inline(always)]
-    pub fn step(&self, now_ns: u64, elapsed_ns: u64, spill: bool, ledger: Option<&Ledger>) {
+    pub fn step(&self, now_ns: u64, elapsed_ns: u64, asked: Asked, ledger: Option<&Ledger>) {
         self.step_with(
             now_ns,
             elapsed_ns,
-            spill,
+            asked,
             ledger,
             |phase, index| self.look(phase, index, now_ns, ledger),
             |ledger| ledger.step(now_ns),
@@ -236,7 +249,7 @@ impl Controller {
         &self,
         now_ns: u64,
         elapsed_ns: u64,
-        spill: bool,
+        asked: Asked,
         ledger: Option<&Ledger>,
         look: impl Fn(Phase, usize),
         settle: impl Fn(&Ledger),
@@ -261,11 +274,16 @@ impl Controller {
             for index in 0..MAX_SLOTS {
                 look(Phase::Report, index);
             }
+            self.begin_placing(now_ns, asked.place);
+            for index in 0..MAX_SLOTS {
+                look(Phase::Place, index);
+            }
+            self.end_placing(ledger);
             if ledger.claim_step(now_ns) {
                 settle(ledger);
             }
         }
-        self.release(now_ns, spill);
+        self.release(now_ns, asked.spill);
         self.prepare(now_ns, elapsed_ns);
         for index in 0..MAX_SLOTS {
             look(Phase::Cap, index);
@@ -286,7 +304,12 @@ impl Controller {
             Phase::Sum => self.tally.sum(slot),
             Phase::Report => {
                 if let Some(ledger) = ledger {
-                    self.tally.report(slot, ledger, now_ns);
+                    self.report_path(slot, ledger, now_ns);
+                }
+            }
+            Phase::Place => {
+                if let Some(ledger) = ledger {
+                    self.place.compare(slot, slot.role(&self.tally), ledger);
                 }
             }
             Phase::Cap => self.cap_path(slot, now_ns, ledger),
@@ -451,7 +474,10 @@ impl Controller {
                 {
                     self.tally.starving.set(1);
                 }
-                if self.tally.free.get() != 0
+                let home = self.place.placed.get();
+                if home != 0 && slot.path.get() != home {
+                    HELD_OUT
+                } else if self.tally.free.get() != 0
                     || (self.tally.fresh.get() != 0
                         && ledger.is_some()
                         && lead < FRESH_LEAD_PERMILLE)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mptcp_lab::share::Totals;
 use mptcp_lab::traffic::{ANY, Crowd, Crowding, PollServer, Service, Sockets};
-use mptcp_lab::{Agent, Lab, Path, TwoHosts, agent, wait};
+use mptcp_lab::{Agent, Direction, Lab, Path, TwoHosts, agent, wait};
 
 use crate::SOON;
 use crate::support::require_agent;
@@ -67,5 +67,33 @@ fn many_slow_connections_keep_the_ratio_together() -> Result<()> {
     wait_for_share(&crowd, &net, 0.5)?;
     crowd.stop()?;
     sink.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn thin_connections_that_are_placed_keep_the_ratio_and_leave_a_dead_path() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let mut args = agent::weighted_args(&[("p1", 1), ("p2", 1)]);
+    args.extend(["--thin", "place"].map(str::to_owned));
+    let agent = Agent::start(&net.client, &binary, &args)?;
+    let echo = PollServer::spawn(&net.server, ANY, Service::Echo, &Sockets::default())?;
+    let requests = Crowd::requests(40, 1_000, Duration::from_millis(100));
+    let crowd = requests.start(&net.client, echo.at(net.server_addr()))?;
+    crowd.wait_for_joins(2, SOON)?;
+    // The default scheduler sends all of it over one path.
+    wait_for_share(&crowd, &net, 0.5)?;
+
+    net.links[0].blackhole(Direction::Both, true)?;
+    // The second path then carries what new requests there are.
+    wait_for_share(&crowd, &net, 0.0)?;
+    let goal = crowd.responses() + 1_000;
+    wait::until_true("responses over the other path", 2 * SOON, || {
+        crowd.responses() > goal
+    });
+    net.links[0].blackhole(Direction::Both, false)?;
+    crowd.stop()?;
+    echo.stop()?;
     agent.stop()
 }

@@ -10,7 +10,7 @@ use mptcp_api::policy::{Given, Overflow, Redundant, Setting, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
 use crate::policy::selector::Selector;
-use crate::policy::{Choice, Policy, Rate, Weight, WeightedMode, WeightedScope};
+use crate::policy::{Choice, Policy, Rate, Thin, Weight, WeightedMode, WeightedScope};
 
 /// Arguments of the weighted policy.
 #[derive(Args, Clone, Debug, Default)]
@@ -40,6 +40,10 @@ pub struct WeightedArgs {
     /// short to, is made up for by the others.
     #[arg(id = "weighted_scope", long = "weighted-scope", value_parser = choice::<WeightedScope>())]
     pub scope: Option<String>,
+
+    /// What happens to connections that are too thin to be steered [default: free]
+    #[arg(id = "thin", long = "thin", value_parser = choice::<Thin>())]
+    pub thin: Option<String>,
 }
 
 /// Arguments of the overflow policy.
@@ -157,6 +161,7 @@ pub fn policy(
     given.weighted = Weighted {
         weighted_mode: weighted.mode,
         weighted_scope: weighted.scope,
+        thin: weighted.thin,
         weights: weighted.weights,
     };
     given.overflow = Overflow {

@@ -267,6 +267,13 @@ fn each_policy_has_its_capabilities_and_backend() {
             "pacing",
             "weighted (strict, each connection)",
         ),
+        (
+            json!({"name": "weighted", "thin": "place"}),
+            capability::CAPS | capability::HOST | capability::PLACES,
+            "weighted",
+            "pacing",
+            "weighted (strict, thin ones placed)",
+        ),
     ] {
         let policy = read(given).unwrap();
         assert_eq!(
@@ -304,11 +311,12 @@ fn settings_come_back_in_full() {
         (
             json!({"name": "weighted", "weights": ["default=2", "10.0.0.1/32=4", "id:01=0"]}),
             json!({"name": "weighted", "weighted_scope": "host", "weighted_mode": "strict",
-                   "weights": ["10.0.0.1=4", "id:1=0", "default=2"]}),
+                   "thin": "free", "weights": ["10.0.0.1=4", "id:1=0", "default=2"]}),
         ),
         (
             json!({"name": "weighted", "weighted_mode": "spill", "weights": ["default=1"]}),
-            json!({"name": "weighted", "weighted_scope": "host", "weighted_mode": "spill"}),
+            json!({"name": "weighted", "weighted_scope": "host", "weighted_mode": "spill",
+                   "thin": "free"}),
         ),
         (
             json!({"name": "overflow", "prefer": ["10.0.0.1/32", "default", "id:01"]}),
@@ -436,6 +444,7 @@ fn any_policy() -> impl Strategy<Value = Given> {
                 weighted: WeightedSettings {
                     weighted_mode: mode.filter(|_| weighted).map(str::to_owned),
                     weighted_scope: None,
+                    thin: None,
                     weights: if weighted {
                         weights.clone()
                     } else {

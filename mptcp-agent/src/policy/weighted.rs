@@ -64,6 +64,33 @@ impl Choice for WeightedScope {
     }
 }
 
+/// What happens to connections that are too thin to be steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thin {
+    /// The kernel's scheduler uses all their paths.
+    Free,
+    /// Each uses one path, so that the host's ratio holds for them as well.
+    Place,
+}
+
+impl Choice for Thin {
+    const ALL: &'static [Self] = &[Self::Free, Self::Place];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Place => "place",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Free => "The kernel's scheduler uses all their paths",
+            Self::Place => "Each uses one path, and all together follow the weights",
+        }
+    }
+}
+
 /// Steers by weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weighted {
@@ -71,6 +98,8 @@ pub struct Weighted {
     pub mode: WeightedMode,
     /// The connections whose bytes follow the weights together.
     pub scope: WeightedScope,
+    /// What happens to thin connections.
+    pub thin: Thin,
     /// The weights.
     pub weights: Weights,
 }
@@ -85,6 +114,21 @@ impl Checked for Weighted {
         let mode = mode.map(|mode| choice::read(Settings::MODE, mode));
         let scope = settings.weighted_scope.as_deref();
         let scope = scope.map(|scope| choice::read(Settings::SCOPE, scope));
+        let thin = settings.thin.as_deref();
+        let thin = thin.map(|thin| choice::read(Settings::THIN, thin));
+        let (scope, thin) = (scope.transpose()?, thin.transpose()?);
+        let scope = scope.unwrap_or(WeightedScope::Host);
+        let thin = thin.unwrap_or(Thin::Free);
+        if thin == Thin::Place && scope == WeightedScope::Connection {
+            return Err(Invalid {
+                setting: Settings::THIN,
+                problem: Problem::Unreadable(
+                    "`place` needs the scope `host`: thin connections are placed so that the \
+                     host's ratio holds"
+                        .to_owned(),
+                ),
+            });
+        }
         let wrong = |problem| Invalid {
             setting: Settings::WEIGHTS,
             problem,
@@ -94,7 +138,8 @@ impl Checked for Weighted {
         let weights = weights.map_err(|why| wrong(Problem::Unreadable(why)))?;
         Ok(Self {
             mode: mode.transpose()?.unwrap_or(WeightedMode::Strict),
-            scope: scope.transpose()?.unwrap_or(WeightedScope::Host),
+            scope,
+            thin,
             weights: Weights::new(&weights).map_err(wrong)?,
         })
     }
@@ -109,6 +154,7 @@ impl Checked for Weighted {
         Settings {
             weighted_mode: Some(self.mode.name().to_owned()),
             weighted_scope: Some(self.scope.name().to_owned()),
+            thin: Some(self.thin.name().to_owned()),
             weights: weights.map(Weight::to_string).collect(),
         }
     }
@@ -128,7 +174,11 @@ impl Kind for Weighted {
             WeightedScope::Host => capability::HOST,
             WeightedScope::Connection => 0,
         };
-        capability::CAPS | mode | scope
+        let thin = match self.thin {
+            Thin::Free => 0,
+            Thin::Place => capability::PLACES,
+        };
+        capability::CAPS | mode | scope | thin
     }
 
     fn weights(&self) -> Weights {
@@ -136,11 +186,16 @@ impl Kind for Weighted {
     }
 
     fn needs(&self) -> Needs<'_> {
+        let standby = self.weights.has_standby().then_some(HoldsOut {
+            what: "a weight of 0 (standby)",
+            instead: "give the path a weight above 0",
+        });
+        let place = (self.thin == Thin::Place).then_some(HoldsOut {
+            what: "placing thin connections",
+            instead: "leave them free",
+        });
         Needs {
-            holds_out: self.weights.has_standby().then_some(HoldsOut {
-                what: "a weight of 0 (standby)",
-                instead: "give the path a weight above 0",
-            }),
+            holds_out: standby.or(place),
             ..Needs::default()
         }
     }
@@ -148,11 +203,14 @@ impl Kind for Weighted {
 
 impl fmt::Display for Weighted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scope {
-            WeightedScope::Host => write!(f, "weighted ({})", self.mode.name()),
-            WeightedScope::Connection => {
-                write!(f, "weighted ({}, each connection)", self.mode.name())
-            }
-        }
+        let scope = match self.scope {
+            WeightedScope::Host => "",
+            WeightedScope::Connection => ", each connection",
+        };
+        let thin = match self.thin {
+            Thin::Free => "",
+            Thin::Place => ", thin ones placed",
+        };
+        write!(f, "weighted ({}{scope}{thin})", self.mode.name())
     }
 }

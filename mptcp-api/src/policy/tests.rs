@@ -10,6 +10,7 @@ fn mixed() -> Given {
     given.weighted = Weighted {
         weighted_mode: Some("strict".to_owned()),
         weighted_scope: None,
+        thin: None,
         weights: vec!["eth0=4".to_owned(), "default=2".to_owned()],
     };
     given.overflow.prefer = vec!["eth0".to_owned()];
@@ -158,7 +159,7 @@ fn what_is_no_object_of_known_fields_cannot_be_read() {
         (
             json!({"name": "default", "mode": "x"}),
             "unknown field `mode`, expected one of `name`, `weighted_mode`, \
-             `weighted_scope`, `weights`, `prefer`, `redundant_copies`, `redundant_port`, \
+             `weighted_scope`, `thin`, `weights`, `prefer`, `redundant_copies`, `redundant_port`, \
              `redundant_key`, `redundant_budget`",
         ),
         (

@@ -13,6 +13,10 @@ pub struct Weighted {
     /// The connections whose bytes follow the weights together: `host` or `connection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighted_scope: Option<String>,
+    /// What happens to connections that are too thin to be steered: `free` or
+    /// `place`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin: Option<String>,
     /// The weight of each path, as `SELECTOR=N`, N from 0 to 65535.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<String>,
@@ -24,6 +28,9 @@ impl Weighted {
 
     /// Names [`Weighted::weighted_scope`].
     pub const SCOPE: Setting = Setting("weighted_scope");
+
+    /// Names [`Weighted::thin`].
+    pub const THIN: Setting = Setting("thin");
 
     /// Names [`Weighted::weights`].
     pub const WEIGHTS: Setting = Setting("weights");
@@ -38,6 +45,7 @@ impl PolicySettings for Weighted {
         vec![
             (Self::MODE, self.weighted_mode.iter().cloned().collect()),
             (Self::SCOPE, self.weighted_scope.iter().cloned().collect()),
+            (Self::THIN, self.thin.iter().cloned().collect()),
             (Self::WEIGHTS, self.weights.clone()),
         ]
     }
@@ -53,6 +61,7 @@ mod tests {
         check_names(&Weighted {
             weighted_mode: Some("spill".to_owned()),
             weighted_scope: Some("connection".to_owned()),
+            thin: Some("free".to_owned()),
             weights: vec!["eth0=4".to_owned()],
         });
     }

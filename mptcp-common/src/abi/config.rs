@@ -93,6 +93,8 @@ pub mod capability {
     /// Keeps the ratio over all connections of the policy together
     /// ([`crate::controller::Ledger`]) rather than over each.
     pub const HOST: u32 = 16;
+    /// Places each thin connection on one path.
+    pub const PLACES: u32 = 32;
 }
 
 /// How long an agent counts as alive after a heartbeat.

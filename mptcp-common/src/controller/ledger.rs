@@ -44,6 +44,9 @@ pub struct Account {
     lead_permille: Word,
     /// The path's share of the host's rate, bytes per second.
     fair: Word,
+    /// What connections that were placed on the path have sent lately, and are
+    /// expected to send, bytes: see [`Account::load_for`].
+    load: Word,
     /// How many of [`LOTS`] connections do without the path: see
     /// [`Account::is_spared`].
     spared: Word,
@@ -93,7 +96,7 @@ pub struct Ledger {
 crate::layout::layout! {
     Account {
         acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, began_ns, progress_ns, weight,
-        lead_permille, fair, spared,
+        lead_permille, fair, load, spared,
     }
     Ledger {
         paths, known, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
@@ -145,6 +148,20 @@ impl Account {
         }
         self.used_ns.set(now_ns);
         self.weight.set(weight);
+    }
+
+    /// Returns the path's load for a unit of its weight, in sixty-four-thousandths
+    /// of a byte.
+    #[inline(always)]
+    pub(super) fn load_for(&self, weight: u64) -> u64 {
+        (self.load.get() << 16) / weight.max(1)
+    }
+
+    /// Adds what a connection that is placed on the path has sent, or is expected
+    /// to send.
+    #[inline(always)]
+    pub(super) fn charge(&self, bytes: u64) {
+        self.load.add(bytes);
     }
 
     /// Returns how far the path leads (or lags, if negative), in thousandths of
@@ -295,6 +312,12 @@ impl Ledger {
         // What is acked while the path takes no part must not count as a burst
         // once it takes part again.
         account.counted_bytes.set(acked);
+        // Kilobytes, so that the product fits.
+        let elapsed_ns = self.elapsed_ns.get().min(LOAD_NS);
+        let forgotten = (account.load.get() >> 10) * (elapsed_ns >> 10) / (LOAD_NS >> 20);
+        account
+            .load
+            .set(account.load.get().saturating_sub(forgotten));
         let used_ns = account.used_ns.get();
         if used_ns == 0 {
             return;

@@ -96,6 +96,8 @@ pub enum Phase {
     Sum,
     /// Adds what was acked to the ledger.
     Report,
+    /// Looks for the path that a thin connection is placed on.
+    Place,
     /// Gives the paths their caps.
     Cap,
 }
@@ -111,6 +113,7 @@ impl Phase {
             2 => Self::Rank,
             3 => Self::Sum,
             4 => Self::Report,
+            5 => Self::Place,
             _ => Self::Cap,
         }
     }
@@ -194,27 +197,28 @@ impl Tally {
             }
         }
     }
+}
 
+impl Controller {
     /// [`Phase::Report`]. If the connection has a choice, the path takes part in
     /// the ledger.
     #[inline(always)]
-    pub(super) fn report(&self, slot: &Slot, ledger: &Ledger, now_ns: u64) {
+    pub(super) fn report_path(&self, slot: &Slot, ledger: &Ledger, now_ns: u64) {
         let Some(account) = ledger.told(slot.path.get().wrapping_sub(1)) else {
             return;
         };
         account.add(slot.fresh_bytes());
-        if let Role::Active(weight) = slot.role(self)
-            && self.choice.get() != 0
-        {
-            account.used(weight, now_ns);
-            if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
-                self.relief.set(1);
+        if let Role::Active(weight) = slot.role(&self.tally) {
+            self.place.notice(slot, account);
+            if self.tally.choice.get() != 0 {
+                account.used(weight, now_ns);
+                if account.lead_permille() <= 0 && slot.timeouts.get() == 0 {
+                    self.tally.relief.set(1);
+                }
             }
         }
     }
-}
 
-impl Controller {
     /// Tells the ledger what the connection's step has found.
     #[inline(always)]
     pub(super) fn report(&self, ledger: &Ledger, now_ns: u64) {

@@ -83,6 +83,15 @@ pub(super) const SILENT_NS: u64 = 500_000_000;
 /// host has used too little.
 pub(super) const MAX_REGAIN: u64 = 4;
 
+/// A connection is placed on a path after it has been thin for this long.
+pub(super) const PLACE_NS: u64 = 500_000_000;
+
+/// What a connection that is placed on a path adds to the path's load, bytes.
+pub(super) const PLACE_CHARGE: u64 = 32_768;
+
+/// The bytes that a path carries count in its load for about this long.
+pub(super) const LOAD_NS: u64 = 10_000_000_000;
+
 /// The `SO_MAX_PACING_RATE` that means no cap.
 pub const NO_CAP: u32 = u32::MAX;
 

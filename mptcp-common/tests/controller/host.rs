@@ -397,3 +397,36 @@ fn frames_take_little_longer() {
     }
     cases.assert();
 }
+
+/// Each carries 160 kbit/s, so none is steered. Alone they all use the path with
+/// the shorter round trip.
+#[test]
+fn thin_connections_that_are_placed_keep_the_ratio() {
+    let mut cases = Cases::default();
+    for [first, second] in [[4, 1], [1, 1], [1, 4]] {
+        let links = [link(40.0, 20, first), link(20.0, 60, second)];
+        let pair = Pair::run(&links, Steering::Place, [10_000, 10_000], |world| {
+            world.add_many(50, Load::Rate(20_000.0));
+        });
+        let off = worst(&pair.steered.acked, &links);
+        cases.note(
+            off < 0.02,
+            format!("50 thin, {first}:{second}: {}", pair.shares(&links)),
+        );
+    }
+    cases.assert();
+}
+
+/// Where one path dies, its connections move to the other.
+#[test]
+fn placed_connections_leave_a_path_that_dies() {
+    let links = [link(40.0, 20, 1), link(20.0, 60, 1)];
+    let mut world = World::new(&links, 7, Steering::Place);
+    world.add_many(20, Load::Rate(20_000.0));
+    world.run(5000);
+    world.link(0).rate = 0.0;
+    world.run(10_000);
+    let acked = world.run(5000).acked;
+    let rate = acked[1] as f64 / 5.0;
+    assert!(rate > 0.9 * 20.0 * 20_000.0, "{rate:.0} bytes a second");
+}

@@ -6,7 +6,9 @@ mod overflow;
 mod simulation;
 
 use mptcp_common::abi::{MAX_PATHS, Policy, capability};
-use mptcp_common::controller::{Controller, MAX_WEIGHT, NO_CAP, STEP_NS, THIN_BYTES_PER_SEC};
+use mptcp_common::controller::{
+    Asked, Controller, MAX_WEIGHT, NO_CAP, STEP_NS, THIN_BYTES_PER_SEC,
+};
 use proptest::{prelude::*, test_runner::RngSeed};
 use simulation::{Link, Load, Simulation};
 
@@ -380,7 +382,11 @@ proptest! {
                 slot.progress(acked[index] / 64, 1000, acked[index], now);
             }
             controller.backlogged.set(u64::from(flag));
-            controller.step(now, elapsed.max(1), flag, None);
+            let asked = Asked {
+                spill: flag,
+                place: flag,
+            };
+            controller.step(now, elapsed.max(1), asked, None);
             for slot in &controller.slots {
                 let limits = controller.limits(slot, acked[0]);
                 prop_assert!(limits.cap == NO_CAP || limits.lowat > 0);

@@ -9,7 +9,7 @@ use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
 use crate::host::skip::skip;
-use crate::policy::{Policy, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::policy::{Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights};
 use crate::state::snapshot::{InForce, Path, Program, Restored};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
@@ -37,6 +37,7 @@ fn weighted() -> InForce {
         policy: Policy::Weighted(Weighted {
             mode: WeightedMode::Strict,
             scope: WeightedScope::Host,
+            thin: Thin::Free,
             weights: Weights::EQUAL,
         }),
         then: None,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mptcp_common::abi::{MAX_PATHS, Policy};
 use mptcp_common::controller::overflow::Overflow;
 use mptcp_common::controller::{
-    Controller, Found, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet,
+    Asked, Controller, Found, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet,
 };
 
 use super::MS;
@@ -397,11 +397,14 @@ impl Connection {
     /// Runs a step of the controller. No other place does. `host` holds what the
     /// controllers of all connections share.
     fn step(&self, host: &Host, now_ns: u64, elapsed_ns: u64) {
-        let spill = host.steering == Steering::Spill;
+        let asked = Asked {
+            spill: host.steering == Steering::Spill,
+            place: host.steering == Steering::Place,
+        };
         // The kernel's tokens are random. These spread as evenly.
         let lot = (self.name.connection * 633 + self.name.life as usize * 389) as u64;
         self.controller.lot.set(lot % LOTS);
         self.controller
-            .step(now_ns, elapsed_ns, spill, host.ledger.as_ref());
+            .step(now_ns, elapsed_ns, asked, host.ledger.as_ref());
     }
 }

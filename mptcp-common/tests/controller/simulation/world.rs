@@ -17,6 +17,8 @@ pub enum Steering {
     Default,
     /// By weight.
     Strict,
+    /// By weight, with each thin connection on one path.
+    Place,
     /// By weight until a path is full.
     Spill,
     /// By weight as rank.

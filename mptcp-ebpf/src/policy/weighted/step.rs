@@ -4,7 +4,7 @@ use core::ptr::null;
 
 use mptcp_common::{
     abi::{Connection, MAX_PATHS, capability, event_kind},
-    controller::{Controller, HELD_OUT, Ledger, MAX_SLOTS, NEVER_SPARED, Phase, Slot},
+    controller::{Asked, Controller, HELD_OUT, Ledger, MAX_SLOTS, NEVER_SPARED, Phase, Slot},
 };
 
 use super::weigh_all;
@@ -35,7 +35,10 @@ pub(super) extern "C" fn step(
         NEVER_SPARED
     };
     controller.lot.set(lot);
-    let spills = capabilities & capability::SPILLS != 0;
+    let asked = Asked {
+        spill: capabilities & capability::SPILLS != 0,
+        place: capabilities & capability::PLACES != 0,
+    };
     let ledger = if capabilities & capability::HOST != 0 {
         ledger(connection)
     } else {
@@ -45,7 +48,7 @@ pub(super) extern "C" fn step(
     controller.step_with(
         now_ns,
         elapsed_ns,
-        spills,
+        asked,
         ledger,
         |phase, index| {
             look(controller, account, index as u64, now_ns, phase as u64);
