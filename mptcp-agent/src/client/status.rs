@@ -1,6 +1,6 @@
 //! `status`: prints the agent's state, its policy, its hooks and the paths.
 
-use mptcp_api::schema::{Hook, Path, Reply, Request, Status, one_line};
+use mptcp_api::schema::{Hook, LeftOut, Path, Reply, Request, Status, one_line};
 
 use super::connection::Connection;
 use super::table::{self, Cell, Column, known, left, right};
@@ -144,6 +144,29 @@ fn unknown_since(path: &Path) -> Option<String> {
     })
 }
 
+/// Says why a path is left out, or was until now.
+fn why_left_out(left_out: &LeftOut) -> String {
+    let percent = |part: Option<f64>| part.map_or_else(|| "-".to_owned(), format::percent);
+    let time = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), format::milliseconds);
+    let LeftOut {
+        loss, rtt_seconds, ..
+    } = *left_out;
+    let state = match left_out.tried {
+        true => "tried again",
+        false => "left out",
+    };
+    match left_out.reason.as_str() {
+        "rtt" => {
+            let bound = time(left_out.rtt_bound_seconds);
+            format!("{state}: round trip {} of at most {bound}", time(rtt_seconds))
+        }
+        _ => {
+            let bound = percent(left_out.loss_bound);
+            format!("{state}: loss {} of at most {bound}", percent(loss))
+        }
+    }
+}
+
 fn state(path: &Path) -> (Style, String) {
     let (style, state) = if !path.present {
         (Style::Bad, "absent")
@@ -153,6 +176,8 @@ fn state(path: &Path) -> (Style, String) {
         (Style::Plain, "idle")
     } else if path.alive == 0 {
         (Style::Bad, "down")
+    } else if let Some(left_out) = &path.left_out {
+        return (Style::Bad, why_left_out(left_out));
     } else if let Some(unknown) = unknown_since(path) {
         let standby = if path.weight == Some(0) {
             "standby, "

@@ -7,7 +7,7 @@ use mptcp_common::abi::capability;
 
 use super::kind::{Checked, HoldsOut, Kind, Needs};
 use super::weights::{UNLISTED_WEIGHT, Weight, Weights};
-use super::{Choice, choice};
+use super::{Bounds, Choice, choice};
 use crate::policy::selector::Selector;
 
 /// How strictly the weights hold.
@@ -73,6 +73,8 @@ pub struct Weighted {
     pub scope: WeightedScope,
     /// The weights.
     pub weights: Weights,
+    /// The bounds beyond which paths are left out.
+    pub bounds: Bounds,
 }
 
 impl Checked for Weighted {
@@ -96,6 +98,7 @@ impl Checked for Weighted {
             mode: mode.transpose()?.unwrap_or(WeightedMode::Strict),
             scope: scope.transpose()?.unwrap_or(WeightedScope::Connection),
             weights: Weights::new(&weights).map_err(wrong)?,
+            bounds: Bounds::NONE,
         })
     }
 
@@ -133,6 +136,14 @@ impl Kind for Weighted {
 
     fn weights(&self) -> Weights {
         self.weights.clone()
+    }
+
+    fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    fn bounds_mut(&mut self) -> Option<&mut Bounds> {
+        Some(&mut self.bounds)
     }
 
     fn needs(&self) -> Needs<'_> {

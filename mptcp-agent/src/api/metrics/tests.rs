@@ -9,7 +9,7 @@ use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
 use crate::host::skip::skip;
-use crate::policy::{Policy, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::policy::{Bounds, Policy, Weighted, WeightedMode, WeightedScope, Weights};
 use crate::state::snapshot::{InForce, Path, Program, Restored};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
@@ -27,6 +27,7 @@ fn path(label: &str, weight: u16, stats: PathStats) -> Path {
         label: label.to_owned(),
         counts: true,
         weight,
+        present_weight: weight.into(),
         stats,
         ..Path::default()
     }
@@ -38,6 +39,7 @@ fn weighted() -> InForce {
             mode: WeightedMode::Strict,
             scope: WeightedScope::Host,
             weights: Weights::EQUAL,
+            bounds: Bounds::NONE,
         }),
         then: None,
     }
