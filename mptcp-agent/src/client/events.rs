@@ -140,7 +140,10 @@ fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
         ("loss", event.loss.map(format::percent)),
         ("of-at-most", event.loss_bound.map(format::percent)),
         ("rtt", event.rtt_seconds.map(format::milliseconds)),
-        ("of-at-most", event.rtt_bound_seconds.map(format::milliseconds)),
+        (
+            "of-at-most",
+            event.rtt_bound_seconds.map(format::milliseconds),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

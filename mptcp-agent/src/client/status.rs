@@ -158,7 +158,10 @@ fn why_left_out(left_out: &LeftOut) -> String {
     match left_out.reason.as_str() {
         "rtt" => {
             let bound = time(left_out.rtt_bound_seconds);
-            format!("{state}: round trip {} of at most {bound}", time(rtt_seconds))
+            format!(
+                "{state}: round trip {} of at most {bound}",
+                time(rtt_seconds)
+            )
         }
         _ => {
             let bound = percent(left_out.loss_bound);

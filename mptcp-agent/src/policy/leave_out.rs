@@ -336,9 +336,6 @@ mod tests {
         assert_eq!(bounds.of("eth1").loss(), None);
         assert_eq!(bounds.of("wwan0").loss(), Some(0.05));
         let setting = bounds.setting().leave_out;
-        assert_eq!(
-            setting,
-            ["default=loss:5%", "eth0=none", "eth1=rtt:1000ms"]
-        );
+        assert_eq!(setting, ["default=loss:5%", "eth0=none", "eth1=rtt:1000ms"]);
     }
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use mptcp_api::schema::{
-    Agent, Connection, Event, Hook, LeftOut, Path, PathCopies, Peers, PolicyView, Sender, Side, Status,
-    Subflow, Then,
+    Agent, Connection, Event, Hook, LeftOut, Path, PathCopies, Peers, PolicyView, Sender, Side,
+    Status, Subflow, Then,
 };
 use mptcp_common::abi::redundant::{CopyStats, outcome};
 use mptcp_common::abi::{self, subflow_flag};

@@ -10,6 +10,7 @@ use mptcp_common::abi::{PathStats, Totals};
 use super::*;
 use crate::host::skip::skip;
 use crate::policy::{Bounds, Policy, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::state::fitness::{Fitness, Standing};
 use crate::state::snapshot::{InForce, Path, Program, Restored};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
@@ -69,6 +70,11 @@ fn full() -> Snapshot {
         share: Some(1.0),
         listed: true,
         copies: Some(redundant::tests::copies()),
+        fitness: Some(Fitness {
+            standing: Standing::LeftOut,
+            count: [2, 1],
+            ..Fitness::default()
+        }),
         ..path("eth0", 3, eth0)
     };
     let prefix = Path {
@@ -142,6 +148,10 @@ fn names_and_values() {
         "mptcp_path_rtt_seconds_count{path=\"eth0\"} 4",
         "mptcp_path_weight_ratio{path=\"eth0\"} 0.75",
         "mptcp_path_weight_ratio{path=\"10.0.0.0/24\"} 0.25",
+        "mptcp_path_sent_segments_total{path=\"eth0\"} 0",
+        "mptcp_path_left_out{path=\"eth0\"} 1",
+        "mptcp_path_left_out_total{path=\"eth0\",reason=\"loss\"} 2",
+        "mptcp_path_left_out_total{path=\"eth0\",reason=\"rtt\"} 1",
         "mptcp_path_share_ratio{path=\"eth0\"} 1",
         "mptcp_path_share_ratio{path=\"10.0.0.0/24\"} 0",
         "mptcp_scheduler_decisions_total{path=\"eth0\"} 9",
