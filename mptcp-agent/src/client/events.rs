@@ -190,6 +190,24 @@ mod tests {
             "{}",
             text(plain, &reset)
         );
+        let left_out = Event {
+            time: "2026-11-24T21:14:45.123456Z".to_owned(),
+            event: "path_left_out".to_owned(),
+            path: "wwan0".to_owned(),
+            reason: Some("loss".to_owned()),
+            loss: Some(0.071),
+            loss_bound: Some(0.05),
+            rtt_seconds: Some(0.02),
+            ..Event::default()
+        };
+        assert!(
+            text(plain, &left_out).ends_with(
+                "  path_left_out   wwan0       reason loss  loss 7.1%  of-at-most 5.0%  \
+                 rtt 20.0 ms\n"
+            ),
+            "{}",
+            text(plain, &left_out)
+        );
         let colours = Terminal {
             colours: true,
             ..plain
