@@ -97,7 +97,11 @@ fn as_many_selectors_as_there_are_indices() {
 fn bounds_make_a_policy_hold_paths_out() {
     for (name, given, with) in [
         ("weighted", json!({}), capability::CAPS),
-        ("overflow", json!({"prefer": ["eth0"]}), capability::OVERFLOWS),
+        (
+            "overflow",
+            json!({"prefer": ["eth0"]}),
+            capability::OVERFLOWS,
+        ),
         ("aggregate", json!({}), capability::OVERFLOWS),
     ] {
         let policy = |bounds: &[&str]| {

@@ -145,7 +145,10 @@ fn a_path_of_which_nothing_is_heard_is_not_called_alive() {
     let rtt = json!({"reason": "rtt", "tried": true, "for_seconds": 2.0, "rtt_seconds": 0.4123,
                      "rtt_bound_seconds": 0.3});
     let tried = json!({"left_out": rtt});
-    assert_eq!(said(1, tried.clone()), "tried again: round trip 412 ms of at most 300 ms");
+    assert_eq!(
+        said(1, tried.clone()),
+        "tried again: round trip 412 ms of at most 300 ms"
+    );
     let down = json!({"left_out": tried["left_out"], "alive": 0});
     assert_eq!(said(1, down), "down");
     let quiet = json!({"heard_seconds": 95.0});
