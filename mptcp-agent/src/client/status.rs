@@ -177,10 +177,11 @@ fn state(path: &Path) -> (Style, String) {
         (Style::Bad, "no carrier")
     } else if path.subflows == 0 {
         (Style::Plain, "idle")
+    } else if let Some(left_out) = &path.left_out {
+        let down = if path.alive == 0 { "down, " } else { "" };
+        return (Style::Bad, format!("{down}{}", why_left_out(left_out)));
     } else if path.alive == 0 {
         (Style::Bad, "down")
-    } else if let Some(left_out) = &path.left_out {
-        return (Style::Bad, why_left_out(left_out));
     } else if let Some(unknown) = unknown_since(path) {
         let standby = if path.weight == Some(0) {
             "standby, "

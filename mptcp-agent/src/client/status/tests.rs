@@ -150,7 +150,10 @@ fn a_path_of_which_nothing_is_heard_is_not_called_alive() {
         "tried again: round trip 412 ms of at most 300 ms"
     );
     let down = json!({"left_out": tried["left_out"], "alive": 0});
-    assert_eq!(said(1, down), "down");
+    assert_eq!(
+        said(1, down),
+        "down, tried again: round trip 412 ms of at most 300 ms"
+    );
     let quiet = json!({"heard_seconds": 95.0});
     assert_eq!(said(0, quiet.clone()), "standby, unknown for 1m 35s");
     assert_eq!(said(1, quiet), "unknown for 1m 35s");
