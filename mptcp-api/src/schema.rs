@@ -38,7 +38,7 @@ pub enum Request {
     /// Changes the policy: [`Reply::Policy`], once the new one is in force.
     PolicySet {
         /// The new policy.
-        policy: Given,
+        policy: Box<Given>,
         /// Seconds after which the previous policy comes back by itself, 1 or
         /// more.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -61,7 +61,7 @@ pub enum Verb {
     /// `policy set`, checked.
     PolicySet {
         /// The new policy.
-        policy: Given,
+        policy: Box<Given>,
         /// `--for`.
         for_seconds: Option<u64>,
     },
@@ -221,7 +221,7 @@ impl PolicyArgs {
             return Err((SET, why));
         }
         let verb = Verb::PolicySet {
-            policy: policy.given(),
+            policy: Box::new(policy.given()),
             for_seconds: set.lasting,
         };
         set.target.job(SET, verb)
