@@ -93,38 +93,6 @@ fn as_many_selectors_as_there_are_indices() {
     );
 }
 
-#[test]
-fn bounds_make_a_policy_hold_paths_out() {
-    for (name, given, with) in [
-        ("weighted", json!({}), capability::CAPS),
-        (
-            "overflow",
-            json!({"prefer": ["eth0"]}),
-            capability::OVERFLOWS,
-        ),
-        ("aggregate", json!({}), capability::OVERFLOWS),
-    ] {
-        let policy = |bounds: &[&str]| {
-            let mut given = given.clone();
-            (given["name"], given["leave_out"]) = (json!(name), json!(bounds));
-            read(given).unwrap()
-        };
-        let bound = policy(&["wwan0=loss:5%"]);
-        assert_eq!(bound.capabilities(), with, "{name}");
-        assert!(bound.judges() && bound.needs().holds_out.is_some());
-        assert_eq!(bound.backend(), "pacing");
-        let none = policy(&["wwan0=none"]);
-        assert_eq!(none.capabilities(), policy(&[]).capabilities());
-        assert_eq!(none.needs(), policy(&[]).needs());
-        assert_eq!(Policy::new(bound.given()).unwrap(), bound);
-        assert_ne!(bound, none);
-    }
-    let aggregate = read(json!({"name": "aggregate", "leave_out": ["wwan0=none"]})).unwrap();
-    assert_eq!((aggregate.capabilities(), aggregate.backend()), (0, "none"));
-    assert_eq!(aggregate.rank(1), None);
-    assert_eq!(*Policy::default().bounds(), Bounds::NONE);
-}
-
 fn read(settings: serde_json::Value) -> Result<Policy, Invalid> {
     Policy::new(serde_json::from_value(settings).unwrap())
 }
