@@ -20,6 +20,7 @@
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
+//! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
 //! | `answers.rs` | answers HTTP and the control socket |
 //! | `report.rs` | reports events in the log and to clients |
 //! | `warnings.rs` | warns of weights that do not do what was meant |
@@ -28,6 +29,7 @@ mod answers;
 mod change;
 mod claim;
 pub mod cleanup;
+mod leave_out;
 mod report;
 mod shared;
 mod shutdown;
@@ -59,6 +61,7 @@ use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
 use crate::state::events::Change;
+use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
 use change::Revert;
@@ -126,6 +129,10 @@ struct Agent {
     started: Instant,
     listen: SocketAddr,
     history: History,
+    /// Which paths are left out beyond their bounds.
+    judge: Judge,
+    /// The totals that it has seen last, by index of the path.
+    judged: Vec<PathStats>,
     sweep_timer: SweepTimer,
     /// The text of the last scrape.
     scraped: Shared<String>,
@@ -245,7 +252,7 @@ impl Agent {
             service.on_event(event, &mut self.kernel);
         }
         // Nothing is held out because of a path that comes last.
-        let matters = || self.table.weight(event.path) > self.table.least_weight();
+        let matters = || self.table.present_weight(event.path) > self.table.least_weight();
         if change.moves_idle_paths() || (change.gains_a_path() && matters()) {
             self.look_after_held_out();
         }
@@ -335,6 +342,7 @@ impl Agent {
                 if let Ok(totals) = totals {
                     self.warn_if_unmatched(&stats, &totals);
                 }
+                self.judge_paths(&stats);
                 self.history.push(monotonic_ns(), stats);
             }
             Err(error) => tracing::debug!("no sample: {error:#}"),

@@ -46,8 +46,10 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
         Command::Run(mut args) => {
             let weighted = std::mem::take(&mut args.weighted);
             let overflow = std::mem::take(&mut args.overflow);
+            let leave_out = std::mem::take(&mut args.leave_out);
             let redundant = std::mem::take(&mut args.redundant);
-            let policy = policy::policy(args.policy.clone(), weighted, overflow, redundant)
+            let name = args.policy.clone();
+            let policy = policy::policy(name, weighted, overflow, leave_out, redundant)
                 .map_err(|message| usage_error(&["run"], &message))?;
             Ok(Job::Run(args, policy))
         }

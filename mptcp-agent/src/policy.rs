@@ -14,6 +14,7 @@ mod default;
 mod key;
 mod kind;
 mod lasting;
+mod leave_out;
 mod overflow;
 mod provided;
 mod rate;
@@ -29,12 +30,13 @@ use mptcp_common::abi::capability;
 
 use aggregate::Aggregate;
 use default::Observe;
-use kind::{Checked, Kind, Needs};
+use kind::{Checked, HoldsOut, Kind, Needs};
 use overflow::Overflow;
 
 pub use choice::Choice;
 pub use key::Key;
 pub use lasting::lasting;
+pub use leave_out::{Bound, Bounds, PathBound};
 pub use provided::{Provided, provide};
 pub use rate::Rate;
 pub use redundant::Redundant;
@@ -80,6 +82,12 @@ macro_rules! policies {
                     $(Self::$variant(kind) => kind,)+
                 }
             }
+
+            fn kind_mut(&mut self) -> &mut dyn Kind {
+                match self {
+                    $(Self::$variant(kind) => kind,)+
+                }
+            }
         }
     };
 }
@@ -104,7 +112,14 @@ impl Policy {
     /// There is no such policy, a setting is that of another policy, or a value
     /// is wrong.
     pub fn new(given: Given) -> Result<Self, Invalid> {
-        Self::check(&given.try_into()?)
+        let leave_out = given.leave_out.clone();
+        let mut policy = Self::check(&given.try_into()?)?;
+        let bounds = Bounds::new(&leave_out, &policy.weights())?;
+        // A policy that cannot leave paths out was given no bounds.
+        if let Some(own) = policy.kind_mut().bounds_mut() {
+            *own = bounds;
+        }
+        Ok(policy)
     }
 
     /// Returns the policy's name, as in `--policy` and in metrics.
@@ -114,7 +129,14 @@ impl Policy {
 
     /// Returns the settings in full, as they are sent to clients.
     pub fn given(&self) -> Given {
-        self.settings().into()
+        let mut given: Given = self.settings().into();
+        given.leave_out = self.bounds().setting();
+        given
+    }
+
+    /// Returns the bounds beyond which paths are left out.
+    pub fn bounds(&self) -> &Bounds {
+        self.kind().bounds()
     }
 
     /// Returns what the policy acts with, as named in metrics.
@@ -166,7 +188,15 @@ impl Policy {
 
     /// Returns what the policy needs of the host.
     fn needs(&self) -> Needs<'_> {
-        self.kind().needs()
+        let needs = self.kind().needs();
+        let leaves_out = self.bounds().act().then_some(HoldsOut {
+            what: "leaving a path out",
+            instead: "give no path a bound",
+        });
+        Needs {
+            holds_out: needs.holds_out.or(leaves_out),
+            ..needs
+        }
     }
 }
 

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `paths` | which path has which index, weight and label |
 //! | `rates` | what each path did during the last ten seconds |
+//! | `fitness` | which paths are left out beyond their bounds |
 //! | `snapshot` | everything that an answer shows, collected once |
 //! | `events` | the programs' events, typed |
 
 pub mod events;
+pub mod fitness;
 pub mod paths;
 pub mod rates;
 pub mod snapshot;

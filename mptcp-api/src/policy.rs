@@ -12,6 +12,7 @@
 mod aggregate;
 mod default;
 mod invalid;
+mod leave_out;
 mod overflow;
 mod redundant;
 mod weighted;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 pub use aggregate::Aggregate;
 pub use default::Observe;
 pub use invalid::{Invalid, Problem};
+pub use leave_out::LeaveOut;
 pub use overflow::Overflow;
 pub use redundant::Redundant;
 pub use weighted::Weighted;
@@ -59,6 +61,12 @@ pub trait PolicySettings {
         Vec::new()
     }
 
+    /// Returns whether the policy can leave out paths that pass a bound
+    /// ([`LeaveOut`]).
+    fn leaves_out(&self) -> bool {
+        false
+    }
+
     /// Returns whether a setting names a file on the agent's host, which not
     /// everyone may do.
     fn names_a_file(&self) -> bool {
@@ -77,6 +85,9 @@ macro_rules! policies {
             /// The policy's name.
             pub name: String,
             $($(#[$doc])* #[serde(flatten)] pub $field: $settings,)+
+            /// The bounds beyond which paths are left out.
+            #[serde(flatten)]
+            pub leave_out: LeaveOut,
         }
 
         /// The settings of the policy that was chosen. Their values are not
@@ -103,7 +114,8 @@ macro_rules! policies {
             /// Takes each policy's settings out of `fields`.
             fn take(name: String, fields: &mut Map<String, Value>) -> serde_json::Result<Self> {
                 let mut given = Self::named(name);
-                $(given.$field = take(&given.$field, fields)?;)+
+                $(given.$field = take(given.$field.values(), fields)?;)+
+                given.leave_out = take(vec![given.leave_out.values()], fields)?;
                 Ok(given)
             }
         }
@@ -155,7 +167,8 @@ impl Given {
     /// Returns every setting of every policy, and the texts of its values.
     pub fn values(&self) -> Vec<(Setting, Vec<String>)> {
         let all = self.all().into_iter();
-        all.flat_map(PolicySettings::values).collect()
+        let policies = all.flat_map(PolicySettings::values);
+        policies.chain([self.leave_out.values()]).collect()
     }
 
     /// Returns whether a setting names a file on the agent's host.
@@ -174,7 +187,8 @@ impl Settings {
 impl TryFrom<Given> for Settings {
     type Error = Invalid;
 
-    /// Chooses the policy.
+    /// Chooses the policy. The bounds of [`Given::leave_out`] are not among its
+    /// settings.
     ///
     /// # Errors
     /// There is no policy of that name, or a setting belongs to another one.
@@ -202,6 +216,15 @@ impl TryFrom<Given> for Settings {
                     },
                 });
             }
+        }
+        if !given.leave_out.leave_out.is_empty() && !chosen.leaves_out() {
+            return Err(Invalid {
+                setting: LeaveOut::BOUNDS,
+                problem: Problem::NoEffect {
+                    under: chosen.in_words(),
+                    of: LeaveOut::OF,
+                },
+            });
         }
         let not_known = not_known();
         given.chosen().ok_or(not_known)
@@ -231,13 +254,13 @@ impl<'de> Deserialize<'de> for Given {
     }
 }
 
-/// Takes the settings of one policy out of `fields`; `names` are any settings of
-/// it.
-fn take<T: PolicySettings + DeserializeOwned>(
-    names: &T,
+/// Takes the settings in `names` out of `fields`, whatever values they have in
+/// `names`.
+fn take<T: DeserializeOwned>(
+    names: Vec<(Setting, Vec<String>)>,
     fields: &mut Map<String, Value>,
 ) -> serde_json::Result<T> {
-    let names = names.values().into_iter().map(|(setting, _)| setting);
+    let names = names.into_iter().map(|(setting, _)| setting);
     let own = names.filter_map(|setting| fields.remove_entry(setting.field()));
     serde_json::from_value(Value::Object(own.collect()))
 }

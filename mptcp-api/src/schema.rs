@@ -38,7 +38,7 @@ pub enum Request {
     /// Changes the policy: [`Reply::Policy`], once the new one is in force.
     PolicySet {
         /// The new policy.
-        policy: Given,
+        policy: Box<Given>,
         /// Seconds after which the previous policy comes back by itself, 1 or
         /// more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,6 +255,10 @@ pub struct Path {
     /// Its rank, 1 being the preferred path; only under the overflow policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u16>,
+    /// Why it is left out, or was until it is tried now; none if it is used, or
+    /// has no bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Its part of all acknowledged bytes, 0 to 1; none without traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
@@ -272,6 +276,30 @@ pub struct Path {
     /// Copies, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<PathCopies>,
+}
+
+/// Why a path is left out. What was measured is what it was left out for, or what
+/// its last trial showed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// `loss` or `rtt`: the bound that it passed.
+    pub reason: String,
+    /// Whether it is tried now.
+    pub tried: bool,
+    /// Seconds since it was left out.
+    pub for_seconds: f64,
+    /// The part of its segments that it lost, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// The largest part that it may lose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_bound: Option<f64>,
+    /// The mean of its round trips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_seconds: Option<f64>,
+    /// The longest round trip that it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_bound_seconds: Option<f64>,
 }
 
 /// Totals of the copies of one path.

@@ -10,7 +10,8 @@ const REPLIES: [&str; 7] = [
     concat!(
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
-        r#""redundant_key":"/etc/key","redundant_budget":"40mbit"},"backend":"pacing","#,
+        r#""redundant_key":"/etc/key","redundant_budget":"40mbit","#,
+        r#""leave_out":["eth0=loss:5%,rtt:300ms"]},"backend":"pacing","#,
         r#""then":{"policy":{"name":"default"},"in_seconds":1.5}}"#
     ),
     concat!(
@@ -21,7 +22,9 @@ const REPLIES: [&str; 7] = [
         r#""hooks":[{"program":"sockops","purpose":"subflows","attached":false,"reason":"x"}],"#,
         r#""paths":[{"path":"eth0","listed":true,"present":true,"device":"eth0","#,
         r#""addresses":["10.0.0.1"],"subflows":2,"alive":1,"#,
-        r#""carrier":true,"heard_seconds":0.125,"weight":4,"share":0.5,"#,
+        r#""carrier":true,"heard_seconds":0.125,"weight":4,"#,
+        r#""left_out":{"reason":"loss","tried":true,"for_seconds":1.5,"loss":0.0625,"#,
+        r#""loss_bound":0.05,"rtt_seconds":0.5,"rtt_bound_seconds":0.25},"share":0.5,"#,
         r#""rtt_seconds":0.25,"sent_bytes_per_second":1.0,"acked_bytes_per_second":2.0,"#,
         r#""received_bytes_per_second":3.0,"retransmitted_segments":4,"#,
         r#""copies":{"sent":1,"dropped":2,"received_first":3,"received_duplicate":4}}],"#,
@@ -44,7 +47,8 @@ const REPLIES: [&str; 7] = [
         r#""event":"subflow_closed","path":"eth0","token":"00abcdef","local":"10.0.0.1:1","#,
         r#""remote":"10.0.0.2:2","local_id":0,"remote_id":1,"side":"server","#,
         r#""reason":"reset","backup":true,"stale":true,"sent_bytes":1,"acked_bytes":2,"#,
-        r#""received_bytes":3,"cookie":9}"#
+        r#""received_bytes":3,"loss":0.0625,"loss_bound":0.05,"rtt_seconds":0.5,"#,
+        r#""rtt_bound_seconds":0.25,"cookie":9}"#
     ),
     r#"{"version":1,"reply":"lost","in_ring":1,"to_client":2}"#,
     r#"{"version":1,"reply":"handed-over"}"#,
@@ -52,11 +56,15 @@ const REPLIES: [&str; 7] = [
 ];
 
 /// Each kind of request, with all fields that it can have.
-const REQUESTS: [&str; 6] = [
+const REQUESTS: [&str; 7] = [
     r#"{"version":1,"request":"policy-show"}"#,
     concat!(
         r#"{"version":1,"request":"policy-set","policy":{"name":"redundant","#,
         r#""redundant_copies":3},"for_seconds":600}"#
+    ),
+    concat!(
+        r#"{"version":1,"request":"policy-set","policy":{"name":"aggregate","#,
+        r#""leave_out":["default=rtt:300ms","eth0=none"]}}"#
     ),
     r#"{"version":1,"request":"status"}"#,
     r#"{"version":1,"request":"connections"}"#,

@@ -221,6 +221,10 @@ pub struct Subflow {
     pub copies: u64,
     /// `total_retrans` already added.
     pub retransmitted_segments: u32,
+    /// `data_segs_out`, likewise.
+    pub sent_segments: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
     /// Index of the controller's slot, plus one; 0: not steered.
     pub slot: u16,
     /// Callback flags that the socket had before this agent's.
@@ -325,7 +329,7 @@ pub mod event_kind {
 
 crate::layout::layout! {
     PathStats {
-        sent_bytes, acked_bytes, received_bytes, retransmitted_segments, timeouts, live, opened,
+        sent_bytes, acked_bytes, received_bytes, sent_segments, retransmitted_segments, timeouts, live, opened,
         closed, reset_early, decisions, blocked, candidates, rtt_sum_us, rtt,
     }
     Totals {
@@ -337,7 +341,7 @@ crate::layout::layout! {
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,
         opened_ns, sent_bytes, acked_bytes, received_bytes, backlog_ns, bulk_ns, copies,
-        retransmitted_segments, slot, prior_cb_flags, cap, lowat, prior_cap, prior_lowat,
+        retransmitted_segments, sent_segments, reserved, slot, prior_cb_flags, cap, lowat, prior_cap, prior_lowat,
         wanted_cap, wanted_lowat, ifindex, srtt_us, min_rtt_us, queued, backup_of, tuple,
     }
     Event {
@@ -347,11 +351,11 @@ crate::layout::layout! {
 }
 
 const _: () = assert!(size_of::<Word>() == 8);
-const _: () = assert!(size_of::<PathStats>() == 8 * (11 + 6 + reset::COUNT + 5 + 16));
+const _: () = assert!(size_of::<PathStats>() == 8 * (12 + 6 + reset::COUNT + 5 + 16));
 const _: () = assert!(size_of::<PathStats<Word>>() == size_of::<PathStats>());
 const _: () = assert!(size_of::<Totals>() == 8 * (13 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Subflow>() == 208 && align_of::<Subflow>() == 8);
+const _: () = assert!(size_of::<Subflow>() == 216 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 112 && align_of::<Event>() == 8);
 const _: () = assert!(offset_of!(Connection, seen) == CACHE_LINE);
 const _: () = assert!(offset_of!(Subflow, connection) < CACHE_LINE);

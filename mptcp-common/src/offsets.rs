@@ -64,6 +64,7 @@ macro_rules! for_each_member {
             TCP_BYTES_SENT = "tcp_sock"."bytes_sent" bytes SOCKETS;
             TCP_BYTES_ACKED = "tcp_sock"."bytes_acked" bytes SOCKETS;
             TCP_BYTES_RECEIVED = "tcp_sock"."bytes_received" bytes SOCKETS;
+            TCP_DATA_SEGS_OUT = "tcp_sock"."data_segs_out" bytes SOCKETS;
             TCP_TOTAL_RETRANS = "tcp_sock"."total_retrans" bytes SOCKETS;
             TCP_SRTT_US = "tcp_sock"."srtt_us" bytes SOCKETS;
             TCP_NOTSENT_LOWAT = "tcp_sock"."notsent_lowat" bytes SOCKETS;

@@ -18,6 +18,7 @@ mod hangup;
 mod host_scope;
 mod isolation;
 mod lab;
+mod leave_out;
 mod lifecycle;
 mod links;
 mod many_devices;

@@ -115,6 +115,8 @@ impl Agent {
             present: &self.devices.borrow(),
             stats: &stats,
             history: &self.history,
+            judge: &self.judge,
+            now: start,
             copies: copies.map(|(stats, attached)| Copies { stats, attached }),
         };
         Ok(Snapshot {

@@ -342,6 +342,8 @@ fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>>
     let recycled = table
         .set_weights(&policy.weights(), |path| is_unused(&stats, path))
         .map_err(|reason| anyhow!(reason))?;
+    // What is left out stays so if its bounds are the same.
+    table.retain_left_out(|label| keeps_out(policy, held.policy, label));
     let (copies, programs) = match (policy.copies(), held.policy.copies()) {
         // The content of the key file matters, not its path.
         (Some(new), Some(old))
@@ -366,6 +368,13 @@ fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>>
         copies,
         programs,
     })
+}
+
+/// Returns whether the path of this label, if it is left out under the policy
+/// `old`, stays so under `new`.
+pub fn keeps_out(new: &Policy, old: &Policy, label: &str) -> bool {
+    let bound = new.bounds().of(label);
+    !bound.is_none() && bound == old.bounds().of(label)
 }
 
 fn commit<S: Side>(side: &mut S, prepared: Prepared<S::Copies>) -> Result<(), Failed> {

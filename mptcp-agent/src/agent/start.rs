@@ -23,6 +23,7 @@ use crate::logging::report;
 use crate::net::{devices, watch};
 use crate::policy::Policy;
 use crate::redundancy;
+use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
 
@@ -110,6 +111,8 @@ impl Agent {
             started: Instant::now(),
             listen,
             history: History::default(),
+            judge: Judge::default(),
+            judged: Vec::new(),
             sweep_timer: SweepTimer::default(),
             scraped: Shared::default(),
             revert: None,

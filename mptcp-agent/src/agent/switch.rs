@@ -159,10 +159,14 @@ impl Side for Agent {
     }
 
     fn hold(&mut self, provided: Provided, table: PathTable, recycled: &[u32]) {
+        self.judge.follow(Instant::now(), |index| {
+            change::keeps_out(&provided.policy, &self.policy, table.label(index))
+        });
         (self.policy, self.key) = (provided.policy, provided.key);
         self.table = table;
         for &path in recycled {
             self.history.forget(path);
+            self.judge.forget(path);
         }
     }
 

@@ -90,7 +90,7 @@ impl Agent {
         let weight = self.table.weight(event.path);
         let held_out = match self.policy.rank(weight) {
             Some(rank) => rank > 1,
-            None => weight == 0,
+            None => self.table.present_weight(event.path) == 0,
         };
         if !opened || !locked || !held_out {
             return;
@@ -99,6 +99,7 @@ impl Agent {
         if self.warnings.locked.insert(label.clone()) {
             let setting = match self.policy.rank(weight) {
                 Some(rank) => format!("path {label}, rank {rank}"),
+                None if weight > 0 => format!("--leave-out {label}"),
                 None => format!("--weight {label}=0"),
             };
             tracing::warn!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::policy::Given;
 
-use super::policy::{self, OverflowArgs, RedundantArgs, WeightedArgs, names};
+use super::policy::{self, LeaveOutArgs, OverflowArgs, RedundantArgs, WeightedArgs, names};
 use crate::host::socket_path;
 use crate::policy::lasting;
 
@@ -61,7 +61,7 @@ pub enum Verb {
     /// `policy set`, checked.
     PolicySet {
         /// The new policy.
-        policy: Given,
+        policy: Box<Given>,
         /// `--for`.
         for_seconds: Option<u64>,
     },
@@ -167,6 +167,9 @@ struct SetArgs {
     #[command(flatten)]
     overflow: OverflowArgs,
 
+    #[command(flatten)]
+    leave_out: LeaveOutArgs,
+
     /// Restore the previous policy after this time: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
     lasting: Option<u64>,
@@ -200,7 +203,13 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = policy::policy(set.policy, set.weighted, set.overflow, set.redundant);
+        let policy = policy::policy(
+            set.policy,
+            set.weighted,
+            set.overflow,
+            set.leave_out,
+            set.redundant,
+        );
         let policy = policy.map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()
@@ -212,7 +221,7 @@ impl PolicyArgs {
             return Err((SET, why));
         }
         let verb = Verb::PolicySet {
-            policy: policy.given(),
+            policy: Box::new(policy.given()),
             for_seconds: set.lasting,
         };
         set.target.job(SET, verb)

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Command};
-use mptcp_api::policy::{Given, Overflow, Redundant, Setting, Weighted};
+use mptcp_api::policy::{Given, LeaveOut, Overflow, Redundant, Setting, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
 use crate::policy::selector::Selector;
-use crate::policy::{Choice, Policy, Rate, Thin, Weight, WeightedMode, WeightedScope};
+use crate::policy::{Choice, PathBound, Policy, Rate, Thin, Weight, WeightedMode, WeightedScope};
 
 /// Arguments of the weighted policy.
 #[derive(Args, Clone, Debug, Default)]
@@ -58,6 +58,24 @@ pub struct OverflowArgs {
     #[arg(id = "prefer", long = "prefer", value_name = "SELECTOR",
           value_parser = checked::<Selector>)]
     pub prefer: Vec<String>,
+}
+
+/// Arguments of every policy that can leave paths out.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LeaveOutArgs {
+    /// Leave a path out beyond these bounds: loss:5%, rtt:300ms; may be repeated
+    ///
+    /// A path that loses more of its segments, or whose round trip is longer,
+    /// for three seconds becomes standby while another path can carry. After 10
+    /// seconds, then 20, up to 5 minutes, it is tried again, and comes back once
+    /// it loses less than half of the bound, and its round trip is below four
+    /// fifths of it. SELECTOR names a path as in --weight; other than a device or
+    /// `default` (every path that no other --leave-out names), a --weight or
+    /// --prefer has to name it too. `none` takes a path out of `default`. For
+    /// policies weighted, overflow and aggregate.
+    #[arg(id = "leave_out", long = "leave-out", value_name = "SELECTOR=BOUNDS",
+          value_parser = checked::<PathBound>)]
+    pub leave_out: Vec<String>,
 }
 
 /// Arguments of the redundant policy.
@@ -123,6 +141,7 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
 pub fn flag(setting: Setting) -> String {
     let command = WeightedArgs::augment_args(Command::new("policy"));
     let command = OverflowArgs::augment_args(command);
+    let command = LeaveOutArgs::augment_args(command);
     let command = RedundantArgs::augment_args(command);
     let arguments = command.get_arguments();
     let flag = arguments
@@ -144,6 +163,7 @@ pub fn policy(
     name: String,
     weighted: WeightedArgs,
     overflow: OverflowArgs,
+    leave_out: LeaveOutArgs,
     redundant: RedundantArgs,
 ) -> Result<Policy, String> {
     let RedundantArgs {
@@ -166,6 +186,9 @@ pub fn policy(
     };
     given.overflow = Overflow {
         prefer: overflow.prefer,
+    };
+    given.leave_out = LeaveOut {
+        leave_out: leave_out.leave_out,
     };
     given.redundant = Redundant {
         redundant_copies: copies,

@@ -74,8 +74,58 @@ fn settings_of_the_redundant_policy_come_through() {
 }
 
 #[test]
+fn bounds_come_through() {
+    for name in ["weighted", "overflow --prefer wwan0", "aggregate"] {
+        let line = format!(
+            "mptcp-agent run --policy {name} --leave-out wwan0=rtt:2s,loss:5% \
+             --leave-out default=loss:10%"
+        );
+        let (_, policy) = parse(&line).unwrap();
+        assert!(policy.bounds().act());
+        assert_eq!(
+            policy.given().leave_out.leave_out,
+            ["wwan0=loss:5%,rtt:2000ms", "default=loss:10%"]
+        );
+        let ClientJob { verb, .. } = client(&format!(
+            "policy set {name} --leave-out default=loss:10% --leave-out eth0=none"
+        ))
+        .unwrap();
+        let Verb::PolicySet { policy, .. } = verb else {
+            panic!("{verb:?}");
+        };
+        let bounds = ["default=loss:10%", "eth0=none"];
+        assert_eq!(policy.leave_out.leave_out, bounds);
+    }
+}
+
+#[test]
 fn wrong_arguments_say_why() {
     for (arguments, reason) in [
+        (
+            "--leave-out wwan0=loss:5%",
+            "--leave-out has no effect under policy default, which only observes: choose policy \
+             weighted, overflow or aggregate",
+        ),
+        (
+            "--policy redundant --leave-out wwan0=loss:5%",
+            "--leave-out has no effect under policy redundant",
+        ),
+        (
+            "--policy weighted --leave-out wwan0",
+            "`wwan0` has no bound",
+        ),
+        (
+            "--policy weighted --leave-out wwan0=loss:60%",
+            "`loss:60%` is no bound: expected loss:5% (0.1% to 50%)",
+        ),
+        (
+            "--policy weighted --leave-out id:2=loss:5%",
+            "--leave-out: `id:2` is no path of its own yet",
+        ),
+        (
+            "--policy aggregate --leave-out eth0=none --leave-out eth0=loss:5%",
+            "--leave-out names the path `eth0` more than once",
+        ),
         (
             "--policy fast",
             "[possible values: default, weighted, overflow, aggregate, redundant]",

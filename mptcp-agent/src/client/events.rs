@@ -8,7 +8,7 @@ use mptcp_api::schema::{Event, Lost, Reply, Request, one_line};
 
 use super::connection::Connection;
 use super::terminal::{Style, Terminal};
-use super::{Failure, Fault, Output};
+use super::{Failure, Fault, Output, format};
 
 /// Whether a signal has asked this command to end.
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -91,10 +91,10 @@ fn gap_text(terminal: Terminal, lost: Lost) -> String {
 
 fn text(terminal: Terminal, event: &Event) -> String {
     let style = match event.event.as_str() {
-        "path_down" | "stale" | "fallback" => Style::Bad,
+        "path_down" | "path_left_out" | "stale" | "fallback" => Style::Bad,
         "subflow_closed" if event.reason.as_deref() != Some("fin") => Style::Bad,
-        "path_up" => Style::Good,
-        "priority" | "path_let_in" => Style::Notable,
+        "path_up" | "path_back" => Style::Good,
+        "priority" | "path_let_in" | "path_tried_again" => Style::Notable,
         _ => Style::Plain,
     };
     let name = format!("{:14}", one_line(&event.event));
@@ -137,6 +137,13 @@ fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
         ("sent", bytes(event.sent_bytes)),
         ("acked", bytes(event.acked_bytes)),
         ("received", bytes(event.received_bytes)),
+        ("loss", event.loss.map(format::percent)),
+        ("of-at-most", event.loss_bound.map(format::percent)),
+        ("rtt", event.rtt_seconds.map(format::milliseconds)),
+        (
+            "of-at-most",
+            event.rtt_bound_seconds.map(format::milliseconds),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))
@@ -182,6 +189,24 @@ mod tests {
             ),
             "{}",
             text(plain, &reset)
+        );
+        let left_out = Event {
+            time: "2026-11-24T21:14:45.123456Z".to_owned(),
+            event: "path_left_out".to_owned(),
+            path: "wwan0".to_owned(),
+            reason: Some("loss".to_owned()),
+            loss: Some(0.071),
+            loss_bound: Some(0.05),
+            rtt_seconds: Some(0.02),
+            ..Event::default()
+        };
+        assert!(
+            text(plain, &left_out).ends_with(
+                "  path_left_out   wwan0       reason loss  loss 7.1%  of-at-most 5.0%  \
+                 rtt 20.0 ms\n"
+            ),
+            "{}",
+            text(plain, &left_out)
         );
         let colours = Terminal {
             colours: true,

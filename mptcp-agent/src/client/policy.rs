@@ -20,7 +20,7 @@ pub fn set(
     for_seconds: Option<u64>,
 ) -> Result<(), Failure> {
     let request = Request::PolicySet {
-        policy: policy.clone(),
+        policy: Box::new(policy.clone()),
         for_seconds,
     };
     print(agent, output, &request)

@@ -1,6 +1,6 @@
 //! `status`: prints the agent's state, its policy, its hooks and the paths.
 
-use mptcp_api::schema::{Hook, Path, Reply, Request, Status, one_line};
+use mptcp_api::schema::{Hook, LeftOut, Path, Reply, Request, Status, one_line};
 
 use super::connection::Connection;
 use super::table::{self, Cell, Column, known, left, right};
@@ -144,6 +144,32 @@ fn unknown_since(path: &Path) -> Option<String> {
     })
 }
 
+/// Says why a path is left out, or was until now.
+fn why_left_out(left_out: &LeftOut) -> String {
+    let percent = |part: Option<f64>| part.map_or_else(|| "-".to_owned(), format::percent);
+    let time = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), format::milliseconds);
+    let LeftOut {
+        loss, rtt_seconds, ..
+    } = *left_out;
+    let state = match left_out.tried {
+        true => "tried again",
+        false => "left out",
+    };
+    match left_out.reason.as_str() {
+        "rtt" => {
+            let bound = time(left_out.rtt_bound_seconds);
+            format!(
+                "{state}: round trip {} of at most {bound}",
+                time(rtt_seconds)
+            )
+        }
+        _ => {
+            let bound = percent(left_out.loss_bound);
+            format!("{state}: loss {} of at most {bound}", percent(loss))
+        }
+    }
+}
+
 fn state(path: &Path) -> (Style, String) {
     let (style, state) = if !path.present {
         (Style::Bad, "absent")
@@ -151,6 +177,9 @@ fn state(path: &Path) -> (Style, String) {
         (Style::Bad, "no carrier")
     } else if path.subflows == 0 {
         (Style::Plain, "idle")
+    } else if let Some(left_out) = &path.left_out {
+        let down = if path.alive == 0 { "down, " } else { "" };
+        return (Style::Bad, format!("{down}{}", why_left_out(left_out)));
     } else if path.alive == 0 {
         (Style::Bad, "down")
     } else if let Some(unknown) = unknown_since(path) {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mptcp_api::policy::{Invalid, PolicySettings, Setting, Weighted};
 
-use super::{Redundant, Weights};
+use super::{Bounds, Redundant, Weights};
 
 /// A policy whose settings are checked.
 pub trait Kind: fmt::Debug + fmt::Display {
@@ -36,6 +36,17 @@ pub trait Kind: fmt::Debug + fmt::Display {
     /// Returns the settings of copies, if the policy copies segments. Copies
     /// need an agent at the other end, too.
     fn copies(&self) -> Option<&Redundant> {
+        None
+    }
+
+    /// Returns the bounds beyond which paths are left out.
+    fn bounds(&self) -> &Bounds {
+        static NONE: Bounds = Bounds::NONE;
+        &NONE
+    }
+
+    /// Returns the same to be set; `None` if the policy cannot leave paths out.
+    fn bounds_mut(&mut self) -> Option<&mut Bounds> {
         None
     }
 

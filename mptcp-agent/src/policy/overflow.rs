@@ -6,13 +6,15 @@
 //! ```
 //!
 //! The programs compare weights only: of two paths, that of the larger weight
-//! is the preferred one. None is 0, so no path is on standby for good.
+//! is the preferred one. None is 0, so no path is on standby for good; a path
+//! that is left out is told as 0.
 
 use std::fmt;
 
 use mptcp_api::policy::{Invalid, Overflow as Settings, Problem, Setting};
 use mptcp_common::abi::capability;
 
+use super::Bounds;
 use super::kind::{Checked, HoldsOut, Kind, Needs};
 use super::weights::{Weight, Weights};
 use crate::policy::selector::Selector;
@@ -24,6 +26,8 @@ pub struct Overflow {
     prefer: Vec<Selector>,
     /// What the programs are told: the larger the weight, the lower the rank.
     weights: Weights,
+    /// The bounds beyond which paths are left out.
+    bounds: Bounds,
 }
 
 impl Checked for Overflow {
@@ -56,7 +60,11 @@ impl Checked for Overflow {
             Problem::SamePath(path) => wrong(Problem::Twice(path)),
             other => wrong(other),
         })?;
-        Ok(Self { prefer, weights })
+        Ok(Self {
+            prefer,
+            weights,
+            bounds: Bounds::NONE,
+        })
     }
 
     fn settings(&self) -> Settings {
@@ -87,6 +95,14 @@ impl Kind for Overflow {
 
     fn names_paths_by(&self) -> Setting {
         Settings::PREFER
+    }
+
+    fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    fn bounds_mut(&mut self) -> Option<&mut Bounds> {
+        Some(&mut self.bounds)
     }
 
     fn needs(&self) -> Needs<'_> {

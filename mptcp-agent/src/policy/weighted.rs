@@ -7,7 +7,7 @@ use mptcp_common::abi::capability;
 
 use super::kind::{Checked, HoldsOut, Kind, Needs};
 use super::weights::{UNLISTED_WEIGHT, Weight, Weights};
-use super::{Choice, choice};
+use super::{Bounds, Choice, choice};
 use crate::policy::selector::Selector;
 
 /// How strictly the weights hold.
@@ -102,6 +102,8 @@ pub struct Weighted {
     pub thin: Thin,
     /// The weights.
     pub weights: Weights,
+    /// The bounds beyond which paths are left out.
+    pub bounds: Bounds,
 }
 
 impl Checked for Weighted {
@@ -141,6 +143,7 @@ impl Checked for Weighted {
             scope,
             thin,
             weights: Weights::new(&weights).map_err(wrong)?,
+            bounds: Bounds::NONE,
         })
     }
 
@@ -183,6 +186,14 @@ impl Kind for Weighted {
 
     fn weights(&self) -> Weights {
         self.weights.clone()
+    }
+
+    fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    fn bounds_mut(&mut self) -> Option<&mut Bounds> {
+        Some(&mut self.bounds)
     }
 
     fn needs(&self) -> Needs<'_> {

@@ -22,6 +22,7 @@
 //! longest prefix of its remote address, and at last to that of its device.
 
 mod checks;
+mod overlay;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use mptcp_common::abi::{LABEL, MAX_PATHS, PathConfig, UNKNOWN_PATH, id_kind, pat
 
 use crate::policy::selector::Selector;
 use crate::policy::{UNLISTED_WEIGHT, Weights};
+use crate::state::fitness::Overlay;
 
 /// The label of [`UNKNOWN_PATH`].
 const UNKNOWN_LABEL: &str = "unknown";
@@ -117,6 +119,8 @@ pub struct PathTable {
     carrying: BTreeSet<u32>,
     unlisted_weight: u16,
     generation: u32,
+    /// What paths weigh while some are left out.
+    overlay: Overlay,
 }
 
 impl PathTable {
@@ -150,6 +154,7 @@ impl PathTable {
             carrying: BTreeSet::new(),
             unlisted_weight: weights.unlisted,
             generation,
+            overlay: Overlay::default(),
         };
         // A policy cannot list more paths than there are indices, and every
         // index that is not in use can be had.
@@ -317,15 +322,6 @@ impl PathTable {
         self.generation
     }
 
-    /// Returns the weight of each index; 0 for those that are free.
-    pub fn weights(&self) -> [u32; MAX_PATHS] {
-        let mut weights = [0; MAX_PATHS];
-        for (weight, path) in weights.iter_mut().zip(&self.paths) {
-            *weight = path.as_ref().map_or(0, |path| u32::from(path.weight));
-        }
-        weights
-    }
-
     /// Returns the kind and label of each index: [`MAX_PATHS`] entries.
     pub fn config(&self) -> Vec<PathConfig> {
         self.paths
@@ -387,7 +383,7 @@ impl PathTable {
         self.path(index).map_or(UNKNOWN_LABEL, |path| &path.label)
     }
 
-    /// Returns the weight of a path.
+    /// Returns the weight that the user gave a path.
     pub fn weight(&self, index: u32) -> u16 {
         self.path(index)
             .map_or(self.unlisted_weight, |path| path.weight)
@@ -411,18 +407,6 @@ impl PathTable {
     /// Returns the device's name, if the path is a device.
     pub fn device(&self, index: u32) -> Option<&str> {
         self.path(index).and_then(Path::device)
-    }
-
-    /// Returns whether a path has weight 0, so that its subflows may be held
-    /// out until the others are gone.
-    pub fn has_standby(&self) -> bool {
-        self.least_weight() == 0
-    }
-
-    /// Returns the least weight of a path.
-    pub fn least_weight(&self) -> u16 {
-        let weights = self.paths.iter().flatten().map(|path| path.weight);
-        weights.min().unwrap_or(self.unlisted_weight)
     }
 
     fn path(&self, index: u32) -> Option<&Path> {

@@ -12,4 +12,8 @@ impl PolicySettings for Aggregate {
     fn name(&self) -> &'static str {
         "aggregate"
     }
+
+    fn leaves_out(&self) -> bool {
+        true
+    }
 }

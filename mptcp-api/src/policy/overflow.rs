@@ -22,6 +22,10 @@ impl PolicySettings for Overflow {
         "overflow"
     }
 
+    fn leaves_out(&self) -> bool {
+        true
+    }
+
     fn values(&self) -> Vec<(Setting, Vec<String>)> {
         vec![(Self::PREFER, self.prefer.clone())]
     }

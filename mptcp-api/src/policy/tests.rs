@@ -139,6 +139,39 @@ fn a_setting_of_another_policy_is_refused() {
 }
 
 #[test]
+fn bounds_lie_beside_the_settings_of_the_policies_that_can_leave_paths_out() {
+    for (name, refused) in [
+        ("default", Some("default, which only observes")),
+        ("weighted", None),
+        ("overflow", None),
+        ("aggregate", None),
+        ("redundant", Some("redundant")),
+    ] {
+        let given = json!({"name": name, "leave_out": ["eth0=loss:5%"]});
+        let read: Given = serde_json::from_value(given.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), given);
+        let (setting, values) = read.leave_out.values();
+        assert_eq!((setting, values.len()), (LeaveOut::BOUNDS, 1));
+        assert!(read.values().contains(&(setting, values)));
+        let done = Settings::try_from(read);
+        let Some(policy) = refused else {
+            assert_eq!(done.unwrap().name(), name);
+            continue;
+        };
+        assert_eq!(
+            done.unwrap_err().in_fields(),
+            format!(
+                "`leave_out` has no effect under policy {policy}: choose policy weighted, \
+                 overflow or aggregate, or leave `leave_out` out"
+            )
+        );
+    }
+    let given = json!({"name": "weighted", "leave_out": "eth0=loss:5%"});
+    let error = serde_json::from_value::<Given>(given).unwrap_err();
+    assert!(error.to_string().contains("expected a sequence"), "{error}");
+}
+
+#[test]
 fn a_name_of_no_policy_is_refused_when_a_policy_is_chosen() {
     // A client shows a policy that only a newer agent knows.
     let given: Given = serde_json::from_value(json!({"name": "fast"})).unwrap();
@@ -160,7 +193,7 @@ fn what_is_no_object_of_known_fields_cannot_be_read() {
             json!({"name": "default", "mode": "x"}),
             "unknown field `mode`, expected one of `name`, `weighted_mode`, \
              `weighted_scope`, `thin`, `weights`, `prefer`, `redundant_copies`, `redundant_port`, \
-             `redundant_key`, `redundant_budget`",
+             `redundant_key`, `redundant_budget`, `leave_out`",
         ),
         (
             json!({"name": "weighted", "weights": "eth0=1"}),

@@ -41,6 +41,10 @@ impl PolicySettings for Weighted {
         "weighted"
     }
 
+    fn leaves_out(&self) -> bool {
+        true
+    }
+
     fn values(&self) -> Vec<(Setting, Vec<String>)> {
         vec![
             (Self::MODE, self.weighted_mode.iter().cloned().collect()),

@@ -51,7 +51,8 @@ pub struct Event {
     /// The end of the connection that this host is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
-    /// `subflow_closed`: the reason.
+    /// `subflow_closed`: the reason. `path_left_out` and what follows it: `loss`,
+    /// `rtt`, or `idle` if the path was tried and nothing was sent over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `subflow_closed`: seconds since it was established; none if it is older
@@ -88,6 +89,19 @@ pub struct Event {
     /// `subflow_closed`: payload received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_bytes: Option<u64>,
+    /// `path_left_out` and what follows it: the part of its segments that the path
+    /// lost, 0 to 1; none if it sent nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Likewise: the largest part that it may lose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_bound: Option<f64>,
+    /// Likewise: the mean of its round trips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_seconds: Option<f64>,
+    /// Likewise: the longest round trip that it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_bound_seconds: Option<f64>,
     /// The subflow's socket cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<u64>,

@@ -29,6 +29,8 @@ pub struct PathStats<T = u64> {
     pub acked_bytes: T,
     /// `tcp_sock.bytes_received`.
     pub received_bytes: T,
+    /// `tcp_sock.data_segs_out`: segments with payload, retransmissions included.
+    pub sent_segments: T,
     /// `tcp_sock.total_retrans`.
     pub retransmitted_segments: T,
     /// Retransmission timeouts (`BPF_SOCK_OPS_RTO_CB`).
@@ -62,6 +64,7 @@ impl PathStats {
         sum(&mut self.sent_bytes, &other.sent_bytes);
         sum(&mut self.acked_bytes, &other.acked_bytes);
         sum(&mut self.received_bytes, &other.received_bytes);
+        sum(&mut self.sent_segments, &other.sent_segments);
         sum(
             &mut self.retransmitted_segments,
             &other.retransmitted_segments,

@@ -91,6 +91,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     subflow.set_acked_bytes(counted.acked);
     subflow.set_received_bytes(counted.received);
     subflow.set_retransmitted_segments(socket.tcp(&offset::TCP_TOTAL_RETRANS));
+    subflow.set_sent_segments(socket.tcp(&offset::TCP_DATA_SEGS_OUT));
     subflow.set_prior_cb_flags(prior_cb_flags as u16);
     subflow.set_cap(ours.cap);
     subflow.set_lowat(ours.lowat);
@@ -181,6 +182,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
     let acked: u64 = socket.tcp(&offset::TCP_BYTES_ACKED);
     let received: u64 = socket.tcp(&offset::TCP_BYTES_RECEIVED);
     let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
+    let segments: u32 = socket.tcp(&offset::TCP_DATA_SEGS_OUT);
     let newly_acked = acked.wrapping_sub(subflow.acked_bytes());
     path_stats(subflow.path(), |stats| {
         add(&stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes()));
@@ -191,6 +193,8 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
         );
         let again = retransmitted.wrapping_sub(subflow.retransmitted_segments());
         add(&stats.retransmitted_segments, u64::from(again));
+        let out = segments.wrapping_sub(subflow.sent_segments());
+        add(&stats.sent_segments, u64::from(out));
     });
     let (srtt_us, queued) = (socket.srtt_us(), socket.queued());
     subflow.set_srtt_us(srtt_us);
@@ -208,6 +212,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
     subflow.set_acked_bytes(acked);
     subflow.set_received_bytes(received);
     subflow.set_retransmitted_segments(retransmitted);
+    subflow.set_sent_segments(segments);
     subflow.set_seen_ns(now_ns);
     subflow.set_quiet_ns(now_ns);
     subflow.set_quiet_bytes(acked);

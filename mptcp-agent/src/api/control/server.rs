@@ -260,7 +260,7 @@ impl Client {
                 if policy.names_a_file() && self.rights != Rights::All {
                     return Err(forbidden("name a key file"));
                 }
-                let policy = Policy::new(policy).map_err(|error| refused(error.in_fields()))?;
+                let policy = Policy::new(*policy).map_err(|error| refused(error.in_fields()))?;
                 let lasting = policy::lasting(for_seconds).map_err(refused)?;
                 let provided = server.provide(policy).await?;
                 let set = |reply| Call::PolicySet {

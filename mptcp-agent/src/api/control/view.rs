@@ -6,16 +6,17 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use mptcp_api::schema::{
-    Agent, Connection, Event, Hook, Path, PathCopies, Peers, PolicyView, Sender, Side, Status,
-    Subflow, Then,
+    Agent, Connection, Event, Hook, LeftOut, Path, PathCopies, Peers, PolicyView, Sender, Side,
+    Status, Subflow, Then,
 };
 use mptcp_common::abi::redundant::{CopyStats, outcome};
 use mptcp_common::abi::{self, subflow_flag};
 use mptcp_common::controller::NO_CAP;
 
 use crate::net::endpoints::Endpoints;
-use crate::policy::Policy;
+use crate::policy::{Bound, Policy};
 use crate::state::events::{Change, KINDS, Reset, endpoints, token};
+use crate::state::fitness::{self, Fitness, Standing};
 use crate::state::snapshot::{self, InForce, Open, PeerState, Program, Snapshot};
 use crate::{COMMIT, VERSION};
 
@@ -136,6 +137,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         heard_seconds: subflows.heard.map(|ago| ago.as_secs_f64()),
         weight: policy.caps().then_some(path.weight),
         rank: policy.rank(path.weight),
+        left_out: path.fitness.as_ref().and_then(left_out),
         share: path.share,
         rtt_seconds: path.rates.rtt_seconds,
         sent_bytes_per_second: path.rates.sent,
@@ -143,6 +145,44 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         received_bytes_per_second: path.rates.received,
         retransmitted_segments: path.stats.retransmitted_segments,
         copies: path.copies.as_ref().map(copies),
+    }
+}
+
+fn left_out(fitness: &Fitness) -> Option<LeftOut> {
+    let (reason, measured, since) = fitness.why?;
+    Some(LeftOut {
+        reason: reason.name().to_owned(),
+        tried: fitness.standing == Standing::Tried,
+        for_seconds: since.as_secs_f64(),
+        loss: measured.loss,
+        loss_bound: fitness.bound.loss(),
+        rtt_seconds: measured.rtt_seconds,
+        rtt_bound_seconds: fitness.bound.rtt_seconds(),
+    })
+}
+
+/// Converts what has become of the path of this label, which has these bounds.
+pub fn fitness_event(
+    change: &fitness::Change,
+    bound: Bound,
+    path: &str,
+    time: SystemTime,
+) -> Event {
+    let event = match change.to {
+        Standing::LeftOut => "path_left_out",
+        Standing::Tried => "path_tried_again",
+        Standing::Used => "path_back",
+    };
+    Event {
+        time: humantime::format_rfc3339_micros(time).to_string(),
+        event: event.to_owned(),
+        path: path.to_owned(),
+        reason: Some(change.reason.name().to_owned()),
+        loss: change.measured.loss,
+        loss_bound: bound.loss(),
+        rtt_seconds: change.measured.rtt_seconds,
+        rtt_bound_seconds: bound.rtt_seconds(),
+        ..Event::default()
     }
 }
 

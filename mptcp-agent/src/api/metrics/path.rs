@@ -9,7 +9,7 @@ use crate::state::snapshot::Snapshot;
 /// A counter: name, help, and the function that reads its value.
 type Total = (&'static str, &'static str, fn(&PathStats) -> u64);
 
-const TOTALS: [Total; 5] = [
+const TOTALS: [Total; 6] = [
     (
         "mptcp_path_sent_bytes_total",
         "Payload bytes sent, retransmissions included.",
@@ -24,6 +24,11 @@ const TOTALS: [Total; 5] = [
         "mptcp_path_received_bytes_total",
         "Payload bytes received.",
         |stats| stats.received_bytes,
+    ),
+    (
+        "mptcp_path_sent_segments_total",
+        "Segments with payload sent, retransmissions included.",
+        |stats| stats.sent_segments,
     ),
     (
         "mptcp_path_retransmitted_segments_total",

@@ -1,6 +1,7 @@
 //! The weight or the rank of each path, and the share of the traffic that it got.
 
 use super::Families;
+use crate::state::fitness::{Reason, Standing};
 use crate::state::snapshot::{Path, Snapshot};
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
@@ -29,6 +30,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             )
             .add_count(&[], snapshot.unmatched_selectors as u64);
     }
+    left_out(snapshot, families);
     let mut share = families.gauge(
         "mptcp_path_share_ratio",
         "Part of all acknowledged bytes of the last 10 s that the path carried.",
@@ -36,6 +38,31 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     for row in snapshot.traffic() {
         if let Some(ratio) = row.share {
             share.add(&[("path", &row.label)], ratio);
+        }
+    }
+}
+
+/// Describes the paths that have bounds.
+fn left_out(snapshot: &Snapshot, families: &mut Families) {
+    let rows = || {
+        let rows = snapshot.traffic();
+        rows.filter_map(|row| Some((row.label.as_str(), row.fitness?)))
+    };
+    let mut now = families.gauge(
+        "mptcp_path_left_out",
+        "1 if the path is left out, because it passed a bound, or tried again, else 0.",
+    );
+    for (path, fitness) in rows() {
+        let out = fitness.standing != Standing::Used;
+        now.add(&[("path", path)], f64::from(u8::from(out)));
+    }
+    let mut times = families.counter(
+        "mptcp_path_left_out_total",
+        "Times that the path was left out, and the bound that it passed.",
+    );
+    for (path, fitness) in rows() {
+        for (reason, &count) in Reason::NAMES.iter().zip(&fitness.count) {
+            times.add_count(&[("path", path), ("reason", reason)], count);
         }
     }
 }
@@ -66,7 +93,7 @@ fn weights(snapshot: &Snapshot, families: &mut Families) {
     let sum: u32 = snapshot
         .traffic()
         .filter(counts)
-        .map(|row| u32::from(row.weight))
+        .map(|row| row.present_weight)
         .sum();
     let mut ratio = families.gauge(
         "mptcp_path_weight_ratio",
@@ -74,7 +101,7 @@ fn weights(snapshot: &Snapshot, families: &mut Families) {
     );
     for row in snapshot.traffic().filter(counts) {
         // If the sum is 0, all these paths are on standby.
-        let asked = f64::from(row.weight) / f64::from(sum.max(1));
+        let asked = f64::from(row.present_weight) / f64::from(sum.max(1));
         ratio.add(&[("path", &row.label)], asked);
     }
 }

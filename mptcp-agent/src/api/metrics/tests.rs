@@ -9,7 +9,8 @@ use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
 use crate::host::skip::skip;
-use crate::policy::{Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::policy::{Bounds, Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::state::fitness::{Fitness, Standing};
 use crate::state::snapshot::{InForce, Path, Program, Restored};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
@@ -27,6 +28,7 @@ fn path(label: &str, weight: u16, stats: PathStats) -> Path {
         label: label.to_owned(),
         counts: true,
         weight,
+        present_weight: weight.into(),
         stats,
         ..Path::default()
     }
@@ -39,6 +41,7 @@ fn weighted() -> InForce {
             scope: WeightedScope::Host,
             thin: Thin::Free,
             weights: Weights::EQUAL,
+            bounds: Bounds::NONE,
         }),
         then: None,
     }
@@ -68,6 +71,11 @@ fn full() -> Snapshot {
         share: Some(1.0),
         listed: true,
         copies: Some(redundant::tests::copies()),
+        fitness: Some(Fitness {
+            standing: Standing::LeftOut,
+            count: [2, 1],
+            ..Fitness::default()
+        }),
         ..path("eth0", 3, eth0)
     };
     let prefix = Path {
@@ -141,6 +149,10 @@ fn names_and_values() {
         "mptcp_path_rtt_seconds_count{path=\"eth0\"} 4",
         "mptcp_path_weight_ratio{path=\"eth0\"} 0.75",
         "mptcp_path_weight_ratio{path=\"10.0.0.0/24\"} 0.25",
+        "mptcp_path_sent_segments_total{path=\"eth0\"} 0",
+        "mptcp_path_left_out{path=\"eth0\"} 1",
+        "mptcp_path_left_out_total{path=\"eth0\",reason=\"loss\"} 2",
+        "mptcp_path_left_out_total{path=\"eth0\",reason=\"rtt\"} 1",
         "mptcp_path_share_ratio{path=\"eth0\"} 1",
         "mptcp_path_share_ratio{path=\"10.0.0.0/24\"} 0",
         "mptcp_scheduler_decisions_total{path=\"eth0\"} 9",

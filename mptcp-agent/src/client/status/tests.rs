@@ -138,6 +138,22 @@ fn a_path_of_which_nothing_is_heard_is_not_called_alive() {
     };
     assert_eq!(said(1, json!({})), "alive");
     assert_eq!(said(0, json!({})), "standby");
+    let loss = json!({"reason": "loss", "tried": false, "for_seconds": 2.0, "loss": 0.071,
+                      "loss_bound": 0.05});
+    let out = json!({"left_out": loss, "heard_seconds": 95.0});
+    assert_eq!(said(1, out), "left out: loss 7.1% of at most 5.0%");
+    let rtt = json!({"reason": "rtt", "tried": true, "for_seconds": 2.0, "rtt_seconds": 0.4123,
+                     "rtt_bound_seconds": 0.3});
+    let tried = json!({"left_out": rtt});
+    assert_eq!(
+        said(1, tried.clone()),
+        "tried again: round trip 412 ms of at most 300 ms"
+    );
+    let down = json!({"left_out": tried["left_out"], "alive": 0});
+    assert_eq!(
+        said(1, down),
+        "down, tried again: round trip 412 ms of at most 300 ms"
+    );
     let quiet = json!({"heard_seconds": 95.0});
     assert_eq!(said(0, quiet.clone()), "standby, unknown for 1m 35s");
     assert_eq!(said(1, quiet), "unknown for 1m 35s");

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use mptcp_common::abi::{PathStats, redundant::CopyStats};
 
 use crate::net::devices::{Device, Present};
+use crate::state::fitness::{Fitness, Judge};
 use crate::state::paths::PathTable;
 use crate::state::rates::{History, Rates};
 
@@ -23,8 +25,12 @@ pub struct Path {
     pub stats: PathStats,
     /// Its copies; `None` if copies cannot use it, and have not.
     pub copies: Option<CopyStats>,
-    /// Its weight.
+    /// The weight that the user gave it.
     pub weight: u16,
+    /// The weight that it has now: another one while a path is left out.
+    pub present_weight: u32,
+    /// Whether it is left out; `None` if it has no bounds.
+    pub fitness: Option<Fitness>,
     /// Whether the user named it.
     pub listed: bool,
     /// Whether it can be used now: its device exists, or its selector is
@@ -62,6 +68,10 @@ pub struct Sources<'a> {
     pub stats: &'a [PathStats],
     /// Shares and rates of the last ten seconds.
     pub history: &'a History,
+    /// Which paths are left out, and why.
+    pub judge: &'a Judge,
+    /// The time.
+    pub now: Instant,
     /// Copies, under the redundant policy only.
     pub copies: Option<Copies<'a>>,
 }
@@ -128,6 +138,8 @@ impl Sources<'_> {
             index,
             label: self.table.label(index).to_owned(),
             weight: self.table.weight(index),
+            present_weight: self.table.present_weight(index),
+            fitness: self.judge.fitness(index, self.now),
             listed: self.table.is_listed(index),
             present: self.table.is_present(index),
             rates: self.history.rates(index),
@@ -200,6 +212,8 @@ mod tests {
             present: &Present::new(),
             stats,
             history: &history,
+            judge: &Judge::default(),
+            now: Instant::now(),
             copies: None,
         };
         sources.paths()
@@ -268,6 +282,8 @@ mod tests {
                 present: &Present::new(),
                 stats: &stats,
                 history: &History::default(),
+                judge: &Judge::default(),
+                now: Instant::now(),
                 copies: Some(Copies {
                     stats: &copies,
                     attached: &attached,
@@ -305,6 +321,8 @@ mod tests {
             present: &present,
             stats: &[PathStats::default(); MAX_PATHS],
             history: &History::default(),
+            judge: &Judge::default(),
+            now: Instant::now(),
             copies: None,
         };
         let [eth0, eth1] = sources.paths().try_into().unwrap();
