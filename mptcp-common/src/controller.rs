@@ -68,6 +68,7 @@
 //!   scheduler passes such a path over, but TCP itself does not obey that rate:
 //!   what is queued there still leaves at once.
 
+mod ceiling;
 mod ledger;
 mod limits;
 pub mod overflow;
@@ -78,6 +79,7 @@ mod traffic;
 mod tuning;
 mod unit;
 
+pub use ceiling::Ceiling;
 pub use ledger::{Account, Ledger};
 pub use limits::Limits;
 pub use rest::is_quiet;
@@ -88,6 +90,7 @@ use tally::Tally;
 pub use tuning::*;
 pub use unit::Unit;
 
+pub(crate) use ceiling::FINGERPRINT as CEILING_FINGERPRINT;
 pub(crate) use ledger::FINGERPRINT as LEDGER_FINGERPRINT;
 pub(crate) use slot::FINGERPRINT as SLOT_FINGERPRINT;
 pub(crate) use tally::FINGERPRINT as TALLY_FINGERPRINT;
@@ -265,7 +268,10 @@ impl Controller {
                     self.tally.report(slot, ledger, now_ns);
                 }
             }
-            Phase::Cap => self.cap_path(slot, now_ns, ledger),
+            Phase::Cap => {
+                slot.judge_ceiling(&self.tally);
+                self.cap_path(slot, now_ns, ledger);
+            }
         }
     }
 

@@ -50,19 +50,28 @@ pub struct Slot {
     pub(super) unowed_ns: Word,
     /// When the path was last not meant to carry anything.
     pub(super) rested_ns: Word,
+    /// The cap of each of the path's subflows under the host's ceiling for the
+    /// path, bytes per second, copied before each step; 0 or [`NO_CAP`]: the
+    /// path has none.
+    pub ceiling: Word,
+    /// 1 if it is the ceiling that keeps the path from its share:
+    /// [`Slot::judge_ceiling`].
+    pub ceiled: Word,
 }
 
 crate::layout::layout! {
     Slot {
         path, subflows, backups, acked_bytes, progress_ns, timeouts, srtt_us, queued, cap, dead,
-        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns,
+        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns, ceiling,
+        ceiled,
     }
 }
 
 /// The part that a path takes in a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// No subflow, or no progress: neither counted nor capped.
+    /// No subflow, or no progress, or its ceiling is below its share: neither
+    /// counted nor capped.
     Out,
     /// Meant to carry nothing while another path carries the connection: its
     /// weight is 0, or its subflows are backups.
@@ -206,7 +215,7 @@ impl Slot {
 
     #[inline(always)]
     pub(super) fn role(&self, tally: &Tally) -> Role {
-        if !self.open() || self.dead.get() != 0 {
+        if !self.open() || self.dead.get() != 0 || self.ceiled.get() != 0 {
             Role::Out
         } else if self.is_backup() && tally.primary.get() != 0 {
             Role::Standby
@@ -217,6 +226,32 @@ impl Slot {
         } else {
             Role::Active(self.weight.get())
         }
+    }
+
+    /// Judges whether the path takes part in the next step. It does not while it
+    /// carries what the host's ceiling for it leaves, the policy lets it carry
+    /// more, and so would its share of what the other paths carry: they would
+    /// all be slowed down for a path that cannot become faster.
+    #[inline(always)]
+    pub(super) fn judge_ceiling(&self, tally: &Tally) {
+        let ceiling = self.ceiling.get() * self.subflows.get();
+        let weight = self.weight.get();
+        let (mut rate, mut weights) = (tally.rate.get(), tally.weights.get());
+        let ceiled = self.ceiled.get() != 0;
+        if !ceiled && matches!(self.role(tally), Role::Active(_)) {
+            rate = rate.saturating_sub(self.rate.get());
+            weights = weights.saturating_sub(weight);
+        }
+        let share = rate * weight / weights.max(1);
+        let none = self.ceiling.get() == 0 || self.ceiling.get() >= u64::from(NO_CAP);
+        let full = self.rate.get() > ceiling / 16 * 15 && self.cap.get() > ceiling;
+        let exceeds = share > ceiling / 32 * 31;
+        let falls = share < ceiling / 16 * 15;
+        self.ceiled.set(match ceiled {
+            _ if none || weights == 0 => 0,
+            true => u64::from(!falls),
+            false => u64::from(full && exceeds),
+        });
     }
 
     /// Adds `gained` to the excess and returns the lead: see [`lead_permille`].

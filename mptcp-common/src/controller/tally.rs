@@ -192,6 +192,10 @@ impl Tally {
             if slot.is_held() {
                 self.held.set(1);
             }
+        } else if slot.ceiled.get() != 0 {
+            // The scheduler compares its queue with those of the others.
+            let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
+            self.longest_us.set(self.longest_us.get().max(srtt_us));
         }
     }
 
