@@ -269,7 +269,10 @@ impl Controller {
                 }
             }
             Phase::Cap => {
-                slot.judge_ceiling(&self.tally);
+                match ledger {
+                    Some(ledger) => ledger.judge_ceiling(slot),
+                    None => slot.judge_ceiling(&self.tally),
+                }
                 self.cap_path(slot, now_ns, ledger);
             }
         }
@@ -285,6 +288,7 @@ impl Controller {
         // If the connection's other paths make no progress, it cannot choose.
         // The host can, as long as other connections use those paths.
         let alone = tally.active.get() < 2;
+        let choice = tally.active.get() + tally.ceiled.get() >= 2;
         let bound = hosted && tally.active.get() == 1 && tally.open.get() > 1;
         tally
             .thin
@@ -296,7 +300,7 @@ impl Controller {
         tally.free.set(tally.thin.get() | u64::from(resting));
         tally
             .choice
-            .set(u64::from(!alone) & (1 - (tally.free.get() & 1)));
+            .set(u64::from(choice) & (1 - (tally.free.get() & 1)));
     }
 
     /// Leaves traffic alone that has just begun, or that exceeds its ratio under

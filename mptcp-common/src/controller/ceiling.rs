@@ -53,7 +53,9 @@ pub struct Ceiling {
     limit: Word,
     /// Smoothed rate of all connections, bytes per second.
     rate: Word,
-    /// The level, smoothed as the rate is.
+    /// The level, as late as the rate follows it.
+    late_level: Word,
+    /// The late level, smoothed as the rate is.
     mean_level: Word,
     /// Bytes acked beyond the limit, in two's complement.
     debt_bytes: Word,
@@ -65,7 +67,7 @@ pub struct Ceiling {
 }
 
 crate::layout::layout! {
-    Ceiling { acked_bytes, counted_bytes, step_ns, limit, rate, mean_level, debt_bytes, longest_us, level }
+    Ceiling { acked_bytes, counted_bytes, step_ns, limit, rate, late_level, mean_level, debt_bytes, longest_us, level }
 }
 
 impl Ceiling {
@@ -117,8 +119,9 @@ impl Ceiling {
         // not matter how long after a change of the level the rate follows.
         let memory_us = (2 * longest_us).max(MEMORY_US);
         smooth(&self.rate, fresh, elapsed_us, memory_us);
-        let mean = self.mean_level.get() * memory_us + self.level.get() * elapsed_us;
-        self.mean_level.set(mean / (memory_us + elapsed_us).max(1));
+        let (late, mean) = (&self.late_level, &self.mean_level);
+        average(late, self.level.get(), elapsed_us, longest_us * 3 / 2);
+        average(mean, late.get(), elapsed_us, memory_us);
         let users = self.rate.get() * PERMILLE / self.mean_level.get().max(1);
         let even = target * PERMILLE / users.max(1);
         // The path may be idle only for a moment, so the level does not rise at
@@ -139,7 +142,7 @@ impl Ceiling {
         self.limit.set(limit);
         self.debt_bytes.set(0);
         // As many subflows as before share the new limit.
-        for level in [&self.level, &self.mean_level] {
+        for level in [&self.level, &self.late_level, &self.mean_level] {
             level.set(match before {
                 0 => limit,
                 before => level.get() * PERMILLE / (before * PERMILLE / limit.max(1)).max(1),
@@ -178,6 +181,119 @@ impl Ceiling {
                 0 => MARKED_LOWAT,
                 lowat => lowat,
             },
+        }
+    }
+}
+
+/// Moves `mean` towards `now`, so that what came before is forgotten within
+/// `memory_us`.
+#[inline(always)]
+fn average(mean: &Word, now: u64, elapsed_us: u64, memory_us: u64) {
+    let sum = mean.get() * memory_us + now * elapsed_us;
+    mean.set(sum / (memory_us + elapsed_us).max(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const LIMIT: u64 = 1_250_000;
+
+    /// Runs so many steps in which `users` subflows use the level up, each at
+    /// `part` per mille of its cap, and returns the bytes that they had acked.
+    fn run(ceiling: &Ceiling, limit: u64, users: u64, part: u64, steps: u64) -> u64 {
+        let mut sum = 0;
+        for _ in 0..steps {
+            let acked = users * u64::from(ceiling.level()) * part / PERMILLE / 50;
+            ceiling.progress(acked, 10_000);
+            ceiling.step(limit, 20 * MS);
+            sum += acked;
+        }
+        sum
+    }
+
+    fn started(limit: u64) -> Ceiling {
+        let ceiling = Ceiling::default();
+        assert_eq!(ceiling.level(), NO_CAP);
+        ceiling.step(limit, 20 * MS);
+        ceiling
+    }
+
+    #[test]
+    fn the_mean_is_the_limit_whatever_the_caps_achieve() {
+        for part in [850, 1000, 1200] {
+            for users in [1, 10, 60] {
+                let ceiling = started(LIMIT);
+                run(&ceiling, LIMIT, users, part, 150);
+                let acked = run(&ceiling, LIMIT, users, part, 250);
+                let mean = acked as f64 / (5 * LIMIT) as f64;
+                assert!((mean - 1.0).abs() < 0.01, "{users} at {part}: {mean}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_subflow_alone_may_have_all_and_many_have_even_parts() {
+        for users in [1, 5, 20] {
+            let ceiling = started(LIMIT);
+            run(&ceiling, LIMIT, users, 1000, 200);
+            let even = u64::from(ceiling.level()) * users;
+            assert!((LIMIT * 9 / 10..LIMIT * 11 / 10).contains(&even), "{even}");
+        }
+    }
+
+    #[test]
+    fn after_a_pause_little_is_made_up_for() {
+        let ceiling = started(LIMIT);
+        run(&ceiling, LIMIT, 1, 1000, 200);
+        run(&ceiling, LIMIT, 0, 1000, 200);
+        ceiling.step(LIMIT, u64::MAX);
+        let acked = run(&ceiling, LIMIT, 1, 1000, 250);
+        assert!(acked < 5 * LIMIT + LIMIT / 20 + LIMIT / 100, "{acked}");
+    }
+
+    #[test]
+    fn a_new_limit_is_shared_by_as_many_as_before() {
+        let ceiling = started(LIMIT);
+        run(&ceiling, LIMIT, 10, 1000, 200);
+        for limit in [LIMIT / 5, LIMIT * 3, 1_000, LIMIT] {
+            ceiling.step(limit, 20 * MS);
+            run(&ceiling, limit, 10, 1000, 100);
+            let acked = run(&ceiling, limit, 10, 1000, 250);
+            let least = (10 * MIN_CAP_BYTES_PER_SEC).max(limit) * 5;
+            let mean = acked as f64 / least as f64;
+            assert!((mean - 1.0).abs() < 0.02, "{limit}: {mean}");
+        }
+    }
+
+    #[test]
+    fn the_lower_cap_counts_and_the_queue_gets_the_mark() {
+        let ceiling = started(LIMIT);
+        let limits = |cap, lowat| Limits { cap, lowat };
+        let level = ceiling.level();
+        let lowered = ceiling.lower(Limits::NONE);
+        assert_eq!(lowered, limits(level, MARKED_LOWAT));
+        assert_eq!(lowered.split().0, lowered);
+        assert_eq!(ceiling.lower(limits(NO_CAP, 9_000)), limits(level, 9_000));
+        for policy in [limits(HELD_OUT, 0), limits(level - 1, 9_000)] {
+            assert_eq!(ceiling.lower(policy), policy);
+        }
+        // Before the first step there is no level.
+        assert_eq!(Ceiling::default().lower(Limits::NONE), Limits::NONE);
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let ceiling = Ceiling::default();
+        for limit in [1_000, 4_250_000_000, 0, 1, 4_250_000_000] {
+            for elapsed_ns in [0, 1, 20 * MS, u64::MAX] {
+                for acked in [0, 1, 1 << 40] {
+                    ceiling.progress(acked, u64::MAX);
+                    ceiling.step(limit, elapsed_ns);
+                    assert!(ceiling.level() >= MIN_CAP_BYTES_PER_SEC as u32);
+                }
+            }
         }
     }
 }

@@ -54,8 +54,10 @@ pub struct Slot {
     /// path, bytes per second, copied before each step; 0 or [`NO_CAP`]: the
     /// path has none.
     pub ceiling: Word,
-    /// 1 if it is the ceiling that keeps the path from its share:
-    /// [`Slot::judge_ceiling`].
+    /// The host's limit for the path, bytes per second, likewise; 0: none.
+    pub limit: Word,
+    /// 1 if the path carries as much as the ceiling lets it and less than its
+    /// share: [`judge_ceiling`].
     pub ceiled: Word,
 }
 
@@ -63,7 +65,7 @@ crate::layout::layout! {
     Slot {
         path, subflows, backups, acked_bytes, progress_ns, timeouts, srtt_us, queued, cap, dead,
         turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns, ceiling,
-        ceiled,
+        limit, ceiled,
     }
 }
 
@@ -228,30 +230,21 @@ impl Slot {
         }
     }
 
-    /// Judges whether the path takes part in the next step. It does not while it
-    /// carries what the host's ceiling for it leaves, the policy lets it carry
-    /// more, and so would its share of what the other paths carry: they would
-    /// all be slowed down for a path that cannot become faster.
+    /// Judges by what the connection itself carries whether the path takes part
+    /// in the next step: see [`judge_ceiling`].
     #[inline(always)]
     pub(super) fn judge_ceiling(&self, tally: &Tally) {
-        let ceiling = self.ceiling.get() * self.subflows.get();
+        let level = self.ceiling.get();
+        let none = level == 0 || level >= u64::from(NO_CAP);
+        let ceiling = level * self.subflows.get() * u64::from(!none);
         let weight = self.weight.get();
-        let (mut rate, mut weights) = (tally.rate.get(), tally.weights.get());
-        let ceiled = self.ceiled.get() != 0;
-        if !ceiled && matches!(self.role(tally), Role::Active(_)) {
-            rate = rate.saturating_sub(self.rate.get());
-            weights = weights.saturating_sub(weight);
-        }
-        let share = rate * weight / weights.max(1);
-        let none = self.ceiling.get() == 0 || self.ceiling.get() >= u64::from(NO_CAP);
-        let full = self.rate.get() > ceiling / 16 * 15 && self.cap.get() > ceiling;
-        let exceeds = share > ceiling / 32 * 31;
-        let falls = share < ceiling / 16 * 15;
-        self.ceiled.set(match ceiled {
-            _ if none || weights == 0 => 0,
-            true => u64::from(!falls),
-            false => u64::from(full && exceeds),
-        });
+        let active = matches!(self.role(tally), Role::Active(_));
+        // 0 or 1, so that products do without branches.
+        let own = u64::from(active);
+        let rate = tally.rate.get().saturating_sub(self.rate.get() * own);
+        let weights = tally.weights.get().saturating_sub(weight * own);
+        let share = rate * weight / weights.max(1) * u64::from(weights != 0);
+        judge_ceiling(&self.ceiled, ceiling, self.rate.get(), share);
     }
 
     /// Adds `gained` to the excess and returns the lead: see [`lead_permille`].
@@ -259,6 +252,20 @@ impl Slot {
     pub(super) fn lead_permille(&self, gained: i64, fair: u64, total: u64) -> i64 {
         lead_permille(&self.excess_bytes, gained, fair, total)
     }
+}
+
+/// Judges whether a path takes part in the ratio. It does not while it carries
+/// the rate of its `ceiling` (0: none), and its share of what the other paths
+/// carry would be more than that. All of them would otherwise be slowed down for
+/// a path that cannot become faster.
+#[inline(always)]
+pub(super) fn judge_ceiling(ceiled: &Word, ceiling: u64, rate: u64, share: u64) {
+    // While the ratio holds, the share is the path's rate, and so is close to
+    // the ceiling if the path has reached that.
+    let begins = rate > ceiling / 16 * 15 && share > ceiling / 32 * 31;
+    let goes_on = share > ceiling / 16 * 15;
+    let stays = if ceiled.get() == 0 { begins } else { goes_on };
+    ceiled.set(u64::from(stays && ceiling != 0));
 }
 
 /// Adds `gained` to `excess`, bytes in two's complement, and returns the lead,

@@ -35,6 +35,8 @@ pub struct Tally {
     pub(super) weighted: Word,
     /// Number of the paths that take part.
     pub(super) active: Word,
+    /// Number of the paths that their ceiling keeps from taking part.
+    pub(super) ceiled: Word,
     /// Sum of their weights.
     pub(super) weights: Word,
     /// Sum of their rates, bytes per second.
@@ -77,7 +79,7 @@ pub struct Tally {
 crate::layout::layout! {
     Tally {
         elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
-        weights, rate, acked, excess, free, fresh, relief, choice, thin, starving, held, fits,
+        ceiled, weights, rate, acked, excess, free, fresh, relief, choice, thin, starving, held, fits,
         spare, forget, room, steered_ns,
     }
 }
@@ -128,6 +130,7 @@ impl Tally {
             &self.primary,
             &self.weighted,
             &self.active,
+            &self.ceiled,
             &self.weights,
             &self.rate,
             &self.acked,
@@ -193,6 +196,7 @@ impl Tally {
                 self.held.set(1);
             }
         } else if slot.ceiled.get() != 0 {
+            self.ceiled.set(self.ceiled.get() + 1);
             // The scheduler compares its queue with those of the others.
             let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
             self.longest_us.set(self.longest_us.get().max(srtt_us));
@@ -207,6 +211,7 @@ impl Tally {
             return;
         };
         account.add(slot.fresh_bytes());
+        account.limit.set(slot.limit.get());
         if let Role::Active(weight) = slot.role(self)
             && self.choice.get() != 0
         {

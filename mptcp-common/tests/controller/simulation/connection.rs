@@ -128,6 +128,7 @@ impl Connection {
         slot.weight.set(u64::from(weight));
         slot.backups.set(u64::from(link.backup));
         slot.ceiling.set(u64::from(host.level(path)));
+        slot.limit.set(host.ceilings[path].0);
     }
 
     /// Gives the connection the weights of a policy of its own. The first link
