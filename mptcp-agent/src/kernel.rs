@@ -212,8 +212,9 @@ impl Kernel {
         if let Some(policy) = policies.get_mut(DEFAULT_POLICY as usize) {
             *policy = Policy {
                 capabilities,
-                reserved: 0,
+                limited: 0,
                 weights: table.weights(),
+                limits: [0; abi::MAX_PATHS],
             };
         }
         let wanted = Published {

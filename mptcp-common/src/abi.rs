@@ -55,7 +55,7 @@ pub const ABI: u64 = {
         crate::controller::TALLY_FINGERPRINT,
         crate::controller::UNIT_FINGERPRINT,
         crate::controller::LEDGER_FINGERPRINT,
-        crate::controller::CEILING_FINGERPRINT,
+        crate::controller::ceiling::FINGERPRINT,
         crate::controller::overflow::FINGERPRINT,
     ];
     let mut hash = crate::layout::SEED;

@@ -68,7 +68,7 @@
 //!   scheduler passes such a path over, but TCP itself does not obey that rate:
 //!   what is queued there still leaves at once.
 
-mod ceiling;
+pub mod ceiling;
 mod ledger;
 mod limits;
 pub mod overflow;
@@ -79,7 +79,6 @@ mod traffic;
 mod tuning;
 mod unit;
 
-pub use ceiling::Ceiling;
 pub use ledger::{Account, Ledger};
 pub use limits::Limits;
 pub use rest::is_quiet;
@@ -90,7 +89,6 @@ use tally::Tally;
 pub use tuning::*;
 pub use unit::Unit;
 
-pub(crate) use ceiling::FINGERPRINT as CEILING_FINGERPRINT;
 pub(crate) use ledger::FINGERPRINT as LEDGER_FINGERPRINT;
 pub(crate) use slot::FINGERPRINT as SLOT_FINGERPRINT;
 pub(crate) use tally::FINGERPRINT as TALLY_FINGERPRINT;
@@ -268,13 +266,7 @@ impl Controller {
                     self.tally.report(slot, ledger, now_ns);
                 }
             }
-            Phase::Cap => {
-                match ledger {
-                    Some(ledger) => ledger.judge_ceiling(slot),
-                    None => slot.judge_ceiling(&self.tally),
-                }
-                self.cap_path(slot, now_ns, ledger);
-            }
+            Phase::Cap => self.judge_and_cap_path(slot, now_ns, ledger),
         }
     }
 
@@ -288,7 +280,6 @@ impl Controller {
         // If the connection's other paths make no progress, it cannot choose.
         // The host can, as long as other connections use those paths.
         let alone = tally.active.get() < 2;
-        let choice = tally.active.get() + tally.ceiled.get() >= 2;
         let bound = hosted && tally.active.get() == 1 && tally.open.get() > 1;
         tally
             .thin
@@ -300,7 +291,7 @@ impl Controller {
         tally.free.set(tally.thin.get() | u64::from(resting));
         tally
             .choice
-            .set(u64::from(choice) & (1 - (tally.free.get() & 1)));
+            .set(u64::from(tally.has_choice()) & (1 - (tally.free.get() & 1)));
     }
 
     /// Leaves traffic alone that has just begun, or that exceeds its ratio under

@@ -203,6 +203,13 @@ impl Tally {
         }
     }
 
+    /// Returns whether the connection has paths to choose from, one of which its
+    /// ceiling may keep from taking part.
+    #[inline(always)]
+    pub(super) fn has_choice(&self) -> bool {
+        self.active.get() + self.ceiled.get() >= 2
+    }
+
     /// [`Phase::Report`]. If the connection has a choice, the path takes part in
     /// the ledger.
     #[inline(always)]
@@ -224,6 +231,16 @@ impl Tally {
 }
 
 impl Controller {
+    /// [`Phase::Cap`].
+    #[inline(always)]
+    pub(super) fn judge_and_cap_path(&self, slot: &Slot, now_ns: u64, ledger: Option<&Ledger>) {
+        match ledger {
+            Some(ledger) => ledger.judge_ceiling(slot),
+            None => slot.judge_ceiling(&self.tally),
+        }
+        self.cap_path(slot, now_ns, ledger);
+    }
+
     /// Tells the ledger what the connection's step has found.
     #[inline(always)]
     pub(super) fn report(&self, ledger: &Ledger, now_ns: u64) {

@@ -1,6 +1,7 @@
 //! A host with any number of connections that share its links.
 
-use mptcp_common::controller::{Ceiling, Ledger, Limits, NO_CAP};
+use mptcp_common::controller::ceiling::Ceiling;
+use mptcp_common::controller::{Ledger, Limits, NO_CAP};
 
 use super::MS;
 use super::connection::Connection;
