@@ -14,6 +14,7 @@ mod default;
 mod key;
 mod kind;
 mod lasting;
+mod limits;
 mod overflow;
 mod provided;
 mod rate;
@@ -35,18 +36,19 @@ use overflow::Overflow;
 pub use choice::Choice;
 pub use key::Key;
 pub use lasting::lasting;
+pub use limits::{Limit, Limits};
 pub use provided::{Provided, provide};
 pub use rate::Rate;
 pub use redundant::Redundant;
 pub use weighted::{Weighted, WeightedMode, WeightedScope};
 pub use weights::{UNLISTED_WEIGHT, Weight, Weights};
 
-/// Makes [`Policy`] of the list of policies.
+/// Makes [`AnyKind`] of the list of policies, and the list of their names.
 macro_rules! policies {
     ($($(#[$doc:meta])* $variant:ident($kind:ty),)+) => {
-        /// The policy: what the agent does with connections.
+        /// One of the policies, with its own settings.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum Policy {
+        pub enum AnyKind {
             $($(#[$doc])* $variant($kind),)+
         }
 
@@ -58,7 +60,9 @@ macro_rules! policies {
                     <$kind>::SUMMARY,
                 )),+]
             }
+        }
 
+        impl AnyKind {
             /// Checks the settings of the policy that was chosen.
             fn check(settings: &Settings) -> Result<Self, Invalid> {
                 match settings {
@@ -69,7 +73,7 @@ macro_rules! policies {
             }
 
             /// Returns the settings in full, without relying on defaults.
-            pub fn settings(&self) -> Settings {
+            fn settings(&self) -> Settings {
                 match self {
                     $(Self::$variant(kind) => Settings::$variant(kind.settings()),)+
                 }
@@ -97,6 +101,22 @@ policies! {
     Redundant(Redundant),
 }
 
+/// The policy: what the agent does with connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    kind: AnyKind,
+    /// Hold under every policy.
+    limits: Limits,
+}
+
+impl From<AnyKind> for Policy {
+    /// Makes a policy without limits.
+    fn from(kind: AnyKind) -> Self {
+        let limits = Limits::default();
+        Self { kind, limits }
+    }
+}
+
 impl Policy {
     /// Returns the policy that the settings ask for.
     ///
@@ -104,22 +124,36 @@ impl Policy {
     /// There is no such policy, a setting is that of another policy, or a value
     /// is wrong.
     pub fn new(given: Given) -> Result<Self, Invalid> {
-        Self::check(&given.try_into()?)
+        let shared = given.shared.clone();
+        let kind = AnyKind::check(&given.try_into()?)?;
+        let limits = Limits::check(&shared, &kind.kind().weights())?;
+        Ok(Self { kind, limits })
     }
 
     /// Returns the policy's name, as in `--policy` and in metrics.
     pub fn name(&self) -> &'static str {
-        self.settings().name()
+        self.kind.settings().name()
     }
 
     /// Returns the settings in full, as they are sent to clients.
     pub fn given(&self) -> Given {
-        self.settings().into()
+        let given = self.kind.settings().into();
+        Given {
+            shared: self.limits.settings(),
+            ..given
+        }
+    }
+
+    fn kind(&self) -> &dyn Kind {
+        self.kind.kind()
     }
 
     /// Returns what the policy acts with, as named in metrics.
     pub fn backend(&self) -> &'static str {
-        self.kind().backend()
+        match self.kind().backend() {
+            "none" if !self.limits.is_empty() => "pacing",
+            backend => backend,
+        }
     }
 
     /// Returns what the programs do with connections: bits of [`capability`].
@@ -153,9 +187,26 @@ impl Policy {
         self.kind().names_paths_by()
     }
 
-    /// Returns the weights, which are all equal if the policy has none.
+    /// Returns the weights, which are all equal if the policy has none. Paths that
+    /// only a limit names are listed as well.
     pub fn weights(&self) -> Weights {
-        self.kind().weights()
+        self.limits.name_paths(self.kind().weights())
+    }
+
+    /// Returns whether the user has named the path with this label by a limit,
+    /// and by nothing else.
+    pub fn only_a_limit_names(&self, label: &str) -> bool {
+        let weights = self.kind().weights();
+        let mut named = weights.listed.iter().map(|one| &one.selector);
+        let selector = label.parse();
+        selector.is_ok_and(|selector| {
+            self.limits.names(&selector) && !named.any(|one| *one == selector)
+        })
+    }
+
+    /// Returns the limits of paths.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Returns the settings of copies, if the policy copies segments. Copies
@@ -172,13 +223,13 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::Default(Observe)
+        AnyKind::Default(Observe).into()
     }
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kind())
+        write!(f, "{}{}", self.kind(), self.limits)
     }
 }
 

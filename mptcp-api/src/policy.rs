@@ -14,6 +14,7 @@ mod default;
 mod invalid;
 mod overflow;
 mod redundant;
+mod shared;
 mod weighted;
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -25,6 +26,7 @@ pub use default::Observe;
 pub use invalid::{Invalid, Problem};
 pub use overflow::Overflow;
 pub use redundant::Redundant;
+pub use shared::Shared;
 pub use weighted::Weighted;
 
 /// Names one setting, whoever gives it. Errors carry this, and whoever shows an
@@ -77,6 +79,9 @@ macro_rules! policies {
             /// The policy's name.
             pub name: String,
             $($(#[$doc])* #[serde(flatten)] pub $field: $settings,)+
+            /// The settings that hold under every policy.
+            #[serde(flatten)]
+            pub shared: Shared,
         }
 
         /// The settings of the policy that was chosen. Their values are not
@@ -103,7 +108,8 @@ macro_rules! policies {
             /// Takes each policy's settings out of `fields`.
             fn take(name: String, fields: &mut Map<String, Value>) -> serde_json::Result<Self> {
                 let mut given = Self::named(name);
-                $(given.$field = take(&given.$field, fields)?;)+
+                $(given.$field = take(given.$field.values(), fields)?;)+
+                given.shared = take(given.shared.values(), fields)?;
                 Ok(given)
             }
         }
@@ -152,10 +158,13 @@ impl Given {
         }
     }
 
-    /// Returns every setting of every policy, and the texts of its values.
+    /// Returns every setting of every policy, those of all policies last, and the
+    /// texts of its values.
     pub fn values(&self) -> Vec<(Setting, Vec<String>)> {
         let all = self.all().into_iter();
-        all.flat_map(PolicySettings::values).collect()
+        all.flat_map(PolicySettings::values)
+            .chain(self.shared.values())
+            .collect()
     }
 
     /// Returns whether a setting names a file on the agent's host.
@@ -231,13 +240,12 @@ impl<'de> Deserialize<'de> for Given {
     }
 }
 
-/// Takes the settings of one policy out of `fields`; `names` are any settings of
-/// it.
-fn take<T: PolicySettings + DeserializeOwned>(
-    names: &T,
+/// Takes the settings that `values` names, with any values, out of `fields`.
+fn take<T: DeserializeOwned>(
+    values: Vec<(Setting, Vec<String>)>,
     fields: &mut Map<String, Value>,
 ) -> serde_json::Result<T> {
-    let names = names.values().into_iter().map(|(setting, _)| setting);
+    let names = values.into_iter().map(|(setting, _)| setting);
     let own = names.filter_map(|setting| fields.remove_entry(setting.field()));
     serde_json::from_value(Value::Object(own.collect()))
 }

@@ -224,7 +224,7 @@ pub struct Hook {
 pub struct Path {
     /// Its label: the selector that named it, or its device.
     pub path: String,
-    /// Whether a `--weight` or a `--prefer` names it.
+    /// Whether a `--weight`, a `--prefer` or a `--limit` names it.
     pub listed: bool,
     /// Whether its device exists; always true for a path that is no device.
     pub present: bool,
@@ -255,6 +255,10 @@ pub struct Path {
     /// Its rank, 1 being the preferred path; only under the overflow policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u16>,
+    /// The most that this host may send over it, payload bytes per second; none
+    /// without a `--limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<u64>,
     /// Its part of all acknowledged bytes, 0 to 1; none without traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,

@@ -10,7 +10,8 @@ const REPLIES: [&str; 7] = [
     concat!(
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
-        r#""redundant_key":"/etc/key","redundant_budget":"40mbit"},"backend":"pacing","#,
+        r#""redundant_key":"/etc/key","redundant_budget":"40mbit","#,
+        r#""limits":["wwan0=20mbit","eth0=none"]},"backend":"pacing","#,
         r#""then":{"policy":{"name":"default"},"in_seconds":1.5}}"#
     ),
     concat!(
@@ -21,7 +22,8 @@ const REPLIES: [&str; 7] = [
         r#""hooks":[{"program":"sockops","purpose":"subflows","attached":false,"reason":"x"}],"#,
         r#""paths":[{"path":"eth0","listed":true,"present":true,"device":"eth0","#,
         r#""addresses":["10.0.0.1"],"subflows":2,"alive":1,"#,
-        r#""carrier":true,"heard_seconds":0.125,"weight":4,"share":0.5,"#,
+        r#""carrier":true,"heard_seconds":0.125,"weight":4,"#,
+        r#""limit_bytes_per_second":2500000,"share":0.5,"#,
         r#""rtt_seconds":0.25,"sent_bytes_per_second":1.0,"acked_bytes_per_second":2.0,"#,
         r#""received_bytes_per_second":3.0,"retransmitted_segments":4,"#,
         r#""copies":{"sent":1,"dropped":2,"received_first":3,"received_duplicate":4}}],"#,

@@ -342,6 +342,7 @@ fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>>
     let recycled = table
         .set_weights(&policy.weights(), |path| is_unused(&stats, path))
         .map_err(|reason| anyhow!(reason))?;
+    table.set_limits(policy.limits().clone());
     let (copies, programs) = match (policy.copies(), held.policy.copies()) {
         // The content of the key file matters, not its path.
         (Some(new), Some(old))

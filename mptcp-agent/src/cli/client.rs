@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::policy::Given;
 
-use super::policy::{self, OverflowArgs, RedundantArgs, WeightedArgs, names};
+use super::policy::{self, OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 use crate::host::socket_path;
 use crate::policy::lasting;
 
@@ -167,6 +167,9 @@ struct SetArgs {
     #[command(flatten)]
     overflow: OverflowArgs,
 
+    #[command(flatten)]
+    shared: SharedArgs,
+
     /// Restore the previous policy after this time: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
     lasting: Option<u64>,
@@ -200,7 +203,13 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = policy::policy(set.policy, set.weighted, set.overflow, set.redundant);
+        let policy = policy::policy(
+            set.policy,
+            set.weighted,
+            set.overflow,
+            set.shared,
+            set.redundant,
+        );
         let policy = policy.map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Command};
-use mptcp_api::policy::{Given, Overflow, Redundant, Setting, Weighted};
+use mptcp_api::policy::{Given, Overflow, Redundant, Setting, Shared, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
 use crate::policy::selector::Selector;
-use crate::policy::{Choice, Policy, Rate, Weight, WeightedMode, WeightedScope};
+use crate::policy::{Choice, Limit, Policy, Rate, Weight, WeightedMode, WeightedScope};
 
 /// Arguments of the weighted policy.
 #[derive(Args, Clone, Debug, Default)]
@@ -54,6 +54,22 @@ pub struct OverflowArgs {
     #[arg(id = "prefer", long = "prefer", value_name = "SELECTOR",
           value_parser = checked::<Selector>)]
     pub prefer: Vec<String>,
+}
+
+/// Arguments of every policy.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SharedArgs {
+    /// The most that this host may send over a path: 20mbit, 2.5mbit, 500kbit; may be repeated
+    ///
+    /// SELECTOR names a path as in --weight. RATE is in bit/s without a unit, from
+    /// 100kbit to 34gbit; `none` is no limit. All connections of this network
+    /// namespace share it, under every policy. What counts are acknowledged
+    /// payload bytes, without headers, retransmissions and copies. `default` limits
+    /// each path that no other --limit names. A path that only a limit names has
+    /// the weight of `default`.
+    #[arg(id = "limits", long = "limit", value_name = "SELECTOR=RATE",
+          value_parser = checked::<Limit>)]
+    pub limits: Vec<String>,
 }
 
 /// Arguments of the redundant policy.
@@ -119,6 +135,7 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
 pub fn flag(setting: Setting) -> String {
     let command = WeightedArgs::augment_args(Command::new("policy"));
     let command = OverflowArgs::augment_args(command);
+    let command = SharedArgs::augment_args(command);
     let command = RedundantArgs::augment_args(command);
     let arguments = command.get_arguments();
     let flag = arguments
@@ -140,6 +157,7 @@ pub fn policy(
     name: String,
     weighted: WeightedArgs,
     overflow: OverflowArgs,
+    shared: SharedArgs,
     redundant: RedundantArgs,
 ) -> Result<Policy, String> {
     let RedundantArgs {
@@ -161,6 +179,9 @@ pub fn policy(
     };
     given.overflow = Overflow {
         prefer: overflow.prefer,
+    };
+    given.shared = Shared {
+        limits: shared.limits,
     };
     given.redundant = Redundant {
         redundant_copies: copies,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::LogFormat;
-use super::policy::{OverflowArgs, RedundantArgs, WeightedArgs, names};
+use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -34,6 +34,9 @@ Examples:
   Fibre first; LTE carries only what does not fit:
     mptcp-agent run --policy overflow --prefer eth0 --prefer wwan0
 
+  At most 20 Mbit/s by LTE, whatever the policy:
+    mptcp-agent run --limit wwan0=20mbit
+
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
 
@@ -56,6 +59,9 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub(super) overflow: OverflowArgs,
+
+    #[command(flatten)]
+    pub(super) shared: SharedArgs,
 
     /// Where to serve /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]

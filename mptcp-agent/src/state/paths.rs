@@ -22,6 +22,7 @@
 //! longest prefix of its remote address, and at last to that of its device.
 
 mod checks;
+mod limits;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ use ipnet::IpNet;
 use mptcp_common::abi::{LABEL, MAX_PATHS, PathConfig, UNKNOWN_PATH, id_kind, path_kind};
 
 use crate::policy::selector::Selector;
-use crate::policy::{UNLISTED_WEIGHT, Weights};
+use crate::policy::{Limits, UNLISTED_WEIGHT, Weights};
 
 /// The label of [`UNKNOWN_PATH`].
 const UNKNOWN_LABEL: &str = "unknown";
@@ -116,6 +117,7 @@ pub struct PathTable {
     /// Devices, by ifindex, that carried a subflow while they had no index.
     carrying: BTreeSet<u32>,
     unlisted_weight: u16,
+    limits: Limits,
     generation: u32,
 }
 
@@ -149,6 +151,7 @@ impl PathTable {
             usable: BTreeSet::new(),
             carrying: BTreeSet::new(),
             unlisted_weight: weights.unlisted,
+            limits: Limits::default(),
             generation,
         };
         // A policy cannot list more paths than there are indices, and every

@@ -103,8 +103,8 @@ impl Ceiling {
         let longest_us = self.longest_us.get();
         self.longest_us.set(longest_us - longest_us / 64);
 
-        let debt = self.debt_bytes.get() as i64 + fresh as i64
-            - (limit * elapsed_us / 1_000_000) as i64;
+        let debt =
+            self.debt_bytes.get() as i64 + fresh as i64 - (limit * elapsed_us / 1_000_000) as i64;
         let credit = (limit / CREDIT) as i64;
         // Not `clamp`: it can panic, which the verifier refuses.
         #[allow(clippy::manual_clamp, reason = "see above")]

@@ -367,7 +367,12 @@ impl Ledger {
         let rate = self.rate.get().saturating_sub(account.rate.get() * own);
         let weights = self.weights.get().saturating_sub(weight * own);
         let share = rate * weight / weights.max(1) * u64::from(weights != 0);
-        judge_ceiling(&account.ceiled, account.limit.get(), account.rate.get(), share);
+        judge_ceiling(
+            &account.ceiled,
+            account.limit.get(),
+            account.rate.get(),
+            share,
+        );
     }
 
     /// Tells a connection's path whether it takes part in the connection's next

@@ -6,10 +6,7 @@
 
 use mptcp_common::{
     abi::Subflow,
-    controller::{
-        Limits, NO_CAP, Slot,
-        ceiling::Ceiling,
-    },
+    controller::{Limits, NO_CAP, Slot, ceiling::Ceiling},
 };
 
 use crate::shared::entry::Entry;

@@ -164,9 +164,7 @@ pub fn may_rest(connection: &Connection, subflow: Entry, now_ns: u64) -> bool {
     let free = subflow.cap() == NO_CAP && subflow.lowat() == 0;
     // A policy that copies needs recent looks: they tell whether the path has
     // room for copies (`mptcp_common::spare`). On a limited path each byte counts.
-    if !free
-        || capabilities & capability::COPIES != 0
-        || limit::is_limited(subflow.path(), now_ns)
+    if !free || capabilities & capability::COPIES != 0 || limit::is_limited(subflow.path(), now_ns)
     {
         return false;
     }

@@ -136,6 +136,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         heard_seconds: subflows.heard.map(|ago| ago.as_secs_f64()),
         weight: policy.caps().then_some(path.weight),
         rank: policy.rank(path.weight),
+        limit_bytes_per_second: path.limit,
         share: path.share,
         rtt_seconds: path.rates.rtt_seconds,
         sent_bytes_per_second: path.rates.sent,

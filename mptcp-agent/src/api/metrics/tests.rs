@@ -9,7 +9,7 @@ use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
 use crate::host::skip::skip;
-use crate::policy::{Policy, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::policy::{AnyKind, Policy, Weighted, WeightedMode, WeightedScope, Weights};
 use crate::state::snapshot::{InForce, Path, Program, Restored};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
@@ -34,11 +34,12 @@ fn path(label: &str, weight: u16, stats: PathStats) -> Path {
 
 fn weighted() -> InForce {
     InForce {
-        policy: Policy::Weighted(Weighted {
+        policy: AnyKind::Weighted(Weighted {
             mode: WeightedMode::Strict,
             scope: WeightedScope::Host,
             weights: Weights::EQUAL,
-        }),
+        })
+        .into(),
         then: None,
     }
 }
@@ -65,6 +66,7 @@ fn full() -> Snapshot {
     eth0.rtt_sum_us = 7_500_000;
     let eth0 = Path {
         share: Some(1.0),
+        limit: Some(2_500_000),
         listed: true,
         copies: Some(redundant::tests::copies()),
         ..path("eth0", 3, eth0)
@@ -140,6 +142,7 @@ fn names_and_values() {
         "mptcp_path_rtt_seconds_count{path=\"eth0\"} 4",
         "mptcp_path_weight_ratio{path=\"eth0\"} 0.75",
         "mptcp_path_weight_ratio{path=\"10.0.0.0/24\"} 0.25",
+        "mptcp_path_limit_bytes_per_second{path=\"eth0\"} 2500000",
         "mptcp_path_share_ratio{path=\"eth0\"} 1",
         "mptcp_path_share_ratio{path=\"10.0.0.0/24\"} 0",
         "mptcp_scheduler_decisions_total{path=\"eth0\"} 9",

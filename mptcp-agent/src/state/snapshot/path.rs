@@ -25,6 +25,8 @@ pub struct Path {
     pub copies: Option<CopyStats>,
     /// Its weight.
     pub weight: u16,
+    /// The most that the host may send over it, bytes per second.
+    pub limit: Option<u64>,
     /// Whether the user named it.
     pub listed: bool,
     /// Whether it can be used now: its device exists, or its selector is
@@ -128,6 +130,7 @@ impl Sources<'_> {
             index,
             label: self.table.label(index).to_owned(),
             weight: self.table.weight(index),
+            limit: self.table.limit(index),
             listed: self.table.is_listed(index),
             present: self.table.is_present(index),
             rates: self.history.rates(index),

@@ -382,9 +382,8 @@ impl Connection {
         let path = &mut self.paths[index];
         path.limits = limits;
         path.quiet = (now_ns, path.acked);
-        path.resting = limits == Limits::NONE
-            && self.controller.may_rest(slot)
-            && !host.is_limited(index);
+        path.resting =
+            limits == Limits::NONE && self.controller.may_rest(slot) && !host.is_limited(index);
         path.seen_ns = now_ns;
     }
 
