@@ -19,6 +19,7 @@ mod host_scope;
 mod isolation;
 mod lab;
 mod lifecycle;
+mod limit;
 mod links;
 mod many_devices;
 mod measure;
