@@ -244,8 +244,10 @@ impl Controller {
         }
         self.release(now_ns, spill, ledger.is_some());
         self.prepare(now_ns, elapsed_ns);
-        for index in 0..MAX_SLOTS {
-            look(Phase::Cap, index);
+        for phase in [Phase::Cap, Phase::Judge] {
+            for index in 0..MAX_SLOTS {
+                look(phase, index);
+            }
         }
         self.give_up_if_futile(now_ns);
     }
@@ -261,12 +263,9 @@ impl Controller {
             Phase::Measure => self.tally.measure(slot, now_ns),
             Phase::Rank => self.tally.rank(slot),
             Phase::Sum => self.tally.sum(slot),
-            Phase::Report => {
-                if let Some(ledger) = ledger {
-                    self.tally.report(slot, ledger, now_ns);
-                }
-            }
-            Phase::Cap => self.judge_and_cap_path(slot, now_ns, ledger),
+            Phase::Report => self.tally.report(slot, ledger, now_ns),
+            Phase::Cap => self.cap_path(slot, now_ns, ledger),
+            Phase::Judge => self.judge_path(slot, ledger),
         }
     }
 

@@ -100,10 +100,12 @@ pub enum Phase {
     Report,
     /// Gives the paths their caps.
     Cap,
+    /// Judges which paths their ceiling keeps from taking part in the next step.
+    Judge,
 }
 
 impl Phase {
-    /// The phase of this number; [`Phase::Cap`] for a number of none.
+    /// The phase of this number; [`Phase::Judge`] for a number of none.
     #[inline(always)]
     #[must_use]
     pub fn from_number(number: u64) -> Self {
@@ -113,7 +115,8 @@ impl Phase {
             2 => Self::Rank,
             3 => Self::Sum,
             4 => Self::Report,
-            _ => Self::Cap,
+            5 => Self::Cap,
+            _ => Self::Judge,
         }
     }
 }
@@ -213,8 +216,9 @@ impl Tally {
     /// [`Phase::Report`]. If the connection has a choice, the path takes part in
     /// the ledger.
     #[inline(always)]
-    pub(super) fn report(&self, slot: &Slot, ledger: &Ledger, now_ns: u64) {
-        let Some(account) = ledger.told(slot.path.get().wrapping_sub(1)) else {
+    pub(super) fn report(&self, slot: &Slot, ledger: Option<&Ledger>, now_ns: u64) {
+        let path = slot.path.get().wrapping_sub(1);
+        let Some(account) = ledger.and_then(|ledger| ledger.told(path)) else {
             return;
         };
         account.add(slot.fresh_bytes());
@@ -231,14 +235,13 @@ impl Tally {
 }
 
 impl Controller {
-    /// [`Phase::Cap`].
+    /// [`Phase::Judge`].
     #[inline(always)]
-    pub(super) fn judge_and_cap_path(&self, slot: &Slot, now_ns: u64, ledger: Option<&Ledger>) {
+    pub(super) fn judge_path(&self, slot: &Slot, ledger: Option<&Ledger>) {
         match ledger {
             Some(ledger) => ledger.judge_ceiling(slot),
             None => slot.judge_ceiling(&self.tally),
         }
-        self.cap_path(slot, now_ns, ledger);
     }
 
     /// Tells the ledger what the connection's step has found.

@@ -114,7 +114,7 @@ pub(super) const LOWAT_MARK: u32 = 0xa7;
 pub(super) const LOWAT_MASK: u32 = !0xff;
 
 /// A length that limits nothing and has the mark.
-pub(super) const MARKED_LOWAT: u32 = LOWAT_MASK | LOWAT_MARK;
+pub const MARKED_LOWAT: u32 = LOWAT_MASK | LOWAT_MARK;
 
 /// Bytes that the scheduler hands out at once: a page fragment
 /// (`SKB_FRAG_PAGE_ORDER`). TCP sends it in one piece and paces what follows.

@@ -1,8 +1,9 @@
 //! The ceilings of the host's paths (`--limit`), under every policy.
 //!
 //! While no path is limited, each of these functions reads one word of the
-//! default policy and does nothing more. The work is in global functions, which
-//! the verifier walks through once.
+//! default policy and does nothing more. All of them are behind global functions,
+//! which the verifier walks through once, and without a branch before the call,
+//! both sides of which it would follow.
 
 use mptcp_common::{
     abi::Subflow,
@@ -17,41 +18,33 @@ use crate::shared::maps::{ceiling, has_limits, limit};
 /// runs a step of the path's ceiling if one is due.
 #[inline(always)]
 pub fn note(path: u32, acked: u64, srtt_us: u32, now_ns: u64) {
-    if has_limits() {
-        limit_note(path, acked, u64::from(srtt_us), now_ns);
-    }
+    limit_note(path, acked, u64::from(srtt_us), now_ns);
 }
 
 /// Lowers the limits that the policy wants for a subflow to its path's ceiling.
 #[inline(always)]
 pub fn lower(subflow: Entry, now_ns: u64) {
-    if has_limits() {
-        limit_lower(subflow.as_ptr(), now_ns);
-    }
+    limit_lower(subflow.as_ptr(), now_ns);
 }
 
 /// Returns whether the path is limited. Its subflows never rest.
 #[inline(always)]
 pub fn is_limited(path: u32, now_ns: u64) -> bool {
-    has_limits() && any(limit_of(path, now_ns)) != 0
+    any(limit_of(path, now_ns)) != 0
 }
 
 /// Tells a connection's slot the limit of its path.
 #[inline(always)]
 pub fn tell(slot: &Slot, now_ns: u64) {
-    let path = slot.path.get().wrapping_sub(1) as u32;
-    let limit = if has_limits() { limit(path, now_ns) } else { 0 };
-    slot.limit.set(u64::from(limit));
-    let level = match ceiling(path) {
-        Some(ceiling) if limit != 0 => ceiling.level(),
-        _ => NO_CAP,
-    };
-    slot.ceiling.set(u64::from(level));
+    limit_tell(slot, now_ns);
 }
 
 /// Returns the ceiling of a path that is limited, and the limit.
 #[inline(always)]
 fn limited(path: u32, now_ns: u64) -> Option<(&'static Ceiling, u32)> {
+    if !has_limits() {
+        return None;
+    }
     let limit = limit(path, now_ns);
     if limit == 0 {
         return None;
@@ -63,7 +56,25 @@ fn limited(path: u32, now_ns: u64) -> Option<(&'static Ceiling, u32)> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn limit_of(path: u32, now_ns: u64) -> u32 {
-    limit(path, now_ns)
+    limited(path, now_ns).map_or(0, |(_, limit)| limit)
+}
+
+/// Does the work of [`tell`]. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn limit_tell(slot: *const Slot, now_ns: u64) -> u32 {
+    // SAFETY: null, or a part of a map value, of atomics.
+    let Some(slot) = (unsafe { slot.as_ref() }) else {
+        return 0;
+    };
+    let path = slot.path.get().wrapping_sub(1) as u32;
+    let (level, limit) = match limited(path, now_ns) {
+        Some((ceiling, limit)) => (ceiling.level(), limit),
+        None => (NO_CAP, 0),
+    };
+    slot.limit.set(u64::from(limit));
+    slot.ceiling.set(u64::from(level));
+    0
 }
 
 /// Does the work of [`note`]. A global function.

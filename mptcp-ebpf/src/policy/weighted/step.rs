@@ -97,7 +97,7 @@ extern "C" fn look(
     let Some(slot) = controller.slots.get(index) else {
         return 0;
     };
-    if phase == Phase::Open as u64 {
+    if phase == Phase::Judge as u64 {
         limit::tell(slot, now_ns);
     }
     let before = slot.cap.get();
