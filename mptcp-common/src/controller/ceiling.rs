@@ -7,7 +7,9 @@
 //!
 //!   R        acked bytes per second on the path, of all connections, smoothed
 //!   debt     bytes acked beyond the limit L: from -L/20 (50 ms) to L (one second)
-//!   target   L - debt / tau           from L/4 on; tau = 250 ms, or four round trips
+//!   late     how late a subflow follows the level: a round trip, or as long as it
+//!            waits after a burst
+//!   target   L - debt / tau           from L/4 on; tau = 250 ms, or a few times late
 //!   level    target / (R / the level as it was lately), at most the target
 //! ```
 //!
@@ -31,6 +33,12 @@ use crate::word::Word;
 /// The path may exceed its limit after a pause by so many bytes as it carries
 /// in a second divided by this.
 const CREDIT: u64 = 20;
+
+/// The longest time that a subflow is taken to wait after a burst.
+const MAX_BURST_US: u64 = 2_000_000;
+
+/// A step that comes later than this after the last one follows a pause.
+const MAX_ELAPSED_NS: u64 = 60 * NS_PER_SEC;
 
 /// The least memory of rate and level.
 const MEMORY_US: u64 = 100_000;
@@ -57,8 +65,16 @@ pub struct Ceiling {
     late_level: Word,
     /// The late level, smoothed as the rate is.
     mean_level: Word,
+    /// Microseconds since the step before the last one.
+    elapsed_us: Word,
+    /// Bytes acked in that time.
+    fresh_bytes: Word,
     /// Bytes acked beyond the limit, in two's complement.
     debt_bytes: Word,
+    /// The rate that works the debt off, bytes per second.
+    target: Word,
+    /// How long a subflow waits after a burst, microseconds.
+    burst_us: Word,
     /// The longest round trip of the path's subflows, microseconds. It is
     /// forgotten slowly.
     longest_us: Word,
@@ -67,7 +83,8 @@ pub struct Ceiling {
 }
 
 crate::layout::layout! {
-    Ceiling { acked_bytes, counted_bytes, step_ns, limit, rate, late_level, mean_level, debt_bytes, longest_us, level }
+    Ceiling { acked_bytes, counted_bytes, step_ns, limit, rate, late_level, mean_level, elapsed_us,
+        fresh_bytes, debt_bytes, target, burst_us, longest_us, level }
 }
 
 impl Ceiling {
@@ -93,43 +110,100 @@ impl Ceiling {
 
     /// Runs a step, `elapsed_ns` after the last one. `limit` is the path's
     /// limit now, bytes per second.
+    ///
+    /// Each part leaves its results in memory rather than in registers, as in
+    /// [`super::Tally`].
     #[inline(always)]
     pub fn step(&self, limit: u64, elapsed_ns: u64) {
-        let acked = self.acked_bytes.get();
-        let fresh = acked.wrapping_sub(self.counted_bytes.get());
-        self.counted_bytes.set(acked);
+        // All subflows may have waited, so that none has caused a step.
+        let elapsed_us = (elapsed_ns.min(MAX_ELAPSED_NS) / 1000).max(1);
+        self.elapsed_us.set(elapsed_us);
         self.follow_limit(limit);
-        let elapsed_us = (elapsed_ns.min(NS_PER_SEC) / 1000).max(1);
+        self.measure();
+        self.owe(limit);
+        self.aim(limit);
+        self.average();
+        self.set_level();
+    }
+
+    /// Finds out what was acked since the last step, and how late subflows follow
+    /// a change of the level.
+    #[inline(always)]
+    fn measure(&self) {
+        let acked = self.acked_bytes.get();
+        self.fresh_bytes
+            .set(acked.wrapping_sub(self.counted_bytes.get()));
+        self.counted_bytes.set(acked);
         let longest_us = self.longest_us.get();
+        self.burst_us.set(self.burst_after(longest_us));
         self.longest_us.set(longest_us - longest_us / 64);
+    }
 
-        let debt =
-            self.debt_bytes.get() as i64 + fresh as i64 - (limit * elapsed_us / 1_000_000) as i64;
+    /// Adds what was acked beyond the limit to the debt.
+    #[inline(always)]
+    fn owe(&self, limit: u64) {
+        let allowed = limit * self.elapsed_us.get() / 1_000_000;
+        let debt = self.debt_bytes.get() as i64 + self.fresh_bytes.get() as i64 - allowed as i64;
         let credit = (limit / CREDIT) as i64;
-        // Not `clamp`: it can panic, which the verifier refuses.
-        #[allow(clippy::manual_clamp, reason = "see above")]
-        let debt = debt.max(-credit).min(limit as i64);
-        self.debt_bytes.set(debt as u64);
-        let tau_us = (4 * longest_us).max(TAU_NS / 1000);
-        let owed = signed(debt, debt.unsigned_abs() * 1_000_000 / tau_us.max(1));
-        let target = (limit as i64 - owed).max((limit / 4) as i64) as u64;
+        self.debt_bytes.set(debt.max(-credit) as u64);
+        let debt = self.debt_bytes.get() as i64;
+        self.debt_bytes.set(debt.min(limit as i64) as u64);
+    }
 
+    /// Works out the rate at which all subflows together work the debt off.
+    #[inline(always)]
+    fn aim(&self, limit: u64) {
+        let late_us = (4 * self.longest_us.get()).max(2 * self.burst_us.get());
+        self.target.set(late_us);
+        let tau_us = self.target.get().max(TAU_NS / 1000);
+        let debt = self.debt_bytes.get() as i64;
+        let owed = signed(debt, debt.unsigned_abs() * 1_000_000 / tau_us.max(1));
+        let target = (limit as i64 - owed).max((limit / 4) as i64);
+        self.target.set(target as u64);
+    }
+
+    /// Brings the rate up to date, and the level that belongs to it.
+    #[inline(always)]
+    fn average(&self) {
         // A subflow reports once per round trip, so a shorter memory would see
         // gaps. Both sides of the quotient have the same memory, so that it does
         // not matter how long after a change of the level the rate follows.
-        let memory_us = (2 * longest_us).max(MEMORY_US);
-        smooth(&self.rate, fresh, elapsed_us, memory_us);
+        let (longest_us, burst_us) = (self.longest_us.get(), self.burst_us.get());
+        let elapsed_us = self.elapsed_us.get();
+        let memory_us = (2 * longest_us).max(burst_us).max(MEMORY_US);
+        smooth(&self.rate, self.fresh_bytes.get(), elapsed_us, memory_us);
         let (late, mean) = (&self.late_level, &self.mean_level);
-        average(late, self.level.get(), elapsed_us, longest_us * 3 / 2);
+        let late_us = longest_us * 3 / 2 + burst_us / 2;
+        average(late, self.level.get(), elapsed_us, late_us);
         average(mean, late.get(), elapsed_us, memory_us);
+    }
+
+    /// Gives each subflow an even part of the target.
+    #[inline(always)]
+    fn set_level(&self) {
         let users = self.rate.get() * PERMILLE / self.mean_level.get().max(1);
-        let even = target * PERMILLE / users.max(1);
+        let target = self.target.get();
+        let level = self.level.get();
+        self.level
+            .set((target * PERMILLE / users.max(1)).min(target));
         // The path may be idle only for a moment, so the level does not rise at
         // once.
-        let level = self.level.get();
-        let highest = level + level * elapsed_us.min(MEMORY_US) / RISE_US + 1;
-        let level = even.min(highest).min(target).max(MIN_CAP_BYTES_PER_SEC);
+        let highest = level + level * self.elapsed_us.get().min(1_000_000) / RISE_US + 1;
+        self.level.set(self.level.get().min(highest));
+        let level = self.level.get().max(MIN_CAP_BYTES_PER_SEC);
         self.level.set(level.min(u64::from(NO_CAP) - 1));
+    }
+
+    /// Returns how long a subflow waits after a burst, microseconds. It learns of
+    /// another level only after that.
+    ///
+    /// On a short round trip TCP sends up to 64 KiB at once, whatever its pacing
+    /// rate is (`net.ipv4.tcp_tso_rtt_log`: half of that for each 512
+    /// microseconds), of which the scheduler has given it a chunk.
+    #[inline(always)]
+    fn burst_after(&self, rtt_us: u64) -> u64 {
+        let burst = CHUNK >> (rtt_us / 512).min(63);
+        (burst * 1_000_000 / self.level.get().max(1)).min(MAX_BURST_US)
     }
 
     /// Begins anew if the limit has changed.
@@ -141,15 +215,16 @@ impl Ceiling {
         }
         self.limit.set(limit);
         self.debt_bytes.set(0);
-        // As many subflows as before share the new limit.
-        for level in [&self.level, &self.late_level, &self.mean_level] {
-            level.set(match before {
-                0 => limit,
-                before => level.get() * PERMILLE / (before * PERMILLE / limit.max(1)).max(1),
-            });
-        }
         if before == 0 {
-            self.rate.set(limit);
+            for rate in [&self.level, &self.late_level, &self.mean_level, &self.rate] {
+                rate.set(limit);
+            }
+            return;
+        }
+        // As many subflows as before share the new limit.
+        let parts = (before * PERMILLE / limit.max(1)).max(1);
+        for level in [&self.level, &self.late_level, &self.mean_level] {
+            level.set(level.get() * PERMILLE / parts);
         }
     }
 
@@ -281,6 +356,52 @@ mod tests {
         }
         // Before the first step there is no level.
         assert_eq!(Ceiling::default().lower(Limits::NONE), Limits::NONE);
+    }
+
+    /// Runs subflows that each send a chunk at once and then wait as the level of
+    /// that time asks, and returns the rates of windows of 5 s, as parts of the
+    /// limit.
+    fn bursts(users: u64, limit: u64, windows: usize) -> Vec<f64> {
+        let ceiling = Ceiling::default();
+        let mut due = vec![0; users as usize];
+        let mut sums = vec![0; windows];
+        for now_us in (0..windows as u64 * 5_000_000).step_by(100) {
+            for due in &mut due {
+                if *due <= now_us {
+                    ceiling.progress(CHUNK, 300);
+                    if let Some(elapsed_ns) = ceiling.claim_step((now_us + 1) * 1000) {
+                        ceiling.step(limit, elapsed_ns);
+                    }
+                    let level = u64::from(ceiling.level()).min(5_000_000);
+                    *due = now_us + CHUNK * 1_000_000 / level;
+                    sums[(now_us / 5_000_000) as usize] += CHUNK;
+                }
+            }
+        }
+        let part = |sum| sum as f64 / (5 * limit) as f64;
+        sums.into_iter().map(part).collect()
+    }
+
+    #[test]
+    fn subflows_that_send_in_bursts_keep_the_limit() {
+        for (users, limit) in [(1, LIMIT), (1, LIMIT / 4), (10, LIMIT), (10, 8 * LIMIT)] {
+            let parts = bursts(users, limit, 8);
+            // One burst more or less.
+            let burst = (users * CHUNK) as f64 / (5 * limit) as f64;
+            let fits = |part: &f64| (part - 1.0).abs() < 0.01 + burst;
+            assert!(parts[2..].iter().all(fits), "{users} of {limit}: {parts:.3?}");
+        }
+    }
+
+    /// Each subflow waits for more than a second after each burst, and at first
+    /// all of them send at once.
+    #[test]
+    fn many_slow_subflows_come_near_the_limit() {
+        for (users, limit) in [(10, LIMIT / 4), (60, LIMIT)] {
+            let parts = bursts(users, limit, 16);
+            let mean = parts[8..].iter().sum::<f64>() / 8.0;
+            assert!((mean - 1.0).abs() < 0.1, "{users} of {limit}: {parts:.3?}");
+        }
     }
 
     #[test]

@@ -110,7 +110,8 @@ fn thin_connections_count() {
         let mut world = world(&links[1..], under);
         world.limit(0, limit);
         world.add_many(30, Load::Rate(30_000.0));
-        world.run(3000);
+        // Subflows that are so slow learn of another level a second later.
+        world.run(8000);
         let outcome = world.run(WINDOW_MS);
         let part = outcome.acked[0] as f64 * 1000.0 / WINDOW_MS as f64 / limit;
         println!("{under:?}, 30 thin: {part:.4}");
