@@ -17,6 +17,8 @@ use crate::{SETTLE, SOON};
 const WINDOW: Duration = Duration::from_secs(5);
 /// So well it is kept.
 const ERROR_MAX: f64 = 0.02;
+/// So many windows in a row have to fit.
+const IN_A_ROW: usize = 4;
 /// A path that carries so much of its link is full.
 const FULL: f64 = 0.85;
 
@@ -43,8 +45,9 @@ impl Load {
     }
 }
 
-/// Waits for a window in which `fits` accepts the rates of all paths, Mbit/s of
-/// acknowledged bytes.
+/// Waits until `fits` accepts the rates of all paths, Mbit/s of acknowledged
+/// bytes, in [`IN_A_ROW`] windows that each begin half a second after the one
+/// before.
 fn wait_for_rates(
     what: &str,
     crowd: &Crowding,
@@ -56,6 +59,7 @@ fn wait_for_rates(
     let mut totals = Totals::default();
     let mut samples: Vec<(Instant, Vec<u64>)> = Vec::new();
     let mut seen: Vec<Vec<f64>> = Vec::new();
+    let mut in_a_row = 0;
     wait::try_until(what, SETTLE, || {
         if samples.last().is_some_and(|(at, _)| at.elapsed() < STEP) {
             return Err(seen.clone());
@@ -73,11 +77,13 @@ fn wait_for_rates(
         let seconds = (now - *then).as_secs_f64();
         let rate = |(now, then): (&u64, &u64)| (now - then) as f64 / seconds / MBIT;
         let rates: Vec<f64> = totals.paths.iter().zip(before).map(rate).collect();
-        if fits(&rates) {
-            println!("{what}: {rates:.2?} Mbit/s");
+        in_a_row = if fits(&rates) { in_a_row + 1 } else { 0 };
+        seen.push(rates);
+        if in_a_row == IN_A_ROW {
+            let last = &seen[seen.len() - IN_A_ROW..];
+            println!("{what}: {last:.2?} Mbit/s");
             return Ok(());
         }
-        seen.push(rates);
         Err(seen.clone())
     })
 }

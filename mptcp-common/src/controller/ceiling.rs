@@ -389,7 +389,10 @@ mod tests {
             // One burst more or less.
             let burst = (users * CHUNK) as f64 / (5 * limit) as f64;
             let fits = |part: &f64| (part - 1.0).abs() < 0.01 + burst;
-            assert!(parts[2..].iter().all(fits), "{users} of {limit}: {parts:.3?}");
+            assert!(
+                parts[2..].iter().all(fits),
+                "{users} of {limit}: {parts:.3?}"
+            );
         }
     }
 

@@ -111,11 +111,13 @@ fn thin_connections_count() {
         world.limit(0, limit);
         world.add_many(30, Load::Rate(30_000.0));
         // Subflows that are so slow learn of another level a second later.
-        world.run(8000);
-        let outcome = world.run(WINDOW_MS);
-        let part = outcome.acked[0] as f64 * 1000.0 / WINDOW_MS as f64 / limit;
-        println!("{under:?}, 30 thin: {part:.4}");
-        assert!((part - 1.0).abs() < 0.02, "{part:.4}");
+        world.run(15_000);
+        for _ in 0..3 {
+            let outcome = world.run(WINDOW_MS);
+            let part = outcome.acked[0] as f64 * 1000.0 / WINDOW_MS as f64 / limit;
+            println!("{under:?}, 30 thin: {part:.4}");
+            assert!((part - 1.0).abs() < 0.02, "{part:.4}");
+        }
     }
 }
 
