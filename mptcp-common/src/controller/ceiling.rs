@@ -35,10 +35,13 @@ use crate::word::Word;
 const CREDIT: u64 = 20;
 
 /// The longest time that a subflow is taken to wait after a burst.
-const MAX_BURST_US: u64 = 2_000_000;
+const MAX_BURST_US: u64 = 1_000_000;
 
 /// A step that comes later than this after the last one follows a pause.
 const MAX_ELAPSED_NS: u64 = 60 * NS_PER_SEC;
+
+/// The longest part of that time for which the path may make up afterwards.
+const MAX_CREDIT_US: u64 = 400_000;
 
 /// The least memory of rate and level.
 const MEMORY_US: u64 = 100_000;
@@ -144,7 +147,10 @@ impl Ceiling {
     fn owe(&self, limit: u64) {
         let allowed = limit * self.elapsed_us.get() / 1_000_000;
         let debt = self.debt_bytes.get() as i64 + self.fresh_bytes.get() as i64 - allowed as i64;
-        let credit = (limit / CREDIT) as i64;
+        // Between their bursts all subflows may wait at the same time.
+        let waits = limit * self.burst_us.get().min(MAX_CREDIT_US) / 1_000_000;
+        self.target.set((limit / CREDIT).max(waits));
+        let credit = self.target.get() as i64;
         self.debt_bytes.set(debt.max(-credit) as u64);
         let debt = self.debt_bytes.get() as i64;
         self.debt_bytes.set(debt.min(limit as i64) as u64);
