@@ -46,10 +46,9 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
         Command::Run(mut args) => {
             let weighted = std::mem::take(&mut args.weighted);
             let overflow = std::mem::take(&mut args.overflow);
-            let leave_out = std::mem::take(&mut args.leave_out);
+            let shared = std::mem::take(&mut args.shared);
             let redundant = std::mem::take(&mut args.redundant);
-            let name = args.policy.clone();
-            let policy = policy::policy(name, weighted, overflow, leave_out, redundant)
+            let policy = policy::policy(args.policy.clone(), weighted, overflow, shared, redundant)
                 .map_err(|message| usage_error(&["run"], &message))?;
             Ok(Job::Run(args, policy))
         }

@@ -210,10 +210,12 @@ impl Kernel {
         let totals = before.totals.iter();
         let mut policies = before.policies.clone();
         if let Some(policy) = policies.get_mut(DEFAULT_POLICY as usize) {
+            let limits = table.limits();
             *policy = Policy {
                 capabilities,
-                reserved: 0,
+                limited: u32::from(limits.iter().any(|limit| *limit != 0)),
                 weights: table.weights(),
+                limits,
             };
         }
         let wanted = Published {

@@ -15,6 +15,7 @@ mod key;
 mod kind;
 mod lasting;
 mod leave_out;
+mod limits;
 mod overflow;
 mod provided;
 mod rate;
@@ -37,18 +38,19 @@ pub use choice::Choice;
 pub use key::Key;
 pub use lasting::lasting;
 pub use leave_out::{Bound, Bounds, PathBound};
+pub use limits::{Limit, Limits};
 pub use provided::{Provided, provide};
 pub use rate::Rate;
 pub use redundant::Redundant;
 pub use weighted::{Thin, Weighted, WeightedMode, WeightedScope};
 pub use weights::{UNLISTED_WEIGHT, Weight, Weights};
 
-/// Makes [`Policy`] of the list of policies.
+/// Makes [`AnyKind`] of the list of policies, and the list of their names.
 macro_rules! policies {
     ($($(#[$doc:meta])* $variant:ident($kind:ty),)+) => {
-        /// The policy: what the agent does with connections.
+        /// One of the policies, with its own settings.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum Policy {
+        pub enum AnyKind {
             $($(#[$doc])* $variant($kind),)+
         }
 
@@ -60,7 +62,9 @@ macro_rules! policies {
                     <$kind>::SUMMARY,
                 )),+]
             }
+        }
 
+        impl AnyKind {
             /// Checks the settings of the policy that was chosen.
             fn check(settings: &Settings) -> Result<Self, Invalid> {
                 match settings {
@@ -71,7 +75,7 @@ macro_rules! policies {
             }
 
             /// Returns the settings in full, without relying on defaults.
-            pub fn settings(&self) -> Settings {
+            fn settings(&self) -> Settings {
                 match self {
                     $(Self::$variant(kind) => Settings::$variant(kind.settings()),)+
                 }
@@ -105,6 +109,22 @@ policies! {
     Redundant(Redundant),
 }
 
+/// The policy: what the agent does with connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    kind: AnyKind,
+    /// Hold under every policy.
+    limits: Limits,
+}
+
+impl From<AnyKind> for Policy {
+    /// Makes a policy without limits.
+    fn from(kind: AnyKind) -> Self {
+        let limits = Limits::default();
+        Self { kind, limits }
+    }
+}
+
 impl Policy {
     /// Returns the policy that the settings ask for.
     ///
@@ -112,26 +132,30 @@ impl Policy {
     /// There is no such policy, a setting is that of another policy, or a value
     /// is wrong.
     pub fn new(given: Given) -> Result<Self, Invalid> {
-        let leave_out = given.leave_out.clone();
-        let mut policy = Self::check(&given.try_into()?)?;
-        let bounds = Bounds::new(&leave_out, &policy.weights())?;
+        let (leave_out, shared) = (given.leave_out.clone(), given.shared.clone());
+        let mut kind = AnyKind::check(&given.try_into()?)?;
+        let limits = Limits::check(&shared, &kind.kind().weights())?;
+        let bounds = Bounds::new(&leave_out, &kind.kind().weights())?;
         // A policy that cannot leave paths out was given no bounds.
-        if let Some(own) = policy.kind_mut().bounds_mut() {
+        if let Some(own) = kind.kind_mut().bounds_mut() {
             *own = bounds;
         }
-        Ok(policy)
+        Ok(Self { kind, limits })
     }
 
     /// Returns the policy's name, as in `--policy` and in metrics.
     pub fn name(&self) -> &'static str {
-        self.settings().name()
+        self.kind.settings().name()
     }
 
     /// Returns the settings in full, as they are sent to clients.
     pub fn given(&self) -> Given {
-        let mut given: Given = self.settings().into();
-        given.leave_out = self.bounds().setting();
-        given
+        let given = self.kind.settings().into();
+        Given {
+            leave_out: self.bounds().setting(),
+            shared: self.limits.settings(),
+            ..given
+        }
     }
 
     /// Returns the bounds beyond which paths are left out.
@@ -139,9 +163,16 @@ impl Policy {
         self.kind().bounds()
     }
 
+    fn kind(&self) -> &dyn Kind {
+        self.kind.kind()
+    }
+
     /// Returns what the policy acts with, as named in metrics.
     pub fn backend(&self) -> &'static str {
-        self.kind().backend()
+        match self.kind().backend() {
+            "none" if !self.limits.is_empty() => "pacing",
+            backend => backend,
+        }
     }
 
     /// Returns what the programs do with connections: bits of [`capability`].
@@ -175,9 +206,26 @@ impl Policy {
         self.kind().names_paths_by()
     }
 
-    /// Returns the weights, which are all equal if the policy has none.
+    /// Returns the weights, which are all equal if the policy has none. Paths that
+    /// only a limit names are listed as well.
     pub fn weights(&self) -> Weights {
-        self.kind().weights()
+        self.limits.name_paths(self.kind().weights())
+    }
+
+    /// Returns whether the user has named the path with this label by a limit,
+    /// and by nothing else.
+    pub fn only_a_limit_names(&self, label: &str) -> bool {
+        let weights = self.kind().weights();
+        let mut named = weights.listed.iter().map(|one| &one.selector);
+        let selector = label.parse();
+        selector.is_ok_and(|selector| {
+            self.limits.names(&selector) && !named.any(|one| *one == selector)
+        })
+    }
+
+    /// Returns the limits of paths.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Returns the settings of copies, if the policy copies segments. Copies
@@ -202,13 +250,13 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::Default(Observe)
+        AnyKind::Default(Observe).into()
     }
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kind())
+        write!(f, "{}{}", self.kind(), self.limits)
     }
 }
 

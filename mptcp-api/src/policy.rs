@@ -15,6 +15,7 @@ mod invalid;
 mod leave_out;
 mod overflow;
 mod redundant;
+mod shared;
 mod weighted;
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -27,6 +28,7 @@ pub use invalid::{Invalid, Problem};
 pub use leave_out::LeaveOut;
 pub use overflow::Overflow;
 pub use redundant::Redundant;
+pub use shared::Shared;
 pub use weighted::Weighted;
 
 /// Names one setting, whoever gives it. Errors carry this, and whoever shows an
@@ -88,6 +90,9 @@ macro_rules! policies {
             /// The bounds beyond which paths are left out.
             #[serde(flatten)]
             pub leave_out: LeaveOut,
+            /// The settings that hold under every policy.
+            #[serde(flatten)]
+            pub shared: Shared,
         }
 
         /// The settings of the policy that was chosen. Their values are not
@@ -116,6 +121,7 @@ macro_rules! policies {
                 let mut given = Self::named(name);
                 $(given.$field = take(given.$field.values(), fields)?;)+
                 given.leave_out = take(vec![given.leave_out.values()], fields)?;
+                given.shared = take(given.shared.values(), fields)?;
                 Ok(given)
             }
         }
@@ -164,11 +170,14 @@ impl Given {
         }
     }
 
-    /// Returns every setting of every policy, and the texts of its values.
+    /// Returns every setting of every policy, those of all policies last, and the
+    /// texts of its values.
     pub fn values(&self) -> Vec<(Setting, Vec<String>)> {
         let all = self.all().into_iter();
-        let policies = all.flat_map(PolicySettings::values);
-        policies.chain([self.leave_out.values()]).collect()
+        all.flat_map(PolicySettings::values)
+            .chain([self.leave_out.values()])
+            .chain(self.shared.values())
+            .collect()
     }
 
     /// Returns whether a setting names a file on the agent's host.
@@ -254,13 +263,12 @@ impl<'de> Deserialize<'de> for Given {
     }
 }
 
-/// Takes the settings in `names` out of `fields`, whatever values they have in
-/// `names`.
+/// Takes the settings that `values` names, with any values, out of `fields`.
 fn take<T: DeserializeOwned>(
-    names: Vec<(Setting, Vec<String>)>,
+    values: Vec<(Setting, Vec<String>)>,
     fields: &mut Map<String, Value>,
 ) -> serde_json::Result<T> {
-    let names = names.into_iter().map(|(setting, _)| setting);
+    let names = values.into_iter().map(|(setting, _)| setting);
     let own = names.filter_map(|setting| fields.remove_entry(setting.field()));
     serde_json::from_value(Value::Object(own.collect()))
 }

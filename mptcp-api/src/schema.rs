@@ -32,6 +32,10 @@ pub struct RequestLine {
 /// a policy with a misspelt `for_seconds` would stay for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "requests come one at a time, and are not kept"
+)]
 pub enum Request {
     /// Asks for the policy in force: [`Reply::Policy`].
     PolicyShow,
@@ -224,7 +228,7 @@ pub struct Hook {
 pub struct Path {
     /// Its label: the selector that named it, or its device.
     pub path: String,
-    /// Whether a `--weight` or a `--prefer` names it.
+    /// Whether a `--weight`, a `--prefer` or a `--limit` names it.
     pub listed: bool,
     /// Whether its device exists; always true for a path that is no device.
     pub present: bool,
@@ -259,6 +263,10 @@ pub struct Path {
     /// has no bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
+    /// The most that this host may send over it, payload bytes per second; none
+    /// without a `--limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<u64>,
     /// Its part of all acknowledged bytes, 0 to 1; none without traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,

@@ -11,7 +11,8 @@ const REPLIES: [&str; 7] = [
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
         r#""redundant_key":"/etc/key","redundant_budget":"40mbit","#,
-        r#""leave_out":["eth0=loss:5%,rtt:300ms"]},"backend":"pacing","#,
+        r#""leave_out":["eth0=loss:5%,rtt:300ms"],"#,
+        r#""limits":["wwan0=20mbit","eth0=none"]},"backend":"pacing","#,
         r#""then":{"policy":{"name":"default"},"in_seconds":1.5}}"#
     ),
     concat!(
@@ -24,7 +25,8 @@ const REPLIES: [&str; 7] = [
         r#""addresses":["10.0.0.1"],"subflows":2,"alive":1,"#,
         r#""carrier":true,"heard_seconds":0.125,"weight":4,"#,
         r#""left_out":{"reason":"loss","tried":true,"for_seconds":1.5,"loss":0.0625,"#,
-        r#""loss_bound":0.05,"rtt_seconds":0.5,"rtt_bound_seconds":0.25},"share":0.5,"#,
+        r#""loss_bound":0.05,"rtt_seconds":0.5,"rtt_bound_seconds":0.25},"#,
+        r#""limit_bytes_per_second":2500000,"share":0.5,"#,
         r#""rtt_seconds":0.25,"sent_bytes_per_second":1.0,"acked_bytes_per_second":2.0,"#,
         r#""received_bytes_per_second":3.0,"retransmitted_segments":4,"#,
         r#""copies":{"sent":1,"dropped":2,"received_first":3,"received_duplicate":4}}],"#,

@@ -56,6 +56,7 @@ pub const ABI: u64 = {
         crate::controller::UNIT_FINGERPRINT,
         crate::controller::LEDGER_FINGERPRINT,
         crate::controller::PLACE_FINGERPRINT,
+        crate::controller::ceiling::FINGERPRINT,
         crate::controller::overflow::FINGERPRINT,
     ];
     let mut hash = crate::layout::SEED;

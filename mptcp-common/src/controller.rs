@@ -68,6 +68,7 @@
 //!   scheduler passes such a path over, but TCP itself does not obey that rate:
 //!   what is queued there still leaves at once.
 
+pub mod ceiling;
 mod ledger;
 mod limits;
 pub mod overflow;
@@ -285,8 +286,10 @@ impl Controller {
         }
         self.release(now_ns, asked.spill);
         self.prepare(now_ns, elapsed_ns);
-        for index in 0..MAX_SLOTS {
-            look(Phase::Cap, index);
+        for phase in [Phase::Cap, Phase::Judge] {
+            for index in 0..MAX_SLOTS {
+                look(phase, index);
+            }
         }
         self.give_up_if_futile(now_ns);
     }
@@ -303,9 +306,7 @@ impl Controller {
             Phase::Rank => self.tally.rank(slot),
             Phase::Sum => self.tally.sum(slot),
             Phase::Report => {
-                if let Some(ledger) = ledger {
-                    self.report_path(slot, ledger, now_ns);
-                }
+                self.report_path(slot, ledger, now_ns);
             }
             Phase::Place => {
                 if let Some(ledger) = ledger {
@@ -313,6 +314,7 @@ impl Controller {
                 }
             }
             Phase::Cap => self.cap_path(slot, now_ns, ledger),
+            Phase::Judge => self.judge_path(slot, ledger),
         }
     }
 
@@ -337,7 +339,7 @@ impl Controller {
         tally.free.set(tally.thin.get() | u64::from(resting));
         tally
             .choice
-            .set(u64::from(!alone) & (1 - (tally.free.get() & 1)));
+            .set(u64::from(tally.has_choice()) & (1 - (tally.free.get() & 1)));
         let begun_ns = self.thin_ns.get().max(self.burst_ns.get());
         let fresh = now_ns.saturating_sub(begun_ns) < FRESH_NS;
         tally.fresh.set(u64::from(fresh));

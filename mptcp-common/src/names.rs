@@ -29,6 +29,7 @@ pub mod map {
         ARRIVALS,
         BUDGETS,
         CARRIERS,
+        CEILINGS,
         CONFIG,
         CONNECTIONS,
         COOKIE_OF,

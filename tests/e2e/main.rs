@@ -20,6 +20,7 @@ mod isolation;
 mod lab;
 mod leave_out;
 mod lifecycle;
+mod limit;
 mod links;
 mod many_devices;
 mod measure;

@@ -163,12 +163,14 @@ impl Agent {
 /// was one, and the indices that go to other paths now.
 fn resume(kernel: &Kernel, policy: &Policy) -> Result<(PathTable, Vec<u32>)> {
     let stats = kernel.path_stats()?;
-    Ok(PathTable::resume(
+    let (mut table, recycled) = PathTable::resume(
         &kernel.paths()?,
         kernel.generation(),
         &policy.weights(),
         |path| is_unused(&stats, path),
-    ))
+    );
+    table.set_limits(policy.limits().clone());
+    Ok((table, recycled))
 }
 
 /// Ticks each `period`. A late tick delays the following ones and is not made

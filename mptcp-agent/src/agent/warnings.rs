@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mptcp_api::policy::Shared;
 use mptcp_common::abi::{Event, PathStats, Totals, subflow_flag};
 
 use super::Agent;
@@ -54,15 +55,17 @@ impl Agent {
     /// Warns of weights whose device does not exist yet, and of ids that no
     /// first subflow can have.
     pub(super) fn warn_if_missing(&self) {
-        let flag = self.naming_flag();
-        let holds = match self.policy.overflows() {
-            true => "it takes its rank",
-            false => "the weight holds",
-        };
         for name in self.table.missing() {
+            let flag = self.flag_of(name);
+            let holds = match flag == self.naming_flag() {
+                false => "the limit holds",
+                true if self.policy.overflows() => "it takes its rank",
+                true => "the weight holds",
+            };
             tracing::warn!("{flag} {name}: there is no device {name} now; {holds} once it appears");
         }
         for label in self.table.never_first() {
+            let flag = self.flag_of(label);
             tracing::info!(
                 "{flag} {label}: a connection's first subflow has id 0 at both ends, whatever \
                  endpoint its address belongs to, and no {flag} names it: id:0, its address or \
@@ -110,6 +113,14 @@ impl Agent {
         }
     }
 
+    /// Returns the flag by which the user has named the path with this label.
+    fn flag_of(&self, label: &str) -> String {
+        match self.policy.only_a_limit_names(label) {
+            true => cli::flag(Shared::LIMITS),
+            false => self.naming_flag(),
+        }
+    }
+
     /// Returns the flag by which the user names paths.
     fn naming_flag(&self) -> String {
         cli::flag(self.policy.names_paths_by())
@@ -119,8 +130,8 @@ impl Agent {
     pub(super) fn warn_if_unmatched(&mut self, stats: &[PathStats], totals: &Totals) {
         let labels = unmatched(&self.table, stats, totals);
         let lasting = self.warnings.unmatched.note(&labels);
-        let flag = self.naming_flag();
         for label in lasting {
+            let flag = self.flag_of(&label);
             tracing::warn!(
                 "{flag} {label}: no open subflow has it, and subflows that joined belong to no \
                  {flag}; the ids or addresses of an end may have changed (`mptcp-agent \

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::policy::Given;
 
-use super::policy::{self, LeaveOutArgs, OverflowArgs, RedundantArgs, WeightedArgs, names};
+use super::policy::{self, OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 use crate::host::socket_path;
 use crate::policy::lasting;
 
@@ -55,6 +55,7 @@ pub struct ClientJob {
 
 /// The requests to a running agent.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a command has one")]
 pub enum Verb {
     /// `policy show`.
     PolicyShow,
@@ -168,7 +169,7 @@ struct SetArgs {
     overflow: OverflowArgs,
 
     #[command(flatten)]
-    leave_out: LeaveOutArgs,
+    shared: SharedArgs,
 
     /// Restore the previous policy after this time: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
@@ -207,7 +208,7 @@ impl PolicyArgs {
             set.policy,
             set.weighted,
             set.overflow,
-            set.leave_out,
+            set.shared,
             set.redundant,
         );
         let policy = policy.map_err(|message| (SET, message))?;

@@ -6,11 +6,13 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Command};
-use mptcp_api::policy::{Given, LeaveOut, Overflow, Redundant, Setting, Weighted};
+use mptcp_api::policy::{Given, LeaveOut, Overflow, Redundant, Setting, Shared, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
 use crate::policy::selector::Selector;
-use crate::policy::{Choice, PathBound, Policy, Rate, Thin, Weight, WeightedMode, WeightedScope};
+use crate::policy::{
+    Choice, Limit, PathBound, Policy, Rate, Thin, Weight, WeightedMode, WeightedScope,
+};
 
 /// Arguments of the weighted policy.
 #[derive(Args, Clone, Debug, Default)]
@@ -60,9 +62,21 @@ pub struct OverflowArgs {
     pub prefer: Vec<String>,
 }
 
-/// Arguments of every policy that can leave paths out.
+/// Arguments that lie beside those of the policies.
 #[derive(Args, Clone, Debug, Default)]
-pub struct LeaveOutArgs {
+pub struct SharedArgs {
+    /// The most that this host may send over a path: 20mbit, 2.5mbit, 500kbit; may be repeated
+    ///
+    /// SELECTOR names a path as in --weight. RATE is in bit/s without a unit, from
+    /// 100kbit to 34gbit; `none` is no limit. All connections of this network
+    /// namespace share it, under every policy. What counts are acknowledged
+    /// payload bytes, without headers, retransmissions and copies. `default` limits
+    /// each path that no other --limit names. A path that only a limit names has
+    /// the weight of `default`.
+    #[arg(id = "limits", long = "limit", value_name = "SELECTOR=RATE",
+          value_parser = checked::<Limit>)]
+    pub limits: Vec<String>,
+
     /// Leave a path out beyond these bounds: loss:5%, rtt:300ms; may be repeated
     ///
     /// A path that loses more of its segments, or whose round trip is longer,
@@ -141,7 +155,7 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
 pub fn flag(setting: Setting) -> String {
     let command = WeightedArgs::augment_args(Command::new("policy"));
     let command = OverflowArgs::augment_args(command);
-    let command = LeaveOutArgs::augment_args(command);
+    let command = SharedArgs::augment_args(command);
     let command = RedundantArgs::augment_args(command);
     let arguments = command.get_arguments();
     let flag = arguments
@@ -163,7 +177,7 @@ pub fn policy(
     name: String,
     weighted: WeightedArgs,
     overflow: OverflowArgs,
-    leave_out: LeaveOutArgs,
+    shared: SharedArgs,
     redundant: RedundantArgs,
 ) -> Result<Policy, String> {
     let RedundantArgs {
@@ -188,7 +202,10 @@ pub fn policy(
         prefer: overflow.prefer,
     };
     given.leave_out = LeaveOut {
-        leave_out: leave_out.leave_out,
+        leave_out: shared.leave_out,
+    };
+    given.shared = Shared {
+        limits: shared.limits,
     };
     given.redundant = Redundant {
         redundant_copies: copies,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::LogFormat;
-use super::policy::{LeaveOutArgs, OverflowArgs, RedundantArgs, WeightedArgs, names};
+use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -37,6 +37,9 @@ Examples:
   LTE on standby while it loses more than 5 % or takes longer than 300 ms:
     mptcp-agent run --policy weighted --leave-out wwan0=loss:5%,rtt:300ms
 
+  At most 20 Mbit/s by LTE, whatever the policy:
+    mptcp-agent run --limit wwan0=20mbit
+
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
 
@@ -61,7 +64,7 @@ pub struct RunArgs {
     pub(super) overflow: OverflowArgs,
 
     #[command(flatten)]
-    pub(super) leave_out: LeaveOutArgs,
+    pub(super) shared: SharedArgs,
 
     /// Where to serve /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]

@@ -103,11 +103,12 @@ fn hooks(terminal: Terminal, hooks: &[Hook]) -> String {
 }
 
 fn paths(terminal: Terminal, paths: &[Path]) -> String {
-    const COLUMNS: [Column; 16] = [
+    const COLUMNS: [Column; 17] = [
         left("PATH", 0),
         left("STATE", 0),
         right("WEIGHT", 0),
         right("RANK", 1),
+        right("LIMIT", 1),
         right("SHARE", 0),
         right("ACKED", 0),
         right("SENT", 3),
@@ -211,6 +212,9 @@ fn path(path: &Path) -> Vec<Cell> {
         Cell::styled(style, state),
         known(path.weight, |weight| weight.to_string()),
         known(path.rank, |rank| rank.to_string()),
+        known(path.limit_bytes_per_second, |limit| {
+            format::rate(limit as f64)
+        }),
         known(path.share, format::percent),
         Cell::from(format::rate(path.acked_bytes_per_second)),
         Cell::from(format::rate(path.sent_bytes_per_second)),

@@ -15,7 +15,11 @@ const LARGEST: u64 = 4_250_000_000;
 
 const _: () = assert!(LARGEST <= bucket::LARGEST_RATE);
 
-/// A rate of copies.
+/// The least limit of a path, in bytes per second. A subflow is never paced
+/// slower than a third of this.
+const LEAST_LIMIT: u64 = 12_500;
+
+/// A rate of copies, or the limit of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// From 1,000 to 4,250,000,000.
@@ -37,24 +41,68 @@ impl FromStr for Rate {
                  mbit or gbit, from 8kbit to 34gbit"
             )
         };
-        let end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let (digits, unit) = text.split_at(end);
-        let unit: u64 = match unit.to_ascii_lowercase().as_str() {
-            "" | "bit" => 1,
-            "kbit" => 1_000,
-            "mbit" => 1_000_000,
-            "gbit" => 1_000_000_000,
-            _ => return Err(wrong()),
-        };
+        let (digits, unit) = split(text).ok_or_else(wrong)?;
         let bits: Option<u64> = digits.parse().ok();
         bits.and_then(|number| number.checked_mul(unit))
-            .map(|bits| bits / 8)
-            .filter(|bytes| (LEAST..=LARGEST).contains(bytes))
-            .map(|bytes_per_sec| Self { bytes_per_sec })
+            .and_then(|bits| Self::of_bits(bits, LEAST))
             .ok_or_else(wrong)
     }
+}
+
+impl Rate {
+    /// Reads the limit of a path: a number, which may have a point, and its unit.
+    ///
+    /// # Errors
+    /// One line that says what is expected.
+    pub fn limit(text: &str) -> Result<Self, String> {
+        limit_bits(text)
+            .and_then(|bits| Self::of_bits(bits, LEAST_LIMIT))
+            .ok_or_else(|| {
+                format!(
+                    "`{text}` is not a limit: expected a number of bit/s with or without kbit, \
+                     mbit or gbit, from 100kbit to 34gbit, as in 20mbit or 2.5mbit; or `none`"
+                )
+            })
+    }
+
+    fn of_bits(bits: u64, least: u64) -> Option<Self> {
+        let bytes_per_sec = bits / 8;
+        (least..=LARGEST)
+            .contains(&bytes_per_sec)
+            .then_some(Self { bytes_per_sec })
+    }
+}
+
+/// Splits a rate into its number and the bit/s of its unit.
+fn split(text: &str) -> Option<(&str, u64)> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" | "bit" => 1,
+        "kbit" => 1_000,
+        "mbit" => 1_000_000,
+        "gbit" => 1_000_000_000,
+        _ => return None,
+    };
+    Some((digits, unit))
+}
+
+/// Reads a rate whose number may have a point; returns bit/s.
+fn limit_bits(text: &str) -> Option<u64> {
+    let (digits, unit) = split(text)?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    // Nine digits are those of a gbit.
+    if fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let scale = 10_u64.pow(fraction.len() as u32);
+    // A second point is no digit.
+    let (whole, fraction): (u64, u64) = (whole.parse().ok()?, fraction.parse().ok()?);
+    whole
+        .checked_mul(unit)?
+        .checked_add(fraction * unit / scale)
 }
 
 impl fmt::Display for Rate {
@@ -116,6 +164,44 @@ mod tests {
         ] {
             let error = text.parse::<Rate>().unwrap_err();
             assert!(error.contains("8kbit to 34gbit"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_may_have_a_point() {
+        for (text, bytes, shown) in [
+            ("20mbit", 2_500_000, "20mbit"),
+            ("2.5mbit", 312_500, "2500kbit"),
+            ("0.1MBIT", 12_500, "100kbit"),
+            ("500kbit", 62_500, "500kbit"),
+            ("100000", 12_500, "100kbit"),
+            ("1.000000008gbit", 125_000_001, "1000000008bit"),
+            ("34gbit", LARGEST, "34gbit"),
+        ] {
+            let limit = Rate::limit(text).unwrap();
+            assert_eq!(limit.bytes_per_sec, bytes, "{text}");
+            assert_eq!(limit.to_string(), shown);
+            assert_eq!(Rate::limit(shown), Ok(limit), "{text}");
+        }
+        for text in [
+            "",
+            "mbit",
+            ".5mbit",
+            "5.mbit",
+            "2.5.1mbit",
+            "-1mbit",
+            "+1mbit",
+            "1.+5mbit",
+            "2,5mbit",
+            "99kbit",
+            "34.1gbit",
+            "1.0000000001gbit",
+            "99999999999999999999mbit",
+            "18446744073709551615gbit",
+            "None",
+        ] {
+            let error = Rate::limit(text).unwrap_err();
+            assert!(error.contains("100kbit to 34gbit"), "{text}: {error}");
         }
     }
 

@@ -22,6 +22,7 @@
 //! longest prefix of its remote address, and at last to that of its device.
 
 mod checks;
+mod limits;
 mod overlay;
 
 use std::cmp::Reverse;
@@ -31,7 +32,7 @@ use ipnet::IpNet;
 use mptcp_common::abi::{LABEL, MAX_PATHS, PathConfig, UNKNOWN_PATH, id_kind, path_kind};
 
 use crate::policy::selector::Selector;
-use crate::policy::{UNLISTED_WEIGHT, Weights};
+use crate::policy::{Limits, UNLISTED_WEIGHT, Weights};
 use crate::state::fitness::Overlay;
 
 /// The label of [`UNKNOWN_PATH`].
@@ -118,6 +119,7 @@ pub struct PathTable {
     /// Devices, by ifindex, that carried a subflow while they had no index.
     carrying: BTreeSet<u32>,
     unlisted_weight: u16,
+    limits: Limits,
     generation: u32,
     /// What paths weigh while some are left out.
     overlay: Overlay,
@@ -153,6 +155,7 @@ impl PathTable {
             usable: BTreeSet::new(),
             carrying: BTreeSet::new(),
             unlisted_weight: weights.unlisted,
+            limits: Limits::default(),
             generation,
             overlay: Overlay::default(),
         };

@@ -20,6 +20,7 @@ fn mixed() -> Given {
         redundant_key: Some("/etc/key".into()),
         redundant_budget: Some("40mbit".to_owned()),
     };
+    given.shared.limits = vec!["wwan0=20mbit".to_owned()];
     given
 }
 
@@ -106,6 +107,7 @@ fn a_setting_of_another_policy_is_refused() {
         ("redundant", "redundant"),
     ] {
         let given = mixed().values().into_iter();
+        let given = given.filter(|(setting, _)| *setting != Shared::LIMITS);
         for (setting, values) in given.filter(|(_, values)| !values.is_empty()) {
             let of = match setting {
                 Weighted::MODE | Weighted::WEIGHTS => "weighted",
@@ -172,6 +174,29 @@ fn bounds_lie_beside_the_settings_of_the_policies_that_can_leave_paths_out() {
 }
 
 #[test]
+fn a_setting_of_every_policy_is_taken_beside_those_of_the_policy() {
+    check_shared_names(&mixed().shared);
+    for name in ["default", "weighted", "overflow", "aggregate", "redundant"] {
+        let given = json!({"name": name, "limits": ["wwan0=20mbit"]});
+        let read: Given = serde_json::from_value(given.clone()).unwrap();
+        assert_eq!(read.shared, mixed().shared);
+        assert_eq!(serde_json::to_value(&read).unwrap(), given);
+        assert_eq!(Settings::try_from(read).unwrap().name(), name);
+    }
+}
+
+/// Checks that each field is a setting of the same name.
+fn check_shared_names(full: &Shared) {
+    let fields = serde_json::to_value(full).unwrap();
+    let fields: Vec<_> = fields.as_object().unwrap().keys().cloned().collect();
+    let names = full
+        .values()
+        .into_iter()
+        .map(|(setting, _)| setting.field());
+    assert_eq!(fields, names.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_name_of_no_policy_is_refused_when_a_policy_is_chosen() {
     // A client shows a policy that only a newer agent knows.
     let given: Given = serde_json::from_value(json!({"name": "fast"})).unwrap();
@@ -193,7 +218,7 @@ fn what_is_no_object_of_known_fields_cannot_be_read() {
             json!({"name": "default", "mode": "x"}),
             "unknown field `mode`, expected one of `name`, `weighted_mode`, \
              `weighted_scope`, `thin`, `weights`, `prefer`, `redundant_copies`, `redundant_port`, \
-             `redundant_key`, `redundant_budget`, `leave_out`",
+             `redundant_key`, `redundant_budget`, `leave_out`, `limits`",
         ),
         (
             json!({"name": "weighted", "weights": "eth0=1"}),

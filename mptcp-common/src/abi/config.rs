@@ -54,18 +54,22 @@ pub const DEFAULT_POLICY: u32 = 0;
 pub struct Policy {
     /// Bits of [`capability`]; none: the connection is only observed.
     pub capabilities: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// 1 if [`Policy::limits`] limits a path.
+    pub limited: u32,
     /// The weight of each path, by its index in `PATHS`: 0 (standby) to 65535.
     pub weights: [u32; MAX_PATHS],
+    /// The limit of each path for the whole host, bytes per second; 0: none.
+    /// Those of [`DEFAULT_POLICY`] hold for the connections of every policy.
+    pub limits: [u32; MAX_PATHS],
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             capabilities: 0,
-            reserved: 0,
+            limited: 0,
             weights: [0; MAX_PATHS],
+            limits: [0; MAX_PATHS],
         }
     }
 }
@@ -76,6 +80,14 @@ impl Policy {
     #[must_use]
     pub fn weight(&self, path: u32) -> u32 {
         self.weights.get(path as usize).map_or(1, |weight| *weight)
+    }
+
+    /// Returns the limit of a path, bytes per second; 0 if it has none, or if
+    /// `path` is no index.
+    #[inline(always)]
+    #[must_use]
+    pub fn limit(&self, path: u32) -> u32 {
+        self.limits.get(path as usize).map_or(0, |limit| *limit)
     }
 }
 
@@ -152,11 +164,11 @@ pub mod id_kind {
 
 crate::layout::layout! {
     Config { enforced, generation, owner, reserved, alive_until_ns }
-    Policy { capabilities, reserved, weights }
+    Policy { capabilities, limited, weights, limits }
     PathConfig { kind, reserved, label }
 }
 
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(core::mem::offset_of!(Config, alive_until_ns) == HEARTBEAT_OFFSET);
-const _: () = assert!(size_of::<Policy>() == 8 + 4 * MAX_PATHS);
+const _: () = assert!(size_of::<Policy>() == 8 + 2 * 4 * MAX_PATHS);
 const _: () = assert!(size_of::<PathConfig>() == 64);

@@ -12,7 +12,7 @@
 //! connections without a choice (one path, thin, fallen back to TCP) count as
 //! well, so that those with a choice make up for them.
 
-use super::slot::{lead_permille, signed};
+use super::slot::{Slot, judge_ceiling, lead_permille, signed};
 use super::tuning::*;
 use super::unit::Unit;
 use super::{claim_step, smooth};
@@ -50,6 +50,10 @@ pub struct Account {
     /// How many of [`LOTS`] connections do without the path: see
     /// [`Account::is_spared`].
     spared: Word,
+    /// The host's limit for the path, bytes per second; 0: none.
+    pub(super) limit: Word,
+    /// 1 if the path takes no part because of that limit: [`judge_ceiling`].
+    ceiled: Word,
 }
 
 /// The host's account of all paths under one policy.
@@ -96,7 +100,7 @@ pub struct Ledger {
 crate::layout::layout! {
     Account {
         acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, began_ns, progress_ns, weight,
-        lead_permille, fair, load, spared,
+        lead_permille, fair, load, spared, limit, ceiled,
     }
     Ledger {
         paths, known, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
@@ -376,12 +380,40 @@ impl Ledger {
         self.forget.set(u64::from(young));
     }
 
+    /// Judges by what all connections carry whether a path takes part: see
+    /// [`judge_ceiling`].
+    #[inline(always)]
+    fn judge_account(&self, account: &Account) {
+        // 0 or 1, so that products do without branches.
+        let own = u64::from(account.used_ns.get() != 0);
+        let weight = account.weight.get();
+        let rate = self.rate.get().saturating_sub(account.rate.get() * own);
+        let weights = self.weights.get().saturating_sub(weight * own);
+        let share = rate * weight / weights.max(1) * u64::from(weights != 0);
+        judge_ceiling(
+            &account.ceiled,
+            account.limit.get(),
+            account.rate.get(),
+            share,
+        );
+    }
+
+    /// Tells a connection's path whether it takes part in the connection's next
+    /// step.
+    #[inline(always)]
+    pub(super) fn judge_ceiling(&self, slot: &Slot) {
+        let account = self.path(slot.path.get().wrapping_sub(1));
+        let ceiled = account.map_or(0, |account| account.ceiled.get());
+        slot.ceiled.set(ceiled);
+    }
+
     /// Works out how far a path leads or lags.
     #[inline(always)]
     pub fn settle_path(&self, index: u64) {
         let Some(account) = self.path(index) else {
             return;
         };
+        self.judge_account(account);
         if account.used_ns.get() == 0 {
             return;
         }

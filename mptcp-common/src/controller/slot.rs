@@ -50,19 +50,30 @@ pub struct Slot {
     pub(super) unowed_ns: Word,
     /// When the path was last not meant to carry anything.
     pub(super) rested_ns: Word,
+    /// The cap of each of the path's subflows under the host's ceiling for the
+    /// path, bytes per second, copied before each step; 0 or [`NO_CAP`]: the
+    /// path has none.
+    pub ceiling: Word,
+    /// The host's limit for the path, bytes per second, likewise; 0: none.
+    pub limit: Word,
+    /// 1 if the path carries as much as the ceiling lets it and less than its
+    /// share: [`judge_ceiling`].
+    pub ceiled: Word,
 }
 
 crate::layout::layout! {
     Slot {
         path, subflows, backups, acked_bytes, progress_ns, timeouts, srtt_us, queued, cap, dead,
-        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns,
+        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns, ceiling,
+        limit, ceiled,
     }
 }
 
 /// The part that a path takes in a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// No subflow, or no progress: neither counted nor capped.
+    /// No subflow, or no progress, or its ceiling is below its share: neither
+    /// counted nor capped.
     Out,
     /// Meant to carry nothing while another path carries the connection: its
     /// weight is 0, or its subflows are backups.
@@ -206,7 +217,7 @@ impl Slot {
 
     #[inline(always)]
     pub(super) fn role(&self, tally: &Tally) -> Role {
-        if !self.open() || self.dead.get() != 0 {
+        if !self.open() || self.dead.get() != 0 || self.ceiled.get() != 0 {
             Role::Out
         } else if self.is_backup() && tally.primary.get() != 0 {
             Role::Standby
@@ -219,11 +230,42 @@ impl Slot {
         }
     }
 
+    /// Judges by what the connection itself carries whether the path takes part
+    /// in the next step: see [`judge_ceiling`].
+    #[inline(always)]
+    pub(super) fn judge_ceiling(&self, tally: &Tally) {
+        let level = self.ceiling.get();
+        let none = level == 0 || level >= u64::from(NO_CAP);
+        let ceiling = level * self.subflows.get() * u64::from(!none);
+        let weight = self.weight.get();
+        let active = matches!(self.role(tally), Role::Active(_));
+        // 0 or 1, so that products do without branches.
+        let own = u64::from(active);
+        let rate = tally.rate.get().saturating_sub(self.rate.get() * own);
+        let weights = tally.weights.get().saturating_sub(weight * own);
+        let share = rate * weight / weights.max(1) * u64::from(weights != 0);
+        judge_ceiling(&self.ceiled, ceiling, self.rate.get(), share);
+    }
+
     /// Adds `gained` to the excess and returns the lead: see [`lead_permille`].
     #[inline(always)]
     pub(super) fn lead_permille(&self, gained: i64, fair: u64, total: u64) -> i64 {
         lead_permille(&self.excess_bytes, gained, fair, total)
     }
+}
+
+/// Judges whether a path takes part in the ratio. It does not while it carries
+/// the rate of its `ceiling` (0: none), and its share of what the other paths
+/// carry would be more than that. All of them would otherwise be slowed down for
+/// a path that cannot become faster.
+#[inline(always)]
+pub(super) fn judge_ceiling(ceiled: &Word, ceiling: u64, rate: u64, share: u64) {
+    // While the ratio holds, the share is the path's rate, and so is close to
+    // the ceiling if the path has reached that.
+    let begins = rate > ceiling / 16 * 15 && share > ceiling / 32 * 31;
+    let goes_on = share > ceiling / 16 * 15;
+    let stays = if ceiled.get() == 0 { begins } else { goes_on };
+    ceiled.set(u64::from(stays && ceiling != 0));
 }
 
 /// Adds `gained` to `excess`, bytes in two's complement, and returns the lead,

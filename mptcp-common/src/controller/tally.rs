@@ -35,6 +35,8 @@ pub struct Tally {
     pub(super) weighted: Word,
     /// Number of the paths that take part.
     pub(super) active: Word,
+    /// Number of the paths that their ceiling keeps from taking part.
+    pub(super) ceiled: Word,
     /// Sum of their weights.
     pub(super) weights: Word,
     /// Sum of their rates, bytes per second.
@@ -77,7 +79,7 @@ pub struct Tally {
 crate::layout::layout! {
     Tally {
         elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
-        weights, rate, acked, excess, free, fresh, relief, choice, thin, starving, held, fits,
+        ceiled, weights, rate, acked, excess, free, fresh, relief, choice, thin, starving, held, fits,
         spare, forget, room, steered_ns,
     }
 }
@@ -100,10 +102,12 @@ pub enum Phase {
     Place,
     /// Gives the paths their caps.
     Cap,
+    /// Judges which paths their ceiling keeps from taking part in the next step.
+    Judge,
 }
 
 impl Phase {
-    /// The phase of this number; [`Phase::Cap`] for a number of none.
+    /// The phase of this number; [`Phase::Judge`] for a number of none.
     #[inline(always)]
     #[must_use]
     pub fn from_number(number: u64) -> Self {
@@ -114,7 +118,8 @@ impl Phase {
             3 => Self::Sum,
             4 => Self::Report,
             5 => Self::Place,
-            _ => Self::Cap,
+            6 => Self::Cap,
+            _ => Self::Judge,
         }
     }
 }
@@ -131,6 +136,7 @@ impl Tally {
             &self.primary,
             &self.weighted,
             &self.active,
+            &self.ceiled,
             &self.weights,
             &self.rate,
             &self.acked,
@@ -195,7 +201,19 @@ impl Tally {
             if slot.is_held() {
                 self.held.set(1);
             }
+        } else if slot.ceiled.get() != 0 {
+            self.ceiled.set(self.ceiled.get() + 1);
+            // The scheduler compares its queue with those of the others.
+            let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
+            self.longest_us.set(self.longest_us.get().max(srtt_us));
         }
+    }
+
+    /// Returns whether the connection has paths to choose from, one of which its
+    /// ceiling may keep from taking part.
+    #[inline(always)]
+    pub(super) fn has_choice(&self) -> bool {
+        self.active.get() + self.ceiled.get() >= 2
     }
 }
 
@@ -203,11 +221,13 @@ impl Controller {
     /// [`Phase::Report`]. If the connection has a choice, the path takes part in
     /// the ledger.
     #[inline(always)]
-    pub(super) fn report_path(&self, slot: &Slot, ledger: &Ledger, now_ns: u64) {
-        let Some(account) = ledger.told(slot.path.get().wrapping_sub(1)) else {
+    pub(super) fn report_path(&self, slot: &Slot, ledger: Option<&Ledger>, now_ns: u64) {
+        let path = slot.path.get().wrapping_sub(1);
+        let Some(account) = ledger.and_then(|ledger| ledger.told(path)) else {
             return;
         };
         account.add(slot.fresh_bytes());
+        account.limit.set(slot.limit.get());
         if let Role::Active(weight) = slot.role(&self.tally) {
             self.place.notice(slot, account);
             if self.tally.choice.get() != 0 {
@@ -216,6 +236,15 @@ impl Controller {
                     self.tally.relief.set(1);
                 }
             }
+        }
+    }
+
+    /// [`Phase::Judge`].
+    #[inline(always)]
+    pub(super) fn judge_path(&self, slot: &Slot, ledger: Option<&Ledger>) {
+        match ledger {
+            Some(ledger) => ledger.judge_ceiling(slot),
+            None => slot.judge_ceiling(&self.tally),
         }
     }
 

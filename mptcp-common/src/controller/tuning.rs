@@ -122,6 +122,9 @@ pub(super) const LOWAT_MARK: u32 = 0xa7;
 /// The bits of a send queue's length that [`LOWAT_MARK`] leaves.
 pub(super) const LOWAT_MASK: u32 = !0xff;
 
+/// A length that limits nothing and has the mark.
+pub const MARKED_LOWAT: u32 = LOWAT_MASK | LOWAT_MARK;
+
 /// Bytes that the scheduler hands out at once: a page fragment
 /// (`SKB_FRAG_PAGE_ORDER`). TCP sends it in one piece and paces what follows.
 pub const CHUNK: u64 = 32_768;

@@ -2,6 +2,7 @@
 //! a user would name, and random cases that nobody thought of.
 
 mod host;
+mod limit;
 mod overflow;
 mod simulation;
 
@@ -271,8 +272,8 @@ fn two_connections_follow_two_policies() {
     let policy = |capabilities, weights: [u32; 2]| {
         let mut policy = Policy {
             capabilities,
-            reserved: 0,
             weights: [1; MAX_PATHS],
+            ..Policy::default()
         };
         policy.weights[..2].copy_from_slice(&weights);
         policy

@@ -12,6 +12,7 @@ use mptcp_common::controller::NO_CAP;
 use mptcp_common::spare::Marks;
 
 use crate::hooks::ending::Ending;
+use crate::policy::limit;
 use crate::policy::weighted::{count_backup, leave_slot, slot, take_slot};
 use crate::shared::emit::subflow_event;
 use crate::shared::entry::Entry;
@@ -216,6 +217,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
     subflow.set_seen_ns(now_ns);
     subflow.set_quiet_ns(now_ns);
     subflow.set_quiet_bytes(acked);
+    limit::note(subflow.path(), newly_acked, srtt_us, now_ns);
     count_backup(connection, subflow);
     if let Some(slot) = slot(connection, subflow) {
         slot.progress(newly_acked, u64::from(srtt_us), u64::from(queued), now_ns);

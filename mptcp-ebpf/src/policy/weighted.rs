@@ -8,12 +8,13 @@ use mptcp_common::{
     controller::{Found, HELD_OUT, Limits, MAX_SLOTS, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet},
 };
 
-use crate::policy::overflow;
+use crate::policy::{limit, overflow};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, capabilities, config, totals, weight};
 use crate::shared::socket::Socket;
 
 pub use options::{Options, apply, lift_unknown, revive};
+use options::{enforce, want};
 use step::step;
 pub use step::turns;
 
@@ -167,8 +168,9 @@ pub fn may_rest(connection: &Connection, subflow: Entry, now_ns: u64) -> bool {
     let capabilities = capabilities(connection, now_ns);
     let free = subflow.cap() == NO_CAP && subflow.lowat() == 0;
     // A policy that copies needs recent looks: they tell whether the path has
-    // room for copies (`mptcp_common::spare`).
-    if !free || capabilities & capability::COPIES != 0 {
+    // room for copies (`mptcp_common::spare`). On a limited path each byte counts.
+    if !free || capabilities & capability::COPIES != 0 || limit::is_limited(subflow.path(), now_ns)
+    {
         return false;
     }
     match slot(connection, subflow) {
@@ -198,8 +200,9 @@ pub fn rests(subflow: Entry, acked: u64, now_ns: u64) -> bool {
         && is_quiet(fresh, elapsed_ns)
 }
 
-/// Sets the limits that follow from the last step for this subflow. Lifts them
-/// if the present policy sets none, or if the agent is no longer there.
+/// Sets the limits that follow from the last step for this subflow and from the
+/// host's limit for its path. Lifts them if there are none, or if the agent is no
+/// longer there.
 #[inline(always)]
 pub fn obey(
     socket: Socket,
@@ -223,5 +226,7 @@ pub fn obey(
         // congestion control.
         limits = Limits::NONE;
     }
-    apply(socket, options, subflow, limits);
+    want(subflow, limits);
+    limit::lower(subflow, now_ns);
+    enforce(socket, options, subflow);
 }

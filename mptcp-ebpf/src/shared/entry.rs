@@ -90,6 +90,17 @@ impl Entry {
         Self::of(cookie)
     }
 
+    /// Returns the entry at this address, as a global function got it; `None` for
+    /// null.
+    #[inline(always)]
+    pub fn at(subflow: *mut Subflow) -> Option<Self> {
+        if subflow.is_null() {
+            None
+        } else {
+            Some(Self(subflow))
+        }
+    }
+
     /// Returns the address of the map value, for global functions and for
     /// members that are passed on.
     #[inline(always)]

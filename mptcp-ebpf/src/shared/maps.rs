@@ -20,7 +20,7 @@ use mptcp_common::{
         runs::Runs,
     },
     bucket::Bucket,
-    controller::Ledger,
+    controller::{Ledger, ceiling::Ceiling},
     word::Word,
 };
 
@@ -43,6 +43,9 @@ static POLICIES: Array<Policy> = Array::with_max_entries(MAX_POLICIES as u32, 0)
 /// The host's account of its paths under each policy.
 #[map]
 static LEDGERS: Array<Ledger> = Array::with_max_entries(MAX_POLICIES as u32, 0);
+/// The accounts of the paths that have a limit, by the paths' index.
+#[map]
+static CEILINGS: Array<Ceiling> = Array::with_max_entries(MAX_PATHS as u32, 0);
 /// Policies by the port of the connection's server, as indices in `POLICIES`.
 /// The agent leaves this map empty. A test fills it, to run connections under
 /// several policies.
@@ -174,6 +177,28 @@ pub fn capabilities(connection: &Connection, now_ns: u64) -> u32 {
 pub fn weight(connection: &Connection, path: u32) -> u32 {
     let policy = POLICIES.get(connection.policy.get() as u32);
     policy.map_or(1, |policy| policy.weight(path))
+}
+
+/// Returns whether a path has a limit, whether or not policies are in force.
+#[inline(always)]
+pub fn has_limits() -> bool {
+    POLICIES
+        .get(DEFAULT_POLICY)
+        .is_some_and(|policy| policy.limited != 0)
+}
+
+/// Returns the host's limit for a path at `now_ns`, bytes per second; 0 if it has
+/// none, or if no policy is in force.
+#[inline(always)]
+pub fn limit(path: u32, now_ns: u64) -> u32 {
+    let policy = POLICIES.get(DEFAULT_POLICY);
+    policy.map_or(0, |policy| policy.limit(path)) * config().enforced_at(now_ns)
+}
+
+/// Returns the account of a path that may have a limit.
+#[inline(always)]
+pub fn ceiling(path: u32) -> Option<&'static Ceiling> {
+    CEILINGS.get(path)
 }
 
 /// Returns the ledger of the connection's policy.

@@ -19,7 +19,7 @@ mod fake;
 use serde_json::json;
 
 use super::*;
-use fake::{Fake, expired, logged, observe, provided, redundant, weighted};
+use fake::{Fake, expired, limited, logged, observe, provided, redundant, weighted};
 
 /// A policy in force, a new one, and the steps that lead there.
 type Transition = (Provided, Provided, &'static [&'static str]);
@@ -34,6 +34,16 @@ fn transitions() -> Vec<Transition> {
         (
             weighted(5),
             weighted(7),
+            &["stats", "publish", "visit", "stop"],
+        ),
+        (
+            observe(),
+            limited(5),
+            &["stats", "publish", "visit", "stop"],
+        ),
+        (
+            limited(5),
+            limited(7),
             &["stats", "publish", "visit", "stop"],
         ),
         (

@@ -11,7 +11,7 @@ use mptcp_api::schema::{
 };
 use mptcp_common::abi::redundant::{CopyStats, outcome};
 use mptcp_common::abi::{self, subflow_flag};
-use mptcp_common::controller::NO_CAP;
+use mptcp_common::controller::{MARKED_LOWAT, NO_CAP};
 
 use crate::net::endpoints::Endpoints;
 use crate::policy::{Bound, Policy};
@@ -114,7 +114,7 @@ fn subflow(subflow: &snapshot::Subflow, acked: u64) -> Subflow {
         queued_bytes: known.queued,
         share: (acked != 0).then(|| known.acked_bytes as f64 / acked as f64),
         cap_bytes_per_second: (known.cap != NO_CAP).then_some(known.cap),
-        queue_limit_bytes: (known.lowat != 0).then_some(known.lowat),
+        queue_limit_bytes: (!matches!(known.lowat, 0 | MARKED_LOWAT)).then_some(known.lowat),
         copies_sent: known.copies,
     }
 }
@@ -138,6 +138,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         weight: policy.caps().then_some(path.weight),
         rank: policy.rank(path.weight),
         left_out: path.fitness.as_ref().and_then(left_out),
+        limit_bytes_per_second: path.limit,
         share: path.share,
         rtt_seconds: path.rates.rtt_seconds,
         sent_bytes_per_second: path.rates.sent,

@@ -1,4 +1,5 @@
-//! The weight or the rank of each path, and the share of the traffic that it got.
+//! The weight or the rank of each path, its limit, and the share of the traffic
+//! that it got.
 
 use super::Families;
 use crate::state::fitness::{Reason, Standing};
@@ -31,6 +32,7 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
             .add_count(&[], snapshot.unmatched_selectors as u64);
     }
     left_out(snapshot, families);
+    limits(snapshot, families);
     let mut share = families.gauge(
         "mptcp_path_share_ratio",
         "Part of all acknowledged bytes of the last 10 s that the path carried.",
@@ -77,6 +79,19 @@ fn ranks(snapshot: &Snapshot, families: &mut Families) {
     for row in snapshot.traffic().filter(counts) {
         if let Some(rank) = policy.rank(row.weight) {
             ranks.add_count(&[("path", &row.label)], rank.into());
+        }
+    }
+}
+
+/// Describes the limits of the paths that the user named or that are in use.
+fn limits(snapshot: &Snapshot, families: &mut Families) {
+    let mut limits = families.gauge(
+        "mptcp_path_limit_bytes_per_second",
+        "The most that this host may send over the path, in acknowledged bytes.",
+    );
+    for row in snapshot.traffic().filter(counts) {
+        if let Some(limit) = row.limit {
+            limits.add_count(&[("path", &row.label)], limit);
         }
     }
 }

@@ -9,7 +9,9 @@ use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
 use crate::host::skip::skip;
-use crate::policy::{Bounds, Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights};
+use crate::policy::{
+    AnyKind, Bounds, Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights,
+};
 use crate::state::fitness::{Fitness, Standing};
 use crate::state::snapshot::{InForce, Path, Program, Restored};
 
@@ -36,13 +38,14 @@ fn path(label: &str, weight: u16, stats: PathStats) -> Path {
 
 fn weighted() -> InForce {
     InForce {
-        policy: Policy::Weighted(Weighted {
+        policy: AnyKind::Weighted(Weighted {
             mode: WeightedMode::Strict,
             scope: WeightedScope::Host,
             thin: Thin::Free,
             weights: Weights::EQUAL,
             bounds: Bounds::NONE,
-        }),
+        })
+        .into(),
         then: None,
     }
 }
@@ -69,6 +72,7 @@ fn full() -> Snapshot {
     eth0.rtt_sum_us = 7_500_000;
     let eth0 = Path {
         share: Some(1.0),
+        limit: Some(2_500_000),
         listed: true,
         copies: Some(redundant::tests::copies()),
         fitness: Some(Fitness {
@@ -153,6 +157,7 @@ fn names_and_values() {
         "mptcp_path_left_out{path=\"eth0\"} 1",
         "mptcp_path_left_out_total{path=\"eth0\",reason=\"loss\"} 2",
         "mptcp_path_left_out_total{path=\"eth0\",reason=\"rtt\"} 1",
+        "mptcp_path_limit_bytes_per_second{path=\"eth0\"} 2500000",
         "mptcp_path_share_ratio{path=\"eth0\"} 1",
         "mptcp_path_share_ratio{path=\"10.0.0.0/24\"} 0",
         "mptcp_scheduler_decisions_total{path=\"eth0\"} 9",

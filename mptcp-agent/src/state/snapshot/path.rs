@@ -31,6 +31,8 @@ pub struct Path {
     pub present_weight: u32,
     /// Whether it is left out; `None` if it has no bounds.
     pub fitness: Option<Fitness>,
+    /// The most that the host may send over it, bytes per second.
+    pub limit: Option<u64>,
     /// Whether the user named it.
     pub listed: bool,
     /// Whether it can be used now: its device exists, or its selector is
@@ -140,6 +142,7 @@ impl Sources<'_> {
             weight: self.table.weight(index),
             present_weight: self.table.present_weight(index),
             fitness: self.judge.fitness(index, self.now),
+            limit: self.table.limit(index),
             listed: self.table.is_listed(index),
             present: self.table.is_present(index),
             rates: self.history.rates(index),

@@ -83,7 +83,7 @@ impl Connection {
             random: Random::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64) << 32),
         };
         for path in 0..links.len() {
-            connection.take_slot(path, links);
+            connection.take_slot(path, links, host);
         }
         connection
     }
@@ -111,25 +111,29 @@ impl Connection {
         self.backlog = 0.0;
         self.reinject.clear();
         self.recover.clear();
-        self.take_slot(0, links);
+        self.take_slot(0, links, host);
     }
 
     /// Gives a path whose subflow is now established its slot.
-    fn take_slot(&mut self, path: usize, links: &[SharedLink]) {
+    fn take_slot(&mut self, path: usize, links: &[SharedLink], host: &Host) {
         let slot = &self.controller.slots[path];
         slot.path.set(path as u64 + 1);
         slot.subflows.set(1);
         slot.cap.set(u64::from(NO_CAP));
-        self.weigh_slot(path, links);
+        self.weigh_slot(path, links, host);
+        // The callback of an established subflow.
+        self.paths[path].limits = host.lower(path, Limits::NONE);
     }
 
-    /// Tells a slot its path's weight, and whether it is a backup.
-    pub(super) fn weigh_slot(&self, path: usize, links: &[SharedLink]) {
+    /// Tells a slot its path's weight and ceiling, and whether it is a backup.
+    pub(super) fn weigh_slot(&self, path: usize, links: &[SharedLink], host: &Host) {
         let link = &links[path].settings;
         let weight = self.weights.map_or(link.weight, |weights| weights[path]);
         let slot = &self.controller.slots[path];
         slot.weight.set(u64::from(weight));
         slot.backups.set(u64::from(link.backup));
+        slot.ceiling.set(u64::from(host.level(path)));
+        slot.limit.set(host.ceilings[path].0);
     }
 
     /// Gives the connection the weights of a policy of its own. The first link
@@ -155,7 +159,7 @@ impl Connection {
         let now_ms = host.now_ms;
         for path in 0..self.paths.len() {
             if self.paths[path].opens_ms == now_ms {
-                self.take_slot(path, links);
+                self.take_slot(path, links, host);
             }
         }
         let arrived = self.outstanding.is_empty() && self.backlog < 1.0;
@@ -335,18 +339,18 @@ impl Connection {
     /// Does what `iter/tcp` does with `sweep::APPLY`. The agent runs that when
     /// a path is lost.
     pub(super) fn sweep(&mut self, host: &Host) {
-        if host.steering == Steering::Default {
-            return;
-        }
         for index in 0..self.paths.len() {
             if self.paths[index].opens_ms <= host.now_ms {
-                self.paths[index].limits = self.limits(index, host);
+                self.paths[index].limits = host.lower(index, self.limits(index, host));
             }
         }
     }
 
     /// Returns what the policy wants of a path's subflow, as `obey` does.
     fn limits(&self, index: usize, host: &Host) -> Limits {
+        if host.steering == Steering::Default {
+            return Limits::NONE;
+        }
         if host.steering == Steering::Overflow {
             return self.overflow_limits(index);
         }
@@ -357,15 +361,17 @@ impl Connection {
 
     /// Does what `sockops` does at a callback of this path's subflow.
     fn callback(&mut self, index: usize, links: &[SharedLink], host: &Host) {
-        if host.steering == Steering::Default {
-            return;
-        }
         let now_ns = host.now_ms * MS;
         let path = &self.paths[index];
         let slot = &self.controller.slots[index];
         let fresh = path.acked - slot.acked_bytes.get();
         let unsent = path.unsent_bytes();
         slot.progress(fresh, path.srtt_us(), unsent, now_ns);
+        host.progress(index, fresh, path.srtt_us());
+        if host.steering == Steering::Default {
+            self.paths[index].limits = host.lower(index, Limits::NONE);
+            return;
+        }
         let unassigned = self.backlog >= 1.0;
         if host.steering == Steering::Overflow {
             self.overflow_callback(index, unassigned, links, host);
@@ -380,17 +386,18 @@ impl Connection {
         self.controller.notice(found, now_ns);
         if let Some(elapsed_ns) = self.controller.claim_step(now_ns) {
             for path in 0..self.paths.len() {
-                self.weigh_slot(path, links);
+                self.weigh_slot(path, links, host);
             }
             self.controller.send_buffer.set(self.send_buffer());
             self.step(host, now_ns, elapsed_ns);
         }
         let slot = &self.controller.slots[index];
-        let limits = self.controller.limits(slot, unsent);
+        let limits = host.lower(index, self.controller.limits(slot, unsent));
         let path = &mut self.paths[index];
         path.limits = limits;
         path.quiet = (now_ns, path.acked);
-        path.resting = limits == Limits::NONE && self.controller.may_rest(slot);
+        path.resting =
+            limits == Limits::NONE && self.controller.may_rest(slot) && !host.is_limited(index);
         path.seen_ns = now_ns;
     }
 

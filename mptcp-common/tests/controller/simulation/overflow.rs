@@ -43,18 +43,18 @@ impl Connection {
         let mut moved = false;
         if self.controller.claim_step(now_ns).is_some() {
             for path in 0..self.paths.len() {
-                self.weigh_slot(path, links);
+                self.weigh_slot(path, links, host);
             }
             moved = self.overflow.step(slots, now_ns) != Overflow::NONE;
             let turned = |slot: &Slot| slot.turned.get() != 0;
             moved |= slots.iter().any(turned);
         }
         let may_rest = self.overflow.may_rest(index, &slots[index]);
-        let limits = self.overflow_limits(index);
+        let limits = host.lower(index, self.overflow_limits(index));
         let path = &mut self.paths[index];
         path.limits = limits;
         path.quiet = (now_ns, path.acked);
-        path.resting = limits == Limits::NONE && may_rest;
+        path.resting = limits == Limits::NONE && may_rest && !host.is_limited(index);
         path.seen_ns = now_ns;
         if moved {
             self.sweep(host);

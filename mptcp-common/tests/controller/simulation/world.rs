@@ -1,7 +1,9 @@
 //! A host with any number of connections that share its links.
 
-use mptcp_common::controller::Ledger;
+use mptcp_common::controller::ceiling::Ceiling;
+use mptcp_common::controller::{Ledger, Limits, NO_CAP};
 
+use super::MS;
 use super::connection::Connection;
 use super::link::{Link, SharedLink, Variation};
 use super::load::Load;
@@ -32,6 +34,44 @@ pub struct Host {
     pub(super) steering: Steering,
     /// None: each connection keeps the ratio by itself.
     pub(super) ledger: Option<Ledger>,
+    /// The limit of each link, bytes per second (0: none), and its ceiling.
+    pub(super) ceilings: Vec<(u64, Ceiling)>,
+}
+
+impl Host {
+    /// Returns whether what the host sends over a link is limited.
+    pub(super) fn is_limited(&self, link: usize) -> bool {
+        self.ceilings[link].0 != 0
+    }
+
+    /// Notes what a subflow on this link had acked, and runs a step of the link's
+    /// ceiling if one is due.
+    pub(super) fn progress(&self, link: usize, acked: u64, srtt_us: u64) {
+        let (limit, ceiling) = &self.ceilings[link];
+        if *limit == 0 {
+            return;
+        }
+        ceiling.progress(acked, srtt_us);
+        if let Some(elapsed_ns) = ceiling.claim_step(self.now_ms * MS) {
+            ceiling.step(*limit, elapsed_ns);
+        }
+    }
+
+    /// Returns the cap that the link's ceiling allows each subflow.
+    pub(super) fn level(&self, link: usize) -> u32 {
+        match &self.ceilings[link] {
+            (0, _) => NO_CAP,
+            (_, ceiling) => ceiling.level(),
+        }
+    }
+
+    /// Returns what the link's ceiling leaves of the policy's limits.
+    pub(super) fn lower(&self, link: usize, limits: Limits) -> Limits {
+        match &self.ceilings[link] {
+            (0, _) => limits,
+            (_, ceiling) => ceiling.lower(limits),
+        }
+    }
 }
 
 /// A host, its links and its connections.
@@ -51,6 +91,7 @@ impl World {
                 now_ms: 1,
                 steering,
                 ledger: Some(Ledger::default()),
+                ceilings: links.iter().map(|_| Default::default()).collect(),
             },
             links: links.iter().map(SharedLink::new).collect(),
             connections: Vec::new(),
@@ -70,6 +111,13 @@ impl World {
     /// Lets each connection keep the ratio by itself, instead of the host.
     pub fn scope_connection(&mut self) {
         self.host.ledger = None;
+    }
+
+    /// Limits what the host sends over a link, bytes per second; 0 lifts the
+    /// limit. The agent's sweep makes it hold at once.
+    pub fn limit(&mut self, link: usize, rate: f64) {
+        self.host.ceilings[link].0 = rate as u64;
+        self.sweep();
     }
 
     /// Opens a connection with a subflow on each link, all of them established.
@@ -107,7 +155,7 @@ impl World {
     pub(super) fn sweep(&mut self) {
         for connection in &mut self.connections {
             for path in 0..self.links.len() {
-                connection.weigh_slot(path, &self.links);
+                connection.weigh_slot(path, &self.links, &self.host);
             }
             connection.sweep(&self.host);
         }

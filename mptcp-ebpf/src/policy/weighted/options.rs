@@ -58,11 +58,23 @@ impl Options {
 /// would move by 1/128 or less, since each call costs time.
 #[inline(always)]
 pub fn apply(socket: Socket, options: Options, subflow: Entry, limits: Limits) {
+    want(subflow, limits);
+    enforce(socket, options, subflow);
+}
+
+/// Notes the limits that a subflow is to have.
+#[inline(always)]
+pub fn want(subflow: Entry, limits: Limits) {
     // The wanted values go through memory, and one option is set after the
     // other. Otherwise the verifier would follow each choice for the first
     // option through all of the code for the second.
     subflow.set_wanted_cap(limits.cap);
     subflow.set_wanted_lowat(limits.lowat);
+}
+
+/// Does the work of [`apply`], with the limits that were noted last.
+#[inline(always)]
+pub fn enforce(socket: Socket, options: Options, subflow: Entry) {
     let free = subflow.cap() == NO_CAP && subflow.lowat() == 0;
     if free && subflow.wanted_cap() == NO_CAP && subflow.wanted_lowat() == 0 {
         return;

@@ -8,6 +8,7 @@ use mptcp_common::{
 };
 
 use super::weigh_all;
+use crate::policy::limit;
 use crate::shared::emit::path_event;
 use crate::shared::maps::{add, ledger, totals};
 use crate::shared::socket::{REVIVES, global};
@@ -99,6 +100,9 @@ extern "C" fn look(
     let Some(slot) = controller.slots.get(index) else {
         return 0;
     };
+    if phase == Phase::Judge as u64 {
+        limit::tell(slot, now_ns);
+    }
     let before = slot.cap.get();
     controller.look(Phase::from_number(phase), index, now_ns, ledger);
     let after = slot.cap.get();

@@ -15,6 +15,7 @@ use super::super::*;
 pub struct Obeyed {
     capabilities: u32,
     weights: [u32; MAX_PATHS],
+    limits: [u32; MAX_PATHS],
 }
 
 /// A kernel side in which some steps fail, and the memory of an agent.
@@ -83,6 +84,7 @@ impl Fake {
         Obeyed {
             capabilities: self.policy.capabilities(),
             weights: self.table.weights(),
+            limits: self.table.limits(),
         }
     }
 
@@ -101,6 +103,11 @@ impl Fake {
             let mut table = self.table.clone();
             let _ = table.set_weights(&self.policy.weights(), |_| true).unwrap();
             table.weights()
+        });
+        assert_eq!(self.table.limits(), {
+            let mut table = self.table.clone();
+            table.set_limits(self.policy.limits().clone());
+            table.limits()
         });
         // Whatever is published from here on has a newer generation.
         assert!(self.table.generation() >= self.generation);
@@ -173,6 +180,7 @@ impl Side for Fake {
         self.obeyed = Some(Obeyed {
             capabilities,
             weights: table.weights(),
+            limits: table.limits(),
         });
         Ok(())
     }
@@ -232,6 +240,12 @@ pub fn observe() -> Provided {
 pub fn weighted(weight: u16) -> Provided {
     let weights = json!([format!("id:1={weight}"), "default=3"]);
     provided(json!({"name": "weighted", "weights": weights}), "")
+}
+
+/// Returns a policy that limits a path to so many Mbit/s.
+pub fn limited(mbit: u32) -> Provided {
+    let limits = json!([format!("id:1={mbit}mbit")]);
+    provided(json!({"name": "default", "limits": limits}), "")
 }
 
 pub fn redundant(copies: u32, port: u16, key: &str) -> Provided {
