@@ -67,7 +67,7 @@ pub(super) fn find() -> Result<Option<Directory>> {
             ensure!(
                 is_ours(&stat) && (mode & OTHERS_WRITE == 0 || mode & Mode::SVTX.bits() != 0),
                 "everybody may rename what is in the BPF file system {path} (mode {:04o}, user \
-                 {}): mount -o remount,mode=0700 {path}",
+                 {}): chmod 0700 {path}",
                 mode & 0o7777,
                 stat.st_uid
             );
