@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use aya::programs::loaded_programs;
+use aya::programs::{loaded_links, loaded_programs};
 use mptcp_common::names;
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -23,7 +23,7 @@ const ALLOW_MULTI: u32 = 1 << 1;
 const MOST: usize = 8;
 
 /// How many bytes of a program's name the kernel keeps.
-const NAME: usize = 15;
+pub(super) const NAME: usize = 15;
 
 /// How many levels of the hierarchy are searched, from the cgroup upwards.
 const LEVELS: usize = 32;
@@ -57,6 +57,8 @@ pub struct SockopsProgram {
     pub above: usize,
     /// Whether it allows no other program beside it or further down.
     pub exclusive: bool,
+    /// The id of the BPF link that keeps it attached, if one does.
+    pub link: Option<u32>,
 }
 
 impl SockopsProgram {
@@ -69,7 +71,11 @@ impl SockopsProgram {
 
 impl fmt::Display for SockopsProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.name.is_empty() { "?" } else { &self.name };
+        let name = if self.name.is_empty() {
+            "?"
+        } else {
+            &self.name
+        };
         write!(f, "`{name}` (id {})", self.id)
     }
 }
@@ -83,7 +89,9 @@ pub fn sockops(cgroup: BorrowedFd<'_>) -> io::Result<Vec<SockopsProgram>> {
     let mut found = Vec::new();
     let mut directory: Option<OwnedFd> = None;
     for above in 0..LEVELS {
-        let here = directory.as_ref().map_or(cgroup, |directory| directory.as_fd());
+        let here = directory
+            .as_ref()
+            .map_or(cgroup, |directory| directory.as_fd());
         let (flags, ids) = match attached(here) {
             Ok(attached) => attached,
             // This ends above the root of the hierarchy, where there is another
@@ -96,6 +104,7 @@ pub fn sockops(cgroup: BorrowedFd<'_>) -> io::Result<Vec<SockopsProgram>> {
             name: name(id),
             above,
             exclusive: flags & ALLOW_MULTI == 0,
+            link: link_of(id),
         }));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(here, "..", flags, Mode::empty()) {
@@ -143,6 +152,14 @@ fn attached(cgroup: BorrowedFd<'_>) -> io::Result<(u32, Vec<u32>)> {
     }
     let count = (query.prog_cnt as usize).min(MOST);
     Ok((query.attach_flags, ids[..count].to_vec()))
+}
+
+/// Returns the id of a BPF link that keeps a program attached, if there is one.
+pub(super) fn link_of(program: u32) -> Option<u32> {
+    let mut links = loaded_links().filter_map(Result::ok);
+    links
+        .find(|link| link.program_id() == program)
+        .map(|link| link.id())
 }
 
 /// Returns a program's name; empty if it cannot be read.

@@ -28,7 +28,7 @@ use mptcp_common::abi::runs;
 use mptcp_common::names;
 use nix::net::if_::if_nameindex;
 
-use super::{clsact, describe, find, program};
+use super::{clsact, describe, find, others, program};
 
 /// A tc program of the object.
 pub(super) struct TcProgram {
@@ -297,6 +297,48 @@ fn not_first(own: u32, order: impl Iterator<Item = (u32, String)>) -> Option<Str
 
 fn named(program: &ProgramInfo) -> String {
     program.name_as_str().unwrap_or_default().to_owned()
+}
+
+/// A program on a device's tcx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcxProgram {
+    /// Whether it sees what arrives, and not what leaves.
+    pub ingress: bool,
+    /// The kernel's id of the program.
+    pub id: u32,
+    /// The program's name, of which the kernel keeps 15 bytes.
+    pub name: String,
+    /// The id of a BPF link that keeps it attached, if one does.
+    pub link: Option<u32>,
+}
+
+impl TcxProgram {
+    /// Returns whether it is an agent's.
+    pub fn is_ours(&self) -> bool {
+        PROGRAMS
+            .iter()
+            .any(|own| self.name == own.symbol[..own.symbol.len().min(others::NAME)])
+    }
+}
+
+/// Lists the programs of a device's tcx in the order in which they run, those
+/// for what arrives first.
+///
+/// # Errors
+/// The kernel has no tcx (Linux 6.6), or this process may not ask.
+pub fn programs_on(device: &str) -> Result<Vec<TcxProgram>> {
+    let mut found = Vec::new();
+    for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let (_, order) = SchedClassifier::query_tcx(device, side)
+            .with_context(|| format!("cannot list the tc programs of {device}"))?;
+        found.extend(order.iter().map(|program| TcxProgram {
+            ingress: matches!(side, TcAttachType::Ingress),
+            id: program.id(),
+            name: named(program),
+            link: others::link_of(program.id()),
+        }));
+    }
+    Ok(found)
 }
 
 /// Attaches both programs, or none.

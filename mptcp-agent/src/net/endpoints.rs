@@ -321,9 +321,7 @@ mod tests {
         assert_eq!(Endpoints::from(manager.clone()), expected);
         assert_eq!((manager.subflows, manager.accepted), (3, 4));
         let shown = manager.endpoints.iter();
-        let shown: Vec<_> = shown
-            .map(|one| (one.id, one.flags(), one.device))
-            .collect();
+        let shown: Vec<_> = shown.map(|one| (one.id, one.flags(), one.device)).collect();
         let expected = ["subflow backup", "subflow", "signal"];
         assert_eq!(shown, expected.map(|flags| (7, flags.to_owned(), None)));
     }
