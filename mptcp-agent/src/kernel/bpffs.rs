@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, fstatfs, mkdirat, openat, renameat,
-    statat, unlinkat,
+    stat, statat, statfs, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -61,6 +61,15 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    fn of(path: &'static str, stat: &Stat) -> Self {
+        Self {
+            path,
+            mode: stat.st_mode & 0o7777,
+            user: stat.st_uid,
+            ours: is_ours(stat),
+        }
+    }
+
     /// Returns whether somebody else may rename what an agent pins there.
     pub fn is_open_to_all(&self) -> bool {
         !self.ours || (self.lets_all_write() && self.mode & Mode::SVTX.bits() == 0)
@@ -77,10 +86,14 @@ impl Mounted {
 /// # Errors
 /// It is mounted, but does not show its mode.
 pub fn mounted() -> Result<Option<Mounted>> {
-    match open_root() {
-        Some((path, handle)) => look_at(path, &handle).map(Some),
-        None => Ok(None),
+    // By path, since not every user may open it.
+    for path in [USUAL, OF_THE_HOST] {
+        if statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC)) {
+            let stat = stat(path).context("cannot look at the BPF file system")?;
+            return Ok(Some(Mounted::of(path, &stat)));
+        }
     }
+    Ok(None)
 }
 
 fn open_root() -> Option<(&'static str, OwnedFd)> {
@@ -88,16 +101,6 @@ fn open_root() -> Option<(&'static str, OwnedFd)> {
         let handle = openat(CWD, path, DIRECTORY, Mode::empty()).ok()?;
         let stat = fstatfs(&handle).ok()?;
         (u64::try_from(stat.f_type) == Ok(MAGIC)).then_some((path, handle))
-    })
-}
-
-fn look_at(path: &'static str, handle: &OwnedFd) -> Result<Mounted> {
-    let stat = fstat(handle).context("cannot look at the BPF file system")?;
-    Ok(Mounted {
-        path,
-        mode: stat.st_mode & 0o7777,
-        user: stat.st_uid,
-        ours: is_ours(&stat),
     })
 }
 
@@ -109,7 +112,8 @@ pub(super) fn find() -> Result<Option<Directory>> {
     let Some((path, handle)) = open_root() else {
         return Ok(None);
     };
-    let found = look_at(path, &handle)?;
+    let stat = fstat(&handle).context("cannot look at the BPF file system")?;
+    let found = Mounted::of(path, &stat);
     ensure!(
         !found.is_open_to_all(),
         "everybody may rename what is in the BPF file system {path} (mode {:04o}, user {}): chmod \
