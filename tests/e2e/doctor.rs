@@ -73,7 +73,10 @@ impl Patient {
     /// Runs a script in the shell, and returns its exit code and its output.
     fn run(&mut self, script: &str) -> Result<(i32, String)> {
         const END: &str = "end of the script:";
-        writeln!(self.stdin, "sh <<'SCRIPT'\n{script}\nSCRIPT\necho \"{END} $?\"")?;
+        writeln!(
+            self.stdin,
+            "sh <<'SCRIPT'\n{script}\nSCRIPT\necho \"{END} $?\""
+        )?;
         let mut said = String::new();
         loop {
             let mut line = String::new();
@@ -121,7 +124,10 @@ impl Patient {
         for check in &checks {
             let bad = ["warning", "problem"].contains(&check.result.as_str());
             assert_eq!(bad, !check.mend.is_empty(), "{check:?}");
-            assert!(!check.seen.is_empty() && !check.seen.contains('\n'), "{check:?}");
+            assert!(
+                !check.seen.is_empty() && !check.seen.contains('\n'),
+                "{check:?}"
+            );
         }
         Ok(checks)
     }
@@ -222,9 +228,17 @@ fn a_user_without_rights_gets_what_can_be_seen() -> Result<()> {
     let mut patient = Patient::new(&net.client, &binary)?;
     patient.doctor = format!("setpriv --reuid=65534 --clear-groups {}", patient.doctor);
     for check in patient.findings()? {
-        let unseen = ["sockops-exclusive", "sockops-beside", "tc-order", "lockdown"];
+        let unseen = [
+            "sockops-exclusive",
+            "sockops-beside",
+            "tc-order",
+            "lockdown",
+        ];
         match unseen.contains(&check.name.as_str()) {
-            true => assert!(["unknown", "ok"].contains(&check.result.as_str()), "{check:?}"),
+            true => assert!(
+                ["unknown", "ok"].contains(&check.result.as_str()),
+                "{check:?}"
+            ),
             false => assert_ne!(check.result, "unknown", "{check:?}"),
         }
     }

@@ -78,6 +78,20 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Makes one with these flags, as `ip mptcp` names them.
+    #[cfg(test)]
+    pub fn with_flags(id: u8, address: IpAddr, device: Option<u32>, flags: &str) -> Self {
+        let given = |name| flags.split(' ').any(|flag| flag == name);
+        let flags = FLAGS.iter().filter(|(_, name)| given(*name));
+        Self {
+            id,
+            address,
+            port: None,
+            flags: flags.map(|(flag, _)| flag).sum(),
+            device,
+        }
+    }
+
     /// Returns whether subflows are opened from it.
     pub fn opens_subflows(&self) -> bool {
         self.flags & FLAG_SUBFLOW != 0

@@ -72,7 +72,12 @@ fn an_agent_whose_cgroup_is_gone() -> Result<()> {
     patient.is_well("agent-hooks")?;
     patient.is_well("agent-outlived")?;
     fs::remove_dir(cgroup.path())?;
-    patient.is_told("agent-hooks", "warning", &["sockops"], "a hook is not attached")?;
+    patient.is_told(
+        "agent-hooks",
+        "warning",
+        &["sockops"],
+        "a hook is not attached",
+    )?;
     fs::create_dir(cgroup.path())?;
     patient.is_well("agent-hooks")?;
     agent.stop()
@@ -90,7 +95,12 @@ fn maps_that_are_full() -> Result<()> {
     for (_, transfer) in &transfers {
         transfer.wait_for_progress(100_000, SOON)?;
     }
-    patient.is_told("agent-losses", "warning", &["found their map full"], "--max-connections")?;
+    patient.is_told(
+        "agent-losses",
+        "warning",
+        &["found their map full"],
+        "--max-connections",
+    )?;
     for (_, transfer) in transfers {
         transfer.stop()?;
     }

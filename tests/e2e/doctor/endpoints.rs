@@ -33,7 +33,8 @@ fn limits_that_are_too_low() -> Result<()> {
         "ip mptcp limits set subflows 2",
     )?;
     for address in ["10.77.2.91", "10.77.2.92", "10.77.2.93"] {
-        net.client.run(&format!("ip addr add {address}/24 dev p2"))?;
+        net.client
+            .run(&format!("ip addr add {address}/24 dev p2"))?;
         net.client.endpoint(address.parse()?, "p2", "subflow")?;
     }
     patient.is_mended(
@@ -51,7 +52,8 @@ fn announced_addresses_that_are_not_used() -> Result<()> {
     let net = two_paths(&lab)?;
     net.client.limits(2, 0)?;
     let link = &net.links[1];
-    net.server.endpoint(link.server_addr, &link.name, "signal")?;
+    net.server
+        .endpoint(link.server_addr, &link.name, "signal")?;
     let mut patient = Patient::new(&net.client, &binary)?;
     patient.is_well("announced-addresses")?;
     let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
@@ -98,8 +100,9 @@ fn an_endpoint_without_a_device() -> Result<()> {
     patient.is_well("endpoint-device")?;
     let address = net.links[1].client_addr;
     net.client.run("ip mptcp endpoint flush")?;
-    net.client
-        .run(&format!("ip mptcp endpoint add {address} id 5 subflow backup"))?;
+    net.client.run(&format!(
+        "ip mptcp endpoint add {address} id 5 subflow backup"
+    ))?;
     patient.is_mended(
         "endpoint-device",
         "warning",
@@ -123,8 +126,9 @@ fn an_endpoint_whose_address_is_gone_or_elsewhere() -> Result<()> {
     patient.is_well("endpoint-address")?;
     let address = net.links[1].client_addr;
     net.client.run("ip mptcp endpoint flush")?;
-    net.client
-        .run(&format!("ip mptcp endpoint add {address} id 6 dev p1 subflow"))?;
+    net.client.run(&format!(
+        "ip mptcp endpoint add {address} id 6 dev p1 subflow"
+    ))?;
     patient.is_mended(
         "endpoint-address",
         "problem",
@@ -192,8 +196,12 @@ fn two_path_managers_at_once() -> Result<()> {
         let program = directory.path().join(name);
         std::fs::copy("/bin/sleep", &program)?;
         let mut command = net.client.command(program);
-        net.client
-            .spawn(command.arg("600").stdin(Stdio::null()).stdout(Stdio::null()))
+        net.client.spawn(
+            command
+                .arg("600")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null()),
+        )
     };
     let first = start("mptcpd")?;
     patient.is_well("two-path-managers")?;

@@ -17,7 +17,12 @@ fn a_kernel_without_mptcp() -> Result<()> {
     let mut patient = Patient::contained(&lab.host("alone")?, &binary)?;
     patient.is_well("mptcp-built-in")?;
     patient.does("mount -t tmpfs none /proc/sys/net/mptcp")?;
-    patient.is_told("mptcp-built-in", "problem", &["no Multipath TCP"], "CONFIG_MPTCP=y")?;
+    patient.is_told(
+        "mptcp-built-in",
+        "problem",
+        &["no Multipath TCP"],
+        "CONFIG_MPTCP=y",
+    )?;
     patient.until("mptcp-enabled", "unknown")?;
     patient.does("umount /proc/sys/net/mptcp")?;
     patient.is_well("mptcp-built-in")?;
@@ -70,7 +75,10 @@ fn bbr_that_is_not_loaded() -> Result<()> {
     let mut patient = Patient::contained(&lab.host("alone")?, &binary)?;
     patient.is_well("standby-bbr")?;
     let directory = tempfile::tempdir()?;
-    let (list, modprobe) = (directory.path().join("list"), directory.path().join("modprobe"));
+    let (list, modprobe) = (
+        directory.path().join("list"),
+        directory.path().join("modprobe"),
+    );
     fs::write(&list, "reno cubic\n")?;
     fs::write(
         &modprobe,

@@ -17,7 +17,10 @@ fn sockops_programs_that_interfere() -> Result<()> {
     let cgroup = Cgroup::create()?;
     let path = cgroup.path().display();
     patient.doctor += &format!(" --cgroup {path}");
-    for (name, result) in [("sockops-exclusive", "problem"), ("sockops-beside", "warning")] {
+    for (name, result) in [
+        ("sockops-exclusive", "problem"),
+        ("sockops-beside", "warning"),
+    ] {
         patient.is_well(name)?;
         let other = match result {
             "problem" => Foreign::exclusive(cgroup.path())?,
@@ -47,7 +50,10 @@ fn a_tc_program_that_comes_first() -> Result<()> {
     let other = pass_ahead(&net.client, "p2")?;
     let check = patient.until("tc-order", "warning")?;
     assert!(check.seen.contains("on p2, ingress"), "{check:?}");
-    assert!(check.mend.starts_with("bpftool link detach id "), "{check:?}");
+    assert!(
+        check.mend.starts_with("bpftool link detach id "),
+        "{check:?}"
+    );
     match bpftool() {
         true => patient.does(&check.mend)?,
         false => drop(other),

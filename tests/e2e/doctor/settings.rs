@@ -17,7 +17,13 @@ fn mptcp_ipv6_and_timestamps_that_are_off() -> Result<()> {
     for (check, key, off, on, result) in [
         ("mptcp-enabled", "net.mptcp.enabled", "0", "1", "problem"),
         ("timestamps", "net.ipv4.tcp_timestamps", "0", "1", "warning"),
-        ("ipv6", "net.ipv6.conf.all.disable_ipv6", "1", "0", "warning"),
+        (
+            "ipv6",
+            "net.ipv6.conf.all.disable_ipv6",
+            "1",
+            "0",
+            "warning",
+        ),
     ] {
         patient.is_well(check)?;
         net.client.sysctl(key, off)?;
