@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mptcp_lab::traffic::{ANY, Behaviour, Churn, Churning, Server};
-use mptcp_lab::{Host, Lab};
+use mptcp_lab::{Host, Lab, wait};
 
 use super::Patient;
+use crate::SETTLE;
 use crate::support::{require_agent, two_paths};
 
 /// Opens connections one after another, several in each second.
@@ -56,11 +57,13 @@ fn a_blackhole_for_mptcp() -> Result<()> {
     let mut patient = Patient::new(&net.client, &binary)?;
     let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
     let churning = connect(&net.client, server.at(net.server_addr()));
-    let check = patient.until("blackholes", "problem")?;
-    assert!(
-        check.seen.contains("capable_syn_tx_disabled by"),
-        "{check:?}"
-    );
+    // First the kernel finds out, then it leaves MPTCP out.
+    let check = wait::try_until("MPTCP to be left out", SETTLE, || {
+        match patient.until("blackholes", "problem") {
+            Ok(check) if check.seen.contains("capable_syn_tx_disabled by") => Ok(check),
+            other => Err(other),
+        }
+    })?;
     let timeout = net.client.sysctl_get("net.mptcp.blackhole_timeout")?;
     let command = format!("\nsysctl -w net.mptcp.blackhole_timeout={timeout}");
     assert!(
