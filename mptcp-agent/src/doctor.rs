@@ -90,3 +90,30 @@ fn examine(args: &DoctorArgs) -> Result<Vec<Finding>> {
     ];
     Ok(subjects.iter().flat_map(|checks| checks(&sight)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_each_check() {
+        let text = include_str!("../../docs/doctor.md");
+        // Above are tables of other things.
+        let (_, tables) = text.split_once("## The kernel").unwrap();
+        let documented: Vec<&str> = tables
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+            .map(|(name, _)| name)
+            .collect();
+        let args = DoctorArgs {
+            json: false,
+            control: Some("/nonexistent/mptcp-agent.sock".into()),
+            cgroup: None,
+        };
+        let findings = examine(&args).unwrap();
+        let names: Vec<&str> = findings.iter().map(|finding| finding.name).collect();
+        assert_eq!(documented, names);
+    }
+}

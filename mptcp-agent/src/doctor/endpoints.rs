@@ -60,13 +60,12 @@ pub fn checks(sight: &Sight) -> Vec<Finding> {
         Err(why) => unknown("announced-addresses", why),
     });
     findings.push(match (sight.uplinks(), &sight.tcp) {
-        (Ok(uplinks), Ok(tcp)) => {
-            let serves = tcp.after.iter().any(|one| one.listens && one.is_subflow);
+        (Ok(uplinks), Ok(_)) => {
             let uplinks: Vec<(String, Vec<IpAddr>)> = uplinks
                 .values()
-                .map(|device| (device.name.clone(), device.addresses.clone()))
+                .map(|device| (device.name.clone(), device.routed().copied().collect()))
                 .collect();
-            there_are(manager, &uplinks, serves)
+            there_are(manager, &uplinks, sight.serves())
         }
         (Err(why), _) => unknown("endpoints", why),
         (_, Err(why)) => unknown("endpoints", why),
@@ -195,11 +194,7 @@ fn there_are(manager: &Manager, uplinks: &[(String, Vec<IpAddr>)], serves: bool)
     }
     let mut faults = Faults::default();
     for (device, addresses) in &uplinks[1..] {
-        let routed = addresses.iter().filter(|address| match address {
-            IpAddr::V4(_) => true,
-            IpAddr::V6(address) => !address.is_unicast_link_local(),
-        });
-        for address in routed {
+        for address in addresses {
             faults.add(
                 Verdict::Warning,
                 format!("{address} of {device} is no endpoint, so no subflow is opened from it"),

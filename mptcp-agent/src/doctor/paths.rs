@@ -63,10 +63,14 @@ struct Way {
     counts: bool,
 }
 
-/// Asks for the way from each address that an endpoint has, and from each address
-/// of an uplink if there are several.
+/// Asks for the way from each address that an endpoint has. A server needs one
+/// from each address of its uplinks, to which clients may open subflows.
 fn ways(sight: &Sight, devices: &Present, uplinks: &BTreeMap<u32, &Device>) -> Vec<Way> {
     let mut sources: BTreeMap<IpAddr, Option<u32>> = BTreeMap::new();
+    if uplinks.len() > 1 && sight.serves() {
+        let addresses = uplinks.values().flat_map(|device| device.routed());
+        sources.extend(addresses.map(|address| (*address, None)));
+    }
     for endpoint in sight.endpoints() {
         sources.insert(endpoint.address, endpoint.device);
     }
@@ -128,8 +132,8 @@ fn source_routes(ways: &[Way], known: &[Route]) -> Finding {
         faults.add(verdict, seen, route_for(way, known, &mut tables));
     }
     let fine = match ways.len() {
-        0 => "no endpoint needs one".to_owned(),
-        count => format!("each of {count} endpoints has a way by its own device"),
+        0 => "no address needs one".to_owned(),
+        count => format!("each of {count} addresses has a way by its own device"),
     };
     faults.finish("source-routes", fine)
 }

@@ -125,6 +125,12 @@ impl Sight {
         Ok(used.map(|(&index, device)| (index, device)).collect())
     }
 
+    /// Returns whether somebody listens on an MPTCP socket.
+    pub fn serves(&self) -> bool {
+        let sockets = self.tcp.iter().flat_map(|tcp| &tcp.after);
+        sockets.into_iter().any(|one| one.listens && one.is_subflow)
+    }
+
     /// Returns the endpoints that the user made.
     pub fn endpoints(&self) -> impl Iterator<Item = &endpoints::Endpoint> {
         let manager = self.manager.as_ref().ok().and_then(Option::as_ref);

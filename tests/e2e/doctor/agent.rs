@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::Patient;
 use crate::SOON;
+use crate::redundant_support::Scene;
 use crate::support::{require_agent, two_paths, upload};
 
 #[test]
@@ -40,6 +41,46 @@ fn metrics_that_are_open_to_the_world() -> Result<()> {
     let policy = net.client.run(&format!("{binary} policy show"))?;
     assert!(policy.contains("p1=4"), "{policy}");
     successor.stop()
+}
+
+/// Its programs and its copies are no fault, and under its policy some faults are
+/// worse.
+#[test]
+fn an_agent_in_order_has_no_findings() -> Result<()> {
+    let binary = require_agent!();
+    let scene = Scene::of_two(&binary, &[])?;
+    for host in &scene.hosts {
+        let mut patient = Patient::new(host, &binary)?;
+        for check in patient.findings()? {
+            let fine = check.result == "ok" || check.name == "lockdown";
+            assert!(fine, "{check:?}");
+        }
+        let key = "net.ipv4.tcp_timestamps";
+        host.sysctl(key, "0")?;
+        let mend = format!("sysctl -w {key}=1");
+        patient.is_mended("timestamps", "problem", &["copies nothing"], &mend)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_cannot_pin_its_programs() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let host = lab.host("alone")?;
+    let mut patient = Patient::new(&host, &binary)?;
+    let script =
+        "mount -t bpf -o mode=0777 bpf /sys/fs/bpf && exec \"$0\" run --listen 127.0.0.1:0";
+    let mut command = host.command("unshare");
+    command
+        .args(["--mount", "--", "sh", "-c", script])
+        .arg(&binary);
+    let agent = Agent::launch(&host, command)?;
+    patient.is_told("agent-outlived", "warning", &["0777"], "bpffs-mode")?;
+    agent.stop()?;
+    let agent = Agent::start(&host, &binary, &[] as &[&str])?;
+    patient.is_well("agent-outlived")?;
+    agent.stop()
 }
 
 #[test]

@@ -70,6 +70,33 @@ fn a_source_without_any_route() -> Result<()> {
     )
 }
 
+/// A server answers from the address that a client has chosen.
+#[test]
+fn a_server_whose_answers_leave_by_the_wrong_device() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    for (link, metric) in net.links.iter().zip([100, 200]) {
+        let (router, name) = (link.client_addr, &link.name);
+        net.server.run(&format!(
+            "ip route add default via {router} dev {name} metric {metric}"
+        ))?;
+    }
+    let mut patient = Patient::new(&net.server, &binary)?;
+    patient.is_well("source-routes")?;
+    let _sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
+    let (address, router) = (net.links[1].server_addr, net.links[1].client_addr);
+    patient.is_mended(
+        "source-routes",
+        "problem",
+        &[&address.to_string(), "do not leave by p2"],
+        &format!(
+            "ip rule add from {address} table 101\n\
+             ip route add default via {router} dev p2 table 101"
+        ),
+    )
+}
+
 #[test]
 fn a_strict_reverse_path_filter() -> Result<()> {
     let binary = require_agent!();
