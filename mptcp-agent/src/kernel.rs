@@ -53,7 +53,7 @@ pub use redundant::ChannelTraffic;
 pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
 use sweep::Pass;
 pub use sweep::Sweep;
-pub use tc::{TcxProgram, programs_on};
+pub use tc::{AttachedBy, DeviceProgram, programs_on};
 
 use life::Heart;
 use load::{describe, find};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use mptcp_api::schema::Status;
 
@@ -18,7 +19,7 @@ pub fn checks(sight: &Sight) -> Vec<Finding> {
         "agent-losses",
         "metrics-address",
     ];
-    let mut findings = vec![runs(&sight.agent)];
+    let mut findings = vec![runs(&sight.agent, sight.control.as_deref())];
     match &sight.agent {
         Ok(None) => findings.extend(NAMES.map(|name| ok(name, "no agent runs"))),
         Err(_) => findings.extend(NAMES.map(|name| unknown(name, "the agent did not answer"))),
@@ -32,7 +33,8 @@ pub fn checks(sight: &Sight) -> Vec<Finding> {
     findings
 }
 
-fn runs(agent: &Result<Option<Status>, NoAnswer>) -> Finding {
+/// `control` is the control socket that the user named.
+fn runs(agent: &Result<Option<Status>, NoAnswer>, control: Option<&Path>) -> Finding {
     const NAME: &str = "agent";
     match agent {
         Ok(Some(status)) => ok(
@@ -42,7 +44,17 @@ fn runs(agent: &Result<Option<Status>, NoAnswer>) -> Finding {
                 status.agent.version, status.agent.pid
             ),
         ),
-        Ok(None) => ok(NAME, "no agent runs in this network namespace"),
+        Ok(None) => match control {
+            None => ok(NAME, "no agent runs in this network namespace"),
+            Some(path) => {
+                let path = path.to_string_lossy();
+                warning(
+                    NAME,
+                    format!("there is no agent at {path}"),
+                    format!("# mptcp-agent run --control {}", quoted(&path)),
+                )
+            }
+        },
         Err(NoAnswer {
             denied: true,
             message,
@@ -208,10 +220,15 @@ mod tests {
 
     #[test]
     fn no_agent_is_no_fault_and_a_silent_one_is_unknown() {
-        assert_eq!(runs(&Ok(None)).result, Verdict::Ok);
+        assert_eq!(runs(&Ok(None), None).result, Verdict::Ok);
+        let named = Some(Path::new("/run/x.sock"));
+        assert_eq!(runs(&Ok(None), named).result, Verdict::Warning);
         for (denied, expected) in [(true, Verdict::Unknown), (false, Verdict::Problem)] {
             let message = "no answer".to_owned();
-            assert_eq!(runs(&Err(NoAnswer { denied, message })).result, expected);
+            assert_eq!(
+                runs(&Err(NoAnswer { denied, message }), None).result,
+                expected
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use super::finding::{Faults, Finding, Look, Verdict, ok, problem, unknown, warning};
 use super::sight::Sight;
 use crate::host::sysctl::quoted;
-use crate::kernel::{self, SockopsProgram, TcxProgram};
+use crate::kernel::{self, AttachedBy, DeviceProgram, SockopsProgram};
 
 /// Runs the checks.
 pub fn checks(sight: &Sight) -> Vec<Finding> {
@@ -19,8 +19,8 @@ pub fn checks(sight: &Sight) -> Vec<Finding> {
     });
     let tc = sight.uplinks().and_then(|uplinks| {
         let mut found = Vec::new();
-        for device in uplinks.values() {
-            let programs = kernel::programs_on(&device.name);
+        for (&ifindex, device) in &uplinks {
+            let programs = kernel::programs_on(ifindex, &device.name);
             let programs = programs.map_err(|error| format!("{error:#}"))?;
             found.push((device.name.clone(), programs));
         }
@@ -105,7 +105,7 @@ fn beside(sockops: &Sockops) -> Finding {
 }
 
 /// `redundant` says whether the agent that runs has that policy.
-fn first(devices: &Look<Vec<(String, Vec<TcxProgram>)>>, redundant: Option<bool>) -> Finding {
+fn first(devices: &Look<Vec<(String, Vec<DeviceProgram>)>>, redundant: Option<bool>) -> Finding {
     const NAME: &str = "tc-order";
     let devices = match devices {
         Ok(devices) => devices,
@@ -118,7 +118,7 @@ fn first(devices: &Look<Vec<(String, Vec<TcxProgram>)>>, redundant: Option<bool>
             let Some(ahead) = side.next().filter(|one| !one.is_ours()) else {
                 continue;
             };
-            let behind = side.any(TcxProgram::is_ours);
+            let behind = side.any(DeviceProgram::is_ours);
             let (verdict, what) = match (behind, redundant) {
                 (true, _) => (Verdict::Problem, "runs ahead of the agent's"),
                 (false, Some(true)) => (Verdict::Problem, "has the place of the agent's"),
@@ -127,16 +127,16 @@ fn first(devices: &Look<Vec<(String, Vec<TcxProgram>)>>, redundant: Option<bool>
                     "comes first: the redundant policy would go ahead of it",
                 ),
             };
-            let (direction, hook) = match ingress {
-                true => ("ingress", "tcx_ingress"),
-                false => ("egress", "tcx_egress"),
+            let direction = if ingress { "ingress" } else { "egress" };
+            let quoted = quoted(device);
+            let mend = match ahead.by {
+                AttachedBy::Link(link) => format!("bpftool link detach id {link}"),
+                AttachedBy::Itself => format!("bpftool net detach tcx_{direction} dev {quoted}"),
+                AttachedBy::Filter(priority) => {
+                    format!("tc filter del dev {quoted} {direction} pref {priority}")
+                }
             };
-            let TcxProgram { id, name, .. } = ahead;
-            let mend = match ahead.link {
-                Some(link) => format!("bpftool link detach id {link}"),
-                None => format!("bpftool net detach {hook} dev {}", quoted(device)),
-            };
-            let seen = format!("on {device}, {direction}: `{name}` (id {id}) {what}");
+            let seen = format!("on {device}, {direction}: `{}` {what}", ahead.name);
             faults.add(verdict, seen, mend);
         }
     }
@@ -187,29 +187,37 @@ mod tests {
 
     #[test]
     fn whoever_runs_ahead_on_a_device_is_named() {
-        let order = |names: &[&str]| {
-            let programs = names.iter().map(|name| TcxProgram {
+        let order = |names: &[&str], by| {
+            let programs = names.iter().map(|name| DeviceProgram {
                 ingress: false,
-                id: 9,
                 name: (*name).to_owned(),
-                link: Some(5),
+                by,
             });
             Ok(vec![("p1".to_owned(), programs.collect())])
         };
-        let ours = "redundant_egress";
-        let ours = &ours[..15];
-        for (names, redundant, expected) in [
-            (&[][..], Some(true), Verdict::Ok),
-            (&[ours, "alien"], Some(true), Verdict::Ok),
-            (&["alien", ours], Some(true), Verdict::Problem),
-            (&["alien"], Some(true), Verdict::Problem),
-            (&["alien"], Some(false), Verdict::Warning),
-            (&["alien"], None, Verdict::Warning),
-        ] {
-            let finding = first(&order(names), redundant);
-            assert_eq!(finding.result, expected, "{names:?}");
+        let by = AttachedBy::Link(5);
+        // The kernel cuts the name; a filter has it in full.
+        for ours in ["redundant_egres", "redundant_egress"] {
+            for (names, redundant, expected) in [
+                (&[][..], Some(true), Verdict::Ok),
+                (&[ours, "alien"], Some(true), Verdict::Ok),
+                (&["alien", ours], Some(true), Verdict::Problem),
+                (&["alien"], Some(true), Verdict::Problem),
+                (&["alien"], Some(false), Verdict::Warning),
+                (&["alien"], None, Verdict::Warning),
+            ] {
+                let finding = first(&order(names, by), redundant);
+                assert_eq!(finding.result, expected, "{names:?}");
+            }
         }
-        let finding = first(&order(&["alien", ours]), None);
-        assert_eq!(finding.mend.unwrap(), "bpftool link detach id 5");
+        for (by, expected) in [
+            (by, "bpftool link detach id 5"),
+            (AttachedBy::Itself, "bpftool net detach tcx_egress dev p1"),
+            (AttachedBy::Filter(1), "tc filter del dev p1 egress pref 1"),
+        ] {
+            let finding = first(&order(&["alien"], by), None);
+            assert_eq!(finding.mend.unwrap(), expected);
+            assert!(finding.seen.contains("`alien`"), "{}", finding.seen);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Sight {
     pub counters: Look<Twice<Counters>>,
     /// The agent that runs; `None` if there is none.
     pub agent: Result<Option<Status>, NoAnswer>,
+    /// The control socket that the user named.
+    pub control: Option<PathBuf>,
     /// The cgroup that the agent's program attaches to, or would.
     pub cgroup: Look<Cgroup>,
 }
@@ -89,6 +92,7 @@ impl Sight {
             mptcp,
             counters: twice(counters_before, counters()),
             agent,
+            control: args.control.clone(),
             cgroup,
         })
     }

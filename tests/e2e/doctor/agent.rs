@@ -69,8 +69,7 @@ fn an_agent_that_cannot_pin_its_programs() -> Result<()> {
     let lab = Lab::new()?;
     let host = lab.host("alone")?;
     let mut patient = Patient::new(&host, &binary)?;
-    let script =
-        "mount -t bpf -o mode=0777 bpf /sys/fs/bpf && exec \"$0\" run --listen 127.0.0.1:0";
+    let script = "mount -t bpf bpf /sys/fs/bpf && chmod 0777 /sys/fs/bpf && exec \"$0\" run --listen 127.0.0.1:0";
     let mut command = host.command("unshare");
     command
         .args(["--mount", "--", "sh", "-c", script])
