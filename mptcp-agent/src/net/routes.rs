@@ -144,9 +144,11 @@ mod tests {
             assert!(status.is_ok_and(|status| status.success()), "{arguments}");
         };
         for (device, address) in [("d1", "10.0.1.1/24"), ("d2", "10.0.2.1/24")] {
-            ip(&format!("link add {device} type dummy"));
+            let peer = format!("{device}-peer");
+            ip(&format!("link add {device} type veth peer name {peer}"));
             ip(&format!("addr add {address} dev {device}"));
             ip(&format!("link set {device} up"));
+            ip(&format!("link set {peer} up"));
         }
         ip("route add default via 10.0.1.2 dev d1");
         let index = |device| nix::net::if_::if_nametoindex(device).unwrap();
