@@ -1,6 +1,7 @@
 //! The command line.
 
 mod client;
+mod doctor;
 mod policy;
 mod run;
 
@@ -11,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use client::{ClientJob, SortKey, Verb};
+pub use doctor::{DoctorArgs, USAGE as DOCTOR_USAGE};
 pub use policy::flag;
 pub use run::RunArgs;
 
@@ -29,12 +31,23 @@ pub enum Job {
     Client(ClientJob),
     /// `cleanup`.
     Cleanup(CleanupArgs),
+    /// `doctor`.
+    Doctor(DoctorArgs),
 }
 
-/// Parses the command line. On a usage error, prints it and exits with 2; on
-/// `--help` and `--version`, with 0.
+/// Parses the command line. On a usage error, prints it and exits with 2 (of
+/// `doctor` with [`doctor::USAGE`]); on `--help` and `--version`, with 0.
 pub fn parse() -> Job {
-    job(Cli::parse()).unwrap_or_else(|error| error.exit())
+    let parsed = Cli::try_parse().and_then(job);
+    parsed.unwrap_or_else(|error| {
+        let is_doctor = std::env::args_os()
+            .nth(1)
+            .is_some_and(|arg| arg == "doctor");
+        if is_doctor && error.use_stderr() {
+            doctor::exit(&error);
+        }
+        error.exit()
+    })
 }
 
 fn job(cli: Cli) -> Result<Job, clap::Error> {
@@ -57,6 +70,10 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
         Command::Connections(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
         Command::Cleanup(args) => Ok(Job::Cleanup(args)),
+        Command::Doctor(args) => {
+            let checked = args.check().map(|()| Job::Doctor(args));
+            checked.map_err(|message| usage_error(&["doctor"], &message))
+        }
     }
 }
 
@@ -104,6 +121,11 @@ enum Command {
     /// Where events were lost, a line says how many, and stderr says at the end
     /// how many were lost in total.
     Events(client::EventsArgs),
+    /// Look for what keeps MPTCP or the agent from working, and say how to mend it
+    ///
+    /// Works with and without a running agent, changes nothing, and takes about
+    /// a second. Without root it checks what it can.
+    Doctor(DoctorArgs),
     /// Remove what a killed agent left in the kernel, and list it
     Cleanup(CleanupArgs),
 }

@@ -12,14 +12,14 @@ mod format;
 mod policy;
 mod status;
 mod table;
-mod terminal;
+pub mod terminal;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use mptcp_api::line;
-use mptcp_api::schema::{ErrorCode, Refusal, Reply, Request, one_line};
+use mptcp_api::schema::{ErrorCode, Refusal, Reply, Request, Status, one_line};
 
 use crate::cli::{ClientJob, Verb};
 use connection::Connection;
@@ -134,6 +134,35 @@ pub fn hand_over(control: Option<&Path>) -> anyhow::Result<bool> {
         Ok(Some(_)) => Err(anyhow::anyhow!(Failure::unexpected().message)),
         Err(failure) if failure.fault == Fault::NoAgent => Ok(false),
         Err(failure) => Err(anyhow::anyhow!(failure.message)),
+    }
+}
+
+/// Why an agent that is there did not tell its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Whether this user may not ask it.
+    pub denied: bool,
+    /// The reason, in one line.
+    pub message: String,
+}
+
+/// Asks the agent at `control`, or else that of this namespace, for its state.
+/// Returns `None` if there is no agent.
+///
+/// # Errors
+/// There is one, but it did not answer.
+pub fn ask_status(control: Option<&Path>) -> Result<Option<Status>, NoAnswer> {
+    let exchange = || match Connection::open(control)?.exchange(&Request::Status)? {
+        Reply::Status(status) => Ok(*status),
+        _ => Err(Failure::unexpected()),
+    };
+    match exchange() {
+        Ok(status) => Ok(Some(status)),
+        Err(failure) if failure.fault == Fault::NoAgent => Ok(None),
+        Err(failure) => Err(NoAnswer {
+            denied: failure.fault == Fault::Denied,
+            message: failure.message,
+        }),
     }
 }
 

@@ -13,6 +13,7 @@ mod privileges;
 pub mod skip;
 pub mod socket_path;
 mod standby;
+pub mod sysctl;
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ pub use key::read as read_key;
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;
 pub use netns::Claim as NamespaceClaim;
-pub use standby::{can_bring_back, check as check_standby};
+pub use standby::{can_bring_back, check as check_standby, has_bbr};
 
 /// Removes the control sockets of agents that were killed, and returns their
 /// paths.

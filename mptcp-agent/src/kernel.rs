@@ -41,16 +41,19 @@ use mptcp_common::abi::{
 };
 use mptcp_common::names::map;
 
+pub use bpffs::{Mounted as BpfFileSystem, USUAL as BPF_FILE_SYSTEM, mounted as bpf_file_system};
 pub use clock::monotonic_ns;
 pub use events::Events;
 pub use life::{BEAT, GRACE};
 pub use load::LoadOptions;
+pub use others::{SockopsProgram, sockops};
 pub use pages::PAGE;
 pub use publish::PublishError;
 pub use redundant::ChannelTraffic;
 pub use remains::{Content, Remains, Swept, is_beating, sweep_dead_namespaces};
 use sweep::Pass;
 pub use sweep::Sweep;
+pub use tc::{AttachedBy, DeviceProgram, programs_on};
 
 use life::Heart;
 use load::{describe, find};

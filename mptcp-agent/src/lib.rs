@@ -7,12 +7,14 @@
 //!   policy, net (devices)        -> state (paths)         -> kernel
 //!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
+//!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
 //! ```
 
 mod agent;
 mod api;
 mod cli;
 mod client;
+mod doctor;
 mod host;
 mod kernel;
 mod logging;
@@ -42,6 +44,7 @@ pub fn run() -> ExitCode {
             agent::cleanup::run(args.cgroup.as_deref())
         }),
         Job::Client(job) => client::run(&job),
+        Job::Doctor(args) => doctor::run(&args),
     }
 }
 

@@ -6,10 +6,16 @@
 //! | `watch` | follows the devices over netlink |
 //! | `endpoints` | what the kernel's path manager may open subflows from |
 //! | `netlink` | asks the kernel, and waits for the answer |
+//! | `routes` | which way a packet would leave |
+//! | `rp_filter` | the reverse path filter of a device |
+//! | `sockets` | the TCP and MPTCP sockets |
 //! | `snmp` | the kernel's counters of Multipath TCP |
 
 pub mod devices;
 pub mod endpoints;
 pub mod netlink;
+pub mod routes;
+pub mod rp_filter;
 pub mod snmp;
+pub mod sockets;
 pub mod watch;

@@ -7,6 +7,7 @@ mod bad_input;
 mod churn;
 mod control;
 mod control_faults;
+mod doctor;
 mod endpoint;
 mod exact;
 mod failover;

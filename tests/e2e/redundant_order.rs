@@ -38,7 +38,7 @@ struct LinkCreate {
 
 /// Puts a program that returns `TCX_PASS` for every packet before all others, at
 /// tcx ingress of a device. Dropping the returned link removes it.
-fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
+pub(crate) fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
     const BPF_PROG_LOAD: i32 = 5;
     const BPF_LINK_CREATE: i32 = 28;
     const SCHED_CLS: u32 = 3;

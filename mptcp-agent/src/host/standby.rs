@@ -42,7 +42,9 @@ fn available() -> String {
     fs::read_to_string(AVAILABLE).unwrap_or_default()
 }
 
-fn has_bbr(names: &str) -> bool {
+/// Returns whether a list of congestion controls, as the kernel prints it, has
+/// BBR.
+pub fn has_bbr(names: &str) -> bool {
     names.split_whitespace().any(|name| name == "bbr")
 }
 

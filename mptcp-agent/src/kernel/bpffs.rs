@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, fstatfs, mkdirat, openat, renameat,
-    statat, unlinkat,
+    stat, statat, statfs, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -24,7 +24,7 @@ use thiserror::Error;
 const MAGIC: u64 = 0xcafe_4a11;
 
 /// Where every host mounts it.
-const USUAL: &str = "/sys/fs/bpf";
+pub const USUAL: &str = "/sys/fs/bpf";
 
 /// The host's mount as seen from a mount namespace with a /sys of its own,
 /// which `ip netns exec` makes. A mount inside that namespace would not outlive
@@ -48,33 +48,83 @@ pub(super) struct Directory {
     shown: PathBuf,
 }
 
+/// The mounted file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where it is mounted.
+    pub path: &'static str,
+    /// The mode bits of its root.
+    pub mode: u32,
+    /// The user that owns its root.
+    pub user: u32,
+    ours: bool,
+}
+
+impl Mounted {
+    fn of(path: &'static str, stat: &Stat) -> Self {
+        Self {
+            path,
+            mode: stat.st_mode & 0o7777,
+            user: stat.st_uid,
+            ours: is_ours(stat),
+        }
+    }
+
+    /// Returns whether somebody else may rename what an agent pins there.
+    pub fn is_open_to_all(&self) -> bool {
+        !self.ours || (self.lets_all_write() && self.mode & Mode::SVTX.bits() == 0)
+    }
+
+    /// Returns whether others may make entries there.
+    pub fn lets_all_write(&self) -> bool {
+        self.mode & OTHERS_WRITE != 0
+    }
+}
+
+/// Looks for the mounted file system, and changes nothing.
+///
+/// # Errors
+/// It is mounted, but does not show its mode.
+pub fn mounted() -> Result<Option<Mounted>> {
+    // By path, since not every user may open it.
+    for path in [USUAL, OF_THE_HOST] {
+        if statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC)) {
+            let stat = stat(path).context("cannot look at the BPF file system")?;
+            return Ok(Some(Mounted::of(path, &stat)));
+        }
+    }
+    Ok(None)
+}
+
+fn open_root() -> Option<(&'static str, OwnedFd)> {
+    [USUAL, OF_THE_HOST].into_iter().find_map(|path| {
+        let handle = openat(CWD, path, DIRECTORY, Mode::empty()).ok()?;
+        let stat = fstatfs(&handle).ok()?;
+        (u64::try_from(stat.f_type) == Ok(MAGIC)).then_some((path, handle))
+    })
+}
+
 /// Opens the root of the file system, if it is mounted and can be trusted.
 ///
 /// # Errors
 /// Everybody may rename the entries of others; the error is one line.
 pub(super) fn find() -> Result<Option<Directory>> {
-    for path in [USUAL, OF_THE_HOST] {
-        let Ok(handle) = openat(CWD, path, DIRECTORY, Mode::empty()) else {
-            continue;
-        };
-        if fstatfs(&handle).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC)) {
-            let root = Directory {
-                handle,
-                shown: PathBuf::from(path),
-            };
-            let stat = fstat(&root.handle).context("cannot look at the BPF file system")?;
-            let mode = stat.st_mode;
-            ensure!(
-                is_ours(&stat) && (mode & OTHERS_WRITE == 0 || mode & Mode::SVTX.bits() != 0),
-                "everybody may rename what is in the BPF file system {path} (mode {:04o}, user \
-                 {}): mount -o remount,mode=0700 {path}",
-                mode & 0o7777,
-                stat.st_uid
-            );
-            return Ok(Some(root));
-        }
-    }
-    Ok(None)
+    let Some((path, handle)) = open_root() else {
+        return Ok(None);
+    };
+    let stat = fstat(&handle).context("cannot look at the BPF file system")?;
+    let found = Mounted::of(path, &stat);
+    ensure!(
+        !found.is_open_to_all(),
+        "everybody may rename what is in the BPF file system {path} (mode {:04o}, user {}): chmod \
+         0700 {path}",
+        found.mode,
+        found.user
+    );
+    Ok(Some(Directory {
+        handle,
+        shown: PathBuf::from(path),
+    }))
 }
 
 /// Opens the root. Mounts the file system if it is missing, as systemd and

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType,
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_detach_program},
     },
 };
@@ -28,7 +28,7 @@ use mptcp_common::abi::runs;
 use mptcp_common::names;
 use nix::net::if_::if_nameindex;
 
-use super::{clsact, describe, find, program};
+use super::{clsact, describe, find, others, program};
 
 /// A tc program of the object.
 pub(super) struct TcProgram {
@@ -297,6 +297,82 @@ fn not_first(own: u32, order: impl Iterator<Item = (u32, String)>) -> Option<Str
 
 fn named(program: &ProgramInfo) -> String {
     program.name_as_str().unwrap_or_default().to_owned()
+}
+
+/// A tc program on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceProgram {
+    /// Whether it sees what arrives, and not what leaves.
+    pub ingress: bool,
+    /// Its name, of which the kernel may keep only 15 bytes.
+    pub name: String,
+    /// What keeps it there.
+    pub by: AttachedBy,
+}
+
+/// What keeps a tc program on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedBy {
+    /// The BPF link with this id.
+    Link(u32),
+    /// Nothing else: it was attached to tcx as it is.
+    Itself,
+    /// A filter of this priority, where the kernel has no tcx.
+    Filter(u16),
+}
+
+impl DeviceProgram {
+    /// Returns whether it is an agent's.
+    pub fn is_ours(&self) -> bool {
+        let cut = |name: &str| name.chars().take(others::NAME).collect::<String>();
+        PROGRAMS
+            .iter()
+            .any(|own| cut(&self.name) == cut(own.symbol))
+    }
+}
+
+/// Lists the programs on a device that run at the place of the agent's, in their
+/// order, those for what arrives first: those on tcx, or else the filters.
+///
+/// # Errors
+/// This process may not ask, or the device is gone.
+pub fn programs_on(ifindex: u32, device: &str) -> Result<Vec<DeviceProgram>> {
+    let mut found = Vec::new();
+    for (side, ingress) in [(TcAttachType::Ingress, true), (TcAttachType::Egress, false)] {
+        match SchedClassifier::query_tcx(device, side) {
+            Ok((_, order)) => found.extend(order.iter().map(|program| DeviceProgram {
+                ingress,
+                name: named(program),
+                by: others::link_of(program.id()).map_or(AttachedBy::Itself, AttachedBy::Link),
+            })),
+            Err(error) if is_refused(&error) => {
+                let what = format!("cannot list the tc programs of {device}");
+                return Err(error).context(what);
+            }
+            // The kernel has no tcx.
+            Err(_) => {
+                let filters = clsact::filters(ifindex, ingress)?.into_iter();
+                found.extend(filters.map(|filter| DeviceProgram {
+                    ingress,
+                    name: filter.name,
+                    by: AttachedBy::Filter(filter.priority),
+                }));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns whether the kernel refused because this process lacks rights.
+fn is_refused(error: &ProgramError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::PermissionDenied;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Attaches both programs, or none.

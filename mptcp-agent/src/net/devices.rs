@@ -49,7 +49,12 @@ impl Device {
     /// Returns whether subflows can run over it: it is not lo, and has an
     /// address that is valid beyond its own link.
     pub fn is_path(&self) -> bool {
-        self.kind != kind::LOOPBACK && self.addresses.iter().any(is_routed)
+        self.kind != kind::LOOPBACK && self.routed().next().is_some()
+    }
+
+    /// Returns its addresses that are valid beyond its own link.
+    pub fn routed(&self) -> impl Iterator<Item = &IpAddr> {
+        self.addresses.iter().filter(|address| is_routed(address))
     }
 
     /// Returns the length in bytes of its link-layer header as tc sees packets;

@@ -23,11 +23,25 @@ const VERSION: u8 = 1;
 const GET_ADDRESSES: u8 = 3;
 const GET_LIMITS: u8 = 6;
 const ATTR_ADDRESS: u16 = 1;
+const ATTR_ACCEPTED: u16 = 2;
 const ATTR_SUBFLOWS: u16 = 3;
+const ADDRESS_ID: u16 = 2;
 const ADDRESS_V4: u16 = 3;
 const ADDRESS_V6: u16 = 4;
+const ADDRESS_PORT: u16 = 5;
 const ADDRESS_FLAGS: u16 = 6;
+const ADDRESS_DEVICE: u16 = 7;
 const FLAG_SUBFLOW: u32 = 2;
+
+/// The flags of an endpoint, as `ip mptcp` names them, in its order.
+const FLAGS: [(u32, &str); 4] = [
+    (1, "signal"),
+    (FLAG_SUBFLOW, "subflow"),
+    (4, "backup"),
+    (8, "fullmesh"),
+];
+/// The flag of an endpoint that the kernel has made by itself.
+const FLAG_IMPLICIT: u32 = 16;
 
 /// The family of the controller, which knows all other families (linux/
 /// genetlink.h).
@@ -48,12 +62,92 @@ pub struct Endpoints {
     pub subflows: u32,
 }
 
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address id.
+    pub id: u8,
+    /// Its address.
+    pub address: IpAddr,
+    /// The port that it is announced with, if it has one of its own.
+    pub port: Option<u16>,
+    flags: u32,
+    /// The ifindex of the device that its subflows are bound to, if one was
+    /// given.
+    pub device: Option<u32>,
+}
+
+impl Endpoint {
+    /// Makes one with these flags, as `ip mptcp` names them.
+    #[cfg(test)]
+    pub fn with_flags(id: u8, address: IpAddr, device: Option<u32>, flags: &str) -> Self {
+        let given = |name| flags.split(' ').any(|flag| flag == name);
+        let flags = FLAGS.iter().filter(|(_, name)| given(*name));
+        Self {
+            id,
+            address,
+            port: None,
+            flags: flags.map(|(flag, _)| flag).sum(),
+            device,
+        }
+    }
+
+    /// Returns whether subflows are opened from it.
+    pub fn opens_subflows(&self) -> bool {
+        self.flags & FLAG_SUBFLOW != 0
+    }
+
+    /// Returns whether the kernel made it by itself.
+    pub fn is_implicit(&self) -> bool {
+        self.flags & FLAG_IMPLICIT != 0
+    }
+
+    /// Returns its flags as `ip mptcp endpoint add` takes them.
+    pub fn flags(&self) -> String {
+        let set = FLAGS.iter().filter(|(flag, _)| self.flags & flag != 0);
+        let names: Vec<&str> = set.map(|(_, name)| *name).collect();
+        names.join(" ")
+    }
+}
+
+/// All that the kernel's path manager was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manager {
+    /// Every endpoint, in the kernel's order.
+    pub endpoints: Vec<Endpoint>,
+    /// How many subflows a connection may have beside its first.
+    pub subflows: u32,
+    /// How many addresses that the other end announces a connection may use.
+    pub accepted: u32,
+}
+
+impl From<Manager> for Endpoints {
+    fn from(manager: Manager) -> Self {
+        let endpoints = manager.endpoints.iter();
+        Self {
+            addresses: endpoints
+                .filter(|endpoint| endpoint.opens_subflows())
+                .map(|endpoint| endpoint.address)
+                .collect(),
+            subflows: manager.subflows,
+        }
+    }
+}
+
 /// Reads the endpoints of the calling thread's network namespace. `None` if the
 /// kernel has no such path manager.
 ///
 /// # Errors
 /// The kernel refuses it, or gives an answer that makes no sense.
 pub fn read() -> Result<Option<Endpoints>> {
+    Ok(read_all()?.map(Into::into))
+}
+
+/// Does the same, with all that the path manager was told.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all() -> Result<Option<Manager>> {
     let failed = || "cannot read the endpoints of the kernel's path manager";
     let Some(family) = family().with_context(failed)? else {
         return Ok(None);
@@ -102,37 +196,48 @@ fn is_missing(error: &anyhow::Error) -> bool {
 }
 
 /// Puts both answers together. Attributes that newer kernels add are ignored.
-fn parse(addresses: &[Answer], limits: &[Answer]) -> Result<Endpoints> {
-    let mut endpoints = Endpoints::default();
+fn parse(addresses: &[Answer], limits: &[Answer]) -> Result<Manager> {
+    let mut manager = Manager::default();
     each_attribute(addresses, |kind, value| {
         if kind == ATTR_ADDRESS {
-            endpoints.addresses.extend(endpoint(value)?);
+            manager.endpoints.extend(endpoint(value)?);
         }
         Ok(())
     })?;
     each_attribute(limits, |kind, value| {
-        if kind == ATTR_SUBFLOWS {
-            endpoints.subflows = parse_u32(value)?;
+        match kind {
+            ATTR_SUBFLOWS => manager.subflows = parse_u32(value)?,
+            ATTR_ACCEPTED => manager.accepted = parse_u32(value)?,
+            _ => {}
         }
         Ok(())
     })?;
-    Ok(endpoints)
+    Ok(manager)
 }
 
-/// Returns the address of an endpoint, if subflows may be opened from it.
-fn endpoint(attributes: &[u8]) -> Result<Option<IpAddr>> {
-    let (mut address, mut flags) = (None, 0);
+/// Reads an endpoint; `None` if it has no address that is known here.
+fn endpoint(attributes: &[u8]) -> Result<Option<Endpoint>> {
+    let (mut address, mut flags, mut id) = (None, 0, 0);
+    let (mut port, mut device) = (None, None);
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
+        let value = attribute.value();
         match attribute.kind() {
-            ADDRESS_V4 | ADDRESS_V6 => {
-                address = Some(parse_ip(attribute.value())?.to_canonical());
-            }
-            ADDRESS_FLAGS => flags = parse_u32(attribute.value())?,
+            ADDRESS_V4 | ADDRESS_V6 => address = Some(parse_ip(value)?.to_canonical()),
+            ADDRESS_FLAGS => flags = parse_u32(value)?,
+            ADDRESS_ID => id = value.first().copied().unwrap_or(0),
+            ADDRESS_PORT => port = Some(parse_u16(value)?).filter(|port| *port != 0),
+            ADDRESS_DEVICE => device = Some(parse_u32(value)?).filter(|device| *device != 0),
             _ => {}
         }
     }
-    Ok(address.filter(|_| flags & FLAG_SUBFLOW != 0))
+    Ok(address.map(|address| Endpoint {
+        id,
+        address,
+        port,
+        flags,
+        device,
+    }))
 }
 
 /// Calls `each` with the type and the value of every attribute.
@@ -226,7 +331,13 @@ mod tests {
             addresses: vec![[10, 0, 0, 1].into(), v6.into()],
             subflows: 3,
         };
-        assert_eq!(parse(&addresses, &[limits]).unwrap(), expected);
+        let manager = parse(&addresses, &[limits]).unwrap();
+        assert_eq!(Endpoints::from(manager.clone()), expected);
+        assert_eq!((manager.subflows, manager.accepted), (3, 4));
+        let shown = manager.endpoints.iter();
+        let shown: Vec<_> = shown.map(|one| (one.id, one.flags(), one.device)).collect();
+        let expected = ["subflow backup", "subflow", "signal"];
+        assert_eq!(shown, expected.map(|flags| (7, flags.to_owned(), None)));
     }
 
     #[test]
@@ -236,10 +347,10 @@ mod tests {
         let mut cut = endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), FLAG_SUBFLOW);
         cut.payload.pop();
         assert!(parse(&[cut], &[]).is_err());
-        assert_eq!(parse(&[], &[]).unwrap(), Endpoints::default());
+        assert_eq!(parse(&[], &[]).unwrap(), Manager::default());
         assert_eq!(
             parse(&[Answer::default()], &[]).unwrap(),
-            Endpoints::default()
+            Manager::default()
         );
     }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
-use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -57,6 +57,19 @@ pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<Pr
         bail!("notices about network devices ended")
     });
     Ok(receiver)
+}
+
+/// Reads the devices once. It needs a runtime.
+///
+/// # Errors
+/// The devices cannot be read.
+pub async fn read() -> Result<Present> {
+    let (connection, handle, _) =
+        new_connection().context("cannot open a netlink socket to list network devices")?;
+    let task = tokio::spawn(connection);
+    let devices = list(&handle).await;
+    task.abort();
+    devices
 }
 
 async fn list(handle: &Handle) -> Result<Present> {

@@ -2,7 +2,6 @@
 //! that channels need.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use anyhow::Result;
 use mptcp_common::abi::{
@@ -15,6 +14,7 @@ use super::mss::{Counting, segment_sizes};
 use super::socket::route_mtu;
 use crate::kernel::Kernel;
 use crate::net::devices::{self, Present};
+use crate::net::rp_filter;
 use crate::policy;
 use crate::state::paths::PathTable;
 
@@ -94,7 +94,7 @@ impl Ports {
                 let entry = abi::redundant::Device {
                     header: device.header()?,
                     mtu: device.mtu,
-                    strict: u32::from(is_strict(&device.name)),
+                    strict: u32::from(rp_filter::is_strict(&device.name)),
                     path: self.path(ifindex),
                 };
                 Some((ifindex, entry))
@@ -247,22 +247,6 @@ fn to_kernel(settings: &policy::Redundant) -> Redundant {
     }
 }
 
-/// Returns whether the device drops a packet if the route to its source is not
-/// over this device: `rp_filter` is 1 for it or for `all`, and 2 for neither.
-fn is_strict(device: &str) -> bool {
-    let read = |name: &str| {
-        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
-    };
-    strictest(read("all"), read(device)) == 1
-}
-
-/// Combines both settings as the kernel's `IN_DEV_RPFILTER` does.
-fn strictest(all: u8, device: u8) -> u8 {
-    all.max(device)
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -325,19 +309,5 @@ mod tests {
         channel.ifindex = 99;
         let unknown = ports.fill(channel);
         assert_eq!((unknown.mtu, unknown.path), (0, UNKNOWN_PATH));
-    }
-
-    #[test]
-    fn rp_filter_is_strict_at_one_only() {
-        for (all, device, strict) in [
-            (0, 0, false),
-            (1, 0, true),
-            (0, 1, true),
-            (2, 1, false),
-            (1, 2, false),
-        ] {
-            assert_eq!(strictest(all, device) == 1, strict, "{all} {device}");
-        }
-        assert!(!is_strict("no-such-device/.."));
     }
 }
