@@ -32,10 +32,6 @@ pub struct RequestLine {
 /// a policy with a misspelt `for_seconds` would stay for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "requests come one at a time, and are not kept"
-)]
 pub enum Request {
     /// Asks for the policy in force: [`Reply::Policy`].
     PolicyShow,

@@ -55,7 +55,6 @@ pub struct ClientJob {
 
 /// The requests to a running agent.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a command has one")]
 pub enum Verb {
     /// `policy show`.
     PolicyShow,

@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn bounds_make_a_policy_hold_paths_out() {
         for (name, given, with) in [
-            ("weighted", json!({}), capability::CAPS),
+            ("weighted", json!({}), capability::CAPS | capability::HOST),
             (
                 "overflow",
                 json!({"prefer": ["eth0"]}),
