@@ -6,7 +6,7 @@
 //!   every callback of a subflow:   lower()      no cap above the level
 //!
 //!   R        acked bytes per second on the path, of all connections, smoothed
-//!   debt     bytes acked beyond the limit L: from -L/20 (50 ms) to L (one second)
+//!   debt     bytes acked beyond the limit L: from -L/10 (100 ms) to L (one second)
 //!   late     how late a subflow follows the level: a round trip, or as long as it
 //!            waits after a burst
 //!   target   L - debt / tau           from L/4 on; tau = 250 ms, or a few times late
@@ -32,7 +32,7 @@ use crate::word::Word;
 
 /// The path may exceed its limit after a pause by so many bytes as it carries
 /// in a second divided by this.
-const CREDIT: u64 = 20;
+const CREDIT: u64 = 10;
 
 /// The longest time that a subflow is taken to wait after a burst.
 const MAX_BURST_US: u64 = 1_000_000;
@@ -331,7 +331,7 @@ mod tests {
         run(&ceiling, LIMIT, 0, 1000, 200);
         ceiling.step(LIMIT, u64::MAX);
         let acked = run(&ceiling, LIMIT, 1, 1000, 250);
-        assert!(acked < 5 * LIMIT + LIMIT / 20 + LIMIT / 100, "{acked}");
+        assert!(acked < 5 * LIMIT + LIMIT / 10 + LIMIT / 100, "{acked}");
     }
 
     #[test]
