@@ -343,7 +343,7 @@ fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>>
         .set_weights(&policy.weights(), |path| is_unused(&stats, path))
         .map_err(|reason| anyhow!(reason))?;
     table.set_limits(policy.limits().clone());
-    // What is left out stays so if its bounds are the same.
+    // A path that is left out stays so if its bounds are the same.
     table.retain_left_out(|label| keeps_out(policy, held.policy, label));
     let (copies, programs) = match (policy.copies(), held.policy.copies()) {
         // The content of the key file matters, not its path.

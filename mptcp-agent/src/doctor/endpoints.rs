@@ -244,7 +244,7 @@ fn device(endpoints: &[&Endpoint], devices: &Present) -> Finding {
 
 fn address(endpoints: &[&Endpoint], devices: &Present) -> Finding {
     let mut faults = Faults::default();
-    // What is only announced may be the address of a NAT.
+    // An address that is only announced may be that of a NAT.
     for endpoint in endpoints.iter().filter(|one| one.opens_subflows()) {
         let Endpoint { id, address, .. } = endpoint;
         match with_address(devices, *address) {

@@ -22,7 +22,7 @@ const PEERS: usize = 8;
 /// The smallest MTU that IPv6 runs over (RFC 8200, 5).
 const LEAST_MTU: u32 = 1280;
 
-/// Of the first table that is made for a source.
+/// The number of the first table that is made for a source.
 const FIRST_TABLE: u32 = 101;
 
 /// Runs the checks.

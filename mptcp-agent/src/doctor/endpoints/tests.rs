@@ -122,7 +122,7 @@ fn endpoints_beside_the_devices() {
     assert_eq!(found(&at(1, "10.0.1.1", Some(3))), [Ok, Problem, Ok]);
     assert_eq!(found(&at(1, "10.0.2.1", Some(3))), [Ok, Ok, Warning]);
     assert_eq!(found(&at(1, "10.0.9.9", None)), [Ok, Problem, Ok]);
-    // What a NAT has may be announced.
+    // A host may announce the address that its NAT has.
     let signal = Endpoint::with_flags(1, "192.0.2.1".parse().unwrap(), None, "signal");
     assert_eq!(found(&signal), [Ok, Ok, Ok]);
 }
