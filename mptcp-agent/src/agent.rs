@@ -251,6 +251,9 @@ impl Agent {
         if let Some(service) = &mut self.redundant {
             service.on_event(event, &mut self.kernel);
         }
+        if change == Change::PathReadmitted {
+            self.sweep_timer.request(Instant::now());
+        }
         // Nothing is held out because of a path that comes last.
         let matters = || self.table.present_weight(event.path) > self.table.least_weight();
         if change.moves_idle_paths() || (change.gains_a_path() && matters()) {

@@ -324,8 +324,10 @@ pub mod event_kind {
     pub const PATH_LET_IN: u8 = 10;
     /// They have room again, so that it may not any more.
     pub const PATH_HELD_OUT: u8 = 11;
+    /// A connection may use a path again, which it did without by the ratio.
+    pub const PATH_READMITTED: u8 = 12;
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 }
 
 crate::layout::layout! {

@@ -58,6 +58,14 @@
 //! * Under the ledger, connections so slow that the least cap for their send
 //!   buffer is above their share of a path do without that path: as many as
 //!   [`Account`] says. An idle subflow is let in again by a sweep only.
+//! * Messages with gaps between them (frames of a video, or objects that are
+//!   asked for one after the other) would be paced out by a cap. Such a
+//!   connection uses each path as a whole or not at all: a path that leads is
+//!   held out when the next message begins, until it lags. A message then takes
+//!   as long as on that one path.
+//! * If few connections have a choice, and others without one take nearly all of
+//!   a path's share, even the least cap would be too much. The few do without
+//!   the path until it lags.
 //! * Traffic that begins is not capped at first, unless the host's lead is
 //!   large: a rate that was measured in slow start or over a pause says nothing
 //!   about what the connection could carry.
@@ -119,6 +127,12 @@ pub struct Controller {
     /// [`Found::given`] and [`Found::received`] of the last callback.
     given: Word,
     received: Word,
+    /// When a callback last found that `given` had moved.
+    moved_ns: Word,
+    /// When something was last received while nothing waited.
+    asked_ns: Word,
+    /// When `given` last moved after a gap in which nothing waited.
+    message_ns: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// Rate of one unit of weight, as it was lately.
@@ -158,7 +172,7 @@ pub struct Controller {
 
 crate::layout::layout! {
     Controller {
-        slots, tally, step_ns, backlogged, unassigned, clear, given, received, send_buffer, unit, last_given,
+        slots, tally, step_ns, backlogged, unassigned, clear, given, received, moved_ns, asked_ns, message_ns, send_buffer, unit, last_given,
         given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns,
         burst_ns, burst_given, reported_ns, spill_until_ns, place, lot,
     }
@@ -171,6 +185,8 @@ pub struct Asked {
     pub spill: bool,
     /// A thin connection uses one path. Has no effect without a ledger.
     pub place: bool,
+    /// A sweep lets idle subflows in again, so that paths may be held out.
+    pub revives: bool,
 }
 
 /// What a callback of a subflow found about its connection.
@@ -203,10 +219,18 @@ impl Controller {
             self.received.set(found.received);
             if self.clear.get() != 0 {
                 self.burst_ns.set(now_ns);
+                self.asked_ns.set(now_ns);
                 self.burst_given.set(self.given.get());
             }
         }
-        self.given.set(found.given);
+        if found.given != self.given.get() {
+            let paused = now_ns.saturating_sub(self.moved_ns.get()) >= GAP_NS;
+            if paused && self.clear.get() != 0 {
+                self.message_ns.set(now_ns);
+            }
+            self.moved_ns.set(now_ns);
+            self.given.set(found.given);
+        }
         if found.unassigned {
             self.unassigned.set(1);
         }
@@ -269,15 +293,17 @@ impl Controller {
         }
         self.note_busy(elapsed_ns);
         self.waited.set(tally.backlogged.get());
-        self.choose(now_ns, ledger.is_some());
+        self.choose(now_ns, asked.revives, ledger.is_some());
         if let Some(ledger) = ledger {
             self.report(ledger, now_ns);
             for index in 0..MAX_SLOTS {
                 look(Phase::Report, index);
             }
             self.begin_placing(now_ns, asked.place);
-            for index in 0..MAX_SLOTS {
-                look(Phase::Place, index);
+            if self.place.seeking.get() != 0 {
+                for index in 0..MAX_SLOTS {
+                    look(Phase::Place, index);
+                }
             }
             self.end_placing(ledger);
             if ledger.claim_step(now_ns) {
@@ -305,9 +331,7 @@ impl Controller {
             Phase::Measure => self.tally.measure(slot, now_ns),
             Phase::Rank => self.tally.rank(slot),
             Phase::Sum => self.tally.sum(slot),
-            Phase::Report => {
-                self.report_path(slot, ledger, now_ns);
-            }
+            Phase::Report => self.report_path(slot, ledger, now_ns),
             Phase::Place => {
                 if let Some(ledger) = ledger {
                     self.place.compare(slot, slot.role(&self.tally), ledger);
@@ -321,7 +345,7 @@ impl Controller {
     /// Chooses whether the connection is left alone, and whether its paths take
     /// part in the ledger if the connection is `hosted` by one.
     #[inline(always)]
-    fn choose(&self, now_ns: u64, hosted: bool) {
+    fn choose(&self, now_ns: u64, revives: bool, hosted: bool) {
         let tally = &self.tally;
         // A slow connection that has data waiting is no thin one.
         let little = tally.rate.get() < THIN_BYTES_PER_SEC && !self.is_busy();
@@ -348,6 +372,13 @@ impl Controller {
         let burst = self.given.get().wrapping_sub(self.burst_given.get());
         let short = fresh && burst <= FRAME && tally.unassigned.get() == 0;
         tally.free.set(tally.free.get() | u64::from(short));
+        let full = now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
+        let lately = |since: &Word| now_ns.saturating_sub(since.get()) < FRESH_NS;
+        let answers = lately(&self.asked_ns) && tally.unassigned.get() == 0;
+        let messages = lately(&self.message_ns) && !full;
+        let whole = revives && !alone && (answers || messages);
+        tally.whole.set(u64::from(whole));
+        tally.revives.set(u64::from(revives));
     }
 
     /// Leaves the connection alone if `spill` says so: its traffic has just
@@ -423,10 +454,11 @@ fn claim_step(step_ns: &Word, now_ns: u64) -> Option<u64> {
     step_ns.replace(last, now_ns).then_some(elapsed)
 }
 
-/// Moves `rate`, bytes per second, towards the rate at which `fresh` bytes came
-/// in `elapsed_us`. What came before is forgotten within `memory_us`.
+/// Moves `mean` towards what a value was over the last `elapsed_us`. `sum` is
+/// that value times these microseconds: for a mean in bytes per second, the bytes
+/// times [`US_PER_SEC`]. What came before is forgotten within `memory_us`.
 #[inline(always)]
-fn smooth(rate: &Word, fresh: u64, elapsed_us: u64, memory_us: u64) {
-    let old = rate.get() * memory_us;
-    rate.set((old + fresh * 1_000_000) / (memory_us + elapsed_us).max(1));
+fn smooth(mean: &Word, sum: u64, elapsed_us: u64, memory_us: u64) {
+    let old = mean.get() * memory_us;
+    mean.set((old + sum) / (memory_us + elapsed_us).max(1));
 }

@@ -41,6 +41,8 @@ pub enum Change {
     PathLetIn,
     /// The overflow policy holds the path out again.
     PathHeldOut,
+    /// The weighted policy lets a connection use a path again.
+    PathReadmitted,
     /// An event of a kind that this agent does not know.
     Unknown(u8),
 }
@@ -88,6 +90,7 @@ pub const KINDS: [&str; event_kind::COUNT + 1] = [
     "path_up",
     "path_let_in",
     "path_held_out",
+    "path_readmitted",
     "unknown",
 ];
 
@@ -115,6 +118,7 @@ impl From<&abi::Event> for Change {
             event_kind::PATH_UP => Self::PathUp,
             event_kind::PATH_LET_IN => Self::PathLetIn,
             event_kind::PATH_HELD_OUT => Self::PathHeldOut,
+            event_kind::PATH_READMITTED => Self::PathReadmitted,
             other => Self::Unknown(other),
         }
     }
@@ -135,7 +139,8 @@ impl Change {
             Self::PathUp => 8,
             Self::PathLetIn => 9,
             Self::PathHeldOut => 10,
-            Self::Unknown(_) => 11,
+            Self::PathReadmitted => 11,
+            Self::Unknown(_) => 12,
         }
     }
 
@@ -167,7 +172,7 @@ impl Change {
     pub fn is_routine(self) -> bool {
         match self {
             Self::Opened | Self::Joined | Self::Closed | Self::Fallback => true,
-            Self::PathLetIn | Self::PathHeldOut => true,
+            Self::PathLetIn | Self::PathHeldOut | Self::PathReadmitted => true,
             Self::SubflowClosed { reason, .. } => {
                 reason == close_reason::NAMES[usize::from(close_reason::FIN)]
             }
@@ -199,6 +204,7 @@ impl Change {
             Self::PathUp => "path makes progress again",
             Self::PathLetIn => "preferred paths are full: path is let in",
             Self::PathHeldOut => "preferred paths have room: path is held out",
+            Self::PathReadmitted => "path lags behind its weight: the connection may use it again",
             Self::Unknown(_) => "event of an unknown kind",
         }
     }
@@ -295,6 +301,13 @@ mod tests {
                 0,
                 Change::PathHeldOut,
                 "path_held_out",
+            ),
+            (
+                event_kind::PATH_READMITTED,
+                0,
+                0,
+                Change::PathReadmitted,
+                "path_readmitted",
             ),
             (200, 0, 0, Change::Unknown(200), "unknown"),
         ] {

@@ -34,7 +34,7 @@ impl Controller {
                     slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
                 // The ledger leaves a path out that nobody can use.
                 let bulk = ledger.is_some() && now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
-                let mut spared = false;
+                let (mut spared, mut few) = (false, false);
                 if let Some(ledger) = ledger
                     && let Some(account) = ledger.path(slot.path.get().wrapping_sub(1))
                 {
@@ -46,6 +46,7 @@ impl Controller {
                         fair.max(part).max(ledger.even_part(account))
                     };
                     spared = account.is_spared(self.lot.get());
+                    few = ledger.is_used_by_few();
                 }
                 let slow = rate * weight / weights * 17 / 20;
                 // An application that waits for answers would wait for each
@@ -72,9 +73,12 @@ impl Controller {
                 {
                     self.tally.starving.set(1);
                 }
+                let whole = self.tally.whole.get() != 0;
                 let home = self.place.placed.get();
                 if home != 0 && slot.path.get() != home {
                     HELD_OUT
+                } else if whole && self.tally.free.get() == 0 {
+                    self.switch(slot, lead, now_ns)
                 } else if self.tally.free.get() != 0
                     || (self.tally.fresh.get() != 0
                         && ledger.is_some()
@@ -86,7 +90,13 @@ impl Controller {
                     let room = fair * self.tally.room.get() / PERMILLE;
                     let cap = cap(room, lead);
                     let coarse = fair < floor || (slot.is_held_out() && fair < 2 * floor);
-                    if spared && coarse && self.tally.relief.get() != 0 {
+                    let most = if slot.is_held_out() {
+                        0
+                    } else {
+                        FULL_LEAD_PERMILLE
+                    };
+                    let relieved = self.tally.relief.get() & self.tally.revives.get();
+                    if relieved != 0 && (spared && coarse || few && lead > most) {
                         HELD_OUT
                     } else {
                         cap.max(floor as u32)
@@ -94,7 +104,27 @@ impl Controller {
                 }
             }
         };
+        if slot.is_held_out() && cap != HELD_OUT && slot.turned.get() == 0 {
+            slot.turned.set(Slot::READMITTED);
+            slot.readmitted_ns.set(now_ns);
+        }
         slot.cap.set(u64::from(cap));
+    }
+
+    /// Returns the cap of a path that the connection's messages use as a whole or
+    /// not at all.
+    #[inline(always)]
+    fn switch(&self, slot: &Slot, lead: i64, now_ns: u64) -> u32 {
+        // As long as a path is not used again, the connection needs the others.
+        let swept = !self.slots.iter().any(|other| other.awaits_sweep(now_ns));
+        let most = if slot.is_held_out() {
+            -SWITCH_LEAD_PERMILLE
+        } else if self.clear.get() != 0 && swept {
+            SWITCH_LEAD_PERMILLE
+        } else {
+            i64::MAX
+        };
+        if lead > most { HELD_OUT } else { NO_CAP }
     }
 
     /// Leaves the connection alone for a while if holding back its other paths

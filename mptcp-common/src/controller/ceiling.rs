@@ -145,10 +145,10 @@ impl Ceiling {
     /// Adds what was acked beyond the limit to the debt.
     #[inline(always)]
     fn owe(&self, limit: u64) {
-        let allowed = limit * self.elapsed_us.get() / 1_000_000;
+        let allowed = limit * self.elapsed_us.get() / US_PER_SEC;
         let debt = self.debt_bytes.get() as i64 + self.fresh_bytes.get() as i64 - allowed as i64;
         // Between their bursts all subflows may wait at the same time.
-        let waits = limit * self.burst_us.get().min(MAX_CREDIT_US) / 1_000_000;
+        let waits = limit * self.burst_us.get().min(MAX_CREDIT_US) / US_PER_SEC;
         self.target.set((limit / CREDIT).max(waits));
         let credit = self.target.get() as i64;
         self.debt_bytes.set(debt.max(-credit) as u64);
@@ -163,7 +163,7 @@ impl Ceiling {
         self.target.set(late_us);
         let tau_us = self.target.get().max(TAU_NS / 1000);
         let debt = self.debt_bytes.get() as i64;
-        let owed = signed(debt, debt.unsigned_abs() * 1_000_000 / tau_us.max(1));
+        let owed = signed(debt, debt.unsigned_abs() * US_PER_SEC / tau_us.max(1));
         let target = (limit as i64 - owed).max((limit / 4) as i64);
         self.target.set(target as u64);
     }
@@ -177,11 +177,12 @@ impl Ceiling {
         let (longest_us, burst_us) = (self.longest_us.get(), self.burst_us.get());
         let elapsed_us = self.elapsed_us.get();
         let memory_us = (2 * longest_us).max(burst_us).max(MEMORY_US);
-        smooth(&self.rate, self.fresh_bytes.get(), elapsed_us, memory_us);
+        let fresh = self.fresh_bytes.get() * US_PER_SEC;
+        smooth(&self.rate, fresh, elapsed_us, memory_us);
         let (late, mean) = (&self.late_level, &self.mean_level);
         let late_us = longest_us * 3 / 2 + burst_us / 2;
-        average(late, self.level.get(), elapsed_us, late_us);
-        average(mean, late.get(), elapsed_us, memory_us);
+        smooth(late, self.level.get() * elapsed_us, elapsed_us, late_us);
+        smooth(mean, late.get() * elapsed_us, elapsed_us, memory_us);
     }
 
     /// Gives each subflow an even part of the target.
@@ -194,7 +195,7 @@ impl Ceiling {
             .set((target * PERMILLE / users.max(1)).min(target));
         // The path may be idle only for a moment, so the level does not rise at
         // once.
-        let highest = level + level * self.elapsed_us.get().min(1_000_000) / RISE_US + 1;
+        let highest = level + level * self.elapsed_us.get().min(US_PER_SEC) / RISE_US + 1;
         self.level.set(self.level.get().min(highest));
         let level = self.level.get().max(MIN_CAP_BYTES_PER_SEC);
         self.level.set(level.min(u64::from(NO_CAP) - 1));
@@ -209,7 +210,7 @@ impl Ceiling {
     #[inline(always)]
     fn burst_after(&self, rtt_us: u64) -> u64 {
         let burst = CHUNK >> (rtt_us / 512).min(63);
-        (burst * 1_000_000 / self.level.get().max(1)).min(MAX_BURST_US)
+        (burst * US_PER_SEC / self.level.get().max(1)).min(MAX_BURST_US)
     }
 
     /// Begins anew if the limit has changed.
@@ -264,14 +265,6 @@ impl Ceiling {
             },
         }
     }
-}
-
-/// Moves `mean` towards `now`, so that what came before is forgotten within
-/// `memory_us`.
-#[inline(always)]
-fn average(mean: &Word, now: u64, elapsed_us: u64, memory_us: u64) {
-    let sum = mean.get() * memory_us + now * elapsed_us;
-    mean.set(sum / (memory_us + elapsed_us).max(1));
 }
 
 #[cfg(test)]

@@ -273,6 +273,13 @@ impl Ledger {
         account.fair.get() / self.users.get().max(1) / 2
     }
 
+    /// Returns whether so few connections have a choice that none is chosen to do
+    /// without a path.
+    #[inline(always)]
+    pub(super) fn is_used_by_few(&self) -> bool {
+        self.users.get() < MIN_USERS
+    }
+
     /// Claims a step if one is due, so that only one caller runs it.
     #[inline(always)]
     pub fn claim_step(&self, now_ns: u64) -> bool {
@@ -329,7 +336,7 @@ impl Ledger {
         account.fresh_bytes.set(fresh);
         let memory_us = 2 * self.longest_us.get().max(50_000);
         let elapsed_us = (self.elapsed_ns.get() / 1000).max(1);
-        smooth(&account.rate, fresh, elapsed_us, memory_us);
+        smooth(&account.rate, fresh * US_PER_SEC, elapsed_us, memory_us);
         if fresh != 0 {
             account.progress_ns.set(now_ns);
             if now_ns.saturating_sub(self.progress_ns.get()) > SILENT_NS / 2 {

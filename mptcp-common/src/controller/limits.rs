@@ -66,9 +66,11 @@ impl Controller {
     pub fn limits(&self, slot: &Slot, queued: u64) -> Limits {
         let longest_us = self.tally.longest_us.get();
         if self.rests(slot) {
+            // The scheduler prefers a path whose queue is not empty for some bursts
+            // yet. The shorter the queue, the less these bring.
             return Limits {
                 cap: HELD_OUT,
-                lowat: lowat(slot, NO_CAP, longest_us) as u32,
+                lowat: lowat(slot, MIN_CAP_BYTES_PER_SEC as u32, longest_us) as u32,
             };
         }
         if self.tally.free.get() != 0 || self.tally.open.get() < 2 {

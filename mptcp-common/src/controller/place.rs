@@ -24,7 +24,7 @@ pub struct Place {
     /// Since when the connection is thin; 0: it is not.
     thin_ns: Word,
     /// 1 if the running step looks for a home.
-    seeking: Word,
+    pub(super) seeking: Word,
     /// 1 if the running step has found that the home takes part.
     settled: Word,
     /// The best home that the running step has found, and its load for a unit of

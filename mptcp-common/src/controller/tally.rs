@@ -51,6 +51,11 @@ pub struct Tally {
     /// 1 if the connection's traffic has just begun. With a ledger, its paths
     /// are then capped only where they lead by much.
     pub(super) fresh: Word,
+    /// 1 if paths may be held out: [`super::Asked::revives`].
+    pub(super) revives: Word,
+    /// 1 if the connection's messages use one path after the other as a whole,
+    /// rather than paths with caps.
+    pub(super) whole: Word,
     /// 1 if a path of the connection does not lead, over all connections, so
     /// that it can take what another path gives up.
     pub(super) relief: Word,
@@ -79,7 +84,7 @@ pub struct Tally {
 crate::layout::layout! {
     Tally {
         elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
-        ceiled, weights, rate, acked, excess, free, fresh, relief, choice, thin, starving, held, fits,
+        ceiled, weights, rate, acked, excess, free, fresh, revives, whole, relief, choice, thin, starving, held, fits,
         spare, forget, room, steered_ns,
     }
 }
@@ -170,7 +175,12 @@ impl Tally {
         // gaps.
         let memory_us = (2 * self.opened_us.get()).max(100_000);
         let elapsed_us = self.elapsed_us.get();
-        smooth(&slot.rate, slot.fresh_bytes(), elapsed_us, memory_us);
+        smooth(
+            &slot.rate,
+            slot.fresh_bytes() * US_PER_SEC,
+            elapsed_us,
+            memory_us,
+        );
         slot.judge(now_ns);
         if slot.dead.get() != 0 || !slot.open() {
             slot.set_excess_bytes(0);

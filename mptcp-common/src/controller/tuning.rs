@@ -37,6 +37,10 @@ pub(super) const FRESH_NS: u64 = 250_000_000;
 /// Bytes of a frame of a video, at most.
 pub(super) const FRAME: u64 = 65_536;
 
+/// A message begins when data is given to subflows after a gap of at least this,
+/// in which nothing waited.
+pub(super) const GAP_NS: u64 = 20_000_000;
+
 /// After no data was given to subflows for this long, and two round trips, the
 /// connection's traffic begins anew.
 pub(super) const PAUSE_NS: u64 = 150_000_000;
@@ -49,15 +53,23 @@ pub(super) const FRESH_LEAD_PERMILLE: i64 = 200;
 /// connections do without the path.
 pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
 
+/// A message begins on another path once the host's lead on a path is larger
+/// than this, and may use that path again once the path lags by as much.
+pub(super) const SWITCH_LEAD_PERMILLE: i64 = 100;
+
+/// A sweep lets a subflow in again within this time.
+pub(super) const READMIT_NS: u64 = 100_000_000;
+
+/// While the host's lead on a path is larger than this, few connections do
+/// without the path altogether: the least cap would still be too much.
+pub(super) const FULL_LEAD_PERMILLE: i64 = 800;
+
 /// Numbers that [`super::Controller::lot`] may have: a power of two.
 pub const LOTS: u64 = 1024;
 
 /// Fewer connections than this never do without a path: one connection more or
 /// less would change the ratio too much.
 pub(super) const MIN_USERS: u64 = 8;
-
-/// A lot that never does without a path: fewer than [`LOTS`] ever do.
-pub const NEVER_SPARED: u64 = LOTS - 1;
 
 /// `spill` lets a connection exceed its ratio after data has waited for this
 /// long that no subflow takes.
@@ -177,4 +189,5 @@ pub(super) const ROOM_BACKLOGGED_PERMILLE: u64 = 1250;
 pub(super) const ROOM_GROWING_PERMILLE: u64 = 2000;
 
 pub(super) const NS_PER_SEC: u64 = 1_000_000_000;
+pub(super) const US_PER_SEC: u64 = 1_000_000;
 pub(super) const PERMILLE: u64 = 1000;

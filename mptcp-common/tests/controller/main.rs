@@ -386,6 +386,7 @@ proptest! {
             let asked = Asked {
                 spill: flag,
                 place: flag,
+                revives: flag,
             };
             controller.step(now, elapsed.max(1), asked, None);
             for slot in &controller.slots {

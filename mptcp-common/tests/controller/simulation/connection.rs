@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mptcp_common::abi::{MAX_PATHS, Policy};
 use mptcp_common::controller::overflow::Overflow;
 use mptcp_common::controller::{
-    Asked, Controller, Found, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, is_quiet,
+    Asked, Controller, Found, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
 };
 
 use super::MS;
@@ -407,11 +407,16 @@ impl Connection {
         let asked = Asked {
             spill: host.steering == Steering::Spill,
             place: host.steering == Steering::Place,
+            revives: true,
         };
         // The kernel's tokens are random. These spread as evenly.
         let lot = (self.name.connection * 633 + self.name.life as usize * 389) as u64;
         self.controller.lot.set(lot % LOTS);
         self.controller
             .step(now_ns, elapsed_ns, asked, host.ledger.as_ref());
+        let readmitted = |slot: &Slot| slot.turned.get() == Slot::READMITTED;
+        if self.controller.slots.iter().any(readmitted) {
+            host.readmitted.set(true);
+        }
     }
 }

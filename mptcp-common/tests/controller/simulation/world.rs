@@ -1,5 +1,7 @@
 //! A host with any number of connections that share its links.
 
+use std::cell::Cell;
+
 use mptcp_common::controller::ceiling::Ceiling;
 use mptcp_common::controller::{Ledger, Limits, NO_CAP};
 
@@ -11,6 +13,9 @@ use super::outcome::Outcome;
 
 /// How often the agent's sweep sets limits.
 const SWEEP_MS: u64 = 1000;
+
+/// Least time between two sweeps, however often connections may use a path again.
+const READMITTED_MS: u64 = 50;
 
 /// How the connections of a world are steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,9 @@ pub struct Host {
     pub(super) ledger: Option<Ledger>,
     /// The limit of each link, bytes per second (0: none), and its ceiling.
     pub(super) ceilings: Vec<(u64, Ceiling)>,
+    /// Whether a connection may use a path again since the last sweep. The path's
+    /// idle subflow learns of that by a sweep.
+    pub(super) readmitted: Cell<bool>,
 }
 
 impl Host {
@@ -82,6 +90,8 @@ pub struct World {
     /// Connections that had something acked in this tick.
     heard: Vec<usize>,
     random: Random,
+    /// When the last sweep ran.
+    swept_ms: u64,
 }
 
 impl World {
@@ -92,7 +102,9 @@ impl World {
                 steering,
                 ledger: Some(Ledger::default()),
                 ceilings: links.iter().map(|_| Default::default()).collect(),
+                readmitted: Cell::new(false),
             },
+            swept_ms: 0,
             links: links.iter().map(SharedLink::new).collect(),
             connections: Vec::new(),
             heard: Vec::new(),
@@ -231,6 +243,7 @@ impl World {
             connections,
             heard,
             random,
+            swept_ms,
         } = self;
         host.now_ms += 1;
         for connection in connections.iter_mut() {
@@ -262,7 +275,10 @@ impl World {
                 connection.time_out(path, links, host);
             }
         }
-        if host.now_ms.is_multiple_of(SWEEP_MS) {
+        let readmitted = host.readmitted.get() && host.now_ms >= *swept_ms + READMITTED_MS;
+        if readmitted || host.now_ms.is_multiple_of(SWEEP_MS) {
+            *swept_ms = host.now_ms;
+            host.readmitted.set(false);
             for connection in connections {
                 connection.sweep(host);
             }

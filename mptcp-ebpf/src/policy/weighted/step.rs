@@ -4,7 +4,7 @@ use core::ptr::null;
 
 use mptcp_common::{
     abi::{Connection, MAX_PATHS, capability, event_kind},
-    controller::{Asked, Controller, HELD_OUT, Ledger, MAX_SLOTS, NEVER_SPARED, Phase, Slot},
+    controller::{Asked, Controller, HELD_OUT, Ledger, MAX_SLOTS, Phase, Slot},
 };
 
 use super::weigh_all;
@@ -30,15 +30,11 @@ pub(super) extern "C" fn step(
     weigh_all(connection);
     let controller = &connection.controller;
     let token = connection.token.get() as u32;
-    let lot = if global(&REVIVES) != 0 {
-        u64::from(token)
-    } else {
-        NEVER_SPARED
-    };
-    controller.lot.set(lot);
+    controller.lot.set(u64::from(token));
     let asked = Asked {
         spill: capabilities & capability::SPILLS != 0,
         place: capabilities & capability::PLACES != 0,
+        revives: global(&REVIVES) != 0,
     };
     let ledger = if capabilities & capability::HOST != 0 {
         ledger(connection)
@@ -66,7 +62,7 @@ pub(super) extern "C" fn step(
 }
 
 /// Emits an event for each path that the last step found to have stopped making
-/// progress, or to make progress again.
+/// progress, or to make progress again, or that it let the connection use again.
 #[inline(always)]
 pub fn turns(connection: &Connection, key: u64) {
     let token = connection.token.get() as u32;
@@ -75,6 +71,7 @@ pub fn turns(connection: &Connection, key: u64) {
         match slot.turned.get() {
             Slot::DIED => path_event(event_kind::PATH_DOWN, key, token, path),
             Slot::RETURNED => path_event(event_kind::PATH_UP, key, token, path),
+            Slot::READMITTED => path_event(event_kind::PATH_READMITTED, key, token, path),
             _ => {}
         }
     }
