@@ -5,6 +5,7 @@
 //!   schema   requests, replies and events, on the control socket and under
 //!            `--json`
 //!   policy   the settings of each policy, and what is wrong with them
+//!   rule     which connections have which policy
 //!   line     encodes and decodes those as lines of JSON
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
@@ -17,4 +18,5 @@
 pub mod hello;
 pub mod line;
 pub mod policy;
+pub mod rule;
 pub mod schema;
