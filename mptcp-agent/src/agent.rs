@@ -20,6 +20,7 @@
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
+//! | `rules.rs` | the rules in force, and what their connections have done |
 //! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
 //! | `answers.rs` | answers HTTP and the control socket |
 //! | `report.rs` | reports events in the log and to clients |
@@ -31,6 +32,7 @@ mod claim;
 pub mod cleanup;
 mod leave_out;
 mod report;
+mod rules;
 mod shared;
 mod shutdown;
 mod start;
@@ -60,6 +62,7 @@ use crate::kernel::{Events, Kernel, Sweep};
 use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
+use crate::rules::Provided as ProvidedRules;
 use crate::state::events::Change;
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
@@ -109,6 +112,11 @@ struct Agent {
     /// The content of the policy's key file.
     key: Key,
     table: PathTable,
+    rules: ProvidedRules,
+    /// The cgroups that the rules name.
+    cgroups: rules::Cgroups,
+    /// What each rule's connections have done.
+    counters: rules::Counters,
     events: Events,
     devices: watch::Receiver<Present>,
     cgroup: Cgroup,
@@ -252,7 +260,10 @@ impl Agent {
             service.on_event(event, &mut self.kernel);
         }
         // Nothing is held out because of a path that comes last.
-        let matters = || self.table.present_weight(event.path) > self.table.least_weight();
+        let matters = || {
+            self.table.present_weight(event.path) > self.table.least_weight()
+                || !self.rules.rules.named().is_empty()
+        };
         if change.moves_idle_paths() || (change.gains_a_path() && matters()) {
             self.look_after_held_out();
         }
@@ -261,7 +272,7 @@ impl Agent {
     /// Requests a sweep if paths may be held out. Their idle subflows have no
     /// callback of their own that would let them carry data, or rest again.
     fn look_after_held_out(&mut self) {
-        if self.policy.overflows() || self.policy.caps() && self.table.has_standby() {
+        if self.holds_out() {
             self.sweep_timer.request(Instant::now());
         }
     }
@@ -298,10 +309,7 @@ impl Agent {
             generation = self.table.generation(),
             "network devices changed"
         );
-        match self
-            .kernel
-            .publish(&self.table, self.policy.capabilities(), &[])
-        {
+        match self.publish_table() {
             Ok(()) => {
                 self.unpublished = false;
                 // All others look their path up again at their next callback,
@@ -323,6 +331,7 @@ impl Agent {
     fn sample(&mut self) {
         self.kernel.flush_log();
         self.follow_cgroup();
+        self.follow_rule_cgroups();
         if self.unpublished {
             self.publish_again();
         }

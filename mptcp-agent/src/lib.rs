@@ -5,6 +5,7 @@
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
 //!   kernel (events, maps)        -> state                 -> api, log
 //!   policy, net (devices)        -> state (paths)         -> kernel
+//!   rules (which policy)         -> policy               -> kernel
 //!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
@@ -21,6 +22,7 @@ mod logging;
 mod net;
 mod policy;
 mod redundancy;
+mod rules;
 mod state;
 
 use std::process::ExitCode;

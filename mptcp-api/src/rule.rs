@@ -12,10 +12,27 @@
 //! of a list, one element has to. The values here are as someone has written
 //! them: the agent checks them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::policy::Given;
+
+/// The policies beside the default one, by name, and the rules that choose
+/// between all of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSet {
+    /// The policies, by the name that rules call them by. (`name` in their
+    /// settings is the kind of policy.)
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, Given>,
+    /// The rules, the first of which that matches counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
 
 /// One rule, as in `[[rule]]` of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

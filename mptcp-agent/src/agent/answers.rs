@@ -126,6 +126,7 @@ impl Agent {
                 listen: self.listen,
             },
             policy: self.in_force(),
+            rules: self.rules_view()?,
             not_outlived: self.kernel.outlived().err().map(str::to_owned),
             sees_all_cgroups: self.cgroup.is_root(),
             restored: self.kernel.restored(),

@@ -163,6 +163,15 @@ impl Service {
         self.update(kernel);
     }
 
+    /// Looks at the policy of every connection again, because it may be another.
+    pub fn look_again(&mut self, kernel: &mut Kernel) {
+        let now_ns = now_ns();
+        self.roster.again(now_ns);
+        self.look_up(now_ns, kernel);
+        self.speak(now_ns);
+        self.write(kernel);
+    }
+
     /// Handles an event: a subflow opened, closed or changed.
     pub fn on_event(&mut self, event: &Event, kernel: &mut Kernel) {
         let now_ns = now_ns();
@@ -310,8 +319,12 @@ impl Service {
             return;
         };
         if !kernel.copies(image.policy()) {
-            // Nobody needs to prove a connection that has no copies.
+            // Nobody needs to prove a connection that has no copies. Its policy
+            // may have been another one.
             self.roster.tell(key);
+            for cookie in self.roster.cookies(key) {
+                self.peers.closed(cookie, now_ns);
+            }
             return;
         }
         self.peers.connection(ConnectionInfo {
