@@ -20,6 +20,8 @@
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
+//! | `together.rs` | the default policy and the rules taken together |
+//! | `set_rules.rs` | changes the rules |
 //! | `rules.rs` | the rules in force, and what their connections have done |
 //! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
 //! | `answers.rs` | answers HTTP and the control socket |
@@ -33,11 +35,13 @@ pub mod cleanup;
 mod leave_out;
 mod report;
 mod rules;
+mod set_rules;
 mod shared;
 mod shutdown;
 mod start;
 mod sweep_timer;
 mod switch;
+mod together;
 mod warnings;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 mod client;
 mod doctor;
 mod policy;
+mod rules;
 mod run;
 
 use std::path::PathBuf;
@@ -66,6 +67,7 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
             Ok(Job::Run(args, policy))
         }
         Command::Policy(args) => client(args.job()),
+        Command::Rules(args) => client(args.job()),
         Command::Status(args) => client(args.job()),
         Command::Connections(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
@@ -97,7 +99,7 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 /// preference, or sends every segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
-/// The commands policy, status, connections and events talk to a running
+/// The commands policy, rules, status, connections and events talk to a running
 /// agent through its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
@@ -112,6 +114,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Show or change the policy of a running agent
     Policy(client::PolicyArgs),
+    /// Show or change the rules that say which connections have which policy
+    Rules(rules::RulesArgs),
     /// Show the state of a running agent and of its paths
     Status(client::StatusArgs),
     /// List the connections that a running agent knows, and their subflows

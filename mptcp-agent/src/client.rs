@@ -10,6 +10,7 @@ mod connections;
 mod events;
 mod format;
 mod policy;
+mod rules;
 mod status;
 mod table;
 pub mod terminal;
@@ -111,6 +112,9 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
             policy,
             for_seconds,
         } => policy::set(&mut agent, output, policy, *for_seconds),
+        Verb::RulesShow => rules::show(&mut agent, output),
+        Verb::RulesSet(set) => rules::set(&mut agent, output, set),
+        Verb::RulesTest(candidate) => rules::test(&mut agent, output, candidate),
         Verb::Status => status::run(&mut agent, output),
         Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
         Verb::Events => events::run(agent, output),

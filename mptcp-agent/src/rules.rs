@@ -16,6 +16,7 @@ mod check;
 mod dscp;
 mod explain;
 mod provide;
+pub mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,7 +25,7 @@ use mptcp_api::rule::RuleSet;
 use mptcp_common::abi::{self, DEFAULT_POLICY, MAX_POLICIES, rule::MAX_RULES};
 
 pub use check::Rule;
-pub use explain::{Candidate, explain};
+pub use explain::{Candidate, Explained, explain};
 pub use provide::{Provided, cgroups, provide};
 
 use crate::policy::{Policy, Redundant, Weight, Weights};
@@ -52,7 +53,6 @@ pub struct Named {
 /// The policies beside the default one, and all rules.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    given: RuleSet,
     named: Vec<Named>,
     rules: Vec<Rule>,
 }
@@ -149,15 +149,9 @@ impl Rules {
             checked.push(rule);
         }
         Ok(Self {
-            given,
             named,
             rules: checked,
         })
-    }
-
-    /// Returns what was asked for, as it was written.
-    pub fn given(&self) -> &RuleSet {
-        &self.given
     }
 
     /// Returns the rules, in order.
@@ -180,11 +174,6 @@ impl Rules {
     pub fn policy(&self, index: u32) -> Option<&Policy> {
         let named = self.named.iter().find(|named| named.index == index);
         named.map(|named| &named.policy)
-    }
-
-    /// Returns the rule of this number, the first one being 1.
-    pub fn rule(&self, number: u32) -> Option<&Rule> {
-        self.rules.get((number as usize).checked_sub(1)?)
     }
 
     /// Returns the settings of copies, if one of these policies copies segments.

@@ -8,12 +8,15 @@
 //! This module contains only types and their JSON.
 
 mod event;
+mod rules;
 
 use serde::{Deserialize, Serialize};
 
 pub use event::{Event, Lost, Sender};
+pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
 
 use crate::policy::Given;
+use crate::rule::RuleSet;
 
 /// The version of the protocol and of what `--json` prints.
 pub const VERSION: u32 = 1;
@@ -44,6 +47,14 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_seconds: Option<u64>,
     },
+    /// Asks for the rules in force: [`Reply::Rules`].
+    RulesShow,
+    /// Replaces the rules and the policies that they choose: [`Reply::Rules`],
+    /// once they are in force.
+    RulesSet {
+        /// The new rules.
+        rules: Box<RuleSet>,
+    },
     /// Asks for the state of the agent and its paths: [`Reply::Status`].
     Status,
     /// Asks for every connection: [`Reply::Connections`], once or more.
@@ -72,6 +83,8 @@ pub struct ReplyLine {
 pub enum Reply {
     /// The policy in force.
     Policy(PolicyView),
+    /// The rules in force.
+    Rules(RulesView),
     /// The state of the agent and its paths.
     Status(Box<Status>),
     /// Some of the connections; the last part says that it is the last.
@@ -356,6 +369,13 @@ pub struct Connection {
     /// connections, and those with one path, alone. The overflow policy holds
     /// paths out.
     pub steered: bool,
+    /// The name of its policy, as rules call it; `default` if no rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The rule that has chosen the policy: its name, or else its number; none
+    /// if no rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Whether its peer is proven, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_proven: Option<bool>,

@@ -18,11 +18,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use mptcp_api::schema::{ErrorCode, PolicyView, Refusal};
 use mptcp_common::abi::{self, PathStats};
 
 use super::is_unused;
+use super::together::{Copying, Wanted, check_copying, copying, policies};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError};
 use crate::policy::{Key, Policy, Provided, Redundant};
@@ -103,21 +104,6 @@ pub struct Held<'a> {
     pub rules: &'a rules::Provided,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,
-}
-
-/// How segments are copied, if a policy does so.
-pub(super) type Copying<'a> = Option<(&'a Redundant, &'a Key)>;
-
-/// Returns how segments are copied under a default policy and rules: there is one
-/// way for the host.
-pub(super) fn copying<'a>(
-    policy: &'a Policy,
-    key: &'a Key,
-    rules: &'a rules::Provided,
-) -> Copying<'a> {
-    let default = policy.copies().map(|settings| (settings, key));
-    let named = || rules.rules.copies().map(|settings| (settings, &rules.key));
-    default.or_else(named)
 }
 
 impl Held<'_> {
@@ -230,15 +216,6 @@ pub trait Side {
     fn set_unpublished(&mut self, unpublished: bool);
 }
 
-/// What is to be in force.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The default policy.
-    pub default: Provided,
-    /// The rules, and the policies that they choose.
-    pub rules: rules::Provided,
-}
-
 /// Everything that a new policy needs, obtained before anything is changed.
 struct Prepared<T> {
     wanted: Wanted,
@@ -250,7 +227,7 @@ struct Prepared<T> {
 }
 
 /// Why a policy was not set, or not in full.
-enum Failure {
+pub(super) enum Failure {
     /// It was refused before anything was changed.
     Refused(Refused),
     /// It failed after something had been changed.
@@ -375,66 +352,13 @@ pub fn publish_again(side: &mut impl Side) {
     }
 }
 
-/// Puts rules, and the policies that they choose, in force on every connection.
-/// The default policy stays.
-///
-/// # Errors
-/// The rules cannot be used here, and nothing has changed; or the change has
-/// failed, and the message says so.
-pub fn set_rules(side: &mut impl Side, rules: rules::Provided) -> Result<(), Refusal> {
-    let start = Instant::now();
-    let held = side.held();
-    let default = Provided {
-        policy: held.policy.clone(),
-        key: held.key.clone(),
-    };
-    let done = switch(side, Wanted { default, rules });
-    let held = side.held();
-    match done {
-        Ok(()) => {
-            let (rules, policies) = (held.rules.rules.rules(), held.rules.rules.named());
-            tracing::info!(
-                rules = rules.len(),
-                policies = policies.len(),
-                took = ?start.elapsed(),
-                "rules changed"
-            );
-            Ok(())
-        }
-        Err(Failure::Refused(refused)) => {
-            let refusal = Refusal::from(refused);
-            tracing::warn!("the rules stay as they are: {}", refusal.message);
-            Err(refusal)
-        }
-        Err(Failure::Failed(failed)) => {
-            let refusal = failed.refusal(held.policy);
-            tracing::error!("a change of the rules failed: {}", refusal.message);
-            Err(refusal)
-        }
-    }
-}
-
 /// Returns what the programs are told of all policies and rules.
 pub fn encode(side: &impl Side, default: &Policy, rules: &Rules, table: &PathTable) -> Policies {
     policies(table, default, rules, side.encode(rules))
 }
 
-/// Does the same with rules that are encoded already.
-pub fn policies(
-    table: &PathTable,
-    default: &Policy,
-    rules: &Rules,
-    encoded: Vec<abi::rule::Rule>,
-) -> Policies {
-    let mut policies = Policies::new(table, default.capabilities(), encoded);
-    for named in rules.named() {
-        let weights = table.weights_under(&named.policy.weights());
-        policies.add(named.index, named.policy.capabilities(), weights);
-    }
-    policies
-}
-
-fn switch(side: &mut impl Side, wanted: Wanted) -> Result<(), Failure> {
+/// Prepares what is wanted, and puts it in force.
+pub(super) fn switch(side: &mut impl Side, wanted: Wanted) -> Result<(), Failure> {
     let prepared = prepare(side, wanted);
     let prepared = prepared.map_err(|error| Failure::Refused(Refused(error)))?;
     let done = commit(side, prepared);
@@ -447,7 +371,7 @@ fn prepare<S: Side>(side: &S, wanted: Wanted) -> Result<Prepared<S::Copies>> {
     let held = side.held();
     let Wanted { default, rules } = &wanted;
     let policy = &default.policy;
-    check_copying(&wanted)?;
+    check_copying(default, rules)?;
     let stats = side.path_stats()?;
     let mut table = held.table.clone();
     let recycled = table
@@ -483,21 +407,6 @@ fn prepare<S: Side>(side: &S, wanted: Wanted) -> Result<Prepared<S::Copies>> {
         copies,
         programs,
     })
-}
-
-/// Checks that the default policy copies in the same way as those of the rules,
-/// if both do.
-fn check_copying(wanted: &Wanted) -> Result<()> {
-    let Wanted { default, rules } = wanted;
-    let (Some(one), Some(other)) = (default.policy.copies(), rules.rules.copies()) else {
-        return Ok(());
-    };
-    ensure!(
-        one == other && default.key == rules.key,
-        "a policy of the rules copies segments with other redundant settings than the default \
-         policy, and a host has one of each: give both the same, or change the rules first"
-    );
-    Ok(())
 }
 
 /// Returns whether the path of this label, if it is left out under the policy

@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::change::{copying, policies};
 use super::claim::Host;
 use super::rules::{Cgroups, Counters};
 use super::shared::Shared;
 use super::sweep_timer::SweepTimer;
+use super::together::{copying, policies};
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
 use crate::api::control::access::Access;

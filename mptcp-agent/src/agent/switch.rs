@@ -7,8 +7,9 @@ use mptcp_api::schema::{PolicyView, Refusal};
 use mptcp_common::abi::{self, PathStats, sweep};
 use tokio::sync::mpsc;
 
-use super::change::{self, Copies, Held, Revert, Side, Wanted};
-use super::{Agent, claim};
+use super::change::{self, Copies, Held, Revert, Side};
+use super::together::Wanted;
+use super::{Agent, claim, set_rules};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError, program};
 use crate::policy::{Key, Provided, Redundant};
@@ -41,12 +42,12 @@ impl Agent {
         change::set(self, provided, lasting)
     }
 
-    /// Does what [`change::set_rules`] does.
+    /// Does what [`set_rules::set_rules`] does.
     ///
     /// # Errors
-    /// Those of [`change::set_rules`].
+    /// Those of [`set_rules::set_rules`].
     pub(super) fn set_rules(&mut self, rules: rules::Provided) -> Result<(), Refusal> {
-        change::set_rules(self, rules)
+        set_rules::set_rules(self, rules)
     }
 
     /// Publishes the table as it is now, for the policies and rules in force.

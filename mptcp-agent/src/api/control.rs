@@ -16,17 +16,20 @@
 //! events that a client does not read in time are dropped, and counted.
 
 pub mod access;
+mod rules;
 pub mod server;
 pub mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mptcp_api::schema::{PolicyView, Refusal, Reply};
+use mptcp_api::schema::{PolicyView, Refusal, Reply, RulesView};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::policy::Provided;
+use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::snapshot::{Open, Snapshot};
+pub use rules::rules;
 
 /// Number of calls that may wait for the agent's loop.
 const QUEUE: usize = 32;
@@ -48,6 +51,17 @@ pub enum Call {
         lasting: Option<Duration>,
         /// Gets the policy in force then, or why it is still the old one.
         reply: oneshot::Sender<Result<PolicyView, Refusal>>,
+    },
+    /// Return the rules in force.
+    RulesShow(oneshot::Sender<Result<RulesView, Refusal>>),
+    /// Return the rules in force, as the agent has them.
+    RulesHeld(oneshot::Sender<Rules>),
+    /// Replace the rules and the policies that they choose.
+    RulesSet {
+        /// The new rules, with the resources of the host that they need.
+        provided: ProvidedRules,
+        /// Gets the rules in force then, or why they are still the old ones.
+        reply: oneshot::Sender<Result<RulesView, Refusal>>,
     },
     /// Return the state of the agent.
     Status(oneshot::Sender<Result<Box<Snapshot>, Refusal>>),

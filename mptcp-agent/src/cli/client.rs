@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::policy::Given;
+use mptcp_api::rule::RuleSet;
 
 use super::policy::{self, OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 use crate::host::socket_path;
 use crate::policy::lasting;
+use crate::rules::Candidate;
 
 /// A macro, since `concat!` takes literals only.
 macro_rules! exit_status {
@@ -24,7 +26,7 @@ Exit status:
     };
 }
 
-const EXIT_STATUS: &str = exit_status!();
+pub(super) const EXIT_STATUS: &str = exit_status!();
 
 const SET_EXAMPLES: &str = concat!(
     "\
@@ -65,6 +67,12 @@ pub enum Verb {
         /// `--for`.
         for_seconds: Option<u64>,
     },
+    /// `rules`.
+    RulesShow,
+    /// `rules set`, checked.
+    RulesSet(Box<RuleSet>),
+    /// `rules test`.
+    RulesTest(Box<Candidate>),
     /// `status`.
     Status,
     /// `connections`.
@@ -100,10 +108,10 @@ pub enum SortKey {
 }
 
 /// A job; or else the command whose usage helps, and what is wrong.
-type Checked = Result<ClientJob, (&'static [&'static str], String)>;
+pub(super) type Checked = Result<ClientJob, (&'static [&'static str], String)>;
 
 #[derive(Args, Clone, Debug)]
-struct Target {
+pub(super) struct Target {
     /// The agent's control socket [default: that of this network namespace's agent]
     ///
     /// By default /run/mptcp-agent/control.sock, or, in a network namespace
@@ -117,7 +125,7 @@ struct Target {
 }
 
 impl Target {
-    fn job(self, command: &'static [&'static str], verb: Verb) -> Checked {
+    pub(super) fn job(self, command: &'static [&'static str], verb: Verb) -> Checked {
         let Self { control, json } = self;
         if let Some(path) = control.as_ref().filter(|path| !socket_path::fits(path)) {
             let why = format!(

@@ -48,7 +48,7 @@ pub fn describe(view: &PolicyView) -> String {
 }
 
 /// Returns the settings as they are written on the command line.
-fn settings(given: &Given) -> String {
+pub(super) fn settings(given: &Given) -> String {
     let mut text = given.name.clone();
     for (setting, values) in given.values() {
         for value in values {

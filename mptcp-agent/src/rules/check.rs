@@ -231,7 +231,7 @@ fn decimal_or_hex(text: &str) -> Option<u32> {
 }
 
 /// Reads `16`, `0x10`, or `0x10/0xff`.
-fn mark(given: &Number) -> Result<(u32, u32), String> {
+pub(super) fn mark(given: &Number) -> Result<(u32, u32), String> {
     let text = given.to_string();
     let wrong = || {
         format!(
@@ -252,7 +252,7 @@ fn mark(given: &Number) -> Result<(u32, u32), String> {
     Ok((value, mask))
 }
 
-fn code_point(given: &Number) -> Result<u32, String> {
+pub(super) fn code_point(given: &Number) -> Result<u32, String> {
     let code = match given {
         Number::Of(number) => Some(*number).filter(|number| *number < 64),
         Number::Text(text) => dscp::named(text),

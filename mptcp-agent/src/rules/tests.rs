@@ -239,7 +239,7 @@ fn net() -> impl Strategy<Value = String> {
     })
 }
 
-fn some_of<T: Clone + std::fmt::Debug>(
+fn some_of<T: Clone + fmt::Debug>(
     values: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Vec<T>> {
     prop_oneof![
@@ -267,8 +267,9 @@ prop_compose! {
         policy in 0..3_usize,
     ) -> Value {
         let cgroups = ["/", "/a", "/a/b", "/c", "/not/there"];
+        let policy = ["default", "one", "two"][policy];
         let mut rule = json!({
-            "policy": ["default", "one", "two"][policy], "dst": dst, "src": src, "dport": dport,
+            "policy": policy, "dst": dst, "src": src, "dport": dport,
             "lport": lport, "uid": uid,
         });
         let mut set = |key: &str, value: Option<Value>| {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use mptcp_common::abi::Totals;
 use mptcp_common::abi::rule::RuleStats;
 
-pub use open::{Connection, Gather, Open, Subflow};
+pub use open::{Connection, Gather, Names, Open, Subflow};
 pub use path::{Copies, Path, Sources};
 pub use peers::{Hello, NoRoom, PeerState, Peers};
 

@@ -111,6 +111,11 @@ impl Fake {
                         view.policy = provided.policy.given();
                         drop(reply.send(Ok(view.clone())));
                     }
+                    Call::RulesShow(reply) => drop(reply.send(Ok(RulesView::default()))),
+                    Call::RulesHeld(reply) => drop(reply.send(Rules::default())),
+                    Call::RulesSet { reply, .. } => {
+                        drop(reply.send(Ok(RulesView::default())));
+                    }
                     Call::Status(reply) => {
                         let refusal = Refusal::new(ErrorCode::Failed, "no maps");
                         drop(reply.send(Err(refusal)));
