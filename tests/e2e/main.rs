@@ -49,6 +49,7 @@ mod redundant_sizes;
 mod redundant_support;
 mod remote;
 mod resets;
+mod rules;
 mod scheduler;
 mod standby;
 mod support;
