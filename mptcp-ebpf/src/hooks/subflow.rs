@@ -56,7 +56,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         // Of a connection that is older than the agent, a sweep may have found
         // another subflow first.
         rule::note(socket, connection, &tuple);
-        rule::choose(connection, key, now_ns);
+        rule::choose(connection, rule::NEW, now_ns);
     }
     let fallback = first && socket.is_fallback();
     if fallback {

@@ -116,6 +116,10 @@ fn note_cgroups(socket: Socket, facts: &Facts) {
     }
 }
 
+/// A key for [`choose`] of a connection that has just opened. (Its real one is a
+/// typed pointer then, which no global function can take.)
+pub const NEW: u64 = 0;
+
 /// Gives a connection, at `key` in `CONNECTIONS`, the policy of the first rule
 /// that matches it, and counts it as that rule's from now on. A global function.
 #[unsafe(no_mangle)]
