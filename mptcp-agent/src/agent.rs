@@ -53,7 +53,7 @@ use tokio::time::{Interval, sleep_until};
 
 use crate::api::control::{Call, EventSender};
 use crate::api::http::Request;
-use crate::cli::RunArgs;
+use crate::config::Loaded;
 use crate::host::Cgroup;
 use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
@@ -75,8 +75,16 @@ use warnings::Warnings;
 ///
 /// # Errors
 /// The agent cannot start, or cannot go on.
-pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
+pub fn run(loaded: &Loaded) -> Result<()> {
+    let (args, policy) = (&loaded.args, &loaded.policy);
     let hangup = Hangup::ignore()?;
+    if !loaded.rules.is_empty() {
+        tracing::warn!(
+            rules = loaded.rules.len(),
+            policies = loaded.policies.len(),
+            "the rules of the configuration file are not applied"
+        );
+    }
     let mut host = Host::claim(args, policy)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

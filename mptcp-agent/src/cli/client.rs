@@ -203,14 +203,16 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = policy::policy(
+        let given = policy::given(
             set.policy,
             set.weighted,
             set.overflow,
             set.shared,
             set.redundant,
         );
-        let policy = policy.map_err(|message| (SET, message))?;
+        let policy = given
+            .and_then(policy::policy)
+            .map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()
         {

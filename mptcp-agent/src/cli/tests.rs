@@ -2,10 +2,12 @@
 
 use super::run::DEFAULT_LISTEN;
 use super::*;
+use crate::policy::Policy;
 
 fn parse_job(line: &str) -> Result<Job, String> {
-    let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-    job(cli).map_err(|error| {
+    let matches = Cli::command().try_get_matches_from(line.split_whitespace());
+    let matches = matches.map_err(|error| error.to_string())?;
+    job(&matches).map_err(|error| {
         assert_eq!(error.exit_code(), 2);
         error.to_string()
     })
@@ -13,7 +15,7 @@ fn parse_job(line: &str) -> Result<Job, String> {
 
 fn parse(line: &str) -> Result<(RunArgs, Policy), String> {
     match parse_job(line)? {
-        Job::Run(args, policy) => Ok((*args, policy)),
+        Job::Run(flags) => Ok((flags.args, Policy::new(flags.policy).unwrap())),
         other => panic!("{other:?}"),
     }
 }

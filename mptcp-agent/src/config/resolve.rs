@@ -1,0 +1,335 @@
+//! Merges defaults, file and flags.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::ValueEnum as _;
+use mptcp_api::config::{At, File, nearest, parse};
+use mptcp_api::policy::{LeaveOut, Overflow, Setting, Shared, Weighted};
+use mptcp_api::rule::Rule;
+
+use super::paths::{Paths, check_name};
+use super::policies::{Merged, Parts, is_standby, key, merge, number};
+use super::source::{Origin, Source, Wrong};
+use crate::cli::{Flags, LogFormat, RunArgs};
+use crate::policy::Policy;
+
+/// The name of the policy that `--policy` sets.
+const DEFAULT: &str = "default";
+
+/// The settings in force: those of the flags, else of the file, else the
+/// defaults.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings beside the policy.
+    pub args: RunArgs,
+    /// The policy of connections that no rule names.
+    pub policy: Policy,
+    /// The policies that rules name, by name.
+    pub policies: BTreeMap<String, Policy>,
+    /// The rules, in order. Each names one of `policies`, or `default`.
+    pub rules: Vec<Rule>,
+    /// Every setting, with its origin.
+    pub rows: Vec<Row>,
+}
+
+/// A setting, as `config show` prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key, as the file has it.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Row {
+    fn new(key: impl Into<String>, value: impl ToString, origin: Origin) -> Self {
+        Self {
+            key: key.into(),
+            value: value.to_string(),
+            origin,
+        }
+    }
+}
+
+/// Makes the settings of the flags and of the file of this name and text, both
+/// empty if there is none. Opens and asks nothing.
+///
+/// # Errors
+/// A key or a value is wrong, or settings do not go together.
+pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
+    let source = Source { name, text };
+    let file = parse(text).map_err(|mistake| source.mistake(&mistake))?;
+    let (args, mut rows) = general(flags, source, &file)?;
+    let paths = Paths::read(source, &file)?;
+    let mut entries: Vec<_> = file.policy.iter().collect();
+    entries.sort_by_key(|(name, _)| name.start());
+    let (default, others): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .partition(|(name, _)| ***name == *DEFAULT);
+    let parts = Parts {
+        source,
+        paths: &paths,
+        entry: default.first().map(|(name, entry)| (*name, &***entry)),
+        flags,
+        is_default: true,
+    };
+    let default = merge(parts)?;
+    rows.extend(path_rows(source, &paths, &default));
+    rows.extend(policy_rows(DEFAULT, &paths, &default));
+    let mut policies = BTreeMap::new();
+    for (name, entry) in others {
+        check_name(source, "policy", name)?;
+        let merged = merge(Parts {
+            entry: Some((name, entry)),
+            is_default: false,
+            ..parts
+        })?;
+        rows.extend(policy_rows(name, &paths, &merged));
+        policies.insert(name.to_string(), merged.policy);
+    }
+    let all = || policies.values().chain([&default.policy]);
+    if !flags.has("policy") {
+        check_effect(source, &paths, &all().collect::<Vec<_>>())?;
+    }
+    let rules = rules(source, &file, &policies, &mut rows)?;
+    Ok(Loaded {
+        args,
+        policy: default.policy,
+        policies,
+        rules,
+        rows,
+    })
+}
+
+/// Merges the settings beside paths and policies.
+fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, Vec<Row>), Wrong> {
+    let mut args = flags.args.clone();
+    let mut rows = Vec::new();
+    // Returns the file's value if it counts, and notes where the setting is from.
+    let mut pick = |id: &str, start: Option<usize>| {
+        let key = id.replace('_', "-");
+        let (origin, counts) = match start {
+            _ if flags.has(id) => (Origin::Flag(format!("--{key}")), false),
+            Some(start) => (source.origin(start), true),
+            None => (Origin::Default, false),
+        };
+        rows.push(Row::new(key, "", origin));
+        counts
+    };
+    fn start<T>(value: Option<&At<T>>) -> Option<usize> {
+        value.map(At::start)
+    }
+    // Values that flags replace are checked all the same.
+    let listen = file.listen.as_ref();
+    let address = listen.map(|text| listen_at(source, text)).transpose()?;
+    if pick("listen", start(listen)) {
+        args.listen = address.unwrap_or(args.listen);
+    }
+    let control = file.control.as_ref();
+    let path = control.map(|path| absolute(source, "control", path));
+    let path = path.transpose()?;
+    if pick("control", start(control)) {
+        args.control = path;
+    }
+    let cgroup = file.cgroup.as_ref();
+    let path = cgroup.map(|path| absolute(source, "cgroup", path));
+    let path = path.transpose()?;
+    if pick("cgroup", start(cgroup)) {
+        args.cgroup = path;
+    }
+    let most = file.max_connections.as_ref();
+    let number = number(source, "max-connections", most, 1..=1_048_576)?;
+    if pick("max_connections", start(most)) {
+        args.max_connections = number.unwrap_or(args.max_connections);
+    }
+    let measure = file.measure_programs.as_ref();
+    if pick("measure_programs", start(measure)) {
+        args.measure_programs = measure.is_some_and(|measure| **measure);
+    }
+    let format = file.log_format.as_ref();
+    let named = format.map(|name| log_format(source, name)).transpose()?;
+    if pick("log_format", start(format)) {
+        args.log_format = named.unwrap_or(args.log_format);
+    }
+    let path = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+    };
+    let format = args.log_format.to_possible_value();
+    let values = [
+        args.listen.to_string(),
+        path(&args.control),
+        path(&args.cgroup),
+        args.max_connections.to_string(),
+        args.measure_programs.to_string(),
+        format
+            .map(|format| format.get_name().to_owned())
+            .unwrap_or_default(),
+    ];
+    for (row, value) in rows.iter_mut().zip(values) {
+        row.value = value;
+    }
+    Ok((args, rows))
+}
+
+fn listen_at(source: Source<'_>, text: &At<String>) -> Result<SocketAddr, Wrong> {
+    text.parse().map_err(|_| {
+        let why = format!(
+            "listen is \"{}\": expected ADDR:PORT, such as \"127.0.0.1:8684\"",
+            **text
+        );
+        source.wrong(text.start(), &why)
+    })
+}
+
+fn absolute(source: Source<'_>, key: &str, text: &At<String>) -> Result<PathBuf, Wrong> {
+    let path = PathBuf::from(text.as_str());
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let why = format!("{key} is \"{}\": expected an absolute path", **text);
+    Err(source.wrong(text.start(), &why))
+}
+
+fn log_format(source: Source<'_>, text: &At<String>) -> Result<LogFormat, Wrong> {
+    LogFormat::from_str(text, false).map_err(|_| {
+        let why = format!(
+            "log-format is \"{}\": expected \"text\" or \"json\"",
+            **text
+        );
+        source.wrong(text.start(), &why)
+    })
+}
+
+/// Checks that what holds for a path has an effect under one policy at least.
+fn check_effect(source: Source<'_>, paths: &Paths<'_>, policies: &[&Policy]) -> Result<(), Wrong> {
+    let takes = |setting| policies.iter().any(|policy| policy.given().takes(setting));
+    for path in paths.iter() {
+        if let Some(bound) = &path.entry.leave_out
+            && !takes(LeaveOut::BOUNDS)
+        {
+            let why = format!(
+                "leave-out has no effect under the policies of this file: choose policy {}, or \
+                 leave it out",
+                LeaveOut::OF
+            );
+            return Err(source.wrong(bound.start(), &why));
+        }
+        if let Some(standby) = &path.entry.standby
+            && is_standby(path)
+            && !takes(Weighted::WEIGHTS)
+            && !takes(Overflow::PREFER)
+        {
+            let why = "standby has no effect under the policies of this file: choose policy \
+                       weighted or overflow, or leave it out";
+            return Err(source.wrong(standby.start(), why));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each rule names a policy, and shows the rules.
+fn rules(
+    source: Source<'_>,
+    file: &File,
+    policies: &BTreeMap<String, Policy>,
+    rows: &mut Vec<Row>,
+) -> Result<Vec<Rule>, Wrong> {
+    let mut rules = Vec::new();
+    for (number, rule) in (1..).zip(&file.rule) {
+        let name = rule.policy.as_str();
+        if name != DEFAULT && !policies.contains_key(name) {
+            let names = policies.keys().map(String::as_str).chain([DEFAULT]);
+            let hint = match nearest(name, names) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "add a table [policy.NAME]".to_owned(),
+            };
+            let why = format!("rule {number}: there is no policy \"{name}\" ({hint})");
+            return Err(source.wrong(rule.start(), &why));
+        }
+        let key = match &rule.name {
+            Some(name) => format!("rule {number} ({name})"),
+            None => format!("rule {number}"),
+        };
+        rows.push(Row::new(key, name, source.origin(rule.start())));
+        rules.push(Rule::clone(rule));
+    }
+    Ok(rules)
+}
+
+/// Shows the paths of the file, and what holds for paths.
+fn path_rows(source: Source<'_>, paths: &Paths<'_>, default: &Merged) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for path in paths.iter() {
+        let origin = source.origin(path.name.start());
+        rows.push(Row::new(
+            path_key(paths, &path.selector.to_string()),
+            &path.selector,
+            origin,
+        ));
+        if let Some(standby) = &path.entry.standby {
+            let key = format!("path.{}.standby", **path.name);
+            rows.push(Row::new(key, **standby, source.origin(standby.start())));
+        }
+    }
+    let given = default.policy.given();
+    for (setting, values) in [
+        (Shared::LIMITS, given.shared.limits),
+        (LeaveOut::BOUNDS, given.leave_out.leave_out),
+    ] {
+        for text in values {
+            let (label, value) = text.rsplit_once('=').unwrap_or((&text, ""));
+            let origin = default.of_paths.get(&(setting, label.to_owned()));
+            let origin = origin.cloned().unwrap_or(Origin::Default);
+            let key = format!("{}.{}", path_key(paths, label), key(setting));
+            rows.push(Row::new(key, value, origin));
+        }
+    }
+    rows
+}
+
+/// Returns the key of the path that has this label.
+fn path_key(paths: &Paths<'_>, label: &str) -> String {
+    format!("path.{}", name_of(paths, label))
+}
+
+/// Returns the name of the path that has this label, or the label.
+fn name_of(paths: &Paths<'_>, label: &str) -> String {
+    let selector = label.parse().ok();
+    let name = selector.and_then(|selector| paths.name(&selector));
+    name.unwrap_or(label).to_owned()
+}
+
+/// Shows the settings of a policy, in full.
+fn policy_rows(name: &str, paths: &Paths<'_>, merged: &Merged) -> Vec<Row> {
+    let given = merged.policy.given();
+    let origin = |setting: Setting| {
+        let origin = merged.origins.get(&setting).cloned();
+        origin.unwrap_or(Origin::Default)
+    };
+    let own = |setting| format!("policy.{name}.{}", key(setting));
+    let mut rows = vec![Row::new(
+        own(Setting::NAME),
+        &given.name,
+        origin(Setting::NAME),
+    )];
+    for (setting, values) in given.values() {
+        if !given.takes(setting) || setting == LeaveOut::BOUNDS || values.is_empty() {
+            continue;
+        }
+        let texts = values.iter().map(|text| match text.rsplit_once('=') {
+            Some((label, value)) if setting == Weighted::WEIGHTS => {
+                format!("{}={value}", name_of(paths, label))
+            }
+            _ if setting == Overflow::PREFER => name_of(paths, text),
+            _ => text.clone(),
+        });
+        let value = texts.collect::<Vec<_>>().join(" ");
+        rows.push(Row::new(own(setting), value, origin(setting)));
+    }
+    rows
+}
