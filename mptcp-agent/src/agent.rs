@@ -19,6 +19,7 @@
 //! | this file | the loop, and its end |
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
+//! | `reload.rs` | applies a configuration file that was read anew |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
 //! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
 //! | `answers.rs` | answers HTTP and the control socket |
@@ -30,6 +31,7 @@ mod change;
 mod claim;
 pub mod cleanup;
 mod leave_out;
+mod reload;
 mod report;
 mod shared;
 mod shutdown;
@@ -53,7 +55,7 @@ use tokio::time::{Interval, sleep_until};
 
 use crate::api::control::{Call, EventSender};
 use crate::api::http::Request;
-use crate::config::Loaded;
+use crate::config::{Loaded, Reloader};
 use crate::host::Cgroup;
 use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
@@ -67,7 +69,7 @@ use crate::state::rates::History;
 use change::Revert;
 use claim::Host;
 use shared::Shared;
-use shutdown::{Hangup, Signals};
+use shutdown::{Caught, Hangup, Signals};
 use sweep_timer::SweepTimer;
 use warnings::Warnings;
 
@@ -75,9 +77,12 @@ use warnings::Warnings;
 ///
 /// # Errors
 /// The agent cannot start, or cannot go on.
-pub fn run(loaded: &Loaded) -> Result<()> {
+pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
     let (args, policy) = (&loaded.args, &loaded.policy);
     let hangup = Hangup::ignore()?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     if !loaded.rules.is_empty() {
         tracing::warn!(
             rules = loaded.rules.len(),
@@ -95,7 +100,7 @@ pub fn run(loaded: &Loaded) -> Result<()> {
         // This comes before anything is attached, so that signals wait for the
         // loop from here on.
         let mut signals = Signals::new(hangup)?;
-        let mut agent = Agent::start(args, policy, &mut host).await?;
+        let mut agent = Agent::start(args, policy, &mut host, reloader).await?;
         let outcome = agent.serve(&mut signals).await;
         agent.finish(outcome)
     })
@@ -126,6 +131,10 @@ struct Agent {
     datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
     calls: mpsc::Receiver<Call>,
+    /// Puts calls into `calls`, as clients do.
+    caller: mpsc::Sender<Call>,
+    /// Reads the configuration file anew.
+    reloader: Reloader,
     /// Set once another agent asks to take over.
     hand_over: Option<oneshot::Sender<()>>,
     /// Sends events to the clients that asked for them.
@@ -169,7 +178,10 @@ impl Agent {
                 return Ok(End::HandOver(successor));
             }
             tokio::select! {
-                signal = signals.shutdown() => return Ok(End::Signal(signal)),
+                signal = signals.next() => match signal {
+                    Caught::Shutdown(name) => return Ok(End::Signal(name)),
+                    Caught::Hangup => self.on_hangup(),
+                },
                 event = self.events.next() => {
                     self.on_event(&event.context("cannot read events")?);
                 }

@@ -67,6 +67,7 @@ fn job(matches: &ArgMatches) -> Result<Job, clap::Error> {
         Command::Run(args) => run_flags(*args, &["run"], matches).map(Job::Run),
         Command::Config(args) => config::job(args, matches).map(Job::Config),
         Command::Policy(args) => client(args.job()),
+        Command::Reload(args) => client(args.job()),
         Command::Status(args) => client(args.job()),
         Command::Connections(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
@@ -129,7 +130,7 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 /// preference, or sends every segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
-/// The commands policy, status, connections and events talk to a running
+/// The commands policy, reload, status, connections and events talk to a running
 /// agent through its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
@@ -146,6 +147,11 @@ enum Command {
     Config(config::ConfigArgs),
     /// Show or change the policy of a running agent
     Policy(client::PolicyArgs),
+    /// Let a running agent read its configuration file anew
+    ///
+    /// What differs comes into force at once, on open connections within 100 ms.
+    /// A file with a mistake changes nothing. SIGHUP does the same.
+    Reload(client::ReloadArgs),
     /// Show the state of a running agent and of its paths
     Status(client::StatusArgs),
     /// List the connections that a running agent knows, and their subflows

@@ -10,6 +10,7 @@ mod connections;
 mod events;
 mod format;
 mod policy;
+mod reload;
 mod status;
 mod table;
 pub mod terminal;
@@ -110,7 +111,9 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
         Verb::PolicySet {
             policy,
             for_seconds,
-        } => policy::set(&mut agent, output, policy, *for_seconds),
+            save,
+        } => policy::set(&mut agent, output, policy, *for_seconds, *save),
+        Verb::Reload => reload::run(&mut agent, output),
         Verb::Status => status::run(&mut agent, output),
         Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
         Verb::Events => events::run(agent, output),

@@ -6,16 +6,22 @@
 //!             each comes from
 //!   paths     [path.NAME]: names, selectors, and what holds for the path
 //!   policies  [policy.NAME]: the settings of a policy
+//!   on_paths  what holds for a path under a policy
 //!   show      `config show`
+//!   reload    reads the file anew while the agent runs
+//!   save      writes a policy into the file: `policy set --save`
 //! ```
 //!
 //! mptcp-api has the keys and the reader of the text ([`mptcp_api::config`]).
 //! Every error names FILE:LINE:COLUMN, or the flag.
 
+mod on_paths;
 mod paths;
 mod policies;
 mod read;
+mod reload;
 mod resolve;
+mod save;
 mod show;
 mod source;
 
@@ -25,7 +31,9 @@ use std::process::ExitCode;
 
 use crate::cli::{ConfigJob, Flags};
 
+pub use reload::{Fresh, NO_FILE, Reloader};
 pub use resolve::Loaded;
+pub use save::Edit;
 pub use source::Wrong;
 
 /// A commented file with every key.
@@ -46,9 +54,12 @@ pub fn load(flags: &Flags) -> Result<Loaded, Wrong> {
 /// Runs `config`.
 pub fn run(job: &ConfigJob) -> ExitCode {
     let text = match job {
-        ConfigJob::Check(flags) => load(flags).map(|_| {
+        ConfigJob::Check(flags) => load(flags).map(|loaded| {
             let path = flags.args.config.as_deref().unwrap_or(Path::new(""));
-            format!("{}: ok\n", path.display())
+            let warnings = loaded.warnings.iter();
+            let warnings = warnings.map(|warning| format!("{warning} (a warning)\n"));
+            let ok = format!("{}: ok\n", path.display());
+            warnings.chain([ok]).collect()
         }),
         ConfigJob::Show(flags) => load(flags).map(|loaded| show::table(&loaded.rows)),
         ConfigJob::Example => Ok(EXAMPLE.to_owned()),

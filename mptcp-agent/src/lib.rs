@@ -28,6 +28,7 @@ mod state;
 use std::process::ExitCode;
 
 use cli::{Job, LogFormat};
+use config::Reloader;
 
 /// The version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -42,7 +43,10 @@ pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
 pub fn run() -> ExitCode {
     match cli::parse() {
         Job::Run(flags) => match config::load(&flags) {
-            Ok(loaded) => logged(loaded.args.log_format, || agent::run(&loaded)),
+            Ok(loaded) => logged(loaded.args.log_format, || {
+                let reloader = Reloader::new(*flags, loaded.args.clone());
+                agent::run(&loaded, reloader)
+            }),
             Err(wrong) => {
                 logging::init(flags.args.log_format);
                 logging::report::failure(flags.args.log_format, &anyhow::anyhow!("{wrong}"));

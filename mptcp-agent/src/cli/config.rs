@@ -41,6 +41,7 @@ enum ConfigCommand {
     #[command(after_long_help = EXIT_STATUS)]
     Check {
         /// The configuration file
+        #[arg(allow_hyphen_values = true)]
         file: PathBuf,
     },
     /// Show the settings that `run` would have with these flags, and where each comes from

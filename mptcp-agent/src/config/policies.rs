@@ -11,11 +11,11 @@ use mptcp_api::config::{At, Policy as Entry};
 use mptcp_api::policy::{Given, Invalid, LeaveOut, Overflow, Redundant, Setting, Shared, Weighted};
 use mptcp_common::abi::redundant::MAX_COPIES;
 
+use super::on_paths;
 use super::paths::{Named, Paths};
 use super::source::{Origin, Source, Wrong};
 use crate::cli::{Flags, flag};
-use crate::policy::selector::Selector;
-use crate::policy::{Limit, PathBound, Policy, UNLISTED_WEIGHT, Weight};
+use crate::policy::{Policy, UNLISTED_WEIGHT, Weight};
 
 /// Returns the key that the file has for a setting.
 pub fn key(setting: Setting) -> &'static str {
@@ -57,9 +57,8 @@ pub struct Merged {
     pub policy: Policy,
     /// Where the policy's own settings come from.
     pub origins: BTreeMap<Setting, Origin>,
-    /// Where the limit and the bounds of each path come from, by setting and
-    /// label.
-    pub of_paths: BTreeMap<(Setting, String), Origin>,
+    /// Where the limit and the bounds of each path come from.
+    pub of_paths: on_paths::Origins,
 }
 
 /// What a policy is made of.
@@ -73,21 +72,17 @@ pub struct Parts<'a> {
     pub entry: Option<(&'a At<String>, &'a Entry)>,
     /// The flags.
     pub flags: &'a Flags,
-    /// Whether this is the default policy. Of the flags, others have the limits
-    /// only.
+    /// Whether this is the default policy. Others have neither flags nor limits
+    /// nor bounds: limits hold for the host, whatever the policy.
     pub is_default: bool,
 }
 
 impl Parts<'_> {
     /// Returns what the flags say of this policy.
     fn by_flags(&self) -> Given {
-        let given = &self.flags.policy;
-        if self.is_default {
-            return given.clone();
-        }
-        Given {
-            shared: given.shared.clone(),
-            ..Given::default()
+        match self.is_default {
+            true => self.flags.policy.clone(),
+            false => Given::default(),
         }
     }
 
@@ -97,7 +92,7 @@ impl Parts<'_> {
             Setting::NAME => "policy",
             _ => setting.field(),
         };
-        (self.is_default || setting == Shared::LIMITS) && self.flags.has(id)
+        self.is_default && self.flags.has(id)
     }
 }
 
@@ -134,7 +129,12 @@ pub fn merge(parts: Parts<'_>) -> Result<Merged, Wrong> {
         _ => Given::named(by_flags.name.clone()),
     };
     override_with(&mut given, &by_flags);
-    let of_paths = add_paths(parts, &mut given, &by_flags)?;
+    let by_flag = !by_flags.weighted.weights.is_empty();
+    on_paths::add_standby(source, paths, &mut given, by_flag)?;
+    let of_paths = match parts.is_default {
+        true => on_paths::add(source, paths, &mut given)?,
+        false => on_paths::Origins::new(),
+    };
     let policy = Policy::new(given).map_err(|invalid| wrong(parts, &origins, &invalid))?;
     Ok(Merged {
         policy,
@@ -238,6 +238,8 @@ fn override_with(given: &mut Given, flags: &Given) {
     );
     one(&mut weighted.thin, flags.weighted.thin.as_ref());
     list(&mut overflow.prefer, &flags.overflow.prefer);
+    list(&mut given.leave_out.leave_out, &flags.leave_out.leave_out);
+    list(&mut given.shared.limits, &flags.shared.limits);
     one(
         &mut redundant.redundant_copies,
         flags.redundant.redundant_copies.as_ref(),
@@ -254,147 +256,6 @@ fn override_with(given: &mut Given, flags: &Given) {
         &mut redundant.redundant_budget,
         flags.redundant.redundant_budget.as_ref(),
     );
-}
-
-/// Adds what holds for each path: its limit, its bounds, and whether it is on
-/// standby.
-fn add_paths(
-    parts: Parts<'_>,
-    given: &mut Given,
-    flags: &Given,
-) -> Result<BTreeMap<(Setting, String), Origin>, Wrong> {
-    let Parts { source, paths, .. } = parts;
-    let mut origins = BTreeMap::new();
-    given.shared.limits.clone_from(&flags.shared.limits);
-    given
-        .leave_out
-        .leave_out
-        .clone_from(&flags.leave_out.leave_out);
-    let limited = selectors(&given.shared.limits);
-    let bounded = selectors(&given.leave_out.leave_out);
-    for (setting, selectors) in [(Shared::LIMITS, &limited), (LeaveOut::BOUNDS, &bounded)] {
-        for selector in selectors {
-            let flag = Origin::Flag(flag(setting));
-            origins.insert((setting, selector.to_string()), flag);
-        }
-    }
-    for path in paths.iter() {
-        let Named {
-            selector, entry, ..
-        } = path;
-        if let Some(limit) = &entry.limit
-            && !limited.contains(selector)
-        {
-            let text = format!("{selector}={}", **limit);
-            let limit_of: Limit = checked(source, "limit", limit, &text)?;
-            given.shared.limits.push(limit_of.to_string());
-            let origin = source.origin(limit.start());
-            origins.insert((Shared::LIMITS, selector.to_string()), origin);
-        }
-        if let Some(bound) = &entry.leave_out {
-            let text = format!("{selector}={}", **bound);
-            let bound_of: PathBound = checked(source, "leave-out", bound, &text)?;
-            if given.takes(LeaveOut::BOUNDS) && !bounded.contains(selector) {
-                given.leave_out.leave_out.push(bound_of.to_string());
-                let origin = source.origin(bound.start());
-                origins.insert((LeaveOut::BOUNDS, selector.to_string()), origin);
-            }
-        }
-    }
-    let by_flag = !flags.weighted.weights.is_empty();
-    let standby = paths.iter().filter(|path| is_standby(path));
-    for path in standby {
-        stand_by(source, given, path, by_flag)?;
-    }
-    for path in paths.iter().filter(|path| path.entry.leave_out.is_some()) {
-        name_by_weight(given, &path.selector);
-    }
-    Ok(origins)
-}
-
-/// Returns whether the path carries data only while no other can.
-pub fn is_standby(path: &Named<'_>) -> bool {
-    path.entry.standby.as_ref().is_some_and(|standby| **standby)
-}
-
-/// Returns the selectors of texts such as `SELECTOR=VALUE`.
-fn selectors(texts: &[String]) -> Vec<Selector> {
-    let selectors = texts.iter().filter_map(|text| text.rsplit_once('='));
-    selectors
-        .filter_map(|(selector, _)| selector.parse().ok())
-        .collect()
-}
-
-/// Reads `text`, which was made of `value`.
-fn checked<T: std::str::FromStr<Err = String>>(
-    source: Source<'_>,
-    key: &str,
-    value: &At<String>,
-    text: &str,
-) -> Result<T, Wrong> {
-    let read = text.parse();
-    read.map_err(|why| source.wrong(value.start(), &format!("{key}: {why}")))
-}
-
-/// Puts a path on standby: gives it the weight 0, or the last rank. Policies that
-/// have neither use it as the others.
-fn stand_by(
-    source: Source<'_>,
-    given: &mut Given,
-    path: &Named<'_>,
-    by_flag: bool,
-) -> Result<(), Wrong> {
-    let selector = &path.selector;
-    if given.takes(Weighted::WEIGHTS) {
-        let weights = given.weighted.weights.iter();
-        let mut weights = weights.filter_map(|text| text.parse::<Weight>().ok());
-        match weights.find(|weight| weight.selector == *selector) {
-            None => given.weighted.weights.push(format!("{selector}=0")),
-            Some(weight) if weight.weight > 0 && !by_flag => {
-                let why = format!(
-                    "path \"{}\" is on standby, but its weight is {}: leave one of them out",
-                    **path.name, weight.weight
-                );
-                let start = path.entry.standby.as_ref().map_or(0, At::start);
-                return Err(source.wrong(start, &why));
-            }
-            Some(_) => {}
-        }
-    } else if given.takes(Overflow::PREFER) {
-        let prefer = &mut given.overflow.prefer;
-        let is_named = |prefer: &[String], selector: &Selector| {
-            let mut named = prefer.iter().filter_map(|text| text.parse().ok());
-            named.any(|named: Selector| named == *selector)
-        };
-        // Without any preference the policy is wrong, and stays so.
-        if !prefer.is_empty() && !is_named(prefer, selector) {
-            if !is_named(prefer, &Selector::Default) {
-                prefer.push(Selector::Default.to_string());
-            }
-            prefer.push(selector.to_string());
-        }
-    }
-    Ok(())
-}
-
-/// Gives a path that has bounds a weight, as only a weight makes a path of a
-/// selector other than a device: that of paths which are not listed.
-fn name_by_weight(given: &mut Given, selector: &Selector) {
-    let is_path = matches!(selector, Selector::Device(_) | Selector::Default);
-    if is_path || !given.takes(Weighted::WEIGHTS) {
-        return;
-    }
-    let weights = given.weighted.weights.iter();
-    let weights: Vec<Weight> = weights.filter_map(|text| text.parse().ok()).collect();
-    let weight_of = |selector: &Selector| {
-        let mut weights = weights.iter();
-        weights.find(|weight| weight.selector == *selector)
-    };
-    if weight_of(selector).is_none() {
-        let rest = weight_of(&Selector::Default);
-        let weight = rest.map_or(UNLISTED_WEIGHT, |rest| rest.weight);
-        given.weighted.weights.push(format!("{selector}={weight}"));
-    }
 }
 
 /// Names the place of a setting that cannot be.

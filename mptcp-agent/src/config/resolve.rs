@@ -6,17 +6,18 @@ use std::path::PathBuf;
 
 use clap::ValueEnum as _;
 use mptcp_api::config::{At, File, nearest, parse};
-use mptcp_api::policy::{LeaveOut, Overflow, Setting, Shared, Weighted};
+use mptcp_api::policy::{Given, LeaveOut, Overflow, Setting, Shared, Weighted};
 use mptcp_api::rule::Rule;
 
+use super::on_paths::is_standby;
 use super::paths::{Paths, check_name};
-use super::policies::{Merged, Parts, is_standby, key, merge, number};
+use super::policies::{Merged, Parts, key, merge, number};
 use super::source::{Origin, Source, Wrong};
 use crate::cli::{Flags, LogFormat, RunArgs};
 use crate::policy::Policy;
 
 /// The name of the policy that `--policy` sets.
-const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
 /// The settings in force: those of the flags, else of the file, else the
 /// defaults.
@@ -27,11 +28,13 @@ pub struct Loaded {
     /// The policy of connections that no rule names.
     pub policy: Policy,
     /// The policies that rules name, by name.
-    pub policies: BTreeMap<String, Policy>,
+    pub policies: BTreeMap<String, Given>,
     /// The rules, in order. Each names one of `policies`, or `default`.
     pub rules: Vec<Rule>,
     /// Every setting, with its origin.
     pub rows: Vec<Row>,
+    /// What has no effect, with its place.
+    pub warnings: Vec<String>,
 }
 
 /// A setting, as `config show` prints it.
@@ -89,12 +92,9 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
             ..parts
         })?;
         rows.extend(policy_rows(name, &paths, &merged));
-        policies.insert(name.to_string(), merged.policy);
+        policies.insert(name.to_string(), merged.policy.given());
     }
-    let all = || policies.values().chain([&default.policy]);
-    if !flags.has("policy") {
-        check_effect(source, &paths, &all().collect::<Vec<_>>())?;
-    }
+    let warnings = without_effect(source, &paths, &default.policy.given(), &policies);
     let rules = rules(source, &file, &policies, &mut rows)?;
     Ok(Loaded {
         args,
@@ -102,6 +102,7 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
         policies,
         rules,
         rows,
+        warnings,
     })
 }
 
@@ -205,38 +206,43 @@ fn log_format(source: Source<'_>, text: &At<String>) -> Result<LogFormat, Wrong>
     })
 }
 
-/// Checks that what holds for a path has an effect under one policy at least.
-fn check_effect(source: Source<'_>, paths: &Paths<'_>, policies: &[&Policy]) -> Result<(), Wrong> {
-    let takes = |setting| policies.iter().any(|policy| policy.given().takes(setting));
+/// Says what the file wants of a path that no policy does.
+fn without_effect(
+    source: Source<'_>,
+    paths: &Paths<'_>,
+    default: &Given,
+    policies: &BTreeMap<String, Given>,
+) -> Vec<String> {
+    let stands_by = |given: &Given| given.takes(Weighted::WEIGHTS) || given.takes(Overflow::PREFER);
+    let all_stand_by = policies.values().chain([default]).any(stands_by);
+    let mut warnings = Vec::new();
+    let mut warn = |start, why: String| warnings.push(source.wrong(start, &why).to_string());
     for path in paths.iter() {
         if let Some(bound) = &path.entry.leave_out
-            && !takes(LeaveOut::BOUNDS)
+            && !default.takes(LeaveOut::BOUNDS)
         {
             let why = format!(
-                "leave-out has no effect under the policies of this file: choose policy {}, or \
-                 leave it out",
+                "leave-out has no effect: the default policy is none of {}",
                 LeaveOut::OF
             );
-            return Err(source.wrong(bound.start(), &why));
+            warn(bound.start(), why);
         }
         if let Some(standby) = &path.entry.standby
             && is_standby(path)
-            && !takes(Weighted::WEIGHTS)
-            && !takes(Overflow::PREFER)
+            && !all_stand_by
         {
-            let why = "standby has no effect under the policies of this file: choose policy \
-                       weighted or overflow, or leave it out";
-            return Err(source.wrong(standby.start(), why));
+            let why = "standby has no effect: no policy is weighted or overflow".to_owned();
+            warn(standby.start(), why);
         }
     }
-    Ok(())
+    warnings
 }
 
 /// Checks that each rule names a policy, and shows the rules.
 fn rules(
     source: Source<'_>,
     file: &File,
-    policies: &BTreeMap<String, Policy>,
+    policies: &BTreeMap<String, Given>,
     rows: &mut Vec<Row>,
 ) -> Result<Vec<Rule>, Wrong> {
     let mut rules = Vec::new();

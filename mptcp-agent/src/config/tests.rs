@@ -233,9 +233,12 @@ fn named_policies_and_rules() {
     let loaded = with(&text, "--weight wwan0=2 --limit eth0=1mbit").unwrap();
     let names: Vec<_> = loaded.policies.keys().collect();
     assert_eq!(names, ["bulk", "fast"]);
-    let bulk = loaded.policies["bulk"].given();
+    let bulk = &loaded.policies["bulk"];
     assert_eq!(bulk.overflow.prefer, ["10.0.0.0/24", "wwan1"]);
-    assert_eq!(bulk.shared.limits, ["eth0=1mbit", "wwan0=20mbit"]);
+    // Limits hold for the host, and are listed once.
+    assert!(bulk.shared.limits.is_empty());
+    let limits = loaded.policy.given().shared.limits;
+    assert_eq!(limits, ["eth0=1mbit", "wwan0=20mbit"]);
     assert_eq!(loaded.rules.len(), 2);
     assert_eq!(loaded.rules[0].policy, "fast");
     assert_eq!(row(&loaded, "rule 1 (ssh)"), ("fast".into(), "f:13".into()));
@@ -311,14 +314,6 @@ fn mistakes_name_their_place() {
         (
             "[path.a]\nid = 1\nleave-out = \"loss:60%\"",
             "f:3:13: leave-out: `loss:60%` is no bound",
-        ),
-        (
-            "[path.a]\nid = 1\nleave-out = \"loss:5%\"",
-            "f:3:13: leave-out has no effect under the policies of this file",
-        ),
-        (
-            "[path.a]\nid = 1\nstandby = true",
-            "f:3:11: standby has no effect under the policies of this file",
         ),
         (
             "[policy.default]\npolicy = \"fast\"",
@@ -416,6 +411,28 @@ fn mistakes_name_their_place() {
     assert_eq!(
         with(text, "").unwrap_err(),
         "f:3:11: path \"a\" is on standby, but its weight is 2: leave one of them out"
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_a_warning() {
+    let text = "[path.a]\ndevice = \"a\"\nleave-out = \"loss:5%\"\nstandby = true\n\
+                [policy.default]\npolicy = \"redundant\"\n";
+    assert_eq!(
+        with(text, "").unwrap().warnings,
+        [
+            "f:3:13: leave-out has no effect: the default policy is none of weighted, overflow \
+             or aggregate",
+            "f:4:11: standby has no effect: no policy is weighted or overflow",
+        ]
+    );
+    let more = format!("{text}[policy.bulk]\npolicy = \"weighted\"\n");
+    assert_eq!(with(&more, "").unwrap().warnings.len(), 1);
+    assert!(
+        with(&more, "--policy weighted")
+            .unwrap()
+            .warnings
+            .is_empty()
     );
 }
 

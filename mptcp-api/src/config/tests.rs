@@ -95,7 +95,7 @@ fn mistakes_have_their_place() {
             "[[rule]]\npolicy = \"a\"\nport = 1",
             "3:1: unknown key \"port\" (did you mean \"dport\"?)",
         ),
-        ("é = [", "1:1: "),
+        ("é = [", "1:6: unclosed array"),
         ("listen = \"a", "1:12: invalid basic string"),
     ] {
         let said = parse(text).unwrap_err().to_string();
