@@ -80,16 +80,7 @@ use warnings::Warnings;
 pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
     let (args, policy) = (&loaded.args, &loaded.policy);
     let hangup = Hangup::ignore()?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    if !loaded.rules.is_empty() {
-        tracing::warn!(
-            rules = loaded.rules.len(),
-            policies = loaded.policies.len(),
-            "the rules of the configuration file are not applied"
-        );
-    }
+    reload::warn(loaded);
     let mut host = Host::claim(args, policy)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

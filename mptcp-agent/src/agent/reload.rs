@@ -4,7 +4,21 @@ use mptcp_api::schema::{Refusal, Reloaded};
 
 use super::Agent;
 use crate::api::control::reload;
-use crate::config::Fresh;
+use crate::config::{Fresh, Loaded};
+
+/// Warns of what the file says without effect.
+pub(super) fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !loaded.rules.is_empty() {
+        tracing::warn!(
+            rules = loaded.rules.len(),
+            policies = loaded.policies.len(),
+            "the rules of the configuration file are not applied"
+        );
+    }
+}
 
 impl Agent {
     /// Acts on SIGHUP: reads the file anew beside the loop, which applies it then.

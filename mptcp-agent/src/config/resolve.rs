@@ -8,6 +8,7 @@ use clap::ValueEnum as _;
 use mptcp_api::config::{At, File, nearest, parse};
 use mptcp_api::policy::{Given, LeaveOut, Overflow, Setting, Shared, Weighted};
 use mptcp_api::rule::Rule;
+use mptcp_common::abi::MAX_POLICIES;
 
 use super::on_paths::is_standby;
 use super::paths::{Paths, check_name};
@@ -18,6 +19,9 @@ use crate::policy::Policy;
 
 /// The name of the policy that `--policy` sets.
 pub const DEFAULT: &str = "default";
+
+/// How many policies there can be beside the default one.
+const MAX_NAMED: usize = MAX_POLICIES - 1;
 
 /// The settings in force: those of the flags, else of the file, else the
 /// defaults.
@@ -83,6 +87,12 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
     let default = merge(parts)?;
     rows.extend(path_rows(source, &paths, &default));
     rows.extend(policy_rows(DEFAULT, &paths, &default));
+    if let Some((name, _)) = others.get(MAX_NAMED) {
+        let count = others.len();
+        let why =
+            format!("there are {count} policies: expected at most {MAX_NAMED} beside {DEFAULT}");
+        return Err(source.wrong(name.start(), &why));
+    }
     let mut policies = BTreeMap::new();
     for (name, entry) in others {
         check_name(source, "policy", name)?;
