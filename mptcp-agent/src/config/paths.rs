@@ -83,6 +83,18 @@ impl<'a> Paths<'a> {
         })
     }
 
+    /// Returns the name of a path that someone may have meant by `text`, which is
+    /// taken for the name of a device. Those usually have a digit.
+    pub fn meant(&self, text: &str) -> Option<&str> {
+        let mut names = self.iter().map(|path| path.name.as_str());
+        let is_device = matches!(text.parse(), Ok(Selector::Device(_)));
+        let is_typical = text.contains(|c: char| c.is_ascii_digit());
+        if !is_device || is_typical || names.any(|name| name == text) {
+            return None;
+        }
+        nearest(text, self.iter().map(|path| path.name.as_str()))
+    }
+
     /// Returns the name of the path that `selector` names, if the file names it.
     pub fn name(&self, selector: &Selector) -> Option<&str> {
         let mut paths = self.iter();

@@ -104,7 +104,8 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
         rows.extend(policy_rows(name, &paths, &merged));
         policies.insert(name.to_string(), merged.policy.given());
     }
-    let warnings = without_effect(source, &paths, &default.policy.given(), &policies);
+    let mut warnings = without_effect(source, &paths, &default.policy.given(), &policies);
+    warnings.extend(doubts(source, &paths, &file));
     let rules = rules(source, &file, &policies, &mut rows)?;
     Ok(Loaded {
         args,
@@ -246,6 +247,29 @@ fn without_effect(
         }
     }
     warnings
+}
+
+/// Says which names are taken for devices although a path has nearly that name.
+fn doubts(source: Source<'_>, paths: &Paths<'_>, file: &File) -> Vec<String> {
+    let weights = file
+        .policy
+        .values()
+        .filter_map(|policy| policy.weights.as_ref());
+    let weights = weights.flat_map(|weights| weights.keys());
+    let prefer = file
+        .policy
+        .values()
+        .filter_map(|policy| policy.prefer.as_ref());
+    let names = weights.chain(prefer.flat_map(|prefer| prefer.iter()));
+    let doubts = names.filter_map(|text| {
+        let meant = paths.meant(text)?;
+        let why = format!(
+            "no path is named \"{}\", so it is taken for a device (did you mean \"{meant}\"?)",
+            **text
+        );
+        Some(source.wrong(text.start(), &why).to_string())
+    });
+    doubts.collect()
 }
 
 /// Checks that each rule names a policy, and shows the rules.

@@ -57,7 +57,10 @@ impl Edit {
         );
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        let done = replace(&path, &beside, self.after.as_bytes());
+        let mut new = OpenOptions::new();
+        let new = new.write(true).create_new(true).mode(0o600);
+        let file = new.open(&beside).with_context(cannot)?;
+        let done = replace(&path, &beside, file, self.after.as_bytes());
         if done.is_err() {
             // If this fails, too, a file of a telling name remains.
             let _ = fs::remove_file(&beside);
@@ -66,11 +69,9 @@ impl Edit {
     }
 }
 
-/// Writes `beside` and renames it to `path`.
-fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes `file`, which is `beside`, and renames it to `path`.
+fn replace(path: &Path, beside: &Path, mut file: File, bytes: &[u8]) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
-    let mut new = OpenOptions::new();
-    let mut file = new.write(true).create_new(true).mode(0o600).open(beside)?;
     file.write_all(bytes)?;
     fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
     // After the owner, as a change of owner takes bits away.

@@ -172,6 +172,15 @@ fn mistakes_name_their_place() {
 }
 
 #[test]
+fn a_name_that_is_nearly_a_path_s_is_a_warning() {
+    let text = weighted("weights = { fibr = 1, lte = 2, eth0 = 3, lo = 4 }");
+    let warnings = with(&text, "").unwrap().warnings;
+    let expected = "f:8:13: no path is named \"fibr\", so it is taken for a device (did you mean \
+                    \"fibre\"?)";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
 fn a_mistake_in_a_flag_names_the_flag() {
     for (text, flags, mistake) in [
         (
