@@ -2,11 +2,14 @@
 //! on standby.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use mptcp_api::config::At;
+use mptcp_api::config::{At, Path};
 use mptcp_api::policy::{Given, LeaveOut, Overflow, Setting, Shared, Weighted};
 
 use super::paths::{Named, Paths};
+use super::policies::key;
 use super::source::{Origin, Source, Wrong};
 use crate::cli::flag;
 use crate::policy::selector::Selector;
@@ -22,41 +25,74 @@ pub type Origins = BTreeMap<(Setting, String), Origin>;
 /// A value cannot be read.
 pub fn add(source: Source<'_>, paths: &Paths<'_>, given: &mut Given) -> Result<Origins, Wrong> {
     let mut origins = Origins::new();
-    let limited = selectors(&given.shared.limits);
-    let bounded = selectors(&given.leave_out.leave_out);
-    for (setting, selectors) in [(Shared::LIMITS, &limited), (LeaveOut::BOUNDS, &bounded)] {
-        for selector in selectors {
-            let flag = Origin::Flag(flag(setting));
-            origins.insert((setting, selector.to_string()), flag);
-        }
-    }
-    for path in paths.iter() {
-        let Named {
-            selector, entry, ..
-        } = path;
-        if let Some(limit) = &entry.limit {
-            let text = format!("{selector}={}", **limit);
-            let limit_of: Limit = checked(source, "limit", limit, &text)?;
-            if !limited.contains(selector) {
-                given.shared.limits.push(limit_of.to_string());
-                let origin = source.origin(limit.start());
-                origins.insert((Shared::LIMITS, selector.to_string()), origin);
-            }
-        }
-        if let Some(bound) = &entry.leave_out {
-            let text = format!("{selector}={}", **bound);
-            let bound_of: PathBound = checked(source, "leave-out", bound, &text)?;
-            if given.takes(LeaveOut::BOUNDS) && !bounded.contains(selector) {
-                given.leave_out.leave_out.push(bound_of.to_string());
-                let origin = source.origin(bound.start());
-                origins.insert((LeaveOut::BOUNDS, selector.to_string()), origin);
-            }
-        }
-    }
+    let has_bounds = given.takes(LeaveOut::BOUNDS);
+    let limits = OfPaths {
+        setting: Shared::LIMITS,
+        of: |path| path.limit.as_ref(),
+        counts: true,
+    };
+    limits.add::<Limit>(source, paths, &mut given.shared.limits, &mut origins)?;
+    let bounds = OfPaths {
+        setting: LeaveOut::BOUNDS,
+        of: |path| path.leave_out.as_ref(),
+        counts: has_bounds,
+    };
+    let texts = &mut given.leave_out.leave_out;
+    bounds.add::<PathBound>(source, paths, texts, &mut origins)?;
     for path in paths.iter().filter(|path| path.entry.leave_out.is_some()) {
         name_by_weight(given, &path.selector);
     }
     Ok(origins)
+}
+
+/// A setting that each path may have, which a policy lists as `SELECTOR=VALUE`.
+struct OfPaths {
+    setting: Setting,
+    /// Returns what the file says of a path.
+    of: fn(&Path) -> Option<&At<String>>,
+    /// Whether the policy has the setting. What the file says is checked in any
+    /// case.
+    counts: bool,
+}
+
+impl OfPaths {
+    /// Adds what the file says to `texts`, which has what flags say.
+    fn add<T: FromStr<Err = String> + fmt::Display>(
+        &self,
+        source: Source<'_>,
+        paths: &Paths<'_>,
+        texts: &mut Vec<String>,
+        origins: &mut Origins,
+    ) -> Result<(), Wrong> {
+        let by_flag = selectors(texts);
+        for selector in &by_flag {
+            let flag = Origin::Flag(flag(self.setting));
+            origins.insert((self.setting, selector.to_string()), flag);
+        }
+        for Named {
+            selector, entry, ..
+        } in paths.iter()
+        {
+            let Some(value) = (self.of)(entry) else {
+                continue;
+            };
+            // With an equals sign, a part of it would belong to the selector.
+            let read: Result<T, String> = match value.contains('=') {
+                true => Err(format!("`{}`: leave the path and `=` out", **value)),
+                false => format!("{selector}={}", **value).parse(),
+            };
+            let read = read.map_err(|why| {
+                let why = format!("{}: {why}", key(self.setting));
+                source.wrong(value.start(), &why)
+            })?;
+            if self.counts && !by_flag.contains(selector) {
+                texts.push(read.to_string());
+                let origin = source.origin(value.start());
+                origins.insert((self.setting, selector.to_string()), origin);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Puts the paths on standby that the file says are. `by_flag` tells that flags
@@ -85,17 +121,6 @@ fn selectors(texts: &[String]) -> Vec<Selector> {
     selectors
         .filter_map(|(selector, _)| selector.parse().ok())
         .collect()
-}
-
-/// Reads `text`, which was made of `value`.
-fn checked<T: std::str::FromStr<Err = String>>(
-    source: Source<'_>,
-    key: &str,
-    value: &At<String>,
-    text: &str,
-) -> Result<T, Wrong> {
-    let read = text.parse();
-    read.map_err(|why| source.wrong(value.start(), &format!("{key}: {why}")))
 }
 
 /// Puts a path on standby: gives it the weight 0, or the last rank. Policies that

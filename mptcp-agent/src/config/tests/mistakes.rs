@@ -67,6 +67,10 @@ fn mistakes_name_their_place() {
             "[path.a]\nid = 1\n[path.b]\nid = 1",
             "f:3:7: path \"b\" is the same as path \"a\": both are id:1",
         ),
+        (
+            "[path.a]\nid = 1\nlimit = \"a=20mbit\"",
+            "f:3:9: limit: `a=20mbit`: leave the path and `=` out",
+        ),
         ("[path.a]\nid = 1\nlimit = \"fast\"", "f:3:9: limit: `fast`"),
         (
             "[path.a]\nid = 1\nleave-out = \"loss:60%\"",
