@@ -19,6 +19,7 @@
 //! | this file | the loop, and its end |
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
+//! | `reload.rs` | applies a configuration file that was read anew |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
 //! | `together.rs` | the default policy and the rules taken together |
 //! | `set_rules.rs` | changes the rules |
@@ -33,6 +34,7 @@ mod change;
 mod claim;
 pub mod cleanup;
 mod leave_out;
+mod reload;
 mod report;
 mod rules;
 mod set_rules;
@@ -59,14 +61,14 @@ use tokio::time::{Interval, sleep_until};
 
 use crate::api::control::{Call, EventSender};
 use crate::api::http::Request;
-use crate::cli::RunArgs;
+use crate::config::{Loaded, Reloader};
 use crate::host::Cgroup;
 use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
 use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
-use crate::rules::Provided as ProvidedRules;
+use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::events::Change;
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
@@ -74,7 +76,7 @@ use crate::state::rates::History;
 use change::Revert;
 use claim::Host;
 use shared::Shared;
-use shutdown::{Hangup, Signals};
+use shutdown::{Caught, Hangup, Signals};
 use sweep_timer::SweepTimer;
 use warnings::Warnings;
 
@@ -82,9 +84,12 @@ use warnings::Warnings;
 ///
 /// # Errors
 /// The agent cannot start, or cannot go on.
-pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
+pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
+    let (args, policy) = (&loaded.args, &loaded.policy);
     let hangup = Hangup::ignore()?;
-    let mut host = Host::claim(args, policy)?;
+    reload::warn(loaded);
+    let rules = Rules::new(loaded.rule_set(), &Rules::default())?;
+    let mut host = Host::claim(args, policy, &rules)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -94,7 +99,7 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
         // This comes before anything is attached, so that signals wait for the
         // loop from here on.
         let mut signals = Signals::new(hangup)?;
-        let mut agent = Agent::start(args, policy, &mut host).await?;
+        let mut agent = Agent::start(args, policy, &mut host, reloader).await?;
         let outcome = agent.serve(&mut signals).await;
         agent.finish(outcome)
     })
@@ -130,6 +135,10 @@ struct Agent {
     datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
     calls: mpsc::Receiver<Call>,
+    /// Puts calls into `calls`, as clients do.
+    caller: mpsc::Sender<Call>,
+    /// Reads the configuration file anew.
+    reloader: Reloader,
     /// Set once another agent asks to take over.
     hand_over: Option<oneshot::Sender<()>>,
     /// Sends events to the clients that asked for them.
@@ -173,7 +182,10 @@ impl Agent {
                 return Ok(End::HandOver(successor));
             }
             tokio::select! {
-                signal = signals.shutdown() => return Ok(End::Signal(signal)),
+                signal = signals.next() => match signal {
+                    Caught::Shutdown(name) => return Ok(End::Signal(name)),
+                    Caught::Hangup => self.on_hangup(),
+                },
                 event = self.events.next() => {
                     self.on_event(&event.context("cannot read events")?);
                 }

@@ -2,6 +2,7 @@
 //! [`run`].
 //!
 //! ```text
+//!   cli -> config (its file)      -> policy; config check, show, example
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
 //!   kernel (events, maps)        -> state                 -> api, log
 //!   policy, net (devices)        -> state (paths)         -> kernel
@@ -15,6 +16,7 @@ mod agent;
 mod api;
 mod cli;
 mod client;
+mod config;
 mod doctor;
 mod host;
 mod kernel;
@@ -28,6 +30,7 @@ mod state;
 use std::process::ExitCode;
 
 use cli::{Job, LogFormat};
+use config::Reloader;
 
 /// The version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -41,7 +44,18 @@ pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
 /// Does what the command line asks for.
 pub fn run() -> ExitCode {
     match cli::parse() {
-        Job::Run(args, policy) => logged(args.log_format, || agent::run(&args, &policy)),
+        Job::Run(flags) => match config::load(&flags) {
+            Ok(loaded) => logged(loaded.args.log_format, || {
+                let reloader = Reloader::new(*flags, loaded.args.clone());
+                agent::run(&loaded, reloader)
+            }),
+            Err(wrong) => {
+                logging::init(flags.args.log_format);
+                logging::report::failure(flags.args.log_format, &anyhow::anyhow!("{wrong}"));
+                wrong.exit_code()
+            }
+        },
+        Job::Config(job) => config::run(&job),
         Job::Cleanup(args) => logged(args.log_format, || {
             agent::cleanup::run(args.cgroup.as_deref())
         }),

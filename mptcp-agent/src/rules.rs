@@ -82,6 +82,8 @@ pub enum Place {
     },
 }
 
+impl std::error::Error for Invalid {}
+
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
@@ -154,6 +156,20 @@ impl Rules {
         })
     }
 
+    /// Gives each policy the index that `before` has for its name.
+    pub fn follow(mut self, before: &Self) -> Self {
+        let names = self.named.iter().map(|named| &named.name);
+        let indices = indices(names, before);
+        for (named, index) in self.named.iter_mut().zip(&indices) {
+            named.index = *index;
+        }
+        for rule in &mut self.rules {
+            let named = &self.named;
+            rule.policy = index(named, &rule.given.policy).unwrap_or(DEFAULT_POLICY);
+        }
+        self
+    }
+
     /// Returns the rules, in order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
@@ -217,14 +233,9 @@ impl Rules {
 
 /// Checks the policies beside the default one.
 fn named(given: &RuleSet, before: &Rules) -> Result<Vec<Named>, Invalid> {
-    let kept = |name: &String| index(&before.named, name).filter(|_| name != DEFAULT_NAME);
-    let mut taken: BTreeSet<u32> = given.policies.keys().filter_map(kept).collect();
-    // Prefer indices that no policy has had just now: connections keep theirs
-    // until they are matched again.
-    let had: BTreeSet<u32> = before.named.iter().map(|named| named.index).collect();
-    let all = || 1..MAX_POLICIES as u32;
     let mut named = Vec::new();
-    for (name, settings) in &given.policies {
+    let indices = indices(given.policies.keys(), before);
+    for ((name, settings), index) in given.policies.iter().zip(indices) {
         let wrong = |why| Invalid {
             place: Place::Policy(name.clone()),
             why,
@@ -250,12 +261,6 @@ fn named(given: &RuleSet, before: &Rules) -> Result<Vec<Named>, Invalid> {
             ));
         }
         let policy = Policy::new(settings.clone()).map_err(|error| wrong(error.in_fields()))?;
-        let place = kept(name)
-            .or_else(|| all().find(|index| !taken.contains(index) && !had.contains(index)))
-            .or_else(|| all().find(|index| !taken.contains(index)));
-        // There are as many indices as policies, so one is left.
-        let index = place.unwrap_or(DEFAULT_POLICY);
-        taken.insert(index);
         named.push(Named {
             name: name.clone(),
             index,
@@ -264,6 +269,28 @@ fn named(given: &RuleSet, before: &Rules) -> Result<Vec<Named>, Invalid> {
     }
     one_way_to_copy(&named)?;
     Ok(named)
+}
+
+/// Returns an index for each name: the one that `before` has for it, or a free
+/// one, of which there are as many as policies.
+fn indices<'a>(names: impl Iterator<Item = &'a String> + Clone, before: &Rules) -> Vec<u32> {
+    let kept = |name: &&String| {
+        let found = index(&before.named, name);
+        found.filter(|index| *index != DEFAULT_POLICY)
+    };
+    let mut taken: BTreeSet<u32> = names.clone().filter_map(|name| kept(&name)).collect();
+    // Prefer indices that no policy has had just now: connections keep theirs
+    // until they are matched again.
+    let had: BTreeSet<u32> = before.named.iter().map(|named| named.index).collect();
+    let all = || 1..MAX_POLICIES as u32;
+    let mut next = |name: &String| {
+        let index = kept(&name)
+            .or_else(|| all().find(|index| !taken.contains(index) && !had.contains(index)))
+            .or_else(|| all().find(|index| !taken.contains(index)));
+        taken.extend(index);
+        index.unwrap_or(DEFAULT_POLICY)
+    };
+    names.map(|name| next(name)).collect()
 }
 
 /// Checks that all policies that copy do so in the same way: there is one UDP

@@ -6,6 +6,7 @@
 //!            `--json`
 //!   policy   the settings of each policy, and what is wrong with them
 //!   rule     which connections have which policy
+//!   config   the configuration file: its keys, and where in it something is wrong
 //!   line     encodes and decodes those as lines of JSON
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
@@ -15,6 +16,7 @@
 //! flags, of the runtime or of eBPF. So clients, tests and fuzz targets can use
 //! it as it is.
 
+pub mod config;
 pub mod hello;
 pub mod line;
 pub mod policy;

@@ -36,6 +36,7 @@ pub struct RuleSet {
 
 /// One rule, as in `[[rule]]` of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rule {
     /// What the rule is called where it is shown; if none is given, its number.
@@ -50,6 +51,7 @@ pub struct Rule {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "list"
     )]
+    #[cfg_attr(test, schemars(with = "ListSchema<String>"))]
     pub dst: Vec<String>,
     /// Prefixes or addresses, one of which holds this host's end of the first
     /// subflow.
@@ -58,6 +60,7 @@ pub struct Rule {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "list"
     )]
+    #[cfg_attr(test, schemars(with = "ListSchema<String>"))]
     pub src: Vec<String>,
     /// The far end's port: numbers, or ranges such as `"8000-8099"`.
     #[serde(
@@ -65,6 +68,7 @@ pub struct Rule {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "list"
     )]
+    #[cfg_attr(test, schemars(with = "ListSchema<Number>"))]
     pub dport: Vec<Number>,
     /// This host's port, likewise.
     #[serde(
@@ -72,6 +76,7 @@ pub struct Rule {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "list"
     )]
+    #[cfg_attr(test, schemars(with = "ListSchema<Number>"))]
     pub lport: Vec<Number>,
     /// A cgroup, as a path from the root of cgroup2. Its children match, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,6 +87,7 @@ pub struct Rule {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "list"
     )]
+    #[cfg_attr(test, schemars(with = "ListSchema<Number>"))]
     pub uid: Vec<Number>,
     /// The socket's mark (`SO_MARK`), as `"0x10"` or, with a mask, `"0x10/0xff"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +107,7 @@ pub struct Rule {
 
 /// A number, or the text that stands for one or several: a range, a mask, a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Number {
     /// A number by itself.
@@ -157,6 +164,17 @@ impl<'de> Deserialize<'de> for Number {
 
         deserializer.deserialize_any(Either)
     }
+}
+
+/// One element, or a list of several.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is wanted")]
+enum ListSchema<T> {
+    One(T),
+    Many(Vec<T>),
 }
 
 /// Reads a list, or one element without the brackets.

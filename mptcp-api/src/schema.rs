@@ -46,6 +46,9 @@ pub enum Request {
         /// more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_seconds: Option<u64>,
+        /// Whether to write the policy into the agent's configuration file, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        save: bool,
     },
     /// Asks for the rules in force: [`Reply::Rules`].
     RulesShow,
@@ -55,6 +58,9 @@ pub enum Request {
         /// The new rules.
         rules: Box<RuleSet>,
     },
+    /// Reads the agent's configuration file anew: [`Reply::Reloaded`], once what
+    /// differs is in force.
+    Reload,
     /// Asks for the state of the agent and its paths: [`Reply::Status`].
     Status,
     /// Asks for every connection: [`Reply::Connections`], once or more.
@@ -93,6 +99,8 @@ pub enum Reply {
     Event(Event),
     /// Events were lost.
     Lost(Lost),
+    /// The configuration file was read, and what differs is in force.
+    Reloaded(Reloaded),
     /// The agent ends now.
     HandedOver,
     /// The request was not carried out, and nothing has changed.
@@ -161,6 +169,22 @@ pub struct PolicyView {
     /// The policy that comes back by itself, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<Then>,
+}
+
+/// The answer to `reload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The policy in force now.
+    pub policy: PolicyView,
+    /// Whether it has changed.
+    pub changed: bool,
+    /// The settings that differ from those of the running agent and count only
+    /// after a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
+    /// What has no effect, with its place in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The policy that follows when the time of `--for` is over.

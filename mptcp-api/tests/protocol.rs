@@ -6,7 +6,7 @@ use mptcp_api::line;
 use mptcp_api::schema::{ErrorCode, VERSION};
 
 /// Each kind of reply, with all fields that it can have.
-const REPLIES: [&str; 8] = [
+const REPLIES: [&str; 9] = [
     concat!(
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
@@ -61,12 +61,16 @@ const REPLIES: [&str; 8] = [
         r#""acked_bytes":9,"received_bytes":10}}"#
     ),
     r#"{"version":1,"reply":"lost","in_ring":1,"to_client":2}"#,
+    concat!(
+        r#"{"version":1,"reply":"reloaded","policy":{"policy":{"name":"default"},"#,
+        r#""backend":"none"},"changed":true,"needs_restart":["listen"],"warnings":["a:1:1: b"]}"#
+    ),
     r#"{"version":1,"reply":"handed-over"}"#,
     r#"{"version":1,"reply":"error","code":"too-long","message":"no"}"#,
 ];
 
 /// Each kind of request, with all fields that it can have.
-const REQUESTS: [&str; 9] = [
+const REQUESTS: [&str; 11] = [
     r#"{"version":1,"request":"policy-show"}"#,
     concat!(
         r#"{"version":1,"request":"policy-set","policy":{"name":"redundant","#,
@@ -76,6 +80,8 @@ const REQUESTS: [&str; 9] = [
         r#"{"version":1,"request":"policy-set","policy":{"name":"aggregate","#,
         r#""leave_out":["default=rtt:300ms","eth0=none"]}}"#
     ),
+    r#"{"version":1,"request":"policy-set","policy":{"name":"default"},"save":true}"#,
+    r#"{"version":1,"request":"reload"}"#,
     r#"{"version":1,"request":"rules-show"}"#,
     concat!(
         r#"{"version":1,"request":"rules-set","rules":{"policies":{"fast":{"name":"redundant"}},"#,

@@ -5,6 +5,7 @@ mod alone;
 mod backup;
 mod bad_input;
 mod churn;
+mod config;
 mod control;
 mod control_faults;
 mod doctor;

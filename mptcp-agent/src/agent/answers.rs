@@ -71,6 +71,15 @@ impl Agent {
                 self.scraped.forget();
                 drop(reply.send(answer.and_then(|()| self.shown_rules())));
             }
+            Call::Reload { fresh, reply } => {
+                // As above.
+                if reply.is_closed() {
+                    return;
+                }
+                let answer = self.reload(*fresh);
+                self.scraped.forget();
+                drop(reply.send(answer));
+            }
             Call::Status(reply) => {
                 let answer = self.snapshot(&Want::OpenConnections).map(Box::new);
                 drop(reply.send(answer.map_err(|error| failed(&error))));

@@ -234,15 +234,32 @@ pub(super) enum Failure {
     Failed(Failed),
 }
 
-/// Puts `provided` in force on every connection. If `lasting` is given, the last
+/// Puts `provided` in force on every connection that no rule matches, as [`set_all`]
+/// does.
+///
+/// # Errors
+/// Those of [`set_all`].
+pub fn set(
+    side: &mut impl Side,
+    provided: Provided,
+    lasting: Option<Duration>,
+) -> Result<PolicyView, Refusal> {
+    let wanted = Wanted {
+        default: provided,
+        rules: side.held().rules.clone(),
+    };
+    set_all(side, wanted, lasting)
+}
+
+/// Puts what is wanted in force on every connection. If `lasting` is given, the last
 /// policy that was set without a time limit comes back after that time.
 ///
 /// # Errors
 /// The policy cannot be used here, and nothing has changed; or the change has
 /// failed, and the message says which policy is in force.
-pub fn set(
+pub fn set_all(
     side: &mut impl Side,
-    provided: Provided,
+    wanted: Wanted,
     lasting: Option<Duration>,
 ) -> Result<PolicyView, Refusal> {
     let held = side.held();
@@ -254,14 +271,7 @@ pub fn set(
         |pending| pending.provided.clone(),
     );
     let start = Instant::now();
-    let rules = held.rules.clone();
-    let done = switch(
-        side,
-        Wanted {
-            default: provided,
-            rules,
-        },
-    );
+    let done = switch(side, wanted);
     let in_force = match &done {
         Ok(()) => true,
         Err(Failure::Failed(failed)) => failed.is_in_force(),

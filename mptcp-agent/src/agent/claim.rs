@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
 use crate::policy::{self, Policy, Provided, Redundant};
-use crate::rules;
+use crate::rules::{self, Rules};
 use crate::{client, kernel, redundancy};
 
 /// Everything that the agent holds of the host.
@@ -41,14 +41,14 @@ impl Host {
     ///
     /// # Errors
     /// One line that says what is wrong and what to do about it.
-    pub fn claim(args: &RunArgs, policy: &Policy) -> Result<Self> {
+    pub fn claim(args: &RunArgs, policy: &Policy, rules: &Rules) -> Result<Self> {
         if let Some(path) = &args.control {
             host::check_socket_path(path)?;
         }
         host::privileges()?;
         host::check_mptcp()?;
         let provided = policy::provide(policy.clone())?;
-        let rules = rules::Provided::default();
+        let rules = rules::provide(rules.clone())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
         if let Some(warning) = cgroup.warning() {
             tracing::warn!("{warning}");

@@ -20,6 +20,7 @@ use super::{Agent, is_unused};
 use crate::api::control::access::Access;
 use crate::api::{control, http};
 use crate::cli::RunArgs;
+use crate::config::Reloader;
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
 use crate::net::{devices, watch};
@@ -39,7 +40,12 @@ impl Agent {
     ///
     /// # Errors
     /// The kernel refuses, or a server cannot listen.
-    pub(super) async fn start(args: &RunArgs, policy: &Policy, host: &mut Host) -> Result<Self> {
+    pub(super) async fn start(
+        args: &RunArgs,
+        policy: &Policy,
+        host: &mut Host,
+        reloader: Reloader,
+    ) -> Result<Self> {
         let listener = host.listener.try_clone().context("cannot serve HTTP")?;
         let listen = listener.local_addr().context("cannot serve HTTP")?;
         let mut tasks = JoinSet::new();
@@ -94,8 +100,9 @@ impl Agent {
             tasks.spawn(control::server::serve(
                 listener.context("cannot serve the control socket")?,
                 Access::new(claim.group()),
-                sender,
+                sender.clone(),
                 subscribers.clone(),
+                reloader.clone(),
             ));
         }
         let kernel_rule_stats = kernel.rule_stats()?;
@@ -115,6 +122,8 @@ impl Agent {
             datagrams,
             requests,
             calls,
+            caller: sender,
+            reloader,
             hand_over: None,
             subscribers,
             tasks,

@@ -1,7 +1,7 @@
 //! The control socket: through it, clients query and control a running agent.
 //!
 //! ```text
-//!   mptcp-agent policy|status|connections|events      (client/)
+//!   mptcp-agent policy|reload|status|connections|events   (client/)
 //!        |  a line of JSON (schema)
 //!        v
 //!   server   checks access, limits the clients and the length of their lines
@@ -16,6 +16,7 @@
 //! events that a client does not read in time are dropped, and counted.
 
 pub mod access;
+pub mod reload;
 mod rules;
 pub mod server;
 pub mod view;
@@ -23,9 +24,10 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mptcp_api::schema::{PolicyView, Refusal, Reply, RulesView};
+use mptcp_api::schema::{PolicyView, Refusal, Reloaded, Reply, RulesView};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::config::Fresh;
 use crate::policy::Provided;
 use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::snapshot::{Open, Snapshot};
@@ -62,6 +64,13 @@ pub enum Call {
         provided: ProvidedRules,
         /// Gets the rules in force then, or why they are still the old ones.
         reply: oneshot::Sender<Result<RulesView, Refusal>>,
+    },
+    /// Apply settings that were read anew.
+    Reload {
+        /// The settings, with the resources of the host that they need.
+        fresh: Box<Fresh>,
+        /// Gets what has changed, or why nothing has.
+        reply: oneshot::Sender<Result<Reloaded, Refusal>>,
     },
     /// Return the state of the agent.
     Status(oneshot::Sender<Result<Box<Snapshot>, Refusal>>),

@@ -18,10 +18,12 @@ pub fn set(
     output: Output,
     policy: &Given,
     for_seconds: Option<u64>,
+    save: bool,
 ) -> Result<(), Failure> {
     let request = Request::PolicySet {
         policy: Box::new(policy.clone()),
         for_seconds,
+        save,
     };
     print(agent, output, &request)
 }

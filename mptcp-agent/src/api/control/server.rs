@@ -26,7 +26,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::codec::{AnyDelimiterCodecError, FramedRead};
 
 use super::access::{Access, Peer, Rights};
-use super::{Call, EventSender, view};
+use super::{Call, EventSender, reload, view};
+use crate::config::Reloader;
 use crate::policy::{self, Policy};
 use crate::rules::{self, Rules};
 use lines::Lines;
@@ -75,6 +76,7 @@ pub async fn serve(
     access: Access,
     agent: mpsc::Sender<Call>,
     events: EventSender,
+    reloader: Reloader,
 ) -> Result<()> {
     let listener = UnixListener::from_std(listener).context("cannot serve the control socket")?;
     let limits = Limits::default();
@@ -82,6 +84,7 @@ pub async fn serve(
         access,
         agent,
         events,
+        reloader,
         streams: Arc::new(Semaphore::new(limits.clients * 3 / 4)),
         limits,
     }
@@ -95,6 +98,7 @@ struct Server {
     agent: mpsc::Sender<Call>,
     events: EventSender,
     limits: Limits,
+    reloader: Reloader,
     /// Places for clients that listen to events, for as long as they like.
     /// There are fewer of them than clients, so that short requests are still
     /// served.
@@ -260,6 +264,7 @@ impl Client {
             Request::PolicySet {
                 policy,
                 for_seconds,
+                save,
             } => {
                 let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
                 // Check this before the path is used, so that a client that may
@@ -267,15 +272,37 @@ impl Client {
                 if policy.names_a_file() && self.rights != Rights::All {
                     return Err(forbidden("name a key file"));
                 }
+                if save && self.rights != Rights::All {
+                    return Err(forbidden("change the configuration file"));
+                }
+                if save && for_seconds.is_some() {
+                    let why = "a policy for a time cannot be saved".to_owned();
+                    return Err(refused(why));
+                }
                 let policy = Policy::new(*policy).map_err(|error| refused(error.in_fields()))?;
                 let lasting = policy::lasting(for_seconds).map_err(refused)?;
+                let edit = match save {
+                    true => Some(reload::prepare_save(&server.reloader, &policy).await?),
+                    false => None,
+                };
                 let provided = server.provide(|| policy::provide(policy)).await?;
                 let set = |reply| Call::PolicySet {
                     provided,
                     lasting,
                     reply,
                 };
-                server.ask(set).await?.map(Reply::Policy)
+                let view = server.ask(set).await??;
+                if let Some(edit) = edit {
+                    reload::save(edit).await?;
+                }
+                Ok(Reply::Policy(view))
+            }
+            Request::Reload if self.rights != Rights::All => {
+                Err(forbidden("reload the configuration"))
+            }
+            Request::Reload => {
+                let done = reload::reload(&server.reloader, &server.agent).await;
+                done.map(Reply::Reloaded)
             }
             Request::RulesShow => server.ask(Call::RulesShow).await?.map(Reply::Rules),
             Request::RulesSet { rules } => {
