@@ -25,7 +25,7 @@ pub(crate) fn set_rules(agent: &Agent, rules: &Value) -> Result<Value> {
 }
 
 /// Returns the rules of a running agent, and what they have counted.
-fn shown(agent: &Agent) -> Result<Value> {
+pub(crate) fn shown(agent: &Agent) -> Result<Value> {
     let answer = agent.tell(&["rules", "--json"])?;
     serde_json::from_str(&answer).with_context(|| answer.clone())
 }
@@ -66,14 +66,16 @@ fn two_links(lab: &Lab, family: Family) -> Result<TwoHosts> {
     lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).family(family).rate_mbit(40.0)))
 }
 
-/// Connects an MPTCP socket that `prepare` has changed. The work is done on a
-/// thread of its own.
-fn connect(
+/// Connects an MPTCP socket that `prepare` has changed, as this user. The work is
+/// done on a thread of its own.
+fn connect_as(
     host: &Host,
     server: SocketAddr,
+    uid: u32,
     prepare: impl FnOnce(&Socket) -> Result<()> + Send,
 ) -> Result<Socket> {
     host.in_ns(|| {
+        become_user(uid)?;
         let socket = Socket::new(
             Domain::for_address(server),
             Type::STREAM,
@@ -83,6 +85,15 @@ fn connect(
         socket.connect(&server.into())?;
         Ok(socket)
     })
+}
+
+/// Connects an MPTCP socket that `prepare` has changed.
+fn connect(
+    host: &Host,
+    server: SocketAddr,
+    prepare: impl FnOnce(&Socket) -> Result<()> + Send,
+) -> Result<Socket> {
+    connect_as(host, server, 0, prepare)
 }
 
 fn port_of(socket: &Socket) -> Result<u16> {
@@ -149,7 +160,8 @@ fn each_criterion(family: Family) -> Result<()> {
     )?;
     let (to, other) = (sinks[0].at(far), sinks[1].at(far));
     let case = |to: SocketAddr, rule: &str, prepare: fn(&Socket) -> Result<()>| -> Result<Socket> {
-        let socket = connect(&net.client, to, prepare)?;
+        let uid = if rule == "uid" { 4243 } else { 0 };
+        let socket = connect_as(&net.client, to, uid, prepare)?;
         let port = port_of(&socket)?;
         expect_rule(&client, port, to.port(), Some(rule)).context(rule.to_owned())?;
         let rule = if to == other { "lport" } else { "dst" };
@@ -158,7 +170,7 @@ fn each_criterion(family: Family) -> Result<()> {
     };
     let nothing: fn(&Socket) -> Result<()> = |_| Ok(());
     let mut open = vec![
-        case(to, "uid", |_| become_user(4243))?,
+        case(to, "uid", nothing)?,
         case(to, "mark", |socket| Ok(socket.set_mark(0x11f)?))?,
         case(to, "congestion", |socket| {
             Ok(socket.set_tcp_congestion(b"reno")?)
@@ -229,7 +241,7 @@ fn each_criterion_finds_its_connections_with_ipv6() -> Result<()> {
     each_criterion(Family::V6)
 }
 
-fn upload(host: &Host, server: &Server, links: &[Link]) -> Result<Transfer> {
+pub(crate) fn upload(host: &Host, server: &Server, links: &[Link]) -> Result<Transfer> {
     let bulk = Bulk::upload_for(VERY_LONG);
     let transfer = bulk.start(host, server.at(links[0].server_addr))?;
     transfer.wait_for_subflows(links.len(), SOON)?;
@@ -430,6 +442,47 @@ fn an_open_connection_is_copied_from_the_change_of_the_rules_on() -> Result<()> 
         agent.stop()?;
     }
     Ok(())
+}
+
+/// The configuration file has rules; a reload replaces them, and a wrong one
+/// changes nothing.
+#[test]
+fn rules_of_the_configuration_file_are_applied() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_links(&lab, Family::V4)?;
+    let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
+    let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
+    let write = |policy: &str, dport: &str| -> Result<()> {
+        let text = format!(
+            "[path.one]\ndevice = \"p1\"\n[path.two]\ndevice = \"p2\"\n\
+             [policy.default]\npolicy = \"weighted\"\nweights = {{ one = 3, two = 1 }}\n\
+             [policy.other]\npolicy = \"weighted\"\nweights = {{ one = 1, two = 3 }}\n\
+             [[rule]]\nname = \"sink\"\npolicy = \"{policy}\"\ndport = {dport}\n"
+        );
+        Ok(std::fs::write(file.path(), text)?)
+    };
+    let port = sink.port().to_string();
+    write("other", &port)?;
+    let path = file.path().display().to_string();
+    let agent = Agent::start(&net.client, &binary, &["--config", &path])?;
+    let transfer = upload(&net.client, &sink, &net.links)?;
+    wait_for_shares(&transfer, &net.links, &[1, 3])?;
+    write("other", "70000")?;
+    let said = agent
+        .tell(&["reload"])
+        .expect_err("it is wrong")
+        .to_string();
+    assert!(
+        said.contains(":10:1: rule 1: dport: `70000` is neither"),
+        "{said}"
+    );
+    assert_eq!(shown(&agent)?["rules"][0]["connections"], 1);
+    write("default", &port)?;
+    agent.tell(&["reload"])?;
+    wait_for_shares(&transfer, &net.links, &[3, 1])?;
+    transfer.stop()?;
+    agent.stop()
 }
 
 #[test]

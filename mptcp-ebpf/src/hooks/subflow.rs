@@ -56,7 +56,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         // Of a connection that is older than the agent, a sweep may have found
         // another subflow first.
         rule::note(socket, connection, &tuple);
-        rule::choose(connection, rule::NEW, now_ns);
+        rule::choose(connection, rule::OPENING, now_ns, u32::from(!first));
     }
     let fallback = first && socket.is_fallback();
     if fallback {
@@ -238,7 +238,7 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
 pub fn find_path(socket: Socket, connection: &Connection, subflow: Entry, now_ns: u64) {
     let generation = config().generation;
     if connection.chosen.get() != u64::from(generation) {
-        rule::choose(connection, subflow.connection(), now_ns);
+        rule::choose(connection, subflow.connection(), now_ns, 1);
     }
     subflow.set_generation(generation);
     subflow.set_ids(socket.refresh(subflow.ids()));

@@ -116,15 +116,21 @@ fn note_cgroups(socket: Socket, facts: &Facts) {
     }
 }
 
-/// A key for [`choose`] of a connection that has just opened. (Its real one is a
+/// A key for [`choose`] while a subflow opens. (The connection's real one is a
 /// typed pointer then, which no global function can take.)
-pub const NEW: u64 = 0;
+pub const OPENING: u64 = 0;
 
 /// Gives a connection, at `key` in `CONNECTIONS`, the policy of the first rule
-/// that matches it, and counts it as that rule's from now on. A global function.
+/// that matches it. If it is `counted` already (1, else 0), counts it as that
+/// rule's from now on. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn choose(connection: *const Connection, key: u64, now_ns: u64) -> u32 {
+pub extern "C" fn choose(
+    connection: *const Connection,
+    key: u64,
+    now_ns: u64,
+    counted: u32,
+) -> u32 {
     // SAFETY: null, or a map value, of which only atomic fields are used here.
     let Some(connection) = (unsafe { connection.as_ref() }) else {
         return 0;
@@ -145,7 +151,10 @@ pub extern "C" fn choose(connection: *const Connection, key: u64, now_ns: u64) -
     let policy = rule.map_or(DEFAULT_POLICY, |rule| rule.policy) & (MAX_POLICIES as u32 - 1);
     // Another CPU may choose at the same time; each moves what it has replaced.
     let before = connection.rule.get();
-    if before != u64::from(number) && connection.rule.replace(before, u64::from(number)) {
+    if before != u64::from(number)
+        && connection.rule.replace(before, u64::from(number))
+        && counted != 0
+    {
         live(before as u32, LESS_ONE);
         live(number, 1);
     }

@@ -120,6 +120,14 @@ fn mistakes_name_their_place() {
             "[[rule]]\npolicy = \"bulk\"",
             "f:1:1: rule 1: there is no policy \"bulk\" (add a table [policy.NAME])",
         ),
+        (
+            "[[rule]]\npolicy = \"default\"\n[[rule]]\npolicy = \"default\"\ndport = \"9-8\"",
+            "f:3:1: rule 2: dport: `9-8` ends before it begins",
+        ),
+        (
+            "[policy.a]\npolicy = \"redundant\"\n[policy.b]\npolicy = \"redundant\"\nport = 9",
+            "f:3:9: policy `b`: its redundant settings differ from those of policy `a`",
+        ),
     ] {
         let said = with(text, "").unwrap_err();
         assert!(said.starts_with(mistake), "{text}: {said}");

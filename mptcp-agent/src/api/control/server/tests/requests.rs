@@ -228,3 +228,47 @@ async fn those_who_may_not_name_files_neither_reload_nor_save() {
         assert_eq!(fake.configuration(), "");
     }
 }
+
+/// Makes a request for these rules.
+fn rules_set(rules: &str) -> String {
+    format!("{{\"version\":1,\"request\":\"rules-set\",\"rules\":{rules}}}")
+}
+
+#[tokio::test]
+async fn rules_are_checked_before_the_agent_hears_of_them() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    let good = r#"{"policies":{"a":{"name":"default"}},"rules":[{"policy":"a","dport":1}]}"#;
+    assert!(matches!(peer.ask(&rules_set(good)).await, Reply::Rules(_)));
+    for (rules, code, why) in [
+        (
+            r#"{"rules":[{"policy":"b"}]}"#,
+            ErrorCode::Refused,
+            "rule 1: policy: there is no policy `b`",
+        ),
+        (
+            r#"{"policies":{"a":{"name":"weighted","weights":["x"]}}}"#,
+            ErrorCode::Refused,
+            "policy `a`: `weights`",
+        ),
+        (r#"{"rules":[{"port":1}]}"#, ErrorCode::Malformed, ""),
+    ] {
+        let (found, said) = peer.refused(&rules_set(rules)).await;
+        assert_eq!(found, code, "{said}");
+        assert!(said.starts_with(why), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn rules_that_name_a_file_need_more_rights() {
+    let rules = r#"{"policies":{"a":{"name":"redundant","redundant_key":"/nonexistent"}}}"#;
+    for (rights, code) in [
+        (Rights::Use, ErrorCode::Forbidden),
+        (Rights::All, ErrorCode::Refused),
+    ] {
+        let access = Access::new(None);
+        let fake = Fake::with_access(Limits::default(), access, Some(rights)).answering(0);
+        let mut peer = fake.connect().await;
+        assert_eq!(peer.refused(&rules_set(rules)).await.0, code);
+    }
+}
