@@ -162,7 +162,12 @@ impl Rule {
         if asked & criterion::FWMARK != 0 && mark != u64::from(self.mark) {
             return false;
         }
-        if asked & criterion::DSCP != 0 && facts.dscp.get() != u64::from(self.dscp) {
+        let [to_v4, to_v6] = &facts.dscp;
+        let sent = match family(address(&facts.remote)) {
+            IPV4 => to_v4,
+            _ => to_v6,
+        };
+        if asked & criterion::DSCP != 0 && sent.get() != u64::from(self.dscp) {
             return false;
         }
         if asked & criterion::SIDE != 0 && facts.side.get() != u64::from(self.side) {
@@ -248,7 +253,7 @@ mod tests {
     fn every_criterion_counts() {
         let facts = Facts::default();
         facts.mark.set(0x1f);
-        facts.dscp.set(46);
+        facts.dscp[1].set(46);
         facts.side.set(1);
         facts.uid.set(1000);
         let congestion = name(b"bbr");

@@ -186,10 +186,10 @@ fn each_criterion(family: Family) -> Result<()> {
     expect_rule(&client, port_of(&bound)?, to.port(), Some("lport"))?;
     let from = net.links[1].client_addr;
     let second = sinks[0].at(net.links[1].server_addr);
-    let bound = connect(&net.client, second, |socket| bind(socket, from, 0))?;
-    expect_rule(&client, port_of(&bound)?, to.port(), Some("src"))?;
+    let other_path = connect(&net.client, second, |socket| bind(socket, from, 0))?;
+    expect_rule(&client, port_of(&other_path)?, to.port(), Some("src"))?;
     // From the server's end the address is another than the rule asks for.
-    expect_rule(&server, to.port(), port_of(&bound)?, None)?;
+    expect_rule(&server, to.port(), port_of(&other_path)?, None)?;
 
     let view = shown(&client)?;
     let rules = view["rules"].as_array().context("no rules")?;
@@ -202,7 +202,7 @@ fn each_criterion(family: Family) -> Result<()> {
     let metrics = client.scrape()?;
     let connections = |policy| metrics.value("mptcp_policy_connections", &[("policy", policy)]);
     assert_eq!(connections("default"), Some(0.0));
-    assert_eq!(connections("observe"), Some(open.len() as f64 + 1.0));
+    assert_eq!(connections("observe"), Some(open.len() as f64 + 2.0));
     drop(open);
     client.stop()?;
     server.stop()
@@ -474,7 +474,7 @@ fn rules_of_the_configuration_file_are_applied() -> Result<()> {
         .expect_err("it is wrong")
         .to_string();
     assert!(
-        said.contains(":10:1: rule 1: dport: `70000` is neither"),
+        said.contains(":11:1: rule 1: dport: `70000` is neither"),
         "{said}"
     );
     assert_eq!(shown(&agent)?["rules"][0]["connections"], 1);

@@ -330,7 +330,8 @@ fn facts(candidate: &Candidate, cgroup: usize) -> Facts {
     facts.local_port.set(candidate.lport.unwrap().into());
     facts.uid.set(candidate.uid.unwrap().into());
     facts.mark.set(candidate.fwmark.unwrap().into());
-    facts.dscp.set(candidate.dscp.unwrap().into());
+    let place = usize::from(!candidate.dst.unwrap().is_ipv4());
+    facts.dscp[place].set(candidate.dscp.unwrap().into());
     facts
         .side
         .set(u64::from(candidate.side == Some(Side::Server)));

@@ -123,8 +123,9 @@ pub struct Facts {
     pub uid: Word,
     /// The mark.
     pub mark: Word,
-    /// The code point, 0 to 63.
-    pub dscp: Word,
+    /// The code points that the socket sends to IPv4 and to IPv6 addresses, 0 to
+    /// 63.
+    pub dscp: [Word; 2],
     /// The congestion control's name, as in [`Rule::congestion`].
     pub congestion: [Word; 2],
     /// Ids of the socket's cgroup, that one's parent, and so on; 0 beyond the
@@ -192,6 +193,6 @@ crate::layout::layout! {
 
 const _: () = assert!(size_of::<Prefix>() == 40);
 const _: () = assert!(size_of::<Rule>() == 48 + MAX_ELEMENTS * (2 * 40 + 3 * 16));
-const _: () = assert!(size_of::<Facts>() == 8 * (12 + CGROUP_LEVELS));
+const _: () = assert!(size_of::<Facts>() == 8 * (13 + CGROUP_LEVELS));
 const _: () = assert!(size_of::<RuleStats>() == 40);
 const _: () = assert!(size_of::<RuleStats<Word>>() == size_of::<RuleStats>());
