@@ -7,11 +7,13 @@
 //!
 //! This module contains only types and their JSON.
 
+mod copies;
 mod event;
 mod rules;
 
 use serde::{Deserialize, Serialize};
 
+pub use copies::{PathCopies, Peers};
 pub use event::{Event, Lost, Sender};
 pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
 
@@ -341,32 +343,6 @@ pub struct LeftOut {
     /// The longest round trip that it may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_bound_seconds: Option<f64>,
-}
-
-/// Totals of the copies of one path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PathCopies {
-    /// Copies sent.
-    pub sent: u64,
-    /// Copies not sent, for any reason.
-    pub dropped: u64,
-    /// Copies that arrived before their original.
-    pub received_first: u64,
-    /// Copies that arrived after their original.
-    pub received_duplicate: u64,
-}
-
-/// Numbers of pairs of addresses by state, as in `mptcp_redundant_peers`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peers {
-    /// Pairs where an agent answers.
-    pub proven: u64,
-    /// Pairs where an agent has answered, but no longer does.
-    pub silent: u64,
-    /// Pairs where no agent has answered yet.
-    pub asking: u64,
-    /// Pairs where an agent's proof is wrong.
-    pub refused: u64,
 }
 
 /// Part of the answer to `connections`.

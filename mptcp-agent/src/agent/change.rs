@@ -12,9 +12,8 @@
 //!                                                force
 //! ```
 //!
-//! A change of the rules takes the same steps, with the default policy as it is.
-//!
-//! All steps go through [`Side`], so that a test can let any of them fail.
+//! A change of the rules takes the same steps, with the default policy as it is. All
+//! steps go through [`Side`], so that a test can let any of them fail.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use mptcp_api::schema::{ErrorCode, PolicyView, Refusal};
 use mptcp_common::abi::{self, PathStats};
 
 use super::is_unused;
-use super::together::{Copying, Wanted, check_copying, copying, policies};
+use super::together::{Copying, Wanted, check_copying, copying, encode};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError};
 use crate::policy::{Key, Policy, Provided, Redundant};
@@ -244,11 +243,8 @@ pub fn set(
     provided: Provided,
     lasting: Option<Duration>,
 ) -> Result<PolicyView, Refusal> {
-    let wanted = Wanted {
-        default: provided,
-        rules: side.held().rules.clone(),
-    };
-    set_all(side, wanted, lasting)
+    let (default, rules) = (provided, side.held().rules.clone());
+    set_all(side, Wanted { default, rules }, lasting)
 }
 
 /// Puts what is wanted in force on every connection. If `lasting` is given, the last
@@ -360,11 +356,6 @@ pub fn publish_again(side: &mut impl Side) {
         }
         Err(error) => tracing::debug!("the kernel side still lacks the policy: {error}"),
     }
-}
-
-/// Returns what the programs are told of all policies and rules.
-pub fn encode(side: &impl Side, default: &Policy, rules: &Rules, table: &PathTable) -> Policies {
-    policies(table, default, rules, side.encode(rules))
 }
 
 /// Prepares what is wanted, and puts it in force.

@@ -8,7 +8,7 @@ use mptcp_common::abi::{self, PathStats, sweep};
 use tokio::sync::mpsc;
 
 use super::change::{self, Copies, Held, Revert, Side};
-use super::together::Wanted;
+use super::together::{Wanted, encode};
 use super::{Agent, claim, set_rules};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError, program};
@@ -55,7 +55,7 @@ impl Agent {
     /// # Errors
     /// Those of [`crate::kernel::Kernel::publish`].
     pub(super) fn publish_table(&mut self) -> Result<(), PublishError> {
-        let policies = change::encode(self, &self.policy, &self.rules.rules, &self.table);
+        let policies = encode(self, &self.policy, &self.rules.rules, &self.table);
         self.kernel.publish(&self.table, &policies, &[])
     }
 

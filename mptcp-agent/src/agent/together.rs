@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use mptcp_common::abi;
 
+use super::change::Side;
 use crate::kernel::Policies;
 use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
@@ -44,6 +45,11 @@ pub fn check_copying(default: &Provided, rules: &rules::Provided) -> Result<()> 
          policy, and a host has one of each: give both the same, or change the rules first"
     );
     Ok(())
+}
+
+/// Returns what the programs are told of all policies and rules.
+pub fn encode(side: &impl Side, default: &Policy, rules: &Rules, table: &PathTable) -> Policies {
+    policies(table, default, rules, side.encode(rules))
 }
 
 /// Returns what the programs are told of all policies, and of the rules, which

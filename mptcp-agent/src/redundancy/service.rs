@@ -5,6 +5,8 @@
 //! each socket forwards what arrives on the port. When the queue to the loop is
 //! full, the task drops datagrams, so that a flood costs no memory.
 
+mod again;
+
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -163,15 +165,6 @@ impl Service {
         self.update(kernel);
     }
 
-    /// Looks at the policy of every connection again, because it may be another.
-    pub fn look_again(&mut self, kernel: &mut Kernel) {
-        let now_ns = now_ns();
-        self.roster.again(now_ns);
-        self.look_up(now_ns, kernel);
-        self.speak(now_ns);
-        self.write(kernel);
-    }
-
     /// Handles an event: a subflow opened, closed or changed.
     pub fn on_event(&mut self, event: &Event, kernel: &mut Kernel) {
         let now_ns = now_ns();
@@ -319,13 +312,7 @@ impl Service {
             return;
         };
         if !kernel.copies(image.policy()) {
-            // Nobody needs to prove a connection that has no copies. Its policy
-            // may have been another one.
-            self.roster.tell(key);
-            for cookie in self.roster.cookies(key) {
-                self.peers.closed(cookie, now_ns);
-            }
-            return;
+            return self.leave(key, now_ns);
         }
         self.peers.connection(ConnectionInfo {
             key,

@@ -10,9 +10,11 @@
 //! | file | what it is |
 //! |---|---|
 //! | `path` | what each path carries, and how |
+//! | `names` | the names of the policies and rules that connections have |
 //! | `open` | the open connections and their subflows |
 //! | `peers` | the agents at the other ends, and the messages with them |
 
+mod names;
 mod open;
 mod path;
 mod peers;
@@ -23,7 +25,8 @@ use std::time::Duration;
 use mptcp_common::abi::Totals;
 use mptcp_common::abi::rule::RuleStats;
 
-pub use open::{Connection, Gather, Names, Open, Subflow};
+pub use names::Names;
+pub use open::{Connection, Gather, Open, Subflow};
 pub use path::{Copies, Path, Sources};
 pub use peers::{Hello, NoRoom, PeerState, Peers};
 

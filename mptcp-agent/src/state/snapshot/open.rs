@@ -9,14 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mptcp_common::abi::{
-    self, ConnectionImage, MAX_PATHS, MAX_POLICIES, UNKNOWN_PATH, subflow_flag,
-};
+use mptcp_common::abi::{self, ConnectionImage, MAX_PATHS, UNKNOWN_PATH, subflow_flag};
 use mptcp_common::controller::{MAX_SLOTS, NO_CAP};
 
+use super::Names;
 use crate::net::devices::Present;
 use crate::net::endpoints::Endpoints;
-use crate::rules::{DEFAULT_NAME, Rules};
 use crate::state::events::endpoints;
 use crate::state::paths::PathTable;
 
@@ -177,42 +175,6 @@ impl Subflow {
     }
 }
 
-/// The policies and rules that connections can have.
-#[derive(Debug)]
-pub struct Names {
-    /// By index: the name, and whether the controller judges which paths make
-    /// progress.
-    policies: Vec<(Arc<str>, bool)>,
-    /// The names of the rules, in order.
-    rules: Vec<Arc<str>>,
-}
-
-impl Names {
-    /// Takes the names from `rules`. `judged` says whether the default policy is
-    /// one under which the controller judges which paths make progress.
-    pub fn new(judged: bool, rules: &Rules) -> Self {
-        let policies = (0..MAX_POLICIES as u32).map(|index| {
-            let judges = rules.policy(index).map(|policy| policy.judges());
-            let judges = judges.unwrap_or(judged && index == 0);
-            (rules.name(index).into(), judges)
-        });
-        let rules_of = rules.rules().iter();
-        Self {
-            policies: policies.collect(),
-            rules: rules_of.map(|rule| rule.name().into()).collect(),
-        }
-    }
-
-    fn policy(&self, index: u32) -> (Arc<str>, bool) {
-        let found = self.policies.get(index as usize).cloned();
-        found.unwrap_or_else(|| (DEFAULT_NAME.into(), false))
-    }
-
-    fn rule(&self, number: u32) -> Option<Arc<str>> {
-        self.rules.get((number as usize).checked_sub(1)?).cloned()
-    }
-}
-
 /// Puts together what the two maps hold: first the connections, then the
 /// subflows.
 pub struct Gather {
@@ -355,6 +317,7 @@ mod tests {
     use super::*;
     use crate::net::devices::Device;
     use crate::policy::Weights;
+    use crate::rules::Rules;
 
     const SECOND: u64 = 1_000_000_000;
 
