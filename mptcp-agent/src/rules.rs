@@ -283,14 +283,14 @@ fn indices<'a>(names: impl Iterator<Item = &'a String> + Clone, before: &Rules) 
     // until they are matched again.
     let had: BTreeSet<u32> = before.named.iter().map(|named| named.index).collect();
     let all = || 1..MAX_POLICIES as u32;
-    let mut next = |name: &String| {
+    let next = |name: &'a String| {
         let index = kept(&name)
             .or_else(|| all().find(|index| !taken.contains(index) && !had.contains(index)))
             .or_else(|| all().find(|index| !taken.contains(index)));
         taken.extend(index);
         index.unwrap_or(DEFAULT_POLICY)
     };
-    names.map(|name| next(name)).collect()
+    names.map(next).collect()
 }
 
 /// Checks that all policies that copy do so in the same way: there is one UDP
