@@ -19,7 +19,11 @@
 //! | this file | the loop, and its end |
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
+//! | `reload.rs` | applies a configuration file that was read anew |
 //! | `shared.rs` | lets scrapes in quick succession share one answer |
+//! | `together.rs` | the default policy and the rules taken together |
+//! | `set_rules.rs` | changes the rules |
+//! | `rules.rs` | the rules in force, and what their connections have done |
 //! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
 //! | `answers.rs` | answers HTTP and the control socket |
 //! | `report.rs` | reports events in the log and to clients |
@@ -30,12 +34,16 @@ mod change;
 mod claim;
 pub mod cleanup;
 mod leave_out;
+mod reload;
 mod report;
+mod rules;
+mod set_rules;
 mod shared;
 mod shutdown;
 mod start;
 mod sweep_timer;
 mod switch;
+mod together;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -53,13 +61,14 @@ use tokio::time::{Interval, sleep_until};
 
 use crate::api::control::{Call, EventSender};
 use crate::api::http::Request;
-use crate::cli::RunArgs;
+use crate::config::{Loaded, Reloader};
 use crate::host::Cgroup;
 use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
 use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
+use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::events::Change;
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
@@ -67,7 +76,7 @@ use crate::state::rates::History;
 use change::Revert;
 use claim::Host;
 use shared::Shared;
-use shutdown::{Hangup, Signals};
+use shutdown::{Caught, Hangup, Signals};
 use sweep_timer::SweepTimer;
 use warnings::Warnings;
 
@@ -75,9 +84,12 @@ use warnings::Warnings;
 ///
 /// # Errors
 /// The agent cannot start, or cannot go on.
-pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
+pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
+    let (args, policy) = (&loaded.args, &loaded.policy);
     let hangup = Hangup::ignore()?;
-    let mut host = Host::claim(args, policy)?;
+    reload::warn(loaded);
+    let rules = Rules::new(loaded.rule_set(), &Rules::default())?;
+    let mut host = Host::claim(args, policy, &rules)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -87,7 +99,7 @@ pub fn run(args: &RunArgs, policy: &Policy) -> Result<()> {
         // This comes before anything is attached, so that signals wait for the
         // loop from here on.
         let mut signals = Signals::new(hangup)?;
-        let mut agent = Agent::start(args, policy, &mut host).await?;
+        let mut agent = Agent::start(args, policy, &mut host, reloader).await?;
         let outcome = agent.serve(&mut signals).await;
         agent.finish(outcome)
     })
@@ -109,6 +121,11 @@ struct Agent {
     /// The content of the policy's key file.
     key: Key,
     table: PathTable,
+    rules: ProvidedRules,
+    /// The cgroups that the rules name.
+    cgroups: rules::Cgroups,
+    /// What each rule's connections have done.
+    counters: rules::Counters,
     events: Events,
     devices: watch::Receiver<Present>,
     cgroup: Cgroup,
@@ -118,6 +135,10 @@ struct Agent {
     datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
     calls: mpsc::Receiver<Call>,
+    /// Puts calls into `calls`, as clients do.
+    caller: mpsc::Sender<Call>,
+    /// Reads the configuration file anew.
+    reloader: Reloader,
     /// Set once another agent asks to take over.
     hand_over: Option<oneshot::Sender<()>>,
     /// Sends events to the clients that asked for them.
@@ -161,7 +182,10 @@ impl Agent {
                 return Ok(End::HandOver(successor));
             }
             tokio::select! {
-                signal = signals.shutdown() => return Ok(End::Signal(signal)),
+                signal = signals.next() => match signal {
+                    Caught::Shutdown(name) => return Ok(End::Signal(name)),
+                    Caught::Hangup => self.on_hangup(),
+                },
                 event = self.events.next() => {
                     self.on_event(&event.context("cannot read events")?);
                 }
@@ -255,7 +279,10 @@ impl Agent {
             self.sweep_timer.request(Instant::now());
         }
         // Nothing is held out because of a path that comes last.
-        let matters = || self.table.present_weight(event.path) > self.table.least_weight();
+        let matters = || {
+            self.table.present_weight(event.path) > self.table.least_weight()
+                || !self.rules.rules.named().is_empty()
+        };
         if change.moves_idle_paths() || (change.gains_a_path() && matters()) {
             self.look_after_held_out();
         }
@@ -264,7 +291,7 @@ impl Agent {
     /// Requests a sweep if paths may be held out. Their idle subflows have no
     /// callback of their own that would let them carry data, or rest again.
     fn look_after_held_out(&mut self) {
-        if self.policy.overflows() || self.policy.caps() && self.table.has_standby() {
+        if self.holds_out() {
             self.sweep_timer.request(Instant::now());
         }
     }
@@ -301,10 +328,7 @@ impl Agent {
             generation = self.table.generation(),
             "network devices changed"
         );
-        match self
-            .kernel
-            .publish(&self.table, self.policy.capabilities(), &[])
-        {
+        match self.publish_table() {
             Ok(()) => {
                 self.unpublished = false;
                 // All others look their path up again at their next callback,
@@ -326,6 +350,7 @@ impl Agent {
     fn sample(&mut self) {
         self.kernel.flush_log();
         self.follow_cgroup();
+        self.follow_rule_cgroups();
         if self.unpublished {
             self.publish_again();
         }

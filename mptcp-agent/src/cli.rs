@@ -1,22 +1,26 @@
 //! The command line.
 
 mod client;
+mod config;
 mod doctor;
 mod policy;
+mod rules;
 mod run;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
 pub use client::{ClientJob, SortKey, Verb};
+pub use config::ConfigJob;
 pub use doctor::{DoctorArgs, USAGE as DOCTOR_USAGE};
 pub use policy::flag;
-pub use run::RunArgs;
+pub use run::{Flags, RunArgs};
 
-use crate::policy::Policy;
 use crate::{COMMIT, VERSION};
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
@@ -25,8 +29,10 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (com
 /// checked without looking at the host.
 #[derive(Debug)]
 pub enum Job {
-    /// `run`.
-    Run(Box<RunArgs>, Policy),
+    /// `run`. The flags make a policy by themselves, unless a file is named.
+    Run(Box<Flags>),
+    /// `config`.
+    Config(ConfigJob),
     /// A request to a running agent.
     Client(ClientJob),
     /// `cleanup`.
@@ -38,34 +44,32 @@ pub enum Job {
 /// Parses the command line. On a usage error, prints it and exits with 2 (of
 /// `doctor` with [`doctor::USAGE`]); on `--help` and `--version`, with 0.
 pub fn parse() -> Job {
-    let parsed = Cli::try_parse().and_then(job);
-    parsed.unwrap_or_else(|error| {
-        let is_doctor = std::env::args_os()
-            .nth(1)
-            .is_some_and(|arg| arg == "doctor");
-        if is_doctor && error.use_stderr() {
-            doctor::exit(&error);
-        }
-        error.exit()
-    })
+    let parsed = Cli::command().try_get_matches();
+    parsed
+        .and_then(|matches| job(&matches))
+        .unwrap_or_else(|error| {
+            let is_doctor = std::env::args_os()
+                .nth(1)
+                .is_some_and(|arg| arg == "doctor");
+            if is_doctor && error.use_stderr() {
+                doctor::exit(&error);
+            }
+            error.exit()
+        })
 }
 
-fn job(cli: Cli) -> Result<Job, clap::Error> {
+fn job(matches: &ArgMatches) -> Result<Job, clap::Error> {
+    let cli = Cli::from_arg_matches(matches).map_err(|error| error.format(&mut Cli::command()))?;
     let client = |job: Result<ClientJob, (&[&str], String)>| {
         job.map(Job::Client)
             .map_err(|(command, message)| usage_error(command, &message))
     };
     match cli.command {
-        Command::Run(mut args) => {
-            let weighted = std::mem::take(&mut args.weighted);
-            let overflow = std::mem::take(&mut args.overflow);
-            let shared = std::mem::take(&mut args.shared);
-            let redundant = std::mem::take(&mut args.redundant);
-            let policy = policy::policy(args.policy.clone(), weighted, overflow, shared, redundant)
-                .map_err(|message| usage_error(&["run"], &message))?;
-            Ok(Job::Run(args, policy))
-        }
+        Command::Run(args) => run_flags(*args, &["run"], matches).map(Job::Run),
+        Command::Config(args) => config::job(args, matches).map(Job::Config),
         Command::Policy(args) => client(args.job()),
+        Command::Reload(args) => client(args.job()),
+        Command::Rules(args) => client(args.job()),
         Command::Status(args) => client(args.job()),
         Command::Connections(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
@@ -74,6 +78,37 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
             let checked = args.check().map(|()| Job::Doctor(args));
             checked.map_err(|message| usage_error(&["doctor"], &message))
         }
+    }
+}
+
+/// Collects the flags of `run`, which the command of these names has. Checks the
+/// policy if no file has a part in it.
+fn run_flags(
+    args: RunArgs,
+    command: &[&str],
+    matches: &ArgMatches,
+) -> Result<Box<Flags>, clap::Error> {
+    let mut own = matches;
+    for name in command {
+        own = own.subcommand_matches(name).unwrap_or(own);
+    }
+    let flags = Flags::new(args, own).and_then(|flags| {
+        if flags.args.config.is_none() {
+            policy::policy(flags.policy.clone())?;
+        }
+        Ok(Box::new(flags))
+    });
+    flags.map_err(|message| usage_error(command, &message))
+}
+
+/// Returns the flags of a command line of `run`, for the tests of other rooms.
+#[cfg(test)]
+pub fn flags_of(line: &str) -> Flags {
+    let words = format!("mptcp-agent run {line}");
+    let matches = Cli::command().get_matches_from(words.split_whitespace());
+    match job(&matches) {
+        Ok(Job::Run(flags)) => *flags,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -97,7 +132,7 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 /// preference, or sends every segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
-/// The commands policy, status, connections and events talk to a running
+/// The commands policy, rules, reload, status, connections and events talk to a running
 /// agent through its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
@@ -110,8 +145,17 @@ struct Cli {
 enum Command {
     /// Run the agent in the foreground until SIGINT or SIGTERM
     Run(Box<RunArgs>),
+    /// Check a configuration file, show the settings in force, or print an example
+    Config(config::ConfigArgs),
     /// Show or change the policy of a running agent
     Policy(client::PolicyArgs),
+    /// Let a running agent read its configuration file anew
+    ///
+    /// What differs comes into force at once, on open connections within 100 ms.
+    /// A file with a mistake changes nothing. SIGHUP does the same.
+    Reload(client::ReloadArgs),
+    /// Show or change the rules that say which connections have which policy
+    Rules(rules::RulesArgs),
     /// Show the state of a running agent and of its paths
     Status(client::StatusArgs),
     /// List the connections that a running agent knows, and their subflows

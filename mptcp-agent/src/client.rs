@@ -10,6 +10,8 @@ mod connections;
 mod events;
 mod format;
 mod policy;
+mod reload;
+mod rules;
 mod status;
 mod table;
 pub mod terminal;
@@ -110,7 +112,12 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
         Verb::PolicySet {
             policy,
             for_seconds,
-        } => policy::set(&mut agent, output, policy, *for_seconds),
+            save,
+        } => policy::set(&mut agent, output, policy, *for_seconds, *save),
+        Verb::RulesShow => rules::show(&mut agent, output),
+        Verb::RulesSet(set) => rules::set(&mut agent, output, set),
+        Verb::RulesTest(candidate) => rules::test(&mut agent, output, candidate),
+        Verb::Reload => reload::run(&mut agent, output),
         Verb::Status => status::run(&mut agent, output),
         Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
         Verb::Events => events::run(agent, output),

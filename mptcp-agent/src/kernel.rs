@@ -36,8 +36,11 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use mptcp_common::abi::{
-    self, DEFAULT_POLICY, PathConfig, PathStats, Policy, Subflow, Totals, capability,
-    redundant::CopyStats, runs::Runs,
+    self, DEFAULT_POLICY, MAX_PATHS, MAX_POLICIES, PathConfig, PathStats, Policy, Subflow, Totals,
+    capability,
+    redundant::CopyStats,
+    rule::{Rule, RuleStats},
+    runs::Runs,
 };
 use mptcp_common::names::map;
 
@@ -102,6 +105,48 @@ pub struct ProgramStats {
     pub runs: u64,
     /// Its run time in all, if the kernel measures that.
     pub run_time: Option<Duration>,
+}
+
+/// What the programs do with connections: the policies, and the rules that
+/// choose between them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policies {
+    /// By index, [`MAX_POLICIES`] of them.
+    table: Vec<Policy>,
+    /// The rules, in order.
+    rules: Vec<Rule>,
+}
+
+impl Policies {
+    /// Starts with the default policy, which has the weights and limits of
+    /// `table` and these `capabilities` (bits of `abi::capability`), and with
+    /// `rules`.
+    pub fn new(table: &PathTable, capabilities: u32, rules: Vec<Rule>) -> Self {
+        let limits = table.limits();
+        let default = Policy {
+            capabilities,
+            limited: u32::from(limits.iter().any(|limit| *limit != 0)),
+            weights: table.weights(),
+            limits,
+        };
+        let mut policies = vec![Policy::default(); MAX_POLICIES];
+        policies[DEFAULT_POLICY as usize] = default;
+        Self {
+            table: policies,
+            rules,
+        }
+    }
+
+    /// Adds a policy at `index`, with these weights by index of the path.
+    pub fn add(&mut self, index: u32, capabilities: u32, weights: [u32; MAX_PATHS]) {
+        if let Some(policy) = self.table.get_mut(index as usize) {
+            *policy = Policy {
+                capabilities,
+                weights,
+                ..Policy::default()
+            };
+        }
+    }
 }
 
 /// The loaded kernel side.
@@ -189,17 +234,16 @@ impl Kernel {
         stats.collect()
     }
 
-    /// Makes the programs obey `table` and `capabilities` (bits of
-    /// `abi::capability`) from their next callback on, for every connection
-    /// that no other policy was chosen for. Sets the totals of the indices in
-    /// `recycled` to zero, because these indices go to other paths.
+    /// Makes the programs obey `table` and `policies` from their next callback on.
+    /// Sets the totals of the indices in `recycled` to zero, because these
+    /// indices go to other paths.
     ///
     /// # Errors
     /// A map refused an entry; the error tells what is in force then.
     pub fn publish(
         &mut self,
         table: &PathTable,
-        capabilities: u32,
+        policies: &Policies,
         recycled: &[u32],
     ) -> Result<(), PublishError> {
         let before = self.published(recycled).map_err(PublishError::TakenBack)?;
@@ -211,19 +255,13 @@ impl Kernel {
             )
         };
         let totals = before.totals.iter();
-        let mut policies = before.policies.clone();
-        if let Some(policy) = policies.get_mut(DEFAULT_POLICY as usize) {
-            let limits = table.limits();
-            *policy = Policy {
-                capabilities,
-                limited: u32::from(limits.iter().any(|limit| *limit != 0)),
-                weights: table.weights(),
-                limits,
-            };
-        }
+        let rules = policies.rules.len().min(before.rules.len());
+        let mut all_rules = before.rules.clone();
+        all_rules[..rules].copy_from_slice(&policies.rules[..rules]);
         let wanted = Published {
             paths: table.config(),
-            policies,
+            policies: policies.table.clone(),
+            rules: all_rules,
             ids: table.ids().collect(),
             devices: table.devices().collect(),
             prefixes: table
@@ -240,6 +278,7 @@ impl Kernel {
                 enforced: 1,
                 generation: table.generation(),
                 owner: self.owner,
+                rules: rules as u32,
             },
         };
         publish::commit(self, &before, &wanted)?;
@@ -284,6 +323,15 @@ impl Kernel {
     /// The map cannot be read.
     pub fn path_stats(&self) -> Result<Vec<PathStats>> {
         sums(self.map_ref(map::PATH_STATS)?, PathStats::plus)
+    }
+
+    /// Returns the totals of the connections that no rule matches, and then those
+    /// of each rule, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn rule_stats(&self) -> Result<Vec<RuleStats>> {
+        sums(self.map_ref(map::RULE_STATS)?, RuleStats::plus)
     }
 
     /// Returns the host-wide totals, summed over the CPUs.

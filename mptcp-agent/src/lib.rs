@@ -2,9 +2,11 @@
 //! [`run`].
 //!
 //! ```text
+//!   cli -> config (its file)      -> policy; config check, show, example
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
 //!   kernel (events, maps)        -> state                 -> api, log
 //!   policy, net (devices)        -> state (paths)         -> kernel
+//!   rules (which policy)         -> policy               -> kernel
 //!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
@@ -14,6 +16,7 @@ mod agent;
 mod api;
 mod cli;
 mod client;
+mod config;
 mod doctor;
 mod host;
 mod kernel;
@@ -21,11 +24,13 @@ mod logging;
 mod net;
 mod policy;
 mod redundancy;
+mod rules;
 mod state;
 
 use std::process::ExitCode;
 
 use cli::{Job, LogFormat};
+use config::Reloader;
 
 /// The version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -39,7 +44,18 @@ pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
 /// Does what the command line asks for.
 pub fn run() -> ExitCode {
     match cli::parse() {
-        Job::Run(args, policy) => logged(args.log_format, || agent::run(&args, &policy)),
+        Job::Run(flags) => match config::load(&flags) {
+            Ok(loaded) => logged(loaded.args.log_format, || {
+                let reloader = Reloader::new(*flags, loaded.args.clone());
+                agent::run(&loaded, reloader)
+            }),
+            Err(wrong) => {
+                logging::init(flags.args.log_format);
+                logging::report::failure(flags.args.log_format, &anyhow::anyhow!("{wrong}"));
+                wrong.exit_code()
+            }
+        },
+        Job::Config(job) => config::run(&job),
         Job::Cleanup(args) => logged(args.log_format, || {
             agent::cleanup::run(args.cgroup.as_deref())
         }),

@@ -43,7 +43,7 @@ pub use provided::{Provided, provide};
 pub use rate::Rate;
 pub use redundant::Redundant;
 pub use weighted::{Thin, Weighted, WeightedMode, WeightedScope};
-pub use weights::{UNLISTED_WEIGHT, Weight, Weights};
+pub use weights::{MAX_SELECTORS, UNLISTED_WEIGHT, Weight, Weights};
 
 /// Makes [`AnyKind`] of the list of policies, and the list of their names.
 macro_rules! policies {

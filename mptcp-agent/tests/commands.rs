@@ -55,6 +55,39 @@ fn said(output: &Output) -> (i32, String) {
 }
 
 #[test]
+fn the_example_of_a_configuration_passes_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = command("config example", None).output().unwrap();
+    assert!(example.status.success());
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, &example.stdout).unwrap();
+    let check = |path: &Path| command("config check", None).arg(path).output().unwrap();
+    let output = check(&path);
+    assert_eq!(said(&output), (0, String::new()));
+    let ok = format!("{}: ok\n", path.display());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), ok);
+    // What is shown is what the example says, with its lines.
+    let mut show = command("config show --weight eth0=7 --config", None);
+    let shown = show.arg(&path).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let row = |key: &str| {
+        let row = shown.lines().find(|line| line.starts_with(key)).unwrap();
+        row.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(row("policy.default.weights")[1..], ["fibre=7", "--weight"]);
+    let line = format!("{}:13", path.display());
+    assert_eq!(row("listen")[1..], ["127.0.0.1:8684", &line]);
+
+    std::fs::write(&path, "[policy.default]\n policy = \"fast\"\n").unwrap();
+    let (code, why) = said(&check(&path));
+    assert_eq!(code, 2);
+    assert!(why.contains("config.toml:2:11: policy is `fast`"), "{why}");
+    assert_eq!(said(&check(dir.path())).0, 1);
+}
+
+#[test]
 fn every_command_has_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let dead = dir.path().join("dead.sock");

@@ -5,6 +5,8 @@
 //!   schema   requests, replies and events, on the control socket and under
 //!            `--json`
 //!   policy   the settings of each policy, and what is wrong with them
+//!   rule     which connections have which policy
+//!   config   the configuration file: its keys, and where in it something is wrong
 //!   line     encodes and decodes those as lines of JSON
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
@@ -14,7 +16,9 @@
 //! flags, of the runtime or of eBPF. So clients, tests and fuzz targets can use
 //! it as it is.
 
+pub mod config;
 pub mod hello;
 pub mod line;
 pub mod policy;
+pub mod rule;
 pub mod schema;

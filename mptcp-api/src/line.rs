@@ -126,6 +126,7 @@ mod tests {
         let Request::PolicySet {
             policy,
             for_seconds,
+            save: false,
         } = &asked
         else {
             panic!("{asked:?}")
@@ -141,6 +142,7 @@ mod tests {
         assert_eq!(decode(&request(&asked).unwrap()).unwrap(), asked);
         for (name, expected) in [
             ("policy-show", Request::PolicyShow),
+            ("reload", Request::Reload),
             ("status", Request::Status),
             ("connections", Request::Connections),
             ("events", Request::Events),

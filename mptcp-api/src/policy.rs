@@ -180,6 +180,15 @@ impl Given {
             .collect()
     }
 
+    /// Returns whether the policy of this name has the setting.
+    pub fn takes(&self, setting: Setting) -> bool {
+        let mut named = self.all().into_iter().filter(|own| own.name() == self.name);
+        named.any(|own| match setting {
+            LeaveOut::BOUNDS => own.leaves_out(),
+            _ => own.values().iter().any(|(one, _)| *one == setting),
+        })
+    }
+
     /// Returns whether a setting names a file on the agent's host.
     pub fn names_a_file(&self) -> bool {
         self.all().into_iter().any(PolicySettings::names_a_file)

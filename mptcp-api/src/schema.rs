@@ -7,13 +7,18 @@
 //!
 //! This module contains only types and their JSON.
 
+mod copies;
 mod event;
+mod rules;
 
 use serde::{Deserialize, Serialize};
 
+pub use copies::{PathCopies, Peers};
 pub use event::{Event, Lost, Sender};
+pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
 
 use crate::policy::Given;
+use crate::rule::RuleSet;
 
 /// The version of the protocol and of what `--json` prints.
 pub const VERSION: u32 = 1;
@@ -43,7 +48,21 @@ pub enum Request {
         /// more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_seconds: Option<u64>,
+        /// Whether to write the policy into the agent's configuration file, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        save: bool,
     },
+    /// Asks for the rules in force: [`Reply::Rules`].
+    RulesShow,
+    /// Replaces the rules and the policies that they choose: [`Reply::Rules`],
+    /// once they are in force.
+    RulesSet {
+        /// The new rules.
+        rules: Box<RuleSet>,
+    },
+    /// Reads the agent's configuration file anew: [`Reply::Reloaded`], once what
+    /// differs is in force.
+    Reload,
     /// Asks for the state of the agent and its paths: [`Reply::Status`].
     Status,
     /// Asks for every connection: [`Reply::Connections`], once or more.
@@ -72,6 +91,8 @@ pub struct ReplyLine {
 pub enum Reply {
     /// The policy in force.
     Policy(PolicyView),
+    /// The rules in force.
+    Rules(RulesView),
     /// The state of the agent and its paths.
     Status(Box<Status>),
     /// Some of the connections; the last part says that it is the last.
@@ -80,6 +101,8 @@ pub enum Reply {
     Event(Event),
     /// Events were lost.
     Lost(Lost),
+    /// The configuration file was read, and what differs is in force.
+    Reloaded(Reloaded),
     /// The agent ends now.
     HandedOver,
     /// The request was not carried out, and nothing has changed.
@@ -148,6 +171,22 @@ pub struct PolicyView {
     /// The policy that comes back by itself, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<Then>,
+}
+
+/// The answer to `reload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The policy in force now.
+    pub policy: PolicyView,
+    /// Whether it has changed.
+    pub changed: bool,
+    /// The settings that differ from those of the running agent and count only
+    /// after a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
+    /// What has no effect, with its place in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The policy that follows when the time of `--for` is over.
@@ -306,32 +345,6 @@ pub struct LeftOut {
     pub rtt_bound_seconds: Option<f64>,
 }
 
-/// Totals of the copies of one path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PathCopies {
-    /// Copies sent.
-    pub sent: u64,
-    /// Copies not sent, for any reason.
-    pub dropped: u64,
-    /// Copies that arrived before their original.
-    pub received_first: u64,
-    /// Copies that arrived after their original.
-    pub received_duplicate: u64,
-}
-
-/// Numbers of pairs of addresses by state, as in `mptcp_redundant_peers`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peers {
-    /// Pairs where an agent answers.
-    pub proven: u64,
-    /// Pairs where an agent has answered, but no longer does.
-    pub silent: u64,
-    /// Pairs where no agent has answered yet.
-    pub asking: u64,
-    /// Pairs where an agent's proof is wrong.
-    pub refused: u64,
-}
-
 /// Part of the answer to `connections`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
@@ -356,6 +369,13 @@ pub struct Connection {
     /// connections, and those with one path, alone. The overflow policy holds
     /// paths out.
     pub steered: bool,
+    /// The name of its policy, as rules call it; `default` if no rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The rule that has chosen the policy: its name, or else its number; none
+    /// if no rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Whether its peer is proven, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_proven: Option<bool>,

@@ -6,7 +6,7 @@ use mptcp_api::line;
 use mptcp_api::schema::{ErrorCode, VERSION};
 
 /// Each kind of reply, with all fields that it can have.
-const REPLIES: [&str; 7] = [
+const REPLIES: [&str; 9] = [
     concat!(
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
@@ -52,13 +52,25 @@ const REPLIES: [&str; 7] = [
         r#""received_bytes":3,"loss":0.0625,"loss_bound":0.05,"rtt_seconds":0.5,"#,
         r#""rtt_bound_seconds":0.25,"cookie":9}"#
     ),
+    concat!(
+        r#"{"version":1,"reply":"rules","policies":[{"name":"default","policy":"#,
+        r#"{"name":"default"},"backend":"none","connections":3}],"rules":[{"number":1,"#,
+        r#""rule":{"policy":"default","cgroup":"/a"},"cgroup_missing":true,"connections":1,"#,
+        r#""connections_opened":2,"sent_bytes":3,"acked_bytes":4,"received_bytes":5}],"#,
+        r#""unmatched":{"connections":6,"connections_opened":7,"sent_bytes":8,"#,
+        r#""acked_bytes":9,"received_bytes":10}}"#
+    ),
     r#"{"version":1,"reply":"lost","in_ring":1,"to_client":2}"#,
+    concat!(
+        r#"{"version":1,"reply":"reloaded","policy":{"policy":{"name":"default"},"#,
+        r#""backend":"none"},"changed":true,"needs_restart":["listen"],"warnings":["a:1:1: b"]}"#
+    ),
     r#"{"version":1,"reply":"handed-over"}"#,
     r#"{"version":1,"reply":"error","code":"too-long","message":"no"}"#,
 ];
 
 /// Each kind of request, with all fields that it can have.
-const REQUESTS: [&str; 7] = [
+const REQUESTS: [&str; 11] = [
     r#"{"version":1,"request":"policy-show"}"#,
     concat!(
         r#"{"version":1,"request":"policy-set","policy":{"name":"redundant","#,
@@ -67,6 +79,14 @@ const REQUESTS: [&str; 7] = [
     concat!(
         r#"{"version":1,"request":"policy-set","policy":{"name":"aggregate","#,
         r#""leave_out":["default=rtt:300ms","eth0=none"]}}"#
+    ),
+    r#"{"version":1,"request":"policy-set","policy":{"name":"default"},"save":true}"#,
+    r#"{"version":1,"request":"reload"}"#,
+    r#"{"version":1,"request":"rules-show"}"#,
+    concat!(
+        r#"{"version":1,"request":"rules-set","rules":{"policies":{"fast":{"name":"redundant"}},"#,
+        r#""rules":[{"name":"ssh","policy":"fast","dst":["192.0.2.0/24"],"dport":[22,"8000-8099"],"#,
+        r#""fwmark":"0x10/0xff"}]}}"#
     ),
     r#"{"version":1,"request":"status"}"#,
     r#"{"version":1,"request":"connections"}"#,

@@ -8,6 +8,7 @@ mod config;
 mod decision;
 mod image;
 pub mod redundant;
+pub mod rule;
 pub mod runs;
 pub mod sweep;
 mod totals;
@@ -28,6 +29,7 @@ use crate::{
     controller::{Controller, MAX_SLOTS, overflow::Overflow},
     word::{Locked, Word},
 };
+use rule::Facts;
 
 /// Bytes of a cache line on most CPUs. In a hash map without preallocation a
 /// value whose key has eight bytes begins at a cache line (`struct htab_elem`).
@@ -47,6 +49,7 @@ pub const ABI: u64 = {
         config::FINGERPRINT,
         decision::FINGERPRINT,
         redundant::FINGERPRINT,
+        rule::FINGERPRINT,
         runs::FINGERPRINT,
         sweep::FINGERPRINT,
         crate::bucket::FINGERPRINT,
@@ -108,8 +111,12 @@ pub struct Connection {
     /// Candidates of the last decisions, by their place in `msk->conn_list`
     /// (modulo 8). The msk's lock serialises these as well.
     pub seen: Locked<[Seen; MAX_SLOTS]>,
-    /// Index of its policy in `POLICIES`, chosen when it opened.
+    /// Index of its policy in `POLICIES`: that of the first rule that matches.
     pub policy: Word,
+    /// Index of that rule, plus one; 0: none matches.
+    pub rule: Word,
+    /// [`Config::generation`] under which the rule was chosen.
+    pub chosen: Word,
     /// The weighted controller.
     pub controller: Controller,
     /// The overflow policy's state.
@@ -118,6 +125,8 @@ pub struct Connection {
     pub local_key: Word,
     /// The peer's key; 0 until it is known.
     pub remote_key: Word,
+    /// What rules can ask about it.
+    pub facts: Facts,
 }
 
 /// Bits of [`Tuple::flags`].
@@ -339,7 +348,9 @@ crate::layout::layout! {
         opened, closed, connections, subflows, events, events_lost, connections_full,
         subflows_full, slots_full, left_alone, spared, readmitted, setsockopt_failed,
     }
-    Connection { token, revision, decision, subflows, seen, policy, controller, overflow, local_key, remote_key }
+    Connection {
+        token, revision, decision, subflows, seen, policy, rule, chosen, controller, overflow, local_key, remote_key, facts,
+    }
     Tuple { local, remote, local_port, remote_port, local_id, remote_id, flags, reserved }
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,

@@ -7,6 +7,7 @@
 //! * [`offsets`]: the kernel members that the programs read, by name;
 //! * [`controller`]: the weighted policy's arithmetic, a pure function that
 //!   runs in the kernel and, unchanged, in the unit tests;
+//! * [`rule`]: which connections a rule matches;
 //! * [`packet`], [`arrival`], [`bucket`] and [`spare`]: the same for the
 //!   redundant policy, which reads packets, tells copies from retransmissions,
 //!   and limits what copies take of a path.
@@ -24,6 +25,7 @@ pub mod layout;
 pub mod names;
 pub mod offsets;
 pub mod packet;
+pub mod rule;
 pub mod spare;
 pub mod word;
 

@@ -104,6 +104,18 @@ macro_rules! for_each_member {
             DST_DEV = "dst_entry"."dev" bytes SOCKETS;
             DEV_IFINDEX = "net_device"."ifindex" bytes SOCKETS;
             ICSK_CA_DST_LOCKED = "inet_connection_sock"."icsk_ca_dst_locked" bits NONE;
+            ICSK_CA_OPS = "inet_connection_sock"."icsk_ca_ops" bytes NONE;
+            CA_NAME = "tcp_congestion_ops"."name" bytes NONE;
+            INET_TOS = "inet_sock"."tos" bytes NONE;
+            INET_PINET6 = "inet_sock"."pinet6" bytes NONE;
+            PINET6_TCLASS = "ipv6_pinfo"."tclass" bytes NONE;
+            SK_UID = "sock"."sk_uid" bytes NONE;
+            SK_MARK = "sock"."sk_mark" bytes NONE;
+            SK_CGROUP = "sock"."sk_cgrp_data.cgroup" bytes NONE;
+            CGROUP_SELF_PARENT = "cgroup"."self.parent" bytes NONE;
+            CSS_CGROUP = "cgroup_subsys_state"."cgroup" bytes NONE;
+            CGROUP_KN = "cgroup"."kn" bytes NONE;
+            KN_ID = "kernfs_node"."id" bytes NONE;
             ICSK_ULP_DATA = "inet_connection_sock"."icsk_ulp_data" bytes SOCKETS;
 
             SUBFLOW_NODE = "mptcp_subflow_context"."node" bytes GET_SEND;

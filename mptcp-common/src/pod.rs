@@ -8,6 +8,7 @@ use crate::abi::{
         Carriers, Channel, ChannelKey, CopyStats, Device, Listener, PeerChannels, PeerView,
         Redundant, Stacked, Traffic,
     },
+    rule::{Rule, RuleStats},
     runs::Runs,
 };
 
@@ -30,6 +31,6 @@ macro_rules! totals {
     )*};
 }
 
-pod! { Config ConnectionImage Event PathConfig Policy Subflow }
+pod! { Config ConnectionImage Event PathConfig Policy Rule Subflow }
 pod! { Carriers Device Channel ChannelKey Listener PeerChannels PeerView Redundant Stacked }
-totals! { CopyStats PathStats Runs Totals Traffic }
+totals! { CopyStats PathStats RuleStats Runs Totals Traffic }

@@ -8,6 +8,7 @@
 //! | `shared/maps.rs`, `shared/emit.rs` | the maps and the ring buffer |
 //! | `shared/entry.rs` | a subflow in its map, which several CPUs use at once |
 //! | `shared/global.rs` | what a global function is, and its rules |
+//! | `shared/rule.rs` | finds the policy of a connection |
 //! | `shared/path.rs` | finds the path that carries a subflow |
 //! | `shared/socket.rs`, `shared/skb.rs` | typed reads of the kernel's structures, access to a packet |
 #![no_std]

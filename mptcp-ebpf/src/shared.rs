@@ -5,5 +5,6 @@ pub mod entry;
 pub mod global;
 pub mod maps;
 pub mod path;
+pub mod rule;
 pub mod skb;
 pub mod socket;

@@ -14,4 +14,5 @@ mod redundant_start;
 mod redundant_stream;
 mod redundant_three;
 mod redundant_unequal;
+mod rules_cgroup;
 mod survive;

@@ -1,58 +1,31 @@
 //! Connections of one host have different policies at the same time.
 //!
-//! The agent's flags set one policy for all connections. The table of policies
-//! in the kernel has room for more, and the tests fill it in through the
-//! agent's pinned maps.
+//! The agent's flags set one policy for all connections, and rules another for
+//! some.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 
-use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, Map, MapData};
-use mptcp_common::abi::{PathConfig, Policy, capability};
+use anyhow::Result;
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::{Agent, Direction, Host, Lab, Link, Path, TwoHosts};
+use serde_json::{Value, json};
 
 use crate::redundant_support::{ask, late, redundant, rescued, wait_for_proven};
+use crate::rules::set_rules;
 use crate::support::{acked_by, capped, require_agent, settle, wait_for_shares, weighted};
 use crate::{SETTLE, SOON, VERY_LONG};
 
-/// The index of the policy that a test adds.
-const ADDED: u32 = 1;
-
-/// Gives the connections to servers at `port` a policy of their own, which
-/// applies to those that open from now on.
-fn add_policy(host: &Host, port: u16, capabilities: u32, weights: &[(&str, u32)]) -> Result<()> {
-    let pins = host.pins()?;
-    let pin = |name: &str| -> Result<PathBuf> {
-        let found = pins
-            .iter()
-            .find(|path| path.file_name() == Some(name.as_ref()));
-        found
-            .cloned()
-            .with_context(|| format!("{name} is not pinned"))
-    };
-    let paths: Array<_, PathConfig> = array(&pin("PATHS")?)?;
-    let mut policy = Policy {
-        capabilities,
-        ..Policy::default()
-    };
-    for (path, weight) in paths.iter().zip(&mut policy.weights) {
-        let label = path?.label;
-        let listed = weights
-            .iter()
-            .find(|(name, _)| label.starts_with(name.as_bytes()) && label[name.len()] == 0);
-        *weight = listed.map_or(1, |(_, weight)| *weight);
-    }
-    let mut policies: Array<_, Policy> = array(&pin("POLICIES")?)?;
-    policies.set(ADDED, policy, 0)?;
-    let map = Map::HashMap(MapData::from_pin(pin("POLICY_OF_PORT")?)?);
-    let mut of_port: HashMap<_, u32, u32> = HashMap::try_from(map)?;
-    of_port.insert(u32::from(port), ADDED, 0)?;
-    Ok(())
-}
-
-fn array<V: aya::Pod>(pin: &FilePath) -> Result<Array<MapData, V>> {
-    Ok(Array::try_from(Map::Array(MapData::from_pin(pin)?))?)
+/// Gives the connections with servers at `port` a policy of their own, at
+/// whichever end they are.
+fn add_policy(agent: &Agent, port: u16, policy: &Value) -> Result<()> {
+    let rules = json!({
+        "policies": {"added": policy},
+        "rules": [
+            {"policy": "added", "side": "client", "dport": port},
+            {"policy": "added", "side": "server", "lport": port},
+        ],
+    });
+    set_rules(agent, &rules).map(drop)
 }
 
 fn upload(host: &Host, server: &Server, links: &[Link]) -> Result<Transfer> {
@@ -60,6 +33,11 @@ fn upload(host: &Host, server: &Server, links: &[Link]) -> Result<Transfer> {
     let transfer = bulk.start(host, server.at(links[0].server_addr))?;
     transfer.wait_for_subflows(links.len(), SOON)?;
     Ok(transfer)
+}
+
+/// Returns a weighted policy with the weights 1:3.
+fn opposite() -> Value {
+    json!({"name": "weighted", "weights": ["p1=1", "p2=3"]})
 }
 
 /// Two uploads at the same time, the first of which has the weights 3:1 that the
@@ -74,7 +52,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(binary: &FilePath, capabilities: u32, weights: &[(&str, u32)]) -> Result<Self> {
+    fn start(binary: &FilePath, policy: &Value) -> Result<Self> {
         let lab = Lab::new()?;
         let net = lab.two_hosts(["p1", "p2"].map(|name| Path::new(name).rate_mbit(40.0)))?;
         let agent = Agent::start(&net.client, binary, &weighted(&["p1=3", "p2=1"]))?;
@@ -82,7 +60,7 @@ impl Pair {
             Server::spawn(&net.server, ANY, Behaviour::Sink)?,
             Server::spawn(&net.server, ANY, Behaviour::Sink)?,
         ];
-        add_policy(&net.client, sinks[1].port(), capabilities, weights)?;
+        add_policy(&agent, sinks[1].port(), policy)?;
         Ok(Self {
             agent,
             first: upload(&net.client, &sinks[0], &net.links)?,
@@ -103,7 +81,7 @@ impl Pair {
 #[test]
 fn two_connections_have_opposite_weights() -> Result<()> {
     let binary = require_agent!();
-    let pair = Pair::start(&binary, capability::CAPS, &[("p1", 1), ("p2", 3)])?;
+    let pair = Pair::start(&binary, &opposite())?;
     let links = &pair.net.links;
     wait_for_shares(&pair.first, links, &[3, 1])?;
     wait_for_shares(&pair.second, links, &[1, 3])?;
@@ -115,7 +93,7 @@ fn two_connections_have_opposite_weights() -> Result<()> {
 #[test]
 fn a_connection_is_only_observed_beside_a_weighted_one() -> Result<()> {
     let binary = require_agent!();
-    let pair = Pair::start(&binary, 0, &[])?;
+    let pair = Pair::start(&binary, &json!({"name": "default"}))?;
     wait_for_shares(&pair.first, &pair.net.links, &[3, 1])?;
     assert!(capped(&pair.first.subflows()?));
     assert!(!capped(&pair.second.subflows()?));
@@ -132,9 +110,8 @@ fn requests_are_copied_beside_a_weighted_transfer() -> Result<()> {
         redundant(&net.server, &binary, &[])?,
     ];
     let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
-    let weights = [("p1", 1), ("p2", 3)];
-    for host in [&net.client, &net.server] {
-        add_policy(host, sink.port(), capability::CAPS, &weights)?;
+    for agent in &agents {
+        add_policy(agent, sink.port(), &opposite())?;
     }
     // The paths have room to spare, so copies need not yield to the transfer.
     let bulk = Bulk::upload_for(VERY_LONG).rate_mbit(10.0);

@@ -5,12 +5,12 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mptcp_api::schema::{ErrorCode, Refusal};
+use mptcp_api::schema::{ErrorCode, Refusal, RulesView};
 use mptcp_common::abi::{runs::Runs, sweep};
 
 use super::Agent;
 use super::warnings::unmatched;
-use crate::api::control::Call;
+use crate::api::control::{self, Call};
 use crate::api::http::Request;
 use crate::api::metrics;
 use crate::kernel::monotonic_ns;
@@ -18,7 +18,7 @@ use crate::net::endpoints::{self, Endpoints};
 use crate::net::snmp;
 use crate::redundancy::Service;
 use crate::state;
-use crate::state::snapshot::{Copies, Gather, Open, Program, Snapshot, Sources};
+use crate::state::snapshot::{Copies, Gather, Names, Open, Program, Snapshot, Sources};
 
 impl Agent {
     /// Answers `first` and all requests that are queued behind it, with one
@@ -60,6 +60,26 @@ impl Agent {
                 self.scraped.forget();
                 drop(reply.send(answer));
             }
+            Call::RulesShow(reply) => drop(reply.send(self.shown_rules())),
+            Call::RulesHeld(reply) => drop(reply.send(self.rules.rules.clone())),
+            Call::RulesSet { provided, reply } => {
+                // As with the policy.
+                if reply.is_closed() {
+                    return;
+                }
+                let answer = self.set_rules(provided);
+                self.scraped.forget();
+                drop(reply.send(answer.and_then(|()| self.shown_rules())));
+            }
+            Call::Reload { fresh, reply } => {
+                // As above.
+                if reply.is_closed() {
+                    return;
+                }
+                let answer = self.reload(*fresh);
+                self.scraped.forget();
+                drop(reply.send(answer));
+            }
             Call::Status(reply) => {
                 let answer = self.snapshot(&Want::OpenConnections).map(Box::new);
                 drop(reply.send(answer.map_err(|error| failed(&error))));
@@ -71,6 +91,14 @@ impl Agent {
             }
             Call::HandOver(reply) => self.hand_over = Some(reply),
         }
+    }
+
+    /// Returns the rules and what they have counted, as clients see them.
+    fn shown_rules(&mut self) -> Result<RulesView, Refusal> {
+        // This sweep makes the totals exact, for idle sockets too.
+        self.sweep(sweep::ACCOUNT);
+        let rules = self.rules_view().map_err(|error| failed(&error))?;
+        Ok(control::rules(&rules, &self.policy))
     }
 
     /// Returns the metrics, or those of a scrape a moment ago.
@@ -126,6 +154,7 @@ impl Agent {
                 listen: self.listen,
             },
             policy: self.in_force(),
+            rules: self.rules_view()?,
             not_outlived: self.kernel.outlived().err().map(str::to_owned),
             sees_all_cgroups: self.cgroup.is_root(),
             restored: self.kernel.restored(),
@@ -169,7 +198,7 @@ impl Agent {
         let mut gather = Gather::new(
             &self.table,
             &self.devices.borrow(),
-            self.policy.judges(),
+            Names::new(self.policy.judges(), &self.rules.rules),
             proven,
             monotonic_ns(),
         );

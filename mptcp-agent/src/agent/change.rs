@@ -12,18 +12,21 @@
 //!                                                force
 //! ```
 //!
-//! All steps go through [`Side`], so that a test can let any of them fail.
+//! A change of the rules takes the same steps, with the default policy as it is. All
+//! steps go through [`Side`], so that a test can let any of them fail.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use mptcp_api::schema::{ErrorCode, PolicyView, Refusal};
-use mptcp_common::abi::PathStats;
+use mptcp_common::abi::{self, PathStats};
 
 use super::is_unused;
+use super::together::{Copying, Wanted, check_copying, copying, encode};
 use crate::api::control::view;
-use crate::kernel::PublishError;
+use crate::kernel::{Policies, PublishError};
 use crate::policy::{Key, Policy, Provided, Redundant};
+use crate::rules::{self, Rules};
 use crate::state::paths::PathTable;
 use crate::state::snapshot::InForce;
 
@@ -96,11 +99,18 @@ pub struct Held<'a> {
     pub key: &'a Key,
     /// The paths and their weights.
     pub table: &'a PathTable,
+    /// The rules, the policies that they choose, and their key.
+    pub rules: &'a rules::Provided,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,
 }
 
 impl Held<'_> {
+    /// Returns how segments are copied, if a policy does so.
+    pub(super) fn copying(&self) -> Copying<'_> {
+        copying(self.policy, self.key, self.rules)
+    }
+
     /// Returns the policy in force at the time `now`, and the one that comes
     /// back by itself.
     pub fn in_force(&self, now: Instant) -> InForce {
@@ -163,11 +173,15 @@ pub trait Side {
     /// Ends copying and detaches the tc programs.
     fn stop_programs(&mut self) -> Result<()>;
 
-    /// Makes the programs obey `table` and `capabilities`.
+    /// Returns what the programs are told of the rules, as far as the host has
+    /// the cgroups that they name.
+    fn encode(&self, rules: &Rules) -> Vec<abi::rule::Rule>;
+
+    /// Makes the programs obey `table` and `policies`.
     fn publish(
         &mut self,
         table: &PathTable,
-        capabilities: u32,
+        policies: &Policies,
         recycled: &[u32],
     ) -> Result<(), PublishError>;
 
@@ -187,8 +201,8 @@ pub trait Side {
     /// Warns of weights that name nothing.
     fn warn(&self);
 
-    /// Remembers the policy in force, and the paths whose index is another's.
-    fn hold(&mut self, provided: Provided, table: PathTable, recycled: &[u32]);
+    /// Remembers what is in force, and the paths whose index is another's.
+    fn hold(&mut self, wanted: Wanted, table: PathTable, recycled: &[u32]);
 
     /// Makes later generations of the table differ from `generation`.
     fn supersede(&mut self, generation: u32);
@@ -203,7 +217,7 @@ pub trait Side {
 
 /// Everything that a new policy needs, obtained before anything is changed.
 struct Prepared<T> {
-    provided: Provided,
+    wanted: Wanted,
     table: PathTable,
     /// Indices that go to other paths.
     recycled: Vec<u32>,
@@ -212,22 +226,36 @@ struct Prepared<T> {
 }
 
 /// Why a policy was not set, or not in full.
-enum Failure {
+pub(super) enum Failure {
     /// It was refused before anything was changed.
     Refused(Refused),
     /// It failed after something had been changed.
     Failed(Failed),
 }
 
-/// Puts `provided` in force on every connection. If `lasting` is given, the last
+/// Puts `provided` in force on every connection that no rule matches, as [`set_all`]
+/// does.
+///
+/// # Errors
+/// Those of [`set_all`].
+pub fn set(
+    side: &mut impl Side,
+    provided: Provided,
+    lasting: Option<Duration>,
+) -> Result<PolicyView, Refusal> {
+    let (default, rules) = (provided, side.held().rules.clone());
+    set_all(side, Wanted { default, rules }, lasting)
+}
+
+/// Puts what is wanted in force on every connection. If `lasting` is given, the last
 /// policy that was set without a time limit comes back after that time.
 ///
 /// # Errors
 /// The policy cannot be used here, and nothing has changed; or the change has
 /// failed, and the message says which policy is in force.
-pub fn set(
+pub fn set_all(
     side: &mut impl Side,
-    provided: Provided,
+    wanted: Wanted,
     lasting: Option<Duration>,
 ) -> Result<PolicyView, Refusal> {
     let held = side.held();
@@ -239,7 +267,7 @@ pub fn set(
         |pending| pending.provided.clone(),
     );
     let start = Instant::now();
-    let done = switch(side, provided);
+    let done = switch(side, wanted);
     let in_force = match &done {
         Ok(()) => true,
         Err(Failure::Failed(failed)) => failed.is_in_force(),
@@ -282,7 +310,11 @@ pub fn revert(side: &mut impl Side) {
         return;
     };
     side.set_revert(None);
-    let done = switch(side, provided.clone());
+    let wanted = Wanted {
+        default: provided.clone(),
+        rules: side.held().rules.clone(),
+    };
+    let done = switch(side, wanted);
     let policy = side.held().policy;
     let why = match done {
         Ok(()) => {
@@ -311,8 +343,9 @@ pub fn revert(side: &mut impl Side) {
 pub fn publish_again(side: &mut impl Side) {
     side.supersede(side.generation());
     let held = side.held();
-    let (table, capabilities) = (held.table.clone(), held.policy.capabilities());
-    match side.publish(&table, capabilities, &[]) {
+    let table = held.table.clone();
+    let policies = encode(side, held.policy, &held.rules.rules, &table);
+    match side.publish(&table, &policies, &[]) {
         Ok(()) => {
             side.set_unpublished(false);
             let policy = side.held().policy;
@@ -325,8 +358,9 @@ pub fn publish_again(side: &mut impl Side) {
     }
 }
 
-fn switch(side: &mut impl Side, provided: Provided) -> Result<(), Failure> {
-    let prepared = prepare(side, provided);
+/// Prepares what is wanted, and puts it in force.
+pub(super) fn switch(side: &mut impl Side, wanted: Wanted) -> Result<(), Failure> {
+    let prepared = prepare(side, wanted);
     let prepared = prepared.map_err(|error| Failure::Refused(Refused(error)))?;
     let done = commit(side, prepared);
     side.warn();
@@ -334,36 +368,41 @@ fn switch(side: &mut impl Side, provided: Provided) -> Result<(), Failure> {
 }
 
 /// Gets everything that the policy needs. Changes nothing.
-fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>> {
+fn prepare<S: Side>(side: &S, wanted: Wanted) -> Result<Prepared<S::Copies>> {
     let held = side.held();
-    let policy = &provided.policy;
+    let Wanted { default, rules } = &wanted;
+    let policy = &default.policy;
+    check_copying(default, rules)?;
     let stats = side.path_stats()?;
     let mut table = held.table.clone();
     let recycled = table
-        .set_weights(&policy.weights(), |path| is_unused(&stats, path))
+        .set_weights(&rules.rules.name_paths(policy.weights()), |path| {
+            is_unused(&stats, path)
+        })
         .map_err(|reason| anyhow!(reason))?;
     table.set_limits(policy.limits().clone());
     // A path that is left out stays so if its bounds are the same.
     table.retain_left_out(|label| keeps_out(policy, held.policy, label));
-    let (copies, programs) = match (policy.copies(), held.policy.copies()) {
+    let new = copying(policy, &default.key, rules);
+    let (copies, programs) = match (new, held.copying()) {
         // The content of the key file matters, not its path.
-        (Some(new), Some(old))
-            if (new.port, &provided.key) == (old.port, held.key) && side.has_copies() =>
+        (Some((new, key)), Some((old, old_key)))
+            if (new.port, key) == (old.port, old_key) && side.has_copies() =>
         {
             (Copies::Keep(new.clone()), Programs::Keep)
         }
-        (Some(new), _) => {
+        (Some((new, key)), _) => {
             let programs = match side.has_copies() {
                 true => Programs::Restart,
                 false => Programs::Start,
             };
-            let copies = side.prepare_copies(new, &provided.key)?;
+            let copies = side.prepare_copies(new, key)?;
             (Copies::Start(copies), programs)
         }
         (None, _) => (Copies::None, Programs::Stop),
     };
     Ok(Prepared {
-        provided,
+        wanted,
         table,
         recycled,
         copies,
@@ -380,16 +419,16 @@ pub fn keeps_out(new: &Policy, old: &Policy, label: &str) -> bool {
 
 fn commit<S: Side>(side: &mut S, prepared: Prepared<S::Copies>) -> Result<(), Failed> {
     let Prepared {
-        provided,
+        wanted,
         table,
         recycled,
         copies,
         programs,
     } = prepared;
-    let copied = side.held().policy.copies().is_some();
-    put_in_force(side, &provided.policy, &table, &recycled, programs)?;
-    let copies_now = provided.policy.copies().is_some();
-    side.hold(provided, table, &recycled);
+    let copied = side.held().copying().is_some();
+    put_in_force(side, &wanted, &table, &recycled, programs)?;
+    side.hold(wanted, table, &recycled);
+    let copies_now = side.held().copying().is_some();
     // This publication replaced whatever an earlier one had left half-way.
     side.set_unpublished(false);
     // Take every step, even if one before it has failed. Visit the sockets
@@ -427,7 +466,7 @@ fn commit<S: Side>(side: &mut S, prepared: Prepared<S::Copies>) -> Result<(), Fa
 /// A map refused an entry. The new policy is not in force then.
 fn put_in_force(
     side: &mut impl Side,
-    policy: &Policy,
+    wanted: &Wanted,
     table: &PathTable,
     recycled: &[u32],
     programs: Programs,
@@ -436,7 +475,8 @@ fn put_in_force(
     if start {
         side.start_programs().map_err(Failed::TakenBack)?;
     }
-    let Err(error) = side.publish(table, policy.capabilities(), recycled) else {
+    let policies = encode(side, &wanted.default.policy, &wanted.rules.rules, table);
+    let Err(error) = side.publish(table, &policies, recycled) else {
         return Ok(());
     };
     // The programs have seen generations above that of the table.

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
 use crate::policy::{self, Policy, Provided, Redundant};
+use crate::rules::{self, Rules};
 use crate::{client, kernel, redundancy};
 
 /// Everything that the agent holds of the host.
@@ -26,7 +27,9 @@ pub(super) struct Host {
     pub control: Option<SocketClaim>,
     /// The policy to begin with.
     pub provided: Provided,
-    /// The sockets of the redundant policy, if that is the policy.
+    /// The rules to begin with.
+    pub rules: rules::Provided,
+    /// The sockets of the redundant policy, if a policy copies.
     pub sockets: Option<redundancy::Sockets>,
     /// The last field, so that it is dropped last: an agent that takes over
     /// then finds everything else free.
@@ -38,13 +41,14 @@ impl Host {
     ///
     /// # Errors
     /// One line that says what is wrong and what to do about it.
-    pub fn claim(args: &RunArgs, policy: &Policy) -> Result<Self> {
+    pub fn claim(args: &RunArgs, policy: &Policy, rules: &Rules) -> Result<Self> {
         if let Some(path) = &args.control {
             host::check_socket_path(path)?;
         }
         host::privileges()?;
         host::check_mptcp()?;
         let provided = policy::provide(policy.clone())?;
+        let rules = rules::provide(rules.clone())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
         if let Some(warning) = cgroup.warning() {
             tracing::warn!("{warning}");
@@ -68,12 +72,14 @@ impl Host {
                 None
             }
         };
-        let sockets = policy.copies().map(bind).transpose()?;
+        let copies = policy.copies().or(rules.rules.copies());
+        let sockets = copies.map(bind).transpose()?;
         Ok(Self {
             cgroup,
             listener,
             control,
             provided,
+            rules,
             sockets,
             namespace,
         })

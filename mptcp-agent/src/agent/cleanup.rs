@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use mptcp_common::names::map;
 
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim};
-use crate::kernel::{self, Content, Kernel, LoadOptions, Remains, Swept};
+use crate::kernel::{self, Content, Kernel, LoadOptions, Policies, Remains, Swept};
 use crate::policy::Policy;
 use crate::redundancy;
 use crate::state::paths::PathTable;
@@ -70,7 +70,8 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
         number: redundancy::random_nonzero()?,
     })?;
     let table = PathTable::new(&Policy::default().weights());
-    kernel.publish(&table, Policy::default().capabilities(), &[])?;
+    let nothing = Policies::new(&table, Policy::default().capabilities(), Vec::new());
+    kernel.publish(&table, &nothing, &[])?;
     Ok(kernel.shutdown()?.visited)
 }
 

@@ -53,8 +53,7 @@ impl Agent {
     /// Publishes the table after weights have changed. Idle subflows have no
     /// callback that would bring them back or hold them out, so a sweep does.
     fn publish_weights(&mut self) {
-        let capabilities = self.policy.capabilities();
-        match self.kernel.publish(&self.table, capabilities, &[]) {
+        match self.publish_table() {
             Ok(()) => {
                 self.unpublished = false;
                 self.sweep_timer.request(Instant::now());

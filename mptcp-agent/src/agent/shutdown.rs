@@ -1,5 +1,5 @@
 //! The signals that the agent acts on: SIGINT and SIGTERM end it in good order,
-//! SIGHUP never ends it.
+//! SIGHUP makes it read its configuration file anew, and never ends it.
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{self as sys, SigHandler};
@@ -31,6 +31,15 @@ impl Hangup {
     }
 }
 
+/// A signal that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caught {
+    /// The one of this name, which ends the agent.
+    Shutdown(&'static str),
+    /// SIGHUP.
+    Hangup,
+}
+
 /// The handlers of SIGINT, SIGTERM and, unless it stays ignored, SIGHUP.
 ///
 /// From its creation on, none of these signals ends the process by itself, so
@@ -59,18 +68,12 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that ends the agent, and returns its name. Logs each
-    /// SIGHUP that arrives meanwhile.
-    pub async fn shutdown(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.terminate.recv() => return "SIGTERM",
-                () = received(self.hangup.as_mut()) => tracing::info!(
-                    "SIGHUP changes nothing: the agent goes on as before; \
-                     `mptcp-agent policy set` changes the policy"
-                ),
-            }
+    /// Waits for a signal.
+    pub async fn next(&mut self) -> Caught {
+        tokio::select! {
+            _ = self.interrupt.recv() => Caught::Shutdown("SIGINT"),
+            _ = self.terminate.recv() => Caught::Shutdown("SIGTERM"),
+            () = received(self.hangup.as_mut()) => Caught::Hangup,
         }
     }
 }

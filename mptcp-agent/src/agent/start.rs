@@ -11,18 +11,22 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::claim::Host;
+use super::rules::{Cgroups, Counters};
 use super::shared::Shared;
 use super::sweep_timer::SweepTimer;
+use super::together::{copying, policies};
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
 use crate::api::control::access::Access;
 use crate::api::{control, http};
 use crate::cli::RunArgs;
+use crate::config::Reloader;
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
 use crate::net::{devices, watch};
 use crate::policy::Policy;
 use crate::redundancy;
+use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
@@ -36,7 +40,12 @@ impl Agent {
     ///
     /// # Errors
     /// The kernel refuses, or a server cannot listen.
-    pub(super) async fn start(args: &RunArgs, policy: &Policy, host: &mut Host) -> Result<Self> {
+    pub(super) async fn start(
+        args: &RunArgs,
+        policy: &Policy,
+        host: &mut Host,
+        reloader: Reloader,
+    ) -> Result<Self> {
         let listener = host.listener.try_clone().context("cannot serve HTTP")?;
         let listen = listener.local_addr().context("cannot serve HTTP")?;
         let mut tasks = JoinSet::new();
@@ -50,15 +59,17 @@ impl Agent {
             measure_programs: args.measure_programs,
             number: redundancy::random_nonzero()?,
         })?;
-        let (mut table, recycled) = resume(&kernel, policy)?;
+        let rules = std::mem::take(&mut host.rules);
+        let (mut table, recycled) = resume(&kernel, policy, &rules.rules)?;
         table.set_usable(devices::usable(&present));
         table.set_devices(devices::names(&present));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
         let key = host.provided.key.clone();
+        let copying = copying(policy, &key, &rules);
         // Move the sockets out of `host`, so that the port is free again under
         // another policy.
-        if let (Some(settings), Some(sockets)) = (policy.copies(), host.sockets.take()) {
+        if let (Some((settings, key)), Some(sockets)) = (copying, host.sockets.take()) {
             let claim = redundancy::Claim {
                 sockets,
                 key: key.clone(),
@@ -71,7 +82,10 @@ impl Agent {
         }
         // From here on these programs act, and those of a previous agent no
         // longer do.
-        kernel.publish(&table, policy.capabilities(), &recycled)?;
+        let cgroups = Cgroups::new();
+        let told = rules.rules.to_kernel(&cgroups.ids(&rules.rules));
+        let policies = policies(&table, policy, &rules.rules, told);
+        kernel.publish(&table, &policies, &recycled)?;
         if let Some(service) = &mut redundant {
             service.follow(present, &table, &mut kernel);
         }
@@ -86,16 +100,21 @@ impl Agent {
             tasks.spawn(control::server::serve(
                 listener.context("cannot serve the control socket")?,
                 Access::new(claim.group()),
-                sender,
+                sender.clone(),
                 subscribers.clone(),
+                reloader.clone(),
             ));
         }
+        let kernel_rule_stats = kernel.rule_stats()?;
         let mut agent = Self {
             events_lost: kernel.totals()?.events_lost,
             kernel,
             policy: policy.clone(),
             key,
             table,
+            counters: Counters::new(kernel_rule_stats),
+            rules: ProvidedRules::default(),
+            cgroups,
             events,
             devices: links,
             cgroup: host.cgroup.follow()?,
@@ -103,6 +122,8 @@ impl Agent {
             datagrams,
             requests,
             calls,
+            caller: sender,
+            reloader,
             hand_over: None,
             subscribers,
             tasks,
@@ -122,6 +143,7 @@ impl Agent {
             sweep_failed: false,
             warnings: Warnings::default(),
         };
+        agent.hold_rules(rules);
         agent.settle(args);
         Ok(agent)
     }
@@ -161,12 +183,12 @@ impl Agent {
 
 /// Returns the paths of `policy`, on the indices of the previous agent if there
 /// was one, and the indices that go to other paths now.
-fn resume(kernel: &Kernel, policy: &Policy) -> Result<(PathTable, Vec<u32>)> {
+fn resume(kernel: &Kernel, policy: &Policy, rules: &Rules) -> Result<(PathTable, Vec<u32>)> {
     let stats = kernel.path_stats()?;
     let (mut table, recycled) = PathTable::resume(
         &kernel.paths()?,
         kernel.generation(),
-        &policy.weights(),
+        &rules.name_paths(policy.weights()),
         |path| is_unused(&stats, path),
     );
     table.set_limits(policy.limits().clone());

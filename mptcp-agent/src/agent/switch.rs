@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use mptcp_api::schema::{PolicyView, Refusal};
-use mptcp_common::abi::{PathStats, sweep};
+use mptcp_common::abi::{self, PathStats, sweep};
 use tokio::sync::mpsc;
 
 use super::change::{self, Copies, Held, Revert, Side};
-use super::{Agent, claim};
+use super::together::{Wanted, encode};
+use super::{Agent, claim, set_rules};
 use crate::api::control::view;
-use crate::kernel::{PublishError, program};
+use crate::kernel::{Policies, PublishError, program};
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundancy::{Claim, Received, Service};
+use crate::rules::{self, Rules};
 use crate::state::paths::PathTable;
 use crate::state::snapshot::InForce;
 
@@ -38,6 +40,23 @@ impl Agent {
         lasting: Option<Duration>,
     ) -> Result<PolicyView, Refusal> {
         change::set(self, provided, lasting)
+    }
+
+    /// Does what [`set_rules::set_rules`] does.
+    ///
+    /// # Errors
+    /// Those of [`set_rules::set_rules`].
+    pub(super) fn set_rules(&mut self, rules: rules::Provided) -> Result<(), Refusal> {
+        set_rules::set_rules(self, rules)
+    }
+
+    /// Publishes the table as it is now, for the policies and rules in force.
+    ///
+    /// # Errors
+    /// Those of [`crate::kernel::Kernel::publish`].
+    pub(super) fn publish_table(&mut self) -> Result<(), PublishError> {
+        let policies = encode(self, &self.policy, &self.rules.rules, &self.table);
+        self.kernel.publish(&self.table, &policies, &[])
     }
 
     /// Does what [`change::revert`] does.
@@ -66,6 +85,7 @@ impl Side for Agent {
             policy: &self.policy,
             key: &self.key,
             table: &self.table,
+            rules: &self.rules,
             revert: self.revert.as_ref(),
         }
     }
@@ -85,7 +105,7 @@ impl Side for Agent {
         let sockets = self
             .redundant
             .as_ref()
-            .filter(|_| self.policy.copies().map(|old| old.port) == Some(settings.port))
+            .filter(|_| self.held().copying().map(|(old, _)| old.port) == Some(settings.port))
             .map(Service::sockets)
             .transpose()?;
         let sockets = match sockets {
@@ -109,13 +129,17 @@ impl Side for Agent {
         self.kernel.stop_redundant()
     }
 
+    fn encode(&self, rules: &Rules) -> Vec<abi::rule::Rule> {
+        rules.to_kernel(&self.cgroups.ids(rules))
+    }
+
     fn publish(
         &mut self,
         table: &PathTable,
-        capabilities: u32,
+        policies: &Policies,
         recycled: &[u32],
     ) -> Result<(), PublishError> {
-        self.kernel.publish(table, capabilities, recycled)
+        self.kernel.publish(table, policies, recycled)
     }
 
     fn generation(&self) -> u32 {
@@ -152,17 +176,22 @@ impl Side for Agent {
         if let Some(service) = &mut self.redundant {
             service.follow(present, &self.table, &mut self.kernel);
         }
+        self.rematch_copies();
     }
 
     fn warn(&self) {
         self.warn_if_missing();
     }
 
-    fn hold(&mut self, provided: Provided, table: PathTable, recycled: &[u32]) {
+    fn hold(&mut self, wanted: Wanted, table: PathTable, recycled: &[u32]) {
+        let Wanted { default, rules } = wanted;
         self.judge.follow(Instant::now(), |index| {
-            change::keeps_out(&provided.policy, &self.policy, table.label(index))
+            change::keeps_out(&default.policy, &self.policy, table.label(index))
         });
-        (self.policy, self.key) = (provided.policy, provided.key);
+        (self.policy, self.key) = (default.policy, default.key);
+        if rules != self.rules {
+            self.hold_rules(rules);
+        }
         self.table = table;
         for &path in recycled {
             self.history.forget(path);

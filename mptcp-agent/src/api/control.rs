@@ -1,7 +1,7 @@
 //! The control socket: through it, clients query and control a running agent.
 //!
 //! ```text
-//!   mptcp-agent policy|status|connections|events      (client/)
+//!   mptcp-agent policy|reload|status|connections|events   (client/)
 //!        |  a line of JSON (schema)
 //!        v
 //!   server   checks access, limits the clients and the length of their lines
@@ -16,17 +16,22 @@
 //! events that a client does not read in time are dropped, and counted.
 
 pub mod access;
+pub mod reload;
+mod rules;
 pub mod server;
 pub mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mptcp_api::schema::{PolicyView, Refusal, Reply};
+use mptcp_api::schema::{PolicyView, Refusal, Reloaded, Reply, RulesView};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::config::Fresh;
 use crate::policy::Provided;
+use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::snapshot::{Open, Snapshot};
+pub use rules::rules;
 
 /// Number of calls that may wait for the agent's loop.
 const QUEUE: usize = 32;
@@ -48,6 +53,24 @@ pub enum Call {
         lasting: Option<Duration>,
         /// Gets the policy in force then, or why it is still the old one.
         reply: oneshot::Sender<Result<PolicyView, Refusal>>,
+    },
+    /// Return the rules in force.
+    RulesShow(oneshot::Sender<Result<RulesView, Refusal>>),
+    /// Return the rules in force, as the agent has them.
+    RulesHeld(oneshot::Sender<Rules>),
+    /// Replace the rules and the policies that they choose.
+    RulesSet {
+        /// The new rules, with the resources of the host that they need.
+        provided: ProvidedRules,
+        /// Gets the rules in force then, or why they are still the old ones.
+        reply: oneshot::Sender<Result<RulesView, Refusal>>,
+    },
+    /// Apply settings that were read anew.
+    Reload {
+        /// The settings, with the resources of the host that they need.
+        fresh: Box<Fresh>,
+        /// Gets what has changed, or why nothing has.
+        reply: oneshot::Sender<Result<Reloaded, Refusal>>,
     },
     /// Return the state of the agent.
     Status(oneshot::Sender<Result<Box<Snapshot>, Refusal>>),

@@ -11,6 +11,7 @@ mod kernel_events;
 mod path;
 mod policy;
 mod redundant;
+mod rules;
 mod scheduler;
 
 use crate::state::snapshot::Snapshot;
@@ -27,6 +28,7 @@ pub fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     path::describe(snapshot, &mut families);
     scheduler::describe(snapshot, &mut families);
     policy::describe(snapshot, &mut families);
+    rules::describe(snapshot, &mut families);
     redundant::describe(snapshot, &mut families);
     kernel_events::describe(snapshot, &mut families);
     agent::describe(snapshot, &mut families);

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use mptcp_api::policy::Given;
+use mptcp_api::rule::RuleSet;
 
 use super::policy::{self, OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 use crate::host::socket_path;
 use crate::policy::lasting;
+use crate::rules::Candidate;
 
 /// A macro, since `concat!` takes literals only.
 macro_rules! exit_status {
@@ -24,7 +26,7 @@ Exit status:
     };
 }
 
-const EXIT_STATUS: &str = exit_status!();
+pub(super) const EXIT_STATUS: &str = exit_status!();
 
 const SET_EXAMPLES: &str = concat!(
     "\
@@ -37,6 +39,9 @@ Examples:
 
   Nothing by fibre for the ten minutes that it is worked on:
     mptcp-agent policy set weighted --weight eth0=0 --for 10m
+
+  From now on, and after a restart:
+    mptcp-agent policy set weighted --weight eth0=4 --save
 
 ",
     exit_status!()
@@ -64,7 +69,17 @@ pub enum Verb {
         policy: Box<Given>,
         /// `--for`.
         for_seconds: Option<u64>,
+        /// `--save`.
+        save: bool,
     },
+    /// `rules`.
+    RulesShow,
+    /// `rules set`, checked.
+    RulesSet(Box<RuleSet>),
+    /// `rules test`.
+    RulesTest(Box<Candidate>),
+    /// `reload`.
+    Reload,
     /// `status`.
     Status,
     /// `connections`.
@@ -100,10 +115,10 @@ pub enum SortKey {
 }
 
 /// A job; or else the command whose usage helps, and what is wrong.
-type Checked = Result<ClientJob, (&'static [&'static str], String)>;
+pub(super) type Checked = Result<ClientJob, (&'static [&'static str], String)>;
 
 #[derive(Args, Clone, Debug)]
-struct Target {
+pub(super) struct Target {
     /// The agent's control socket [default: that of this network namespace's agent]
     ///
     /// By default /run/mptcp-agent/control.sock, or, in a network namespace
@@ -117,7 +132,7 @@ struct Target {
 }
 
 impl Target {
-    fn job(self, command: &'static [&'static str], verb: Verb) -> Checked {
+    pub(super) fn job(self, command: &'static [&'static str], verb: Verb) -> Checked {
         let Self { control, json } = self;
         if let Some(path) = control.as_ref().filter(|path| !socket_path::fits(path)) {
             let why = format!(
@@ -149,8 +164,9 @@ enum PolicyCommand {
     Show(Target),
     /// Change the policy: new connections at once, open ones within 100 ms
     ///
-    /// A setting that is refused changes nothing. The settings are not kept:
-    /// an agent that starts anew has the policy of its own arguments.
+    /// A setting that is refused changes nothing. The policy stays until the next
+    /// `policy set` or `reload`. It is not kept beyond the agent's end, unless
+    /// --save writes it into the agent's configuration file.
     Set(Box<SetArgs>),
 }
 
@@ -173,6 +189,13 @@ struct SetArgs {
     /// Restore the previous policy after this time: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = whole_seconds)]
     lasting: Option<u64>,
+
+    /// Write the policy into the agent's configuration file, too
+    ///
+    /// Comments, mode and owner of the file stay. Root, or the agent's user, may
+    /// do this, if the agent was started with --config.
+    #[arg(long, conflicts_with = "lasting")]
+    save: bool,
 
     #[command(flatten)]
     target: Target,
@@ -203,14 +226,16 @@ impl PolicyArgs {
             PolicyCommand::Set(set) => *set,
         };
         const SET: &[&str] = &["policy", "set"];
-        let policy = policy::policy(
+        let given = policy::given(
             set.policy,
             set.weighted,
             set.overflow,
             set.shared,
             set.redundant,
         );
-        let policy = policy.map_err(|message| (SET, message))?;
+        let policy = given
+            .and_then(policy::policy)
+            .map_err(|message| (SET, message))?;
         if let Some(key) = policy.copies().and_then(|redundant| redundant.key.as_ref())
             && key.to_str().is_none()
         {
@@ -223,8 +248,24 @@ impl PolicyArgs {
         let verb = Verb::PolicySet {
             policy: Box::new(policy.given()),
             for_seconds: set.lasting,
+            save: set.save,
         };
         set.target.job(SET, verb)
+    }
+}
+
+/// Arguments of `reload`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXIT_STATUS)]
+pub struct ReloadArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl ReloadArgs {
+    /// Checks that the arguments go together.
+    pub fn job(self) -> Checked {
+        self.target.job(&["reload"], Verb::Reload)
     }
 }
 

@@ -169,17 +169,17 @@ pub fn flag(setting: Setting) -> String {
     }
 }
 
-/// Returns the policy that the arguments ask for, in `run` and in `policy set`.
+/// Returns the settings that the arguments ask for, in `run` and in `policy set`.
 ///
 /// # Errors
-/// One line: arguments do not go together.
-pub fn policy(
+/// One line: a path cannot be made absolute.
+pub fn given(
     name: String,
     weighted: WeightedArgs,
     overflow: OverflowArgs,
     shared: SharedArgs,
     redundant: RedundantArgs,
-) -> Result<Policy, String> {
+) -> Result<Given, String> {
     let RedundantArgs {
         copies,
         port,
@@ -213,5 +213,13 @@ pub fn policy(
         redundant_key: key.transpose()?,
         redundant_budget: budget,
     };
+    Ok(given)
+}
+
+/// Returns the policy of settings that all come from flags.
+///
+/// # Errors
+/// One line: arguments do not go together.
+pub fn policy(given: Given) -> Result<Policy, String> {
     Policy::new(given).map_err(|error| error.describe(flag))
 }

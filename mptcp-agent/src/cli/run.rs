@@ -1,12 +1,15 @@
 //! Arguments of `run`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
+use mptcp_api::policy::Given;
 
 use super::LogFormat;
-use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
+use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, given, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -43,16 +46,27 @@ Examples:
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
 
+  From a file, and its weights from the command line:
+    mptcp-agent run --config /etc/mptcp-agent/config.toml --weight eth0=4
+
 Environment:
   RUST_LOG  what is logged (default: info); RUST_LOG=debug shows every
             connection and subflow that opens or closes
 
-Exit status: 0 after a signal, 1 if it cannot go on, 2 if the arguments are wrong.";
+Exit status: 0 after a signal, 1 if it cannot go on, 2 if the arguments or the
+configuration file are wrong.";
 
 /// Arguments of `run`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_long_help = RUN_EXAMPLES, after_help = "Examples: see --help")]
 pub struct RunArgs {
+    /// The configuration file; flags take precedence over what it says
+    ///
+    /// SIGHUP and `mptcp-agent reload` read it anew. Without this there is no
+    /// file. `mptcp-agent config example` prints one with every key.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// What to do with the connections of this network namespace
     #[arg(long, value_parser = names(), default_value = "default")]
     pub(super) policy: String,
@@ -106,7 +120,8 @@ pub struct RunArgs {
     /// of them two readings of the clock a run, until the agent ends. Without
     /// this, mptcp_agent_program_run_seconds_total is absent. The programs
     /// count their own runs in any case.
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub measure_programs: bool,
 
     /// How to log; json also turns what is printed at start into log lines
@@ -124,4 +139,43 @@ pub struct RunArgs {
     // This comes last, because its heading holds for all that follows.
     #[command(flatten)]
     pub(super) redundant: RedundantArgs,
+}
+
+/// What the flags of `run` ask for, before the configuration file and the
+/// defaults are looked at.
+#[derive(Clone, Debug)]
+pub struct Flags {
+    /// The arguments; those that were not given have their defaults.
+    pub args: RunArgs,
+    /// The settings of the policy; the name is that of the default policy if none
+    /// was given.
+    pub policy: Given,
+    /// The ids of the arguments that were given.
+    given: BTreeSet<String>,
+}
+
+impl Flags {
+    /// Collects the arguments, and which of them were given.
+    ///
+    /// # Errors
+    /// One line: an argument makes no sense.
+    pub fn new(mut args: RunArgs, matches: &ArgMatches) -> Result<Self, String> {
+        let weighted = std::mem::take(&mut args.weighted);
+        let overflow = std::mem::take(&mut args.overflow);
+        let shared = std::mem::take(&mut args.shared);
+        let redundant = std::mem::take(&mut args.redundant);
+        let policy = given(args.policy.clone(), weighted, overflow, shared, redundant)?;
+        let ids = matches.ids().map(|id| id.as_str());
+        let is_given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        Ok(Self {
+            args,
+            policy,
+            given: ids.filter(is_given).map(str::to_owned).collect(),
+        })
+    }
+
+    /// Returns whether the argument of this id was given.
+    pub fn has(&self, id: &str) -> bool {
+        self.given.contains(id)
+    }
 }

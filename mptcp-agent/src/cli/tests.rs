@@ -2,10 +2,12 @@
 
 use super::run::DEFAULT_LISTEN;
 use super::*;
+use crate::policy::Policy;
 
 fn parse_job(line: &str) -> Result<Job, String> {
-    let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-    job(cli).map_err(|error| {
+    let matches = Cli::command().try_get_matches_from(line.split_whitespace());
+    let matches = matches.map_err(|error| error.to_string())?;
+    job(&matches).map_err(|error| {
         assert_eq!(error.exit_code(), 2);
         error.to_string()
     })
@@ -13,7 +15,7 @@ fn parse_job(line: &str) -> Result<Job, String> {
 
 fn parse(line: &str) -> Result<(RunArgs, Policy), String> {
     match parse_job(line)? {
-        Job::Run(args, policy) => Ok((*args, policy)),
+        Job::Run(flags) => Ok((flags.args, Policy::new(flags.policy).unwrap())),
         other => panic!("{other:?}"),
     }
 }
@@ -261,7 +263,11 @@ fn a_policy_is_set_with_the_arguments_of_run() {
         Verb::PolicySet {
             policy,
             for_seconds,
-        } => (policy, for_seconds),
+            save,
+        } => {
+            assert!(!save);
+            (policy, for_seconds)
+        }
         other => panic!("{other:?}"),
     };
     let (policy, lasting) = set("weighted --weight eth0=4 --weighted-mode spill --for 10m");
@@ -280,6 +286,37 @@ fn a_policy_is_set_with_the_arguments_of_run() {
         let time = time.replace(' ', "");
         assert_eq!(set(&format!("default --for {time}")).1, Some(seconds));
     }
+}
+
+#[test]
+fn a_policy_may_be_saved_for_good_only() {
+    let ClientJob { verb, .. } = client("policy set default --save").unwrap();
+    assert!(matches!(verb, Verb::PolicySet { save: true, .. }));
+    let error = client("policy set default --save --for 10m").unwrap_err();
+    assert!(error.contains("cannot be used with"), "{error}");
+    assert_eq!(client("reload").unwrap().verb, Verb::Reload);
+}
+
+#[test]
+fn the_configuration_is_checked_and_shown_without_an_agent() {
+    let config = |line: &str| match parse_job(&format!("mptcp-agent config {line}")) {
+        Ok(Job::Config(job)) => job,
+        other => panic!("{other:?}"),
+    };
+    let ConfigJob::Check(flags) = config("check -a.toml") else {
+        panic!("no check")
+    };
+    assert_eq!(flags.args.config, Some("-a.toml".into()));
+    let ConfigJob::Show(flags) = config("show --config a.toml --weight eth0=1 --listen [::]:1")
+    else {
+        panic!("no show")
+    };
+    assert!(flags.has("weights") && flags.has("listen") && !flags.has("max_connections"));
+    assert!(matches!(config("example"), ConfigJob::Example));
+    // Without a file the flags have to make a policy by themselves.
+    let error = parse_job("mptcp-agent config show --weight eth0=1").unwrap_err();
+    assert!(error.contains("--weight has no effect"), "{error}");
+    assert!(parse_job("mptcp-agent run --config a --weight eth0=1").is_ok());
 }
 
 #[test]
@@ -324,6 +361,7 @@ fn the_exit_codes_are_in_every_help() {
     for command in [
         "policy show",
         "policy set",
+        "reload",
         "status",
         "connections",
         "events",

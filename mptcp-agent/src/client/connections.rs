@@ -78,9 +78,11 @@ fn greatest_first(connections: &mut [Connection], value: fn(&Subflow) -> Option<
 }
 
 fn text(terminal: Terminal, connections: &[Connection]) -> String {
-    const COLUMNS: [Column; 20] = [
+    const COLUMNS: [Column; 22] = [
         left("TOKEN", 0),
         left("SIDE", 7),
+        left("POLICY", 4),
+        left("RULE", 5),
         right("SUBFLOWS", 1),
         left("PATH", 0),
         left("LOCAL", 1),
@@ -108,6 +110,8 @@ fn text(terminal: Terminal, connections: &[Connection]) -> String {
         let mut head = vec![
             known(connection.token.as_ref(), String::clone),
             Cell::from(connection.side.name()),
+            policy(connection),
+            known(connection.rule.as_ref(), String::clone),
             number(connection),
         ];
         if connection.subflows.is_empty() {
@@ -122,6 +126,13 @@ fn text(terminal: Terminal, connections: &[Connection]) -> String {
         }
     }
     table::render(terminal, &COLUMNS, &rows) + &shortage(connections)
+}
+
+/// Returns the connection's policy if a rule has chosen it: without rules there is
+/// only one.
+fn policy(connection: &Connection) -> Cell {
+    let chosen = connection.rule.as_ref().and(connection.policy.as_ref());
+    known(chosen, String::clone)
 }
 
 /// Returns how many subflows a connection has, of those that it could have, if

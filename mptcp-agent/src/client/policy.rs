@@ -18,10 +18,12 @@ pub fn set(
     output: Output,
     policy: &Given,
     for_seconds: Option<u64>,
+    save: bool,
 ) -> Result<(), Failure> {
     let request = Request::PolicySet {
         policy: Box::new(policy.clone()),
         for_seconds,
+        save,
     };
     print(agent, output, &request)
 }
@@ -48,7 +50,7 @@ pub fn describe(view: &PolicyView) -> String {
 }
 
 /// Returns the settings as they are written on the command line.
-fn settings(given: &Given) -> String {
+pub(super) fn settings(given: &Given) -> String {
     let mut text = given.name.clone();
     for (setting, values) in given.values() {
         for value in values {

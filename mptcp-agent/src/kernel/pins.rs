@@ -27,6 +27,7 @@ use aya::{
 use mptcp_common::abi::{
     Config, Connection, PathConfig, PathStats, Policy, Subflow, Totals,
     redundant::{CopyStats, Listener, PeerView, Redundant},
+    rule::{Rule, RuleStats},
 };
 use mptcp_common::names::map;
 
@@ -38,12 +39,13 @@ use crate::kernel::clock;
 /// The maps that outlive the agent: name, bytes of a key and of a value (the
 /// ring buffer has neither). The other maps hold nothing that the next agent
 /// misses, because it has to find out anew where copies may go.
-const KEPT: [(&str, usize, usize); 17] = [
+const KEPT: [(&str, usize, usize); 18] = [
     (map::CONNECTIONS, 8, size_of::<Connection>()),
     (map::SUBFLOWS, 8, size_of::<Subflow>()),
     (map::CONFIG, 4, size_of::<Config>()),
     (map::POLICIES, 4, size_of::<Policy>()),
-    (map::POLICY_OF_PORT, 4, 4),
+    (map::RULES, 4, size_of::<Rule>()),
+    (map::RULE_STATS, 4, size_of::<RuleStats>()),
     (map::PATHS, 4, size_of::<PathConfig>()),
     (map::SELECT_ID, 4, 4),
     (map::SELECT_PREFIX, 20, 4),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie};
 use ipnet::IpNet;
-use mptcp_common::abi::{Config, PathStats, Policy, redundant::CopyStats};
+use mptcp_common::abi::{Config, PathStats, Policy, redundant::CopyStats, rule::Rule};
 use mptcp_common::address;
 use mptcp_common::names::map;
 
@@ -41,6 +41,7 @@ impl Kernel {
         Ok(Published {
             paths: self.paths()?,
             policies: self.policies()?,
+            rules: self.rules()?,
             ids: entries(map::SELECT_ID)?,
             devices: entries(map::SELECT_DEVICE)?,
             prefixes: prefixes(map::SELECT_PREFIX)?,
@@ -50,8 +51,15 @@ impl Kernel {
                 enforced: self.heart.config.enforced,
                 generation: self.heart.config.generation,
                 owner: self.heart.config.owner,
+                rules: self.heart.config.rules,
             },
         })
+    }
+
+    /// Returns the rules, by index.
+    fn rules(&self) -> Result<Vec<Rule>> {
+        let map: Array<_, Rule> = Array::try_from(self.map_ref(map::RULES)?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
     }
 
     /// Returns the table of policies, by index.
@@ -69,6 +77,9 @@ impl PolicyMaps for Kernel {
             }
             Write::Policy(index, policy) => {
                 Ok(Array::try_from(self.map(map::POLICIES)?)?.set(*index, *policy, 0)?)
+            }
+            Write::Rule(index, rule) => {
+                Ok(Array::try_from(self.map(map::RULES)?)?.set(*index, *rule, 0)?)
             }
             Write::Id(key, path) => put(HashMap::try_from(self.map(map::SELECT_ID)?)?, key, *path),
             Write::Device(key, path) => put(
@@ -98,6 +109,7 @@ impl PolicyMaps for Kernel {
                 enforced: head.enforced,
                 generation: head.generation,
                 owner: head.owner,
+                rules: head.rules,
                 ..self.heart.config
             }),
         }

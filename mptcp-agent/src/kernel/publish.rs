@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Result;
-use mptcp_common::abi::{PathConfig, PathStats, Policy, redundant::CopyStats};
+use mptcp_common::abi::{PathConfig, PathStats, Policy, redundant::CopyStats, rule::Rule};
 
 /// Bits and address of a prefix, as maps `SELECT_PREFIX` and `SELECT_REMOTE` have
 /// them.
@@ -28,6 +28,8 @@ pub struct Published {
     pub paths: Vec<PathConfig>,
     /// `POLICIES`, by index.
     pub policies: Vec<Policy>,
+    /// `RULES`, by index. Those beyond [`Head::rules`] are not in use.
+    pub rules: Vec<Rule>,
     /// `SELECT_ID`.
     pub ids: BTreeMap<u32, u32>,
     /// `SELECT_DEVICE`.
@@ -52,6 +54,8 @@ pub struct Head {
     pub generation: u32,
     /// The agent whose programs act.
     pub owner: u32,
+    /// How many rules there are.
+    pub rules: u32,
 }
 
 /// One write. `None` removes the entry.
@@ -65,6 +69,8 @@ pub enum Write {
     Path(u32, PathConfig),
     /// An entry of `POLICIES`.
     Policy(u32, Policy),
+    /// An entry of `RULES`.
+    Rule(u32, Rule),
     /// An entry of `SELECT_ID`.
     Id(u32, Option<u32>),
     /// An entry of `SELECT_DEVICE`.
@@ -185,6 +191,12 @@ fn changes(before: &Published, wanted: &Published) -> Vec<Write> {
             .filter(|&(index, policy)| before.policies.get(index as usize) != Some(policy))
             .map(|(index, policy)| Write::Policy(index, *policy)),
     );
+    let rules = (0..).zip(&wanted.rules);
+    writes.extend(
+        rules
+            .filter(|&(index, rule)| before.rules.get(index as usize) != Some(rule))
+            .map(|(index, rule)| Write::Rule(index, *rule)),
+    );
     writes.extend(entries(&before.ids, &wanted.ids, Write::Id));
     writes.extend(entries(&before.devices, &wanted.devices, Write::Device));
     writes.extend(entries(&before.prefixes, &wanted.prefixes, Write::Prefix));
@@ -226,6 +238,10 @@ fn inverse(write: &Write, before: &Published) -> Write {
         Write::Policy(index, _) => {
             let policy = before.policies.get(index as usize);
             Write::Policy(index, policy.copied().unwrap_or_default())
+        }
+        Write::Rule(index, _) => {
+            let rule = before.rules.get(index as usize);
+            Write::Rule(index, rule.copied().unwrap_or_default())
         }
         Write::Id(key, _) => Write::Id(key, before.ids.get(&key).copied()),
         Write::Device(key, _) => Write::Device(key, before.devices.get(&key).copied()),
@@ -274,6 +290,7 @@ mod tests {
             match write.clone() {
                 Write::Path(index, path) => held.paths[index as usize] = path,
                 Write::Policy(index, policy) => held.policies[index as usize] = policy,
+                Write::Rule(index, rule) => held.rules[index as usize] = rule,
                 Write::Id(key, value) => put(&mut held.ids, key, value),
                 Write::Device(key, value) => put(&mut held.devices, key, value),
                 Write::Prefix(key, value) => put(&mut held.prefixes, key, value),
@@ -300,6 +317,13 @@ mod tests {
         }
     }
 
+    fn rule(policy: u32) -> Rule {
+        Rule {
+            policy,
+            ..Rule::default()
+        }
+    }
+
     fn stats(acked_bytes: u64) -> (Vec<PathStats>, Vec<CopyStats>) {
         let path = PathStats {
             acked_bytes,
@@ -314,6 +338,7 @@ mod tests {
         let before = Published {
             paths: vec![path(1), path(2), path(3), path(4)],
             policies: vec![policy(1), policy(2)],
+            rules: vec![rule(1), rule(2)],
             ids: [(1, 1), (2, 2)].into(),
             devices: [(7, 3), (8, 4)].into(),
             prefixes: [(prefix(1), 1), (prefix(2), 2)].into(),
@@ -323,11 +348,13 @@ mod tests {
                 enforced: 0,
                 generation: 10,
                 owner: 5,
+                rules: 1,
             },
         };
         let wanted = Published {
             paths: vec![path(1), path(20), path(30), path(4)],
             policies: vec![policy(3), policy(2)],
+            rules: vec![rule(1), rule(3)],
             ids: [(2, 3), (3, 1)].into(),
             devices: [(8, 1), (9, 2)].into(),
             prefixes: [(prefix(2), 3), (prefix(3), 1)].into(),
@@ -337,6 +364,7 @@ mod tests {
                 enforced: 1,
                 generation: 11,
                 owner: 5,
+                rules: 2,
             },
         };
         (before, wanted)
@@ -356,9 +384,9 @@ mod tests {
         let mut maps = maps(&before, 0..0);
         commit(&mut maps, &before, &wanted).unwrap();
         assert_eq!(maps.held, wanted);
-        // Two totals, two paths, a policy, three entries in each of four maps,
-        // CONFIG.
-        assert_eq!(maps.writes, 18);
+        // Two totals, two paths, a policy, a rule, three entries in each of four
+        // maps, CONFIG.
+        assert_eq!(maps.writes, 19);
     }
 
     #[test]

@@ -183,6 +183,20 @@ impl Roster {
         news
     }
 
+    /// Makes every connection be looked up, and reported, anew.
+    pub fn again(&mut self, now_ns: u64) {
+        for entry in self.subflows.values_mut() {
+            entry.reported = false;
+        }
+        let keys: Vec<u64> = self.connections.keys().copied().collect();
+        for key in keys {
+            if let Some(connection) = self.connections.get_mut(&key) {
+                connection.waits = 0;
+            }
+            self.set_due(key, Some(now_ns));
+        }
+    }
+
     /// Notes that the keys are not known yet, and sets the next attempt.
     pub fn wait(&mut self, connection: u64, now_ns: u64) {
         if let Some(known) = self.connections.get_mut(&connection) {

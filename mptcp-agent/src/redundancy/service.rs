@@ -5,6 +5,8 @@
 //! each socket forwards what arrives on the port. When the queue to the loop is
 //! full, the task drops datagrams, so that a flood costs no memory.
 
+mod again;
+
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -310,9 +312,7 @@ impl Service {
             return;
         };
         if !kernel.copies(image.policy()) {
-            // Nobody needs to prove a connection that has no copies.
-            self.roster.tell(key);
-            return;
+            return self.leave(key, now_ns);
         }
         self.peers.connection(ConnectionInfo {
             key,

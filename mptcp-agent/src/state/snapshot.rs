@@ -10,9 +10,11 @@
 //! | file | what it is |
 //! |---|---|
 //! | `path` | what each path carries, and how |
+//! | `names` | the names of the policies and rules that connections have |
 //! | `open` | the open connections and their subflows |
 //! | `peers` | the agents at the other ends, and the messages with them |
 
+mod names;
 mod open;
 mod path;
 mod peers;
@@ -21,12 +23,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mptcp_common::abi::Totals;
+use mptcp_common::abi::rule::RuleStats;
 
+pub use names::Names;
 pub use open::{Connection, Gather, Open, Subflow};
 pub use path::{Copies, Path, Sources};
 pub use peers::{Hello, NoRoom, PeerState, Peers};
 
 use crate::policy::Policy;
+use crate::rules;
 
 /// The state of the agent at one moment.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Snapshot {
     pub agent: Agent,
     /// The policy in force.
     pub policy: InForce,
+    /// The rules, and what their connections have done.
+    pub rules: Rules,
     /// Why the programs do not outlive the agent, to lift its limits if it is
     /// killed; `None` if they do.
     pub not_outlived: Option<String>,
@@ -95,6 +102,42 @@ pub struct InForce {
     pub policy: Policy,
     /// The policy that comes back by itself, and after which time.
     pub then: Option<(Policy, Duration)>,
+}
+
+/// The rules, and what their connections have done.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// The rules.
+    pub rules: rules::Rules,
+    /// What was counted, by number of the rule; 0: connections that no rule
+    /// matches.
+    pub counted: Vec<RuleStats>,
+    /// Cgroups that rules name, and that do not exist now.
+    pub missing_cgroups: Vec<String>,
+}
+
+impl Rules {
+    /// Returns the number of open connections of each policy, by its name; the
+    /// default one first.
+    pub fn connections(&self) -> Vec<(&str, u64)> {
+        let default = [(rules::DEFAULT_NAME, 0)];
+        let named = self.rules.named().iter();
+        let named = named.map(|named| (named.name.as_str(), named.index));
+        let live = |number: usize| self.counted.get(number).map_or(0, |stats| stats.live);
+        let of = |index: u32| {
+            let rules = self
+                .rules
+                .rules()
+                .iter()
+                .filter(|rule| rule.policy == index);
+            let unmatched = if index == 0 { live(0) } else { 0 };
+            rules
+                .map(|rule| live(rule.number))
+                .fold(unmatched, u64::wrapping_add)
+        };
+        let all = default.into_iter().chain(named);
+        all.map(|(name, index)| (name, of(index))).collect()
+    }
 }
 
 /// How often the agent had to put something back.

@@ -18,8 +18,8 @@ pub struct Config {
     /// this value act. Programs that a killed agent left behind do nothing, and
     /// one write hands over to another agent.
     pub owner: u32,
-    /// Keeps `alive_until_ns` aligned.
-    pub reserved: u32,
+    /// Number of rules in map `RULES`.
+    pub rules: u32,
     /// Until when the agent counts as alive (`bpf_ktime_get_ns`) unless it
     /// renews this. After that no policy is in force: see
     /// [`Config::enforced_at`].
@@ -163,7 +163,7 @@ pub mod id_kind {
 }
 
 crate::layout::layout! {
-    Config { enforced, generation, owner, reserved, alive_until_ns }
+    Config { enforced, generation, owner, rules, alive_until_ns }
     Policy { capabilities, limited, weights, limits }
     PathConfig { kind, reserved, label }
 }

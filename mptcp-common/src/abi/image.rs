@@ -34,6 +34,12 @@ impl ConnectionImage {
         self.0[offset_of!(Connection, policy) / 8] as u32
     }
 
+    /// Returns [`Connection::rule`].
+    #[must_use]
+    pub fn rule(&self) -> u32 {
+        self.0[offset_of!(Connection, rule) / 8] as u32
+    }
+
     /// Returns [`Connection::local_key`].
     #[must_use]
     pub fn local_key(&self) -> u64 {

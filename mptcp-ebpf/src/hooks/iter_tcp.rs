@@ -172,7 +172,7 @@ fn rearm(socket: Socket, options: Options) {
 #[inline(always)]
 fn update(socket: Socket, subflow: Entry, cookie: u64, now_ns: u64) {
     if let Some(connection) = connection(subflow.connection()) {
-        find_path(socket, connection, subflow);
+        find_path(socket, connection, subflow, now_ns);
         account(socket, connection, subflow, now_ns);
         register(connection, &subflow.tuple(), cookie, now_ns);
     }

@@ -192,7 +192,7 @@ fn examine(ctx: &SockOpsContext, subflow: Entry, now_ns: u64) {
     };
     let Some(socket) = socket(ctx) else { return };
     if subflow.generation() != config().generation {
-        find_path(socket, connection, subflow);
+        find_path(socket, connection, subflow, now_ns);
     }
     account(socket, connection, subflow, now_ns);
     steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);

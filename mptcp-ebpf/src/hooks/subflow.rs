@@ -18,9 +18,10 @@ use crate::shared::emit::subflow_event;
 use crate::shared::entry::Entry;
 use crate::shared::maps::{
     ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, capabilities, config,
-    connection, connection_or_new, path_stats, policy_for, totals,
+    connection, connection_or_new, path_stats, redundant, totals,
 };
 use crate::shared::path;
+use crate::shared::rule;
 use crate::shared::socket::{Socket, offset};
 
 /// The callbacks that the kernel makes for a subflow's socket.
@@ -51,13 +52,11 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     }
     tuple.flags |= socket.is_server() * subflow_flag::SERVER;
     tuple.flags |= socket.is_locked() * subflow_flag::LOCKED;
-    if first {
-        let server_port = if tuple.flags & subflow_flag::SERVER != 0 {
-            tuple.local_port
-        } else {
-            tuple.remote_port
-        };
-        connection.policy.set(u64::from(policy_for(server_port)));
+    if first || tuple.flags & subflow_flag::JOIN == 0 {
+        // Of a connection that is older than the agent, a sweep may have found
+        // another subflow first.
+        rule::note(socket, connection, &tuple);
+        rule::choose(connection, rule::OPENING, now_ns, u32::from(!first));
     }
     let fallback = first && socket.is_fallback();
     if fallback {
@@ -123,6 +122,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
         add(&totals.subflows, 1);
         if first {
             add(&totals.connections, 1);
+            rule::count_opened(connection.rule.get() as u32);
             let side = if tuple.flags & subflow_flag::SERVER != 0 {
                 side::SERVER
             } else {
@@ -185,6 +185,12 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
     let retransmitted: u32 = socket.tcp(&offset::TCP_TOTAL_RETRANS);
     let segments: u32 = socket.tcp(&offset::TCP_DATA_SEGS_OUT);
     let newly_acked = acked.wrapping_sub(subflow.acked_bytes());
+    rule::count_rule(
+        connection.rule.get() as u32,
+        sent.wrapping_sub(subflow.sent_bytes()),
+        newly_acked,
+        received.wrapping_sub(subflow.received_bytes()),
+    );
     path_stats(subflow.path(), |stats| {
         add(&stats.sent_bytes, sent.wrapping_sub(subflow.sent_bytes()));
         add(&stats.acked_bytes, newly_acked);
@@ -226,10 +232,15 @@ pub fn account(socket: Socket, connection: &Connection, subflow: Entry, now_ns: 
 }
 
 /// Looks the subflow's path up again, after the selectors, the devices or its
-/// route changed.
+/// route changed. Does the same with the connection's policy, after the rules
+/// may have changed.
 #[inline(always)]
-pub fn find_path(socket: Socket, connection: &Connection, subflow: Entry) {
-    subflow.set_generation(config().generation);
+pub fn find_path(socket: Socket, connection: &Connection, subflow: Entry, now_ns: u64) {
+    let generation = config().generation;
+    if connection.chosen.get() != u64::from(generation) {
+        rule::choose(connection, subflow.connection(), now_ns, 1);
+    }
+    subflow.set_generation(generation);
     subflow.set_ids(socket.refresh(subflow.ids()));
     let ifindex = socket.ifindex();
     if ifindex != 0 {
@@ -267,11 +278,13 @@ pub fn close(subflow: Entry, cookie: u64, ending: Ending) {
     let path = subflow.path();
     let mut token = 0;
     let mut last = false;
+    let mut rule = 0;
     if let Some(connection) = connection(key) {
         token = connection.token.get() as u32;
         connection.revision.add(1);
         leave_slot(connection, subflow);
         last = connection.subflows.sub(1) == 1;
+        rule = connection.rule.get() as u32;
     }
     path_stats(path, |stats| {
         add(&stats.live, LESS_ONE);
@@ -289,6 +302,7 @@ pub fn close(subflow: Entry, cookie: u64, ending: Ending) {
         if last {
             add(&totals.connections, LESS_ONE);
             add(&totals.closed, 1);
+            rule::live(rule, LESS_ONE);
         }
     });
     let closed = event_kind::SUBFLOW_CLOSED;
@@ -306,11 +320,14 @@ pub fn close(subflow: Entry, cookie: u64, ending: Ending) {
 }
 
 /// Lets tc ingress find the subflow by its addresses and ports, if the
-/// connection's policy copies segments.
+/// connection's policy copies segments, and no longer if it does not.
 #[inline(always)]
 pub fn register(connection: &Connection, tuple: &Tuple, cookie: u64, now_ns: u64) {
     if capabilities(connection, now_ns) & capability::COPIES != 0 {
         let _ = COOKIE_OF.insert(ends(tuple), cookie, u64::from(BPF_ANY));
+    } else if redundant().is_some() {
+        // Its policy may have been another one.
+        let _ = COOKIE_OF.remove(ends(tuple));
     }
 }
 

@@ -17,6 +17,7 @@ use mptcp_common::{
             MAX_CHANNELS, MAX_FAMILIAR, MAX_LISTENERS, MAX_STACKED, Patience, PeerChannels,
             PeerView, Redundant, Stacked, Traffic,
         },
+        rule::{MAX_RULES, Rule, RuleStats},
         runs::Runs,
     },
     bucket::Bucket,
@@ -46,11 +47,10 @@ static LEDGERS: Array<Ledger> = Array::with_max_entries(MAX_POLICIES as u32, 0);
 /// The accounts of the paths that have a limit, by the paths' index.
 #[map]
 static CEILINGS: Array<Ceiling> = Array::with_max_entries(MAX_PATHS as u32, 0);
-/// Policies by the port of the connection's server, as indices in `POLICIES`.
-/// The agent leaves this map empty. A test fills it, to run connections under
-/// several policies.
+/// The rules, which choose a connection's policy; `Config::rules` of them are in
+/// use.
 #[map]
-static POLICY_OF_PORT: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES as u32, 0);
 #[map]
 pub static PATHS: Array<PathConfig> = Array::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
@@ -137,6 +137,9 @@ pub static COPY_STATS: PerCpuArray<CopyStats<Word>> =
 pub static PATH_STATS: PerCpuArray<PathStats<Word>> =
     PerCpuArray::with_max_entries(MAX_PATHS as u32, 0);
 #[map]
+pub static RULE_STATS: PerCpuArray<RuleStats<Word>> =
+    PerCpuArray::with_max_entries(MAX_RULES as u32 + 1, 0);
+#[map]
 pub static TOTALS: PerCpuArray<Totals<Word>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static RUNS: PerCpuArray<Runs<Word>> = PerCpuArray::with_max_entries(1, 0);
@@ -167,7 +170,13 @@ pub fn config() -> Config {
 /// `abi::capability`; none if no policy is in force.
 #[inline(always)]
 pub fn capabilities(connection: &Connection, now_ns: u64) -> u32 {
-    let policy = POLICIES.get(connection.policy.get() as u32);
+    policy_capabilities(connection.policy.get() as u32, now_ns)
+}
+
+/// Returns the same of the policy at `index`.
+#[inline(always)]
+pub fn policy_capabilities(index: u32, now_ns: u64) -> u32 {
+    let policy = POLICIES.get(index);
     policy.map_or(0, |policy| policy.capabilities) * config().enforced_at(now_ns)
 }
 
@@ -205,14 +214,6 @@ pub fn ceiling(path: u32) -> Option<&'static Ceiling> {
 #[inline(always)]
 pub fn ledger(connection: &Connection) -> Option<&'static Ledger> {
     LEDGERS.get(connection.policy.get() as u32)
-}
-
-/// Returns the index of the policy for a new connection with a server at this
-/// TCP port.
-#[inline(always)]
-pub fn policy_for(server_port: u16) -> u32 {
-    // SAFETY: a word that user space replaces as a whole.
-    unsafe { POLICY_OF_PORT.get(u32::from(server_port)) }.map_or(DEFAULT_POLICY, |policy| *policy)
 }
 
 /// Returns whether these programs are in charge. Another agent's programs may

@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use mptcp_api::line;
-use mptcp_api::schema::{Connections, ErrorCode, Lost, Refusal, Reply, Request};
+use mptcp_api::policy::Given;
+use mptcp_api::rule::RuleSet;
+use mptcp_api::schema::{Connections, ErrorCode, Lost, Refusal, Reply, Request, RulesView};
 use tokio::io::{AsyncWriteExt as _, copy, sink};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,8 +26,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::codec::{AnyDelimiterCodecError, FramedRead};
 
 use super::access::{Access, Peer, Rights};
-use super::{Call, EventSender, view};
-use crate::policy::{self, Policy, Provided};
+use super::{Call, EventSender, reload, view};
+use crate::config::Reloader;
+use crate::policy::{self, Policy};
+use crate::rules::{self, Rules};
 use lines::Lines;
 
 /// Largest number of connections in a part of the answer to `connections`.
@@ -72,6 +76,7 @@ pub async fn serve(
     access: Access,
     agent: mpsc::Sender<Call>,
     events: EventSender,
+    reloader: Reloader,
 ) -> Result<()> {
     let listener = UnixListener::from_std(listener).context("cannot serve the control socket")?;
     let limits = Limits::default();
@@ -79,6 +84,7 @@ pub async fn serve(
         access,
         agent,
         events,
+        reloader,
         streams: Arc::new(Semaphore::new(limits.clients * 3 / 4)),
         limits,
     }
@@ -92,6 +98,7 @@ struct Server {
     agent: mpsc::Sender<Call>,
     events: EventSender,
     limits: Limits,
+    reloader: Reloader,
     /// Places for clients that listen to events, for as long as they like.
     /// There are fewer of them than clients, so that short requests are still
     /// served.
@@ -141,10 +148,14 @@ impl Server {
         }
     }
 
-    /// Gets the resources of the host that `policy` needs.
-    async fn provide(&self, policy: Policy) -> Result<Provided, Refusal> {
+    /// Gets the resources of the host that a policy or rules need. `provide`
+    /// may block.
+    async fn provide<T: Send + 'static>(
+        &self,
+        provide: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
-        let provided = aside(|| policy::provide(policy)).map_err(|error| {
+        let provided = aside(provide).map_err(|error| {
             Refusal::new(
                 ErrorCode::Failed,
                 &format!("cannot start a thread: {error}"),
@@ -253,6 +264,7 @@ impl Client {
             Request::PolicySet {
                 policy,
                 for_seconds,
+                save,
             } => {
                 let refused = |why: String| Refusal::new(ErrorCode::Refused, &why);
                 // Check this before the path is used, so that a client that may
@@ -260,15 +272,45 @@ impl Client {
                 if policy.names_a_file() && self.rights != Rights::All {
                     return Err(forbidden("name a key file"));
                 }
+                if save && self.rights != Rights::All {
+                    return Err(forbidden("change the configuration file"));
+                }
+                if save && for_seconds.is_some() {
+                    let why = "a policy for a time cannot be saved".to_owned();
+                    return Err(refused(why));
+                }
                 let policy = Policy::new(*policy).map_err(|error| refused(error.in_fields()))?;
                 let lasting = policy::lasting(for_seconds).map_err(refused)?;
-                let provided = server.provide(policy).await?;
+                let edit = match save {
+                    true => Some(reload::prepare_save(&server.reloader, &policy).await?),
+                    false => None,
+                };
+                let provided = server.provide(|| policy::provide(policy)).await?;
                 let set = |reply| Call::PolicySet {
                     provided,
                     lasting,
                     reply,
                 };
-                server.ask(set).await?.map(Reply::Policy)
+                let view = server.ask(set).await??;
+                if let Some(edit) = edit {
+                    reload::save(edit).await?;
+                }
+                Ok(Reply::Policy(view))
+            }
+            Request::Reload if self.rights != Rights::All => {
+                Err(forbidden("reload the configuration"))
+            }
+            Request::Reload => {
+                let done = reload::reload(&server.reloader, &server.agent).await;
+                done.map(Reply::Reloaded)
+            }
+            Request::RulesShow => server.ask(Call::RulesShow).await?.map(Reply::Rules),
+            Request::RulesSet { rules } => {
+                let names_a_file = rules.policies.values().any(Given::names_a_file);
+                if names_a_file && self.rights != Rights::All {
+                    return Err(forbidden("name a key file"));
+                }
+                self.set_rules(*rules).await.map(Reply::Rules)
             }
             Request::Status => {
                 let snapshot = server.ask(Call::Status).await??;
@@ -286,6 +328,18 @@ impl Client {
                 Err(Refusal::new(ErrorCode::Failed, "not answered in one line"))
             }
         }
+    }
+
+    /// Replaces the rules. Policies that stay keep their indices, which the loop
+    /// knows.
+    async fn set_rules(&self, set: RuleSet) -> Result<RulesView, Refusal> {
+        let server = &self.server;
+        let before = server.ask(Call::RulesHeld).await?;
+        let refused = |error: rules::Invalid| Refusal::new(ErrorCode::Refused, &error.to_string());
+        let rules = Rules::new(set, &before).map_err(refused)?;
+        let provided = server.provide(|| rules::provide(rules)).await?;
+        let set = |reply| Call::RulesSet { provided, reply };
+        server.ask(set).await?
     }
 
     /// Answers `connections` in parts, so that no line is too long for a

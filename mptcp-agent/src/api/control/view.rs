@@ -77,6 +77,8 @@ fn connection(connection: &snapshot::Connection, endpoints: Option<&Endpoints>) 
         side: side(connection.is_server()),
         fallback: connection.is_fallback(),
         steered: connection.is_steered(),
+        policy: connection.policy.as_deref().map(str::to_owned),
+        rule: connection.rule.as_deref().map(str::to_owned),
         peer_proven: connection.proven,
         subflows_allowed: allowed,
         short: lacks && connection.is_settled(),
@@ -287,6 +289,8 @@ mod tests {
     use mptcp_common::abi::{close_reason, event_kind, reset};
 
     use super::*;
+    use crate::rules::Rules;
+    use crate::state::snapshot::Names;
 
     const MS: u64 = 1_000_000;
 
@@ -300,7 +304,8 @@ mod tests {
         let shown = |opened_ns, endpoints: Option<Endpoints>| {
             let table = PathTable::new(&Weights::EQUAL);
             let now_ns = 20_000 * MS;
-            let mut gather = Gather::new(&table, &Present::new(), false, None, now_ns);
+            let names = Names::new(false, &Rules::default());
+            let mut gather = Gather::new(&table, &Present::new(), names, None, now_ns);
             let mut one = abi::Subflow {
                 opened_ns,
                 ..abi::Subflow::default()

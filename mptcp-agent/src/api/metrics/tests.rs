@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use mptcp_common::abi::rule::RuleStats;
 use mptcp_common::abi::{PathStats, Totals};
 
 use super::*;
@@ -13,7 +14,7 @@ use crate::policy::{
     AnyKind, Bounds, Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights,
 };
 use crate::state::fitness::{Fitness, Standing};
-use crate::state::snapshot::{InForce, Path, Program, Restored};
+use crate::state::snapshot::{InForce, Path, Program, Restored, Rules};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
     PathStats {
@@ -94,6 +95,13 @@ fn full() -> Snapshot {
             pins: 1,
             programs: 0,
         },
+        rules: Rules {
+            counted: vec![RuleStats {
+                live: 4,
+                ..RuleStats::default()
+            }],
+            ..Rules::default()
+        },
         unmatched_selectors: 2,
         totals: Totals {
             opened: [5, 6],
@@ -165,6 +173,7 @@ fn names_and_values() {
         "mptcp_scheduler_candidates_total{path=\"eth0\",state=\"standby\"} 9",
         "mptcp_policy_info{policy=\"weighted\",backend=\"pacing\"} 1",
         "mptcp_policy_unmatched_selectors 2",
+        "mptcp_policy_connections{policy=\"default\"} 4",
         "mptcp_kernel_events_total{event=\"blackhole\"} 3",
         "mptcp_agent_program_attached{program=\"sockops\"} 1",
         "mptcp_agent_program_attached{program=\"iter_tcp\"} 0",

@@ -4,7 +4,9 @@
 use mptcp_common::abi::MAX_PATHS;
 use mptcp_common::controller::MAX_WEIGHT;
 
-use super::PathTable;
+use super::{Path, PathTable};
+use crate::policy::Weights;
+use crate::policy::selector::Selector;
 use crate::state::fitness::Overlay;
 
 impl PathTable {
@@ -15,6 +17,29 @@ impl PathTable {
             *weight = path.as_ref().map_or(0, |_| self.present_weight(index));
         }
         weights
+    }
+
+    /// Returns the weight of each index under a policy beside the default one,
+    /// whose weights these are. A path that is left out carries nothing under it
+    /// either, and is not tried.
+    pub fn weights_under(&self, weights: &Weights) -> [u32; MAX_PATHS] {
+        let mut all = [0; MAX_PATHS];
+        for (index, (place, path)) in (0..).zip(all.iter_mut().zip(&self.paths)) {
+            let Some(path) = path else { continue };
+            if self.overlay.weights.contains_key(&index) {
+                continue;
+            }
+            let is_this = |selector: &Selector| {
+                let named = Path::named_by(selector);
+                (&named.kind, &named.label) == (&path.kind, &path.label)
+            };
+            let mut listed = weights.listed.iter();
+            let listed = listed.find(|weight| is_this(&weight.selector));
+            *place = listed
+                .map_or(weights.unlisted, |weight| weight.weight)
+                .into();
+        }
+        all
     }
 
     /// Returns the weight that a path has now.
@@ -67,7 +92,7 @@ impl PathTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Weight, Weights};
+    use crate::policy::Weight;
 
     fn table(weights: &[&str]) -> PathTable {
         let given: Result<Vec<Weight>, _> = weights.iter().map(|text| text.parse()).collect();
@@ -97,6 +122,19 @@ mod tests {
         table.set_overlay(overlay(&[(1, 1)], 10));
         assert_eq!(table.weights()[..4], [10, 1, 20, 65_535]);
         assert_eq!(table.least_weight(), 1);
+    }
+
+    #[test]
+    fn another_policy_has_its_own_weights_for_the_same_paths() {
+        let mut table = table(&["eth0=4", "eth1=2", "default=7"]);
+        let given = ["eth1=9".parse(), "id:3=5".parse(), "default=0".parse()];
+        let given: Result<Vec<Weight>, _> = given.into_iter().collect();
+        let other = Weights::new(&given.expect("weights")).expect("weights");
+        assert_eq!(table.weights_under(&other)[..4], [0, 0, 9, 0]);
+        assert_eq!(table.weights_under(&Weights::EQUAL)[..4], [1, 1, 1, 0]);
+        // What is left out, or is tried, carries nothing.
+        table.set_overlay(overlay(&[(1, 0), (2, 1)], 10));
+        assert_eq!(table.weights_under(&Weights::EQUAL)[..4], [1, 0, 0, 0]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use mptcp_common::abi::{self, ConnectionImage, MAX_PATHS, UNKNOWN_PATH, subflow_flag};
 use mptcp_common::controller::{MAX_SLOTS, NO_CAP};
 
+use super::Names;
 use crate::net::devices::Present;
 use crate::net::endpoints::Endpoints;
 use crate::state::events::endpoints;
@@ -37,6 +38,11 @@ pub struct Open {
 pub struct Connection {
     /// Its token; 0 while it is not known.
     pub token: u32,
+    /// The name of its policy, as rules call it.
+    pub policy: Option<Arc<str>>,
+    /// The name or number of the rule that has chosen the policy; `None` if no
+    /// rule matches.
+    pub rule: Option<Arc<str>>,
     /// Whether its peer is proven, under the redundant policy only.
     pub proven: Option<bool>,
     /// Its open subflows, by cookie.
@@ -172,8 +178,7 @@ impl Subflow {
 /// Puts together what the two maps hold: first the connections, then the
 /// subflows.
 pub struct Gather {
-    /// Whether the controller judges which paths make progress.
-    judged: bool,
+    names: Names,
     /// When the maps are read (`bpf_ktime_get_ns`).
     now_ns: u64,
     /// The connections whose peer is proven, under the redundant policy.
@@ -187,21 +192,22 @@ pub struct Gather {
 }
 
 /// The part of the programs' entry for a connection that is needed here.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Known {
     token: u32,
+    policy: Option<Arc<str>>,
+    rule: Option<Arc<str>>,
     /// Whether the path of each slot makes no progress.
     dead: [bool; MAX_SLOTS],
 }
 
 impl Gather {
-    /// Starts at `now_ns`. `judged` says whether the policy is one under which
-    /// the controller judges which paths make progress; `proven` holds the
-    /// connections whose peer is proven, under the redundant policy.
+    /// Starts at `now_ns`. `proven` holds the connections whose peer is proven,
+    /// under the redundant policy.
     pub fn new(
         table: &PathTable,
         present: &Present,
-        judged: bool,
+        names: Names,
         proven: Option<HashSet<u64>>,
         now_ns: u64,
     ) -> Self {
@@ -211,7 +217,7 @@ impl Gather {
             (ifindex, (name, device.carrier))
         });
         Self {
-            judged,
+            names,
             now_ns,
             proven,
             devices: devices.collect(),
@@ -227,9 +233,12 @@ impl Gather {
 
     /// Takes an entry of map `CONNECTIONS`.
     pub fn connection(&mut self, key: u64, image: &ConnectionImage) {
-        let dead = |slot| self.judged && image.is_dead(slot);
+        let (policy, judged) = self.names.policy(image.policy());
+        let dead = |slot| judged && image.is_dead(slot);
         let known = Known {
             token: image.token(),
+            policy: Some(policy),
+            rule: self.names.rule(image.rule()),
             dead: std::array::from_fn(dead),
         };
         self.known.insert(key, known);
@@ -238,10 +247,12 @@ impl Gather {
     /// Takes an entry of map `SUBFLOWS`. One that is taken twice counts once.
     pub fn subflow(&mut self, cookie: u64, subflow: abi::Subflow) {
         let key = subflow.connection;
-        let known = self.known.get(&key).copied().unwrap_or_default();
+        let known = self.known.get(&key).cloned().unwrap_or_default();
         let place = *self.places.entry(key).or_insert_with(|| {
             self.open.connections.push(Connection {
                 token: known.token,
+                policy: known.policy.clone(),
+                rule: known.rule.clone(),
                 proven: self.proven.as_ref().map(|proven| proven.contains(&key)),
                 subflows: Vec::new(),
             });
@@ -306,6 +317,7 @@ mod tests {
     use super::*;
     use crate::net::devices::Device;
     use crate::policy::Weights;
+    use crate::rules::Rules;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -343,7 +355,8 @@ mod tests {
     }
 
     fn gather(proven: Option<HashSet<u64>>) -> Gather {
-        Gather::new(&table(), &present(), false, proven, 9 * SECOND)
+        let names = Names::new(false, &Rules::default());
+        Gather::new(&table(), &present(), names, proven, 9 * SECOND)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A kernel side in which any step can fail, policies, and what was logged.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -9,24 +10,18 @@ use mptcp_common::abi::MAX_PATHS;
 use serde_json::json;
 
 use super::super::*;
-
-/// The state of the maps that the programs obey.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Obeyed {
-    capabilities: u32,
-    weights: [u32; MAX_PATHS],
-    limits: [u32; MAX_PATHS],
-}
+use crate::rules::Provided as ProvidedRules;
 
 /// A kernel side in which some steps fail, and the memory of an agent.
 pub struct Fake {
     pub policy: Policy,
     pub key: Key,
     pub table: PathTable,
+    pub rules: ProvidedRules,
     pub revert: Option<Revert>,
     pub unpublished: bool,
     /// `None` while the maps hold parts of two policies.
-    pub obeyed: Option<Obeyed>,
+    pub obeyed: Option<Policies>,
     pub generation: u32,
     /// Whether the tc programs may attach.
     pub programs: bool,
@@ -51,6 +46,7 @@ impl Fake {
             policy: Policy::default(),
             key: Key::default(),
             table: PathTable::new(&Policy::default().weights()),
+            rules: ProvidedRules::default(),
             revert: None,
             unpublished: false,
             obeyed: None,
@@ -80,12 +76,8 @@ impl Fake {
 
     /// Returns what the programs should obey under the policy that the agent
     /// believes to be in force.
-    fn believed(&self) -> Obeyed {
-        Obeyed {
-            capabilities: self.policy.capabilities(),
-            weights: self.table.weights(),
-            limits: self.table.limits(),
-        }
+    fn believed(&self) -> Policies {
+        encode(self, &self.policy, &self.rules.rules, &self.table)
     }
 
     pub fn provided(&self) -> Provided {
@@ -101,7 +93,8 @@ impl Fake {
         assert_eq!(self.obeyed, Some(self.believed()));
         assert_eq!(self.table.weights(), {
             let mut table = self.table.clone();
-            let _ = table.set_weights(&self.policy.weights(), |_| true).unwrap();
+            let weights = self.rules.rules.name_paths(self.policy.weights());
+            let _ = table.set_weights(&weights, |_| true).unwrap();
             table.weights()
         });
         assert_eq!(self.table.limits(), {
@@ -112,8 +105,7 @@ impl Fake {
         // Whatever is published from here on has a newer generation.
         assert!(self.table.generation() >= self.generation);
         let copies = self.copies.as_ref().map(|(settings, key)| (settings, key));
-        let expected = self.policy.copies().map(|settings| (settings, &self.key));
-        assert_eq!(copies, expected);
+        assert_eq!(copies, self.held().copying());
     }
 }
 
@@ -125,6 +117,7 @@ impl Side for Fake {
             policy: &self.policy,
             key: &self.key,
             table: &self.table,
+            rules: &self.rules,
             revert: self.revert.as_ref(),
         }
     }
@@ -159,10 +152,14 @@ impl Side for Fake {
         self.step("stop")
     }
 
+    fn encode(&self, rules: &Rules) -> Vec<abi::rule::Rule> {
+        rules.to_kernel(&BTreeMap::new())
+    }
+
     fn publish(
         &mut self,
         table: &PathTable,
-        capabilities: u32,
+        policies: &Policies,
         recycled: &[u32],
     ) -> Result<(), PublishError> {
         assert_ne!(table.generation(), self.generation);
@@ -177,11 +174,7 @@ impl Side for Fake {
         }
         self.generation = table.generation();
         self.recycled = recycled.to_vec();
-        self.obeyed = Some(Obeyed {
-            capabilities,
-            weights: table.weights(),
-            limits: table.limits(),
-        });
+        self.obeyed = Some(policies.clone());
         Ok(())
     }
 
@@ -207,8 +200,9 @@ impl Side for Fake {
 
     fn warn(&self) {}
 
-    fn hold(&mut self, provided: Provided, table: PathTable, recycled: &[u32]) {
-        (self.policy, self.key) = (provided.policy, provided.key);
+    fn hold(&mut self, wanted: Wanted, table: PathTable, recycled: &[u32]) {
+        (self.policy, self.key) = (wanted.default.policy, wanted.default.key);
+        self.rules = wanted.rules;
         self.table = table;
         assert_eq!(self.recycled, recycled);
     }

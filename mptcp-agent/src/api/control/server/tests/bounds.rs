@@ -123,7 +123,13 @@ async fn an_agent_that_hangs_is_told_of() {
         ..Limits::default()
     };
     let fake = Fake::start(limits);
-    for name in ["policy-show", "status", "connections", "hand-over"] {
+    for name in [
+        "policy-show",
+        "rules-show",
+        "status",
+        "connections",
+        "hand-over",
+    ] {
         let mut peer = fake.connect().await;
         let (code, why) = peer.refused(&request(name)).await;
         assert_eq!(code, ErrorCode::Failed);

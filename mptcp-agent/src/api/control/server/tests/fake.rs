@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use mptcp_api::line::decode_reply;
-use mptcp_api::schema::{Event, PolicyView};
+use mptcp_api::schema::{Event, PolicyView, Reloaded};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -48,6 +48,24 @@ impl Fake {
         Self::with_access(limits, Access::new(None), None)
     }
 
+    /// Makes the reloader of an agent whose file is `config.toml` in `directory`.
+    fn reloader(directory: &std::path::Path) -> Reloader {
+        let path = directory.join("config.toml");
+        let flags = crate::cli::flags_of(&format!("--config {}", path.display()));
+        let args = flags.args.clone();
+        Reloader::new(flags, args)
+    }
+
+    /// Writes the agent's configuration file.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.directory.path().join("config.toml"), text).unwrap();
+    }
+
+    /// Returns the text of the agent's configuration file.
+    pub fn configuration(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("config.toml")).unwrap()
+    }
+
     /// Starts a server with the real limits, except for silence.
     pub fn impatient() -> Self {
         Self::start(Limits {
@@ -68,6 +86,7 @@ impl Fake {
             agent,
             events: events.clone(),
             limits,
+            reloader: Self::reloader(directory.path()),
         };
         let mut tasks = tokio::task::JoinSet::new();
         match rights {
@@ -110,6 +129,21 @@ impl Fake {
                     } => {
                         view.policy = provided.policy.given();
                         drop(reply.send(Ok(view.clone())));
+                    }
+                    Call::RulesShow(reply) => drop(reply.send(Ok(RulesView::default()))),
+                    Call::RulesHeld(reply) => drop(reply.send(Rules::default())),
+                    Call::RulesSet { reply, .. } => {
+                        drop(reply.send(Ok(RulesView::default())));
+                    }
+                    Call::Reload { fresh, reply } => {
+                        view.policy = fresh.provided.policy.given();
+                        let reloaded = Reloaded {
+                            policy: view.clone(),
+                            changed: true,
+                            needs_restart: fresh.needs_restart,
+                            warnings: fresh.warnings,
+                        };
+                        drop(reply.send(Ok(reloaded)));
                     }
                     Call::Status(reply) => {
                         let refusal = Refusal::new(ErrorCode::Failed, "no maps");

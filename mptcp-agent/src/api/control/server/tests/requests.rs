@@ -164,3 +164,111 @@ async fn only_root_and_the_agents_user_name_a_key_file() {
         assert!(matches!(peer.ask(plain).await, Reply::Policy(_)));
     }
 }
+
+#[tokio::test]
+async fn the_configuration_is_reloaded_or_refused_with_the_place() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    let (code, why) = peer.refused(&request("reload")).await;
+    assert_eq!(code, ErrorCode::Refused);
+    assert!(why.contains("cannot read the configuration"), "{why}");
+    fake.configure("max-connections = 5\n[policy.default]\npolicy = \"aggregate\"\n");
+    let Reply::Reloaded(reloaded) = peer.ask(&request("reload")).await else {
+        panic!("not reloaded")
+    };
+    assert_eq!(reloaded.policy.policy.name, "aggregate");
+    assert_eq!(reloaded.needs_restart, ["max-connections"]);
+    fake.configure("[policy.default]\npolicy = \"weighted\"\nwieghts = {}\n");
+    let (code, why) = peer.refused(&request("reload")).await;
+    assert_eq!(code, ErrorCode::Refused);
+    let place = "config.toml:3:1: unknown key \"wieghts\" (did you mean \"weights\"?)";
+    assert!(why.ends_with(place), "{why}");
+    let Reply::Policy(view) = peer.ask(&request("policy-show")).await else {
+        panic!("no policy")
+    };
+    assert_eq!(view.policy.name, "aggregate");
+}
+
+#[tokio::test]
+async fn a_policy_is_saved_for_good_only() {
+    const SET: &str =
+        r#"{"version":1,"request":"policy-set","save":true,"policy":{"name":"aggregate"}}"#;
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    // Without the file there is nothing to save to, and nothing changes.
+    assert_eq!(peer.refused(SET).await.0, ErrorCode::Refused);
+    fake.configure("# mine\n[policy.default]\npolicy = \"default\"\n");
+    let brief = SET.replace("\"save\"", "\"for_seconds\":9,\"save\"");
+    let (code, why) = peer.refused(&brief).await;
+    assert_eq!(
+        (code, why.contains("cannot be saved")),
+        (ErrorCode::Refused, true)
+    );
+    let Reply::Policy(view) = peer.ask(&request("policy-show")).await else {
+        panic!("no policy")
+    };
+    assert_eq!(view.policy.name, "default");
+    assert!(matches!(peer.ask(SET).await, Reply::Policy(_)));
+    let saved = "# mine\n[policy.default]\npolicy = \"aggregate\"\n";
+    assert_eq!(fake.configuration(), saved);
+}
+
+#[tokio::test]
+async fn those_who_may_not_name_files_neither_reload_nor_save() {
+    for line in [
+        request("reload"),
+        r#"{"version":1,"request":"policy-set","save":true,"policy":{"name":"default"}}"#
+            .to_owned(),
+    ] {
+        let access = Access::new(None);
+        let fake = Fake::with_access(Limits::default(), access, Some(Rights::Use)).answering(0);
+        fake.configure("");
+        let mut peer = fake.connect().await;
+        assert_eq!(peer.refused(&line).await.0, ErrorCode::Forbidden);
+        assert_eq!(fake.configuration(), "");
+    }
+}
+
+/// Makes a request for these rules.
+fn rules_set(rules: &str) -> String {
+    format!("{{\"version\":1,\"request\":\"rules-set\",\"rules\":{rules}}}")
+}
+
+#[tokio::test]
+async fn rules_are_checked_before_the_agent_hears_of_them() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    let good = r#"{"policies":{"a":{"name":"default"}},"rules":[{"policy":"a","dport":1}]}"#;
+    assert!(matches!(peer.ask(&rules_set(good)).await, Reply::Rules(_)));
+    for (rules, code, why) in [
+        (
+            r#"{"rules":[{"policy":"b"}]}"#,
+            ErrorCode::Refused,
+            "rule 1: policy: there is no policy `b`",
+        ),
+        (
+            r#"{"policies":{"a":{"name":"weighted","weights":["x"]}}}"#,
+            ErrorCode::Refused,
+            "policy `a`: `weights`",
+        ),
+        (r#"{"rules":[{"port":1}]}"#, ErrorCode::Malformed, ""),
+    ] {
+        let (found, said) = peer.refused(&rules_set(rules)).await;
+        assert_eq!(found, code, "{said}");
+        assert!(said.starts_with(why), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn rules_that_name_a_file_need_more_rights() {
+    let rules = r#"{"policies":{"a":{"name":"redundant","redundant_key":"/nonexistent"}}}"#;
+    for (rights, code) in [
+        (Rights::Use, ErrorCode::Forbidden),
+        (Rights::All, ErrorCode::Refused),
+    ] {
+        let access = Access::new(None);
+        let fake = Fake::with_access(Limits::default(), access, Some(rights)).answering(0);
+        let mut peer = fake.connect().await;
+        assert_eq!(peer.refused(&rules_set(rules)).await.0, code);
+    }
+}
