@@ -6,6 +6,7 @@
 //!            `--json`
 //!   policy   the settings of each policy, and what is wrong with them
 //!   line     encodes and decodes those as lines of JSON
+//!   saved    the file of data plans that agents leave for later agents
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
 //! ```
@@ -17,4 +18,5 @@
 pub mod hello;
 pub mod line;
 pub mod policy;
+pub mod saved;
 pub mod schema;

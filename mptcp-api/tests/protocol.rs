@@ -12,7 +12,8 @@ const REPLIES: [&str; 7] = [
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
         r#""redundant_key":"/etc/key","redundant_budget":"40mbit","#,
         r#""leave_out":["eth0=loss:5%,rtt:300ms"],"#,
-        r#""limits":["wwan0=20mbit","eth0=none"]},"backend":"pacing","#,
+        r#""limits":["wwan0=20mbit","eth0=none"],"quotas":["wwan0=50GB/month"]},"#,
+        r#""backend":"pacing","#,
         r#""then":{"policy":{"name":"default"},"in_seconds":1.5}}"#
     ),
     concat!(
