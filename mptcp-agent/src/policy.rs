@@ -41,7 +41,7 @@ pub use lasting::lasting;
 pub use leave_out::{Bound, Bounds, PathBound};
 pub use limits::{Limit, Limits};
 pub use provided::{Provided, provide};
-pub use quota::{Action, Amount, Count, Direction, Every, Quota, Quotas, Span};
+pub use quota::{Action, Count, Direction, Quota, Quotas, Span};
 pub use rate::Rate;
 pub use redundant::Redundant;
 pub use weighted::{Thin, Weighted, WeightedMode, WeightedScope};

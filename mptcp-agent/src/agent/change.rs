@@ -24,6 +24,7 @@ use super::is_unused;
 use crate::api::control::view;
 use crate::kernel::PublishError;
 use crate::policy::{Key, Policy, Provided, Redundant};
+use crate::state::accounts::Accounts;
 use crate::state::paths::PathTable;
 use crate::state::snapshot::InForce;
 
@@ -96,6 +97,8 @@ pub struct Held<'a> {
     pub key: &'a Key,
     /// The paths and their weights.
     pub table: &'a PathTable,
+    /// What paths have used of their quotas.
+    pub accounts: &'a Accounts,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,
 }
@@ -345,6 +348,7 @@ fn prepare<S: Side>(side: &S, provided: Provided) -> Result<Prepared<S::Copies>>
     table.set_limits(policy.limits().clone());
     // A path that is left out stays so if its bounds are the same.
     table.retain_left_out(|label| keeps_out(policy, held.policy, label));
+    table.hold_out(|label| held.accounts.holds_out(label, policy.quotas()));
     let (copies, programs) = match (policy.copies(), held.policy.copies()) {
         // The content of the key file matters, not its path.
         (Some(new), Some(old))

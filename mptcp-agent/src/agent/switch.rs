@@ -66,6 +66,7 @@ impl Side for Agent {
             policy: &self.policy,
             key: &self.key,
             table: &self.table,
+            accounts: &self.keeper.accounts,
             revert: self.revert.as_ref(),
         }
     }
@@ -167,7 +168,10 @@ impl Side for Agent {
         for &path in recycled {
             self.history.forget(path);
             self.judge.forget(path);
+            let label = Some(self.table.label(path));
+            self.keeper.accounts.restart_totals(label);
         }
+        self.keeper.follow(self.policy.quotas());
     }
 
     fn supersede(&mut self, generation: u32) {

@@ -103,6 +103,7 @@ impl Agent {
         if self.warnings.locked.insert(label.clone()) {
             let setting = match self.policy.rank(weight) {
                 Some(rank) => format!("path {label}, rank {rank}"),
+                None if self.is_spent(&label) => format!("--quota {label}"),
                 None if weight > 0 => format!("--leave-out {label}"),
                 None => format!("--weight {label}=0"),
             };

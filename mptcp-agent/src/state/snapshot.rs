@@ -11,11 +11,13 @@
 //! |---|---|
 //! | `path` | what each path carries, and how |
 //! | `open` | the open connections and their subflows |
+//! | `quotas` | the data plans of paths |
 //! | `peers` | the agents at the other ends, and the messages with them |
 
 mod open;
 mod path;
 mod peers;
+mod quotas;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use mptcp_common::abi::Totals;
 pub use open::{Connection, Gather, Open, Subflow};
 pub use path::{Copies, Path, Sources};
 pub use peers::{Hello, NoRoom, PeerState, Peers};
+pub use quotas::{Quotas, Saving};
 
 use crate::policy::Policy;
 
@@ -51,6 +54,8 @@ pub struct Snapshot {
     /// The paths that the user named, those that carry something, and those
     /// that copies can use.
     pub paths: Vec<Path>,
+    /// The data plans of paths.
+    pub quotas: Quotas,
     /// The agents at the other ends, under the redundant policy.
     pub peers: Option<Peers>,
     /// The kernel's own counters, by the names of `net::snmp`; empty if they

@@ -23,6 +23,7 @@ pub struct Fake {
     pub policy: Policy,
     pub key: Key,
     pub table: PathTable,
+    pub accounts: Accounts,
     pub revert: Option<Revert>,
     pub unpublished: bool,
     /// `None` while the maps hold parts of two policies.
@@ -51,6 +52,7 @@ impl Fake {
             policy: Policy::default(),
             key: Key::default(),
             table: PathTable::new(&Policy::default().weights()),
+            accounts: Accounts::default(),
             revert: None,
             unpublished: false,
             obeyed: None,
@@ -125,6 +127,7 @@ impl Side for Fake {
             policy: &self.policy,
             key: &self.key,
             table: &self.table,
+            accounts: &self.accounts,
             revert: self.revert.as_ref(),
         }
     }
