@@ -10,6 +10,7 @@ mod connections;
 mod events;
 mod format;
 mod policy;
+mod quota;
 mod status;
 mod table;
 pub mod terminal;
@@ -113,6 +114,8 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
         } => policy::set(&mut agent, output, policy, *for_seconds),
         Verb::Status => status::run(&mut agent, output),
         Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
+        Verb::QuotaShow => quota::show(&mut agent, output),
+        Verb::QuotaReset { path } => quota::reset(&mut agent, output, path),
         Verb::Events => events::run(agent, output),
     }
 }

@@ -38,7 +38,9 @@ impl Agent {
             true => self.judge.overlay(self.policy.caps()),
             false => Overlay::default(),
         };
-        let overlay = self.table.and_held_out(judged, |label| self.is_spent(label));
+        let overlay = self
+            .table
+            .and_held_out(judged, |label| self.is_spent(label));
         if self.table.set_overlay(overlay) {
             self.publish_weights();
         }

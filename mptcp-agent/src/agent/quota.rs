@@ -79,7 +79,10 @@ impl Keeper {
             let label = quota.selector.to_string();
             let standing = keeper.accounts.standing(&label, quotas);
             if standing.is_some_and(|one| one.is_spent()) {
-                tracing::info!(path = label, "the quota of the path was spent before: {quota}");
+                tracing::info!(
+                    path = label,
+                    "the quota of the path was spent before: {quota}"
+                );
             }
         }
         Ok(keeper)

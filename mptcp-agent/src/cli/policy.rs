@@ -166,6 +166,14 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
     text.parse::<T>().map(|_| text.to_owned())
 }
 
+/// Passes on the selector of a path.
+///
+/// # Errors
+/// One line: it cannot be read.
+pub fn selector(text: &str) -> Result<String, String> {
+    checked::<Selector>(text)
+}
+
 /// Returns the flag of `setting`, with its dashes. One that has no flag is named
 /// as if it had one.
 pub fn flag(setting: Setting) -> String {

@@ -75,7 +75,7 @@ pub struct RunArgs {
 
     /// The control socket's path [default: /run/mptcp-agent/control.sock]
     ///
-    /// The commands policy, status, connections and events use this socket. The
+    /// The commands policy, status, connections, quota and events use this socket. The
     /// path is absolute; missing directories are made. Root, the agent's user
     /// and the members of group mptcp, if there is one, may use the socket. In a
     /// network namespace other than that of process 1 the default is

@@ -279,7 +279,9 @@ impl Client {
                 Ok(Reply::Quotas(view::quotas(&quotas)))
             }
             Request::QuotaReset { path } => {
-                let quotas = server.ask(|reply| Call::QuotaReset { path, reply }).await??;
+                let quotas = server
+                    .ask(|reply| Call::QuotaReset { path, reply })
+                    .await??;
                 Ok(Reply::Quotas(view::quotas(&quotas)))
             }
             Request::HandOver if self.rights != Rights::All => {

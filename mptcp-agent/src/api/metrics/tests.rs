@@ -10,10 +10,11 @@ use mptcp_common::abi::{PathStats, Totals};
 use super::*;
 use crate::host::skip::skip;
 use crate::policy::{
-    AnyKind, Bounds, Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights,
+    AnyKind, Bounds, Policy, Span, Thin, Weighted, WeightedMode, WeightedScope, Weights,
 };
-use crate::state::fitness::{Fitness, Standing};
-use crate::state::snapshot::{InForce, Path, Program, Restored};
+use crate::state::accounts::Standing;
+use crate::state::fitness::{self, Fitness};
+use crate::state::snapshot::{InForce, Path, Program, Quotas, Restored, Saving};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
     PathStats {
@@ -76,7 +77,7 @@ fn full() -> Snapshot {
         listed: true,
         copies: Some(redundant::tests::copies()),
         fitness: Some(Fitness {
-            standing: Standing::LeftOut,
+            standing: fitness::Standing::LeftOut,
             count: [2, 1],
             ..Fitness::default()
         }),
@@ -103,6 +104,18 @@ fn full() -> Snapshot {
             ..Totals::default()
         },
         paths: vec![eth0, prefix],
+        quotas: Quotas {
+            standings: vec![Standing {
+                quota: "eth0=50GB/month,count:connections".parse().unwrap(),
+                used: 50_000_000_001,
+                span: Span::default(),
+            }],
+            saving: Saving {
+                saved: true,
+                set_aside: 2,
+                ..Saving::default()
+            },
+        },
         peers: Some(redundant::tests::peers()),
         kernel_events: vec![("blackhole", 3)],
         programs: vec![
@@ -158,6 +171,11 @@ fn names_and_values() {
         "mptcp_path_left_out_total{path=\"eth0\",reason=\"loss\"} 2",
         "mptcp_path_left_out_total{path=\"eth0\",reason=\"rtt\"} 1",
         "mptcp_path_limit_bytes_per_second{path=\"eth0\"} 2500000",
+        "mptcp_path_quota_bytes{path=\"eth0\"} 50000000000",
+        "mptcp_path_quota_used_bytes{path=\"eth0\"} 50000000001",
+        "mptcp_path_quota_spent{path=\"eth0\"} 1",
+        "mptcp_agent_quota_saved 1",
+        "mptcp_agent_quota_files_set_aside 2",
         "mptcp_path_share_ratio{path=\"eth0\"} 1",
         "mptcp_path_share_ratio{path=\"10.0.0.0/24\"} 0",
         "mptcp_scheduler_decisions_total{path=\"eth0\"} 9",

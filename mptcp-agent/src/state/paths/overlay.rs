@@ -135,7 +135,10 @@ mod tests {
         table.hold_out(out);
         assert_eq!(table.weights()[..4], [1, 4, 0, 3]);
         assert_eq!(table.index_of("id:1"), Some(3));
-        assert_eq!((table.index_of("eth9"), table.index_of("unknown")), (None, None));
+        assert_eq!(
+            (table.index_of("eth9"), table.index_of("unknown")),
+            (None, None)
+        );
     }
 
     #[test]
