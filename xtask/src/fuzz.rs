@@ -10,7 +10,7 @@ use xtask::{
 };
 
 /// The targets in `fuzz/fuzz_targets`.
-const TARGETS: [&str; 3] = ["hello", "packet", "control"];
+const TARGETS: [&str; 4] = ["hello", "packet", "control", "saved"];
 
 const VERSION: &str = "0.13.2";
 
