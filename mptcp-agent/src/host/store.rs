@@ -142,7 +142,8 @@ impl Store {
             failed: None,
             saved: false,
         };
-        if !wanted && !store.names.directory().exists() {
+        let files = [store.names.file.clone(), store.names.with(".old")];
+        if !wanted && !files.iter().any(|file| file.symlink_metadata().is_ok()) {
             store.start(None);
             return (store, Found::default());
         }

@@ -30,6 +30,9 @@ use mptcp_api::saved::{self, Before, Bytes};
 
 use crate::policy::{Action, Direction, Quota, Quotas, Span};
 
+/// The most accounts that are kept of paths that have no quota any more.
+const MOST: usize = 256;
+
 /// What a path has carried, as its quota counts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -179,8 +182,13 @@ impl Accounts {
     /// seconds since 1970.
     pub fn follow(&mut self, quotas: &Quotas, now: Now<'_>, booted: Option<i64>) {
         let second = now.time.as_second();
-        self.by_path
-            .retain(|path, one| quotas.of(path).is_some() || second < one.span.end);
+        let mut room = MOST;
+        self.by_path.retain(|path, one| {
+            let listed = quotas.of(path).is_some();
+            let kept = listed || second < one.span.end && room > 0;
+            room -= usize::from(kept && !listed);
+            kept
+        });
         for quota in quotas.iter() {
             let label = quota.selector.to_string();
             self.by_path.entry(label).or_insert_with(|| {

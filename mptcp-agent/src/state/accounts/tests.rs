@@ -248,6 +248,25 @@ fn a_policy_without_the_quota_forgets_it_only_when_the_period_is_over() {
 }
 
 #[test]
+fn no_more_accounts_are_kept_than_can_be_read_again() {
+    let mut accounts = Accounts::default();
+    let booted = None;
+    for number in 0..2 * MOST {
+        let quotas = quotas(&[&format!("x{number}=10MB/day")]);
+        accounts.follow(&quotas, at(NOV), booted);
+        assert!(accounts.standing(&format!("x{number}"), &quotas).is_some());
+    }
+    let saved = accounts.save();
+    assert_eq!(saved.len(), MOST + 1);
+    let boot = String::new();
+    let content = saved::encode(&saved::Saved {
+        boot,
+        accounts: saved,
+    });
+    assert!(saved::decode(&content.unwrap()).is_ok());
+}
+
+#[test]
 fn another_way_of_counting_starts_from_what_was_used() {
     let mut world = World::new("w=100MB/day", NOV);
     world.read(NOV, device("b", 1, 0, 0));

@@ -82,7 +82,7 @@ impl Fake {
 
     /// Returns what the programs should obey under the policy that the agent
     /// believes to be in force.
-    fn believed(&self) -> Obeyed {
+    pub fn believed(&self) -> Obeyed {
         Obeyed {
             capabilities: self.policy.capabilities(),
             weights: self.table.weights(),
