@@ -15,17 +15,22 @@ use serde_json::Value;
 use crate::SOON;
 use crate::support::{
     Watched, acked_by, failure_of, require_agent, scrape_until, two_paths, upload, wait_for_window,
-    weighted,
 };
 
 const MB: u64 = 1_000_000;
 
 /// Returns the arguments of a weighted policy with a quota.
 fn args(quota: &str, directory: &Path) -> Vec<String> {
-    let mut args = weighted(&["p1=1", "p2=1"]);
+    let policy = ["weighted", "--weight", "p1=1", "--weight", "p2=1"];
+    args_of(&policy, quota, directory)
+}
+
+/// Returns the arguments of a policy with a quota.
+fn args_of(policy: &[&str], quota: &str, directory: &Path) -> Vec<String> {
     let directory = directory.display().to_string();
-    args.extend(["--quota", quota, "--state-dir", &directory].map(str::to_owned));
-    args
+    let more = ["--quota", quota, "--state-dir", &directory];
+    let words = ["--policy"].iter().chain(policy).chain(&more);
+    words.map(|&word| word.to_owned()).collect()
 }
 
 fn of_p2(metrics: &Metrics, name: &str) -> Option<u64> {
@@ -145,6 +150,31 @@ fn a_spent_path_rests_over_a_kill_until_it_is_reset() -> Result<()> {
     wait_for_p2(&transfer, &net, 2 * MB)?;
     transfer.stop()?;
     agent.stop()
+}
+
+#[test]
+fn a_spent_path_rests_under_the_policies_that_have_no_weights() -> Result<()> {
+    let binary = require_agent!();
+    for policy in [&["overflow", "--prefer", "p2"][..], &["aggregate"]] {
+        let directory = tempfile::tempdir()?;
+        let lab = Lab::new()?;
+        let net = two_paths(&lab)?;
+        let quota = "p2=8MB/month,count:connections";
+        let args = args_of(policy, quota, directory.path());
+        let agent = Watched::start(&net.client, &binary, &args)?;
+        let (_sink, transfer) = upload(&net, 2)?;
+        agent.event("path_quota_spent", &[("path", "p2".into())])?;
+        wait_for_standby(&transfer, &net)?;
+        if policy[0] == "overflow" {
+            let rank = agent.scrape()?.value("mptcp_path_rank", &[("path", "p2")]);
+            assert_eq!(rank, Some(1.0), "it is the preferred one all the same");
+        }
+        agent.tell(&["quota", "reset", "p2"])?;
+        wait_for_p2(&transfer, &net, 2 * MB)?;
+        transfer.stop()?;
+        agent.stop()?;
+    }
+    Ok(())
 }
 
 /// Cuts a file in half.

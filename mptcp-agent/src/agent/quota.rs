@@ -60,12 +60,8 @@ impl Keeper {
         let (store, Found { saved, set_aside }) = Store::open(directory, !quotas.is_empty());
         let lost = saved.is_none() && set_aside > 0;
         let saved = saved.unwrap_or_default().accounts;
-        let mut accounts = Accounts::load(&saved);
-        if !adopted {
-            accounts.restart_totals(None);
-        }
         let mut keeper = Self {
-            accounts,
+            accounts: Accounts::load(&saved),
             counters: Counters::start(tasks)?,
             store,
             set_aside,
@@ -75,6 +71,9 @@ impl Keeper {
             saved_at: None,
         };
         keeper.follow(quotas);
+        if !adopted {
+            keeper.accounts.restart_totals(None);
+        }
         for quota in quotas.iter() {
             let label = quota.selector.to_string();
             let standing = keeper.accounts.standing(&label, quotas);

@@ -203,14 +203,12 @@ impl Accounts {
         }
     }
 
-    /// Forgets the totals of connections that were seen last, because the programs
-    /// count them anew: those of `path`, or of every path.
+    /// Takes note that the programs count the totals of connections from 0 on: those
+    /// of `path`, or of every path.
     pub fn restart_totals(&mut self, path: Option<&str>) {
         for (label, account) in &mut self.by_path {
-            if path.is_none_or(|path| path == label)
-                && let Some(totals) = &mut account.connections
-            {
-                *totals = Bytes::default();
+            if path.is_none_or(|path| path == label) {
+                account.connections = Some(Bytes::default());
             }
         }
     }

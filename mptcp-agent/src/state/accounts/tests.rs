@@ -145,6 +145,14 @@ fn totals_of_connections_count_from_the_agent_s_start_or_go_on() {
 }
 
 #[test]
+fn totals_of_a_first_agent_count_from_its_start() {
+    let mut world = World::new("w=100MB/day,count:connections", NOV);
+    world.accounts.restart_totals(None);
+    world.read(NOV, Reading::Connections(bytes(5, 6)));
+    assert_eq!(world.used(), 11);
+}
+
+#[test]
 fn the_direction_says_what_counts() {
     for (direction, used) in [("both", 9), ("tx", 4), ("rx", 5)] {
         let mut world = World::new(&format!("w=100MB/day,direction:{direction}"), NOV);
