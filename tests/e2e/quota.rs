@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::metrics::Metrics;
-use mptcp_lab::traffic::Transfer;
+use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server, Transfer};
 use mptcp_lab::{Agent, Lab, TwoHosts, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::SOON;
 use crate::support::{
     Watched, acked_by, failure_of, require_agent, scrape_until, two_paths, upload, wait_for_window,
 };
+use crate::{SOON, VERY_LONG};
 
 const MB: u64 = 1_000_000;
 
@@ -175,6 +175,37 @@ fn a_spent_path_rests_under_the_policies_that_have_no_weights() -> Result<()> {
         agent.stop()?;
     }
     Ok(())
+}
+
+/// What docs/operations.md says of downloads.
+#[test]
+fn a_download_leaves_a_spent_path_once_its_endpoint_is_a_backup() -> Result<()> {
+    let binary = require_agent!();
+    let directory = tempfile::tempdir()?;
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let args = args("p2=8MB/day,direction:rx", directory.path());
+    let agent = Watched::start(&net.client, &binary, &args)?;
+    let source = Server::spawn(&net.server, ANY, Behaviour::Source)?;
+    let bulk = Bulk::download_for(VERY_LONG);
+    let transfer = bulk.start(&net.client, source.at(net.server_addr()))?;
+    transfer.wait_for_subflows(2, SOON)?;
+    agent.event("path_quota_spent", &[("path", "p2".into())])?;
+    let received = || -> Result<Vec<u64>> {
+        let metrics = agent.scrape()?;
+        let of = |path| metrics.value("mptcp_path_received_bytes_total", &[("path", path)]);
+        let values = ["p1", "p2"].map(|path| of(path).unwrap_or_default() as u64);
+        Ok(values.into())
+    };
+    wait_for_window("p2 to receive all the same", received, |shares| {
+        shares[1] > 0.1
+    })?;
+    net.client.run("ip mptcp endpoint change id 1 backup")?;
+    wait_for_window("p2 to receive nothing", received, |shares| shares[1] < 0.02)?;
+    net.client.run("ip mptcp endpoint change id 1 nobackup")?;
+    wait_for_window("p2 to receive again", received, |shares| shares[1] > 0.1)?;
+    transfer.stop()?;
+    agent.stop()
 }
 
 /// Cuts a file in half.
