@@ -186,7 +186,7 @@ fn a_download_leaves_a_spent_path_once_its_endpoint_is_a_backup() -> Result<()> 
     let net = two_paths(&lab)?;
     let args = args("p2=8MB/day,direction:rx", directory.path());
     let agent = Watched::start(&net.client, &binary, &args)?;
-    let source = Server::spawn(&net.server, ANY, Behaviour::Source)?;
+    let source = Server::spawn(&net.server, ANY, Behaviour::Source { rate_mbit: None })?;
     let bulk = Bulk::download_for(VERY_LONG);
     let transfer = bulk.start(&net.client, source.at(net.server_addr()))?;
     transfer.wait_for_subflows(2, SOON)?;
