@@ -16,6 +16,7 @@ pub mod socket_path;
 mod standby;
 pub mod store;
 pub mod sysctl;
+pub mod zone;
 
 use std::path::PathBuf;
 

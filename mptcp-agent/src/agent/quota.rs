@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 
 use super::Agent;
 use crate::api::control::view;
-use crate::host::boot;
 use crate::host::store::{Found, Store};
+use crate::host::{boot, zone};
 use crate::net::counters::Counters;
 use crate::policy::selector::Selector;
 use crate::policy::{Count, Quota, Quotas};
@@ -89,11 +89,15 @@ impl Keeper {
 
     /// Follows a change of policy.
     pub(super) fn follow(&mut self, quotas: &Quotas) {
+        let zone = zone::local();
         let booted = match quotas.is_empty() {
             true => None,
-            false => self.booted.take(),
+            false => {
+                let name = zone::name(&zone);
+                tracing::info!("the periods of quotas follow the time zone {name}");
+                self.booted.take()
+            }
         };
-        let zone = TimeZone::system();
         self.accounts.follow(quotas, now(&zone), booted);
         let devices = quotas.iter().filter(|quota| quota.count == Count::Device);
         let names = devices.map(|quota| quota.selector.to_string());
@@ -122,13 +126,13 @@ impl Keeper {
                 }))
             }
         };
-        let zone = TimeZone::system();
+        let zone = zone::local();
         self.accounts.step(quotas, now(&zone), read)
     }
 
     /// Forgets what a path has used. Returns false if it has no quota.
     fn reset(&mut self, path: &str, quotas: &Quotas) -> bool {
-        let zone = TimeZone::system();
+        let zone = zone::local();
         self.accounts.reset(path, quotas, now(&zone))
     }
 
@@ -194,6 +198,9 @@ impl Agent {
     /// of their quotas. [`Agent::weigh_paths`] lets the programs know.
     pub(super) fn count_quotas(&mut self, stats: &[PathStats]) {
         let quotas = self.policy.quotas();
+        if quotas.is_empty() {
+            return;
+        }
         let changes = self.keeper.step(quotas, &self.table, stats);
         for change in &changes {
             let report = view::quota_event(change, SystemTime::now());

@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::table::{self, Cell, Column, left, right};
 use super::terminal::{Style, Terminal};
 use super::{Failure, Output, format};
+use crate::host::zone;
 
 /// Prints the quotas.
 pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {
@@ -25,7 +26,7 @@ fn print(agent: &mut Connection, output: Output, request: &Request) -> Result<()
     let Reply::Quotas(quotas) = &reply else {
         return Err(Failure::unexpected());
     };
-    let zone = TimeZone::system();
+    let zone = zone::local();
     output.write(&reply, |terminal| text(terminal, quotas, &zone))
 }
 

@@ -1,12 +1,12 @@
 //! `status`: prints the agent's state, its policy, its hooks and the paths.
 
-use jiff::tz::TimeZone;
 use mptcp_api::schema::{Hook, LeftOut, Path, Reply, Request, Status, one_line};
 
 use super::connection::Connection;
 use super::table::{self, Cell, Column, known, left, right};
 use super::terminal::{Style, Terminal};
 use super::{Failure, Output, format, policy, quota};
+use crate::host::zone;
 
 /// Requests the status and prints it.
 pub fn run(agent: &mut Connection, output: Output) -> Result<(), Failure> {
@@ -184,7 +184,7 @@ fn state(path: &Path) -> (Style, String) {
         (path.quota.as_ref()).filter(|quota| quota.spent && quota.action == "standby")
     {
         let down = if path.alive == 0 { "down, " } else { "" };
-        let until = quota::local(&quota.until, &TimeZone::system());
+        let until = quota::local(&quota.until, &zone::local());
         return (
             Style::Bad,
             format!("{down}standby, quota spent until {until}"),
