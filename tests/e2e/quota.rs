@@ -104,6 +104,7 @@ fn a_spent_path_rests_over_a_kill_until_it_is_reset() -> Result<()> {
     assert_eq!(ratio, Some(0.0));
     // What counts is what the kernel counts, headers included.
     let (counted, carried) = (used(&metrics).context("no quota")?, wire(&net)? - at_start);
+    println!("spent at {told} bytes; {counted} counted of {carried} on the wire");
     ensure!(counted.abs_diff(carried) < MB / 2, "{counted} of {carried}");
     let status = agent.tell(&["status"])?;
     ensure!(status.contains("standby, quota spent until 20"), "{status}");
