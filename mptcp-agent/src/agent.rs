@@ -25,6 +25,7 @@
 //! | `set_rules.rs` | changes the rules |
 //! | `rules.rs` | the rules in force, and what their connections have done |
 //! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
+//! | `quota.rs` | counts what paths use of their quotas, and keeps it |
 //! | `answers.rs` | answers HTTP and the control socket |
 //! | `report.rs` | reports events in the log and to clients |
 //! | `warnings.rs` | warns of weights that do not do what was meant |
@@ -34,6 +35,7 @@ mod change;
 mod claim;
 pub mod cleanup;
 mod leave_out;
+mod quota;
 mod reload;
 mod report;
 mod rules;
@@ -75,6 +77,7 @@ use crate::state::paths::PathTable;
 use crate::state::rates::History;
 use change::Revert;
 use claim::Host;
+use quota::Keeper;
 use shared::Shared;
 use shutdown::{Caught, Hangup, Signals};
 use sweep_timer::SweepTimer;
@@ -154,6 +157,7 @@ struct Agent {
     judge: Judge,
     /// The totals that it has seen last, by index of the path.
     judged: Vec<PathStats>,
+    keeper: Keeper,
     sweep_timer: SweepTimer,
     /// The text of the last scrape.
     scraped: Shared<String>,
@@ -241,12 +245,16 @@ impl Agent {
     /// and the lifting have failed, returns the error of the loop.
     fn finish(self, outcome: Result<End>) -> Result<()> {
         let Self {
-            kernel, redundant, ..
+            kernel,
+            redundant,
+            keeper,
+            ..
         } = self;
         // Free the UDP port for the next agent.
         drop(redundant);
         if let Ok(End::HandOver(successor)) = outcome {
             kernel.leave().context("cannot hand over")?;
+            keeper.finish();
             // The next agent may have stopped waiting; everything is in place
             // for it all the same.
             let _ = successor.send(());
@@ -254,6 +262,7 @@ impl Agent {
             return Ok(());
         }
         let lifted = kernel.shutdown();
+        keeper.finish();
         if let End::Signal(signal) = outcome? {
             lifted.context("cannot lift every limit")?;
             tracing::info!(
@@ -370,7 +379,9 @@ impl Agent {
                 if let Ok(totals) = totals {
                     self.warn_if_unmatched(&stats, &totals);
                 }
+                self.count_quotas(&stats);
                 self.judge_paths(&stats);
+                self.weigh_paths();
                 self.history.push(monotonic_ns(), stats);
             }
             Err(error) => tracing::debug!("no sample: {error:#}"),

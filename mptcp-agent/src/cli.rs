@@ -72,6 +72,7 @@ fn job(matches: &ArgMatches) -> Result<Job, clap::Error> {
         Command::Rules(args) => client(args.job()),
         Command::Status(args) => client(args.job()),
         Command::Connections(args) => client(args.job()),
+        Command::Quota(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
         Command::Cleanup(args) => Ok(Job::Cleanup(args)),
         Command::Doctor(args) => {
@@ -132,7 +133,7 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 /// preference, or sends every segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
-/// The commands policy, rules, reload, status, connections and events talk to a running
+/// The commands policy, rules, reload, status, connections, quota and events talk to a running
 /// agent through its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
@@ -160,6 +161,8 @@ enum Command {
     Status(client::StatusArgs),
     /// List the connections that a running agent knows, and their subflows
     Connections(client::ConnectionsArgs),
+    /// Show what paths have used of their data plans, or reset one
+    Quota(client::QuotaArgs),
     /// Print events as they happen, until Ctrl-C or the agent's end
     ///
     /// Where events were lost, a line says how many, and stderr says at the end

@@ -10,6 +10,7 @@ mod connections;
 mod events;
 mod format;
 mod policy;
+mod quota;
 mod reload;
 mod rules;
 mod status;
@@ -120,6 +121,8 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
         Verb::Reload => reload::run(&mut agent, output),
         Verb::Status => status::run(&mut agent, output),
         Verb::Connections { sort } => connections::run(&mut agent, output, *sort),
+        Verb::QuotaShow => quota::show(&mut agent, output),
+        Verb::QuotaReset { path } => quota::reset(&mut agent, output, path),
         Verb::Events => events::run(agent, output),
     }
 }

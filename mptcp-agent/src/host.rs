@@ -1,6 +1,7 @@
 //! Checks what the host must offer, before anything is attached, and takes what
 //! the agent holds there. Nothing that is taken outlives the process.
 
+pub mod boot;
 mod cgroup;
 mod control;
 mod key;
@@ -13,7 +14,9 @@ mod privileges;
 pub mod skip;
 pub mod socket_path;
 mod standby;
+pub mod store;
 pub mod sysctl;
+pub mod zone;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `devices` | the devices that paths and copies may use; pure |
 //! | `watch` | follows the devices over netlink |
+//! | `counters` | what devices have sent and received |
 //! | `endpoints` | what the kernel's path manager may open subflows from |
 //! | `netlink` | asks the kernel, and waits for the answer |
 //! | `routes` | which way a packet would leave |
@@ -11,6 +12,7 @@
 //! | `sockets` | the TCP and MPTCP sockets |
 //! | `snmp` | the kernel's counters of Multipath TCP |
 
+pub mod counters;
 pub mod devices;
 pub mod endpoints;
 pub mod netlink;

@@ -18,6 +18,7 @@ mod leave_out;
 mod limits;
 mod overflow;
 mod provided;
+mod quota;
 mod rate;
 mod redundant;
 pub mod selector;
@@ -26,7 +27,7 @@ mod weights;
 
 use std::fmt;
 
-use mptcp_api::policy::{Given, Invalid, PolicySettings as _, Setting, Settings};
+use mptcp_api::policy::{Given, Invalid, PolicySettings as _, Setting, Settings, Shared};
 use mptcp_common::abi::capability;
 
 use aggregate::Aggregate;
@@ -40,6 +41,7 @@ pub use lasting::lasting;
 pub use leave_out::{Bound, Bounds, PathBound};
 pub use limits::{Limit, Limits};
 pub use provided::{Provided, provide};
+pub use quota::{Action, Count, Direction, Quota, Quotas, Span};
 pub use rate::Rate;
 pub use redundant::Redundant;
 pub use weighted::{Thin, Weighted, WeightedMode, WeightedScope};
@@ -115,13 +117,18 @@ pub struct Policy {
     kind: AnyKind,
     /// Hold under every policy.
     limits: Limits,
+    /// Likewise, but only some policies can make a path standby.
+    quotas: Quotas,
 }
 
 impl From<AnyKind> for Policy {
-    /// Makes a policy without limits.
+    /// Makes a policy without limits and quotas.
     fn from(kind: AnyKind) -> Self {
-        let limits = Limits::default();
-        Self { kind, limits }
+        Self {
+            kind,
+            limits: Limits::default(),
+            quotas: Quotas::default(),
+        }
     }
 }
 
@@ -135,12 +142,19 @@ impl Policy {
         let (leave_out, shared) = (given.leave_out.clone(), given.shared.clone());
         let mut kind = AnyKind::check(&given.try_into()?)?;
         let limits = Limits::check(&shared, &kind.kind().weights())?;
+        let named = limits.name_paths(kind.kind().weights());
+        let holds_out = kind.kind_mut().bounds_mut().is_some();
+        let quotas = Quotas::check(&shared, &named, holds_out)?;
         let bounds = Bounds::new(&leave_out, &kind.kind().weights())?;
         // A policy that cannot leave paths out was given no bounds.
         if let Some(own) = kind.kind_mut().bounds_mut() {
             *own = bounds;
         }
-        Ok(Self { kind, limits })
+        Ok(Self {
+            kind,
+            limits,
+            quotas,
+        })
     }
 
     /// Returns the policy's name, as in `--policy` and in metrics.
@@ -153,7 +167,10 @@ impl Policy {
         let given = self.kind.settings().into();
         Given {
             leave_out: self.bounds().setting(),
-            shared: self.limits.settings(),
+            shared: Shared {
+                limits: self.limits.settings(),
+                quotas: self.quotas.settings(),
+            },
             ..given
         }
     }
@@ -170,14 +187,20 @@ impl Policy {
     /// Returns what the policy acts with, as named in metrics.
     pub fn backend(&self) -> &'static str {
         match self.kind().backend() {
-            "none" if !self.limits.is_empty() => "pacing",
+            "none" if !self.limits.is_empty() || self.quotas.hold_out() => "pacing",
             backend => backend,
         }
     }
 
     /// Returns what the programs do with connections: bits of [`capability`].
     pub fn capabilities(&self) -> u32 {
-        self.kind().capabilities()
+        let capabilities = self.kind().capabilities();
+        // A policy without shares and ranks gives all paths one rank, and holds
+        // out only those whose quota is spent.
+        match self.quotas.hold_out() {
+            true if capabilities & capability::CAPS == 0 => capabilities | capability::OVERFLOWS,
+            _ => capabilities,
+        }
     }
 
     /// Returns whether paths have shares, which the policy enforces with caps.
@@ -207,25 +230,32 @@ impl Policy {
     }
 
     /// Returns the weights, which are all equal if the policy has none. Paths that
-    /// only a limit names are listed as well.
+    /// only a limit or a quota names are listed as well.
     pub fn weights(&self) -> Weights {
-        self.limits.name_paths(self.kind().weights())
+        let weights = self.limits.name_paths(self.kind().weights());
+        self.quotas.name_paths(weights)
     }
 
-    /// Returns whether the user has named the path with this label by a limit,
-    /// and by nothing else.
-    pub fn only_a_limit_names(&self, label: &str) -> bool {
+    /// Returns the setting by which the user has named the path with this label.
+    pub fn named_by(&self, label: &str) -> Setting {
         let weights = self.kind().weights();
         let mut named = weights.listed.iter().map(|one| &one.selector);
-        let selector = label.parse();
-        selector.is_ok_and(|selector| {
-            self.limits.names(&selector) && !named.any(|one| *one == selector)
-        })
+        match label.parse() {
+            Ok(selector) if named.any(|one| *one == selector) => self.names_paths_by(),
+            Ok(selector) if self.limits.names(&selector) => Shared::LIMITS,
+            _ if self.quotas.of(label).is_some() => Shared::QUOTAS,
+            _ => self.names_paths_by(),
+        }
     }
 
     /// Returns the limits of paths.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns the quotas of paths.
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     /// Returns the settings of copies, if the policy copies segments. Copies
@@ -241,8 +271,12 @@ impl Policy {
             what: "leaving a path out",
             instead: "give no path a bound",
         });
+        let spends = self.quotas.hold_out().then_some(HoldsOut {
+            what: "a quota that makes its path standby",
+            instead: "give each quota action:warn",
+        });
         Needs {
-            holds_out: needs.holds_out.or(leaves_out),
+            holds_out: needs.holds_out.or(leaves_out).or(spends),
             ..needs
         }
     }
@@ -256,7 +290,7 @@ impl Default for Policy {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.kind(), self.limits)
+        write!(f, "{}{}{}", self.kind(), self.limits, self.quotas)
     }
 }
 

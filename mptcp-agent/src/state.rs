@@ -9,8 +9,10 @@
 //! | `rates` | what each path did during the last ten seconds |
 //! | `fitness` | which paths are left out beyond their bounds |
 //! | `snapshot` | everything that an answer shows, collected once |
+//! | `accounts` | how much of its quota each path has used |
 //! | `events` | the programs' events, typed |
 
+pub mod accounts;
 pub mod events;
 pub mod fitness;
 pub mod paths;

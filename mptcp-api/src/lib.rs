@@ -8,6 +8,7 @@
 //!   rule     which connections have which policy
 //!   config   the configuration file: its keys, and where in it something is wrong
 //!   line     encodes and decodes those as lines of JSON
+//!   saved    the file of data plans that agents leave for later agents
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
 //! ```
@@ -21,4 +22,5 @@ pub mod hello;
 pub mod line;
 pub mod policy;
 pub mod rule;
+pub mod saved;
 pub mod schema;

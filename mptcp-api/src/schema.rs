@@ -9,12 +9,14 @@
 
 mod copies;
 mod event;
+mod quota;
 mod rules;
 
 use serde::{Deserialize, Serialize};
 
 pub use copies::{PathCopies, Peers};
 pub use event::{Event, Lost, Sender};
+pub use quota::{NamedQuota, PathQuota, Quotas};
 pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
 
 use crate::policy::Given;
@@ -70,6 +72,14 @@ pub enum Request {
     /// Asks for every event from now on: [`Reply::Event`] and [`Reply::Lost`],
     /// until either side closes.
     Events,
+    /// Asks for the quotas of all paths: [`Reply::Quotas`].
+    QuotaShow,
+    /// Forgets what a path has used of its quota in this period:
+    /// [`Reply::Quotas`].
+    QuotaReset {
+        /// The path, as its quota names it.
+        path: String,
+    },
     /// Asks the agent to end and to leave everything in place for its
     /// successor: [`Reply::HandedOver`], just before it ends.
     HandOver,
@@ -97,6 +107,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// Some of the connections; the last part says that it is the last.
     Connections(Connections),
+    /// The quotas of all paths.
+    Quotas(Quotas),
     /// An event.
     Event(Event),
     /// Events were lost.
@@ -263,7 +275,7 @@ pub struct Hook {
 pub struct Path {
     /// Its label: the selector that named it, or its device.
     pub path: String,
-    /// Whether a `--weight`, a `--prefer` or a `--limit` names it.
+    /// Whether a `--weight`, a `--prefer`, a `--limit` or a `--quota` names it.
     pub listed: bool,
     /// Whether its device exists; always true for a path that is no device.
     pub present: bool,
@@ -302,6 +314,9 @@ pub struct Path {
     /// without a `--limit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_bytes_per_second: Option<u64>,
+    /// Its data plan; none without a `--quota`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<PathQuota>,
     /// Its part of all acknowledged bytes, 0 to 1; none without traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,

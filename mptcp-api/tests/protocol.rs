@@ -6,13 +6,14 @@ use mptcp_api::line;
 use mptcp_api::schema::{ErrorCode, VERSION};
 
 /// Each kind of reply, with all fields that it can have.
-const REPLIES: [&str; 9] = [
+const REPLIES: [&str; 10] = [
     concat!(
         r#"{"version":1,"reply":"policy","policy":{"name":"weighted","weighted_mode":"strict","#,
         r#""weights":["eth0=4"],"redundant_copies":2,"redundant_port":8684,"#,
         r#""redundant_key":"/etc/key","redundant_budget":"40mbit","#,
         r#""leave_out":["eth0=loss:5%,rtt:300ms"],"#,
-        r#""limits":["wwan0=20mbit","eth0=none"]},"backend":"pacing","#,
+        r#""limits":["wwan0=20mbit","eth0=none"],"quotas":["wwan0=50GB/month"]},"#,
+        r#""backend":"pacing","#,
         r#""then":{"policy":{"name":"default"},"in_seconds":1.5}}"#
     ),
     concat!(
@@ -26,7 +27,10 @@ const REPLIES: [&str; 9] = [
         r#""carrier":true,"heard_seconds":0.125,"weight":4,"#,
         r#""left_out":{"reason":"loss","tried":true,"for_seconds":1.5,"loss":0.0625,"#,
         r#""loss_bound":0.05,"rtt_seconds":0.5,"rtt_bound_seconds":0.25},"#,
-        r#""limit_bytes_per_second":2500000,"share":0.5,"#,
+        r#""limit_bytes_per_second":2500000,"quota":{"used_bytes":7,"quota_bytes":9,"#,
+        r#""spent":false,"period":"month,reset:15","since":"2026-11-15T00:00:00Z","#,
+        r#""until":"2026-12-15T00:00:00Z","count":"device","direction":"both","#,
+        r#""action":"standby"},"share":0.5,"#,
         r#""rtt_seconds":0.25,"sent_bytes_per_second":1.0,"acked_bytes_per_second":2.0,"#,
         r#""received_bytes_per_second":3.0,"retransmitted_segments":4,"#,
         r#""copies":{"sent":1,"dropped":2,"received_first":3,"received_duplicate":4}}],"#,
@@ -50,7 +54,15 @@ const REPLIES: [&str; 9] = [
         r#""remote":"10.0.0.2:2","local_id":0,"remote_id":1,"side":"server","#,
         r#""reason":"reset","backup":true,"stale":true,"sent_bytes":1,"acked_bytes":2,"#,
         r#""received_bytes":3,"loss":0.0625,"loss_bound":0.05,"rtt_seconds":0.5,"#,
-        r#""rtt_bound_seconds":0.25,"cookie":9}"#
+        r#""rtt_bound_seconds":0.25,"used_bytes":5,"quota_bytes":4,"#,
+        r#""until":"2026-12-01T00:00:00Z","cookie":9}"#
+    ),
+    concat!(
+        r#"{"version":1,"reply":"quotas","quotas":[{"path":"wwan0","used_bytes":9,"#,
+        r#""quota_bytes":9,"spent":true,"period":"day","since":"2026-11-15T00:00:00Z","#,
+        r#""until":"2026-11-16T00:00:00Z","count":"connections","direction":"rx","#,
+        r#""action":"warn"}],"file":"/var/lib/mptcp-agent/quota.json","saved":false,"#,
+        r#""not_saved_because":"read-only"}"#
     ),
     concat!(
         r#"{"version":1,"reply":"rules","policies":[{"name":"default","policy":"#,
@@ -70,7 +82,7 @@ const REPLIES: [&str; 9] = [
 ];
 
 /// Each kind of request, with all fields that it can have.
-const REQUESTS: [&str; 11] = [
+const REQUESTS: [&str; 13] = [
     r#"{"version":1,"request":"policy-show"}"#,
     concat!(
         r#"{"version":1,"request":"policy-set","policy":{"name":"redundant","#,
@@ -91,6 +103,8 @@ const REQUESTS: [&str; 11] = [
     r#"{"version":1,"request":"status"}"#,
     r#"{"version":1,"request":"connections"}"#,
     r#"{"version":1,"request":"events"}"#,
+    r#"{"version":1,"request":"quota-show"}"#,
+    r#"{"version":1,"request":"quota-reset","path":"wwan0"}"#,
     r#"{"version":1,"request":"hand-over"}"#,
 ];
 

@@ -100,6 +100,22 @@ fn arguments_that_make_no_sense() -> Result<()> {
         ("--policy weighted --weight p1=65536", &["65536", "65535"]),
         ("--policy weighted --weight p1=-1", &["-1", "65535"]),
         (
+            "--quota p1=50GB/month",
+            &["--quota", "`p1=50GB/month`", "add action:warn"],
+        ),
+        (
+            "--policy weighted --quota p1=50gb/month",
+            &["`50gb`", "MB, GB or TB"],
+        ),
+        (
+            "--policy weighted --quota p1=50GB/month,reset:31",
+            &["`reset:31`", "1 to 28"],
+        ),
+        (
+            "--policy weighted --quota id:1=50GB/month,count:device",
+            &["`id:1` is no device"],
+        ),
+        (
             "--policy weighted --weight p1=1.5",
             &["1.5", "whole number"],
         ),
@@ -134,6 +150,11 @@ fn arguments_that_make_no_sense() -> Result<()> {
             "--control /dev/null/x.sock",
             &["/dev/null", "not a directory"],
         ),
+        (
+            "--state-dir relative",
+            &["--state-dir relative", "absolute"],
+        ),
+        ("--state-dir /dev/null", &["/dev/null", "no directory"]),
         ("--cgroup /nonexistent", &["/nonexistent", "No such file"]),
         ("--cgroup /tmp", &["/tmp", "cgroup2"]),
         ("--nonsense", &["--nonsense"]),

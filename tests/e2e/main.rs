@@ -32,6 +32,7 @@ mod overflow;
 mod path_state;
 mod pins;
 mod policies;
+mod quota;
 mod redundant_bulk;
 mod redundant_cli;
 mod redundant_coexist;

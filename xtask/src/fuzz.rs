@@ -10,7 +10,7 @@ use xtask::{
 };
 
 /// The targets in `fuzz/fuzz_targets`.
-const TARGETS: [&str; 4] = ["hello", "packet", "control", "config"];
+const TARGETS: [&str; 5] = ["hello", "packet", "control", "config", "saved"];
 
 const VERSION: &str = "0.13.2";
 

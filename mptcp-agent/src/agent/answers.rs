@@ -89,6 +89,12 @@ impl Agent {
                 let answer = self.open().map_err(|error| failed(&error));
                 drop(reply.send(answer));
             }
+            Call::QuotaShow(reply) => drop(reply.send(self.quotas())),
+            Call::QuotaReset { path, reply } => {
+                let answer = self.reset_quota(&path);
+                self.scraped.forget();
+                drop(reply.send(answer));
+            }
             Call::HandOver(reply) => self.hand_over = Some(reply),
         }
     }
@@ -161,6 +167,7 @@ impl Agent {
             unmatched_selectors: unmatched(&self.table, &stats, &totals).len(),
             totals,
             paths: sources.paths(),
+            quotas: self.quotas(),
             peers: service.map(Service::peers),
             kernel_events: match want {
                 Want::OpenConnections => Vec::new(),

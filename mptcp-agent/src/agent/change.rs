@@ -27,6 +27,7 @@ use crate::api::control::view;
 use crate::kernel::{Policies, PublishError};
 use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
+use crate::state::accounts::Accounts;
 use crate::state::paths::PathTable;
 use crate::state::snapshot::InForce;
 
@@ -101,6 +102,8 @@ pub struct Held<'a> {
     pub table: &'a PathTable,
     /// The rules, the policies that they choose, and their key.
     pub rules: &'a rules::Provided,
+    /// What paths have used of their quotas.
+    pub accounts: &'a Accounts,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,
 }
@@ -383,6 +386,7 @@ fn prepare<S: Side>(side: &S, wanted: Wanted) -> Result<Prepared<S::Copies>> {
     table.set_limits(policy.limits().clone());
     // A path that is left out stays so if its bounds are the same.
     table.retain_left_out(|label| keeps_out(policy, held.policy, label));
+    table.hold_out(|label| held.accounts.holds_out(label, policy.quotas()));
     let new = copying(policy, &default.key, rules);
     let (copies, programs) = match (new, held.copying()) {
         // The content of the key file matters, not its path.

@@ -45,6 +45,9 @@ impl Host {
         if let Some(path) = &args.control {
             host::check_socket_path(path)?;
         }
+        if let Some(directory) = &args.state_dir {
+            host::store::check(directory)?;
+        }
         host::privileges()?;
         host::check_mptcp()?;
         let provided = policy::provide(policy.clone())?;

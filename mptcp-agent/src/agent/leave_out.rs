@@ -9,11 +9,11 @@ use mptcp_common::abi::{PathStats, UNKNOWN_PATH};
 
 use super::Agent;
 use crate::api::control::view;
-use crate::state::fitness::{Change, Second, Seen, Standing};
+use crate::state::fitness::{Change, Overlay, Second, Seen, Standing};
 
 impl Agent {
-    /// Looks at what each path did since the last call, a second ago, and lets
-    /// the programs know of what follows.
+    /// Looks at what each path did since the last call, a second ago.
+    /// [`Agent::weigh_paths`] lets the programs know of what follows.
     pub(super) fn judge_paths(&mut self, stats: &[PathStats]) {
         let before = std::mem::replace(&mut self.judged, stats.to_vec());
         if !self.policy.bounds().act() || before.is_empty() {
@@ -29,7 +29,18 @@ impl Agent {
         for change in &changes {
             self.report_left_out(change);
         }
-        let overlay = self.judge.overlay(self.policy.caps());
+    }
+
+    /// Lets the programs know which paths are left out, because they passed a
+    /// bound or their quota is spent, and which are tried.
+    pub(super) fn weigh_paths(&mut self) {
+        let judged = match self.policy.bounds().act() {
+            true => self.judge.overlay(self.policy.caps()),
+            false => Overlay::default(),
+        };
+        let overlay = self
+            .table
+            .and_held_out(judged, |label| self.is_spent(label));
         if self.table.set_overlay(overlay) {
             self.publish_weights();
         }
@@ -37,9 +48,12 @@ impl Agent {
 
     fn seen(&self, index: u32, now: &PathStats, before: &PathStats) -> Seen {
         let fresh = |total: fn(&PathStats) -> u64| total(now).saturating_sub(total(before));
+        let label = self.table.label(index);
+        let spent = self.is_spent(label);
         Seen {
-            bound: self.policy.bounds().of(self.table.label(index)),
-            weight: self.table.weight(index),
+            bound: self.policy.bounds().of(label),
+            // A path whose quota is spent takes no other one's place.
+            weight: if spent { 0 } else { self.table.weight(index) },
             live: now.live,
             did: Second {
                 sent: fresh(|stats| stats.sent_segments),

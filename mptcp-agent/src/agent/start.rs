@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::claim::Host;
+use super::quota::Keeper;
 use super::rules::{Cgroups, Counters};
 use super::shared::Shared;
 use super::sweep_timer::SweepTimer;
@@ -63,6 +64,9 @@ impl Agent {
         let (mut table, recycled) = resume(&kernel, policy, &rules.rules)?;
         table.set_usable(devices::usable(&present));
         table.set_devices(devices::names(&present));
+        let state_dir = args.state_dir.as_deref();
+        let keeper = Keeper::start(state_dir, policy.quotas(), kernel.adopted(), &mut tasks)?;
+        table.hold_out(|label| keeper.accounts.holds_out(label, policy.quotas()));
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
         let key = host.provided.key.clone();
@@ -134,6 +138,7 @@ impl Agent {
             history: History::default(),
             judge: Judge::default(),
             judged: Vec::new(),
+            keeper,
             sweep_timer: SweepTimer::default(),
             scraped: Shared::default(),
             revert: None,

@@ -86,6 +86,7 @@ impl Side for Agent {
             key: &self.key,
             table: &self.table,
             rules: &self.rules,
+            accounts: &self.keeper.accounts,
             revert: self.revert.as_ref(),
         }
     }
@@ -196,7 +197,10 @@ impl Side for Agent {
         for &path in recycled {
             self.history.forget(path);
             self.judge.forget(path);
+            let label = Some(self.table.label(path));
+            self.keeper.accounts.restart_totals(label);
         }
+        self.keeper.follow(self.policy.quotas());
     }
 
     fn supersede(&mut self, generation: u32) {

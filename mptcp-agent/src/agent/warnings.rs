@@ -56,11 +56,12 @@ impl Agent {
     /// first subflow can have.
     pub(super) fn warn_if_missing(&self) {
         for name in self.table.missing() {
-            let flag = self.flag_of(name);
-            let holds = match flag == self.naming_flag() {
-                false => "the limit holds",
-                true if self.policy.overflows() => "it takes its rank",
-                true => "the weight holds",
+            let (flag, setting) = (self.flag_of(name), self.policy.named_by(name));
+            let holds = match setting {
+                Shared::LIMITS => "the limit holds",
+                Shared::QUOTAS => "the quota counts",
+                _ if self.policy.overflows() => "it takes its rank",
+                _ => "the weight holds",
             };
             tracing::warn!("{flag} {name}: there is no device {name} now; {holds} once it appears");
         }
@@ -102,6 +103,7 @@ impl Agent {
         if self.warnings.locked.insert(label.clone()) {
             let setting = match self.policy.rank(weight) {
                 Some(rank) => format!("path {label}, rank {rank}"),
+                None if self.is_spent(&label) => format!("--quota {label}"),
                 None if weight > 0 => format!("--leave-out {label}"),
                 None => format!("--weight {label}=0"),
             };
@@ -115,15 +117,7 @@ impl Agent {
 
     /// Returns the flag by which the user has named the path with this label.
     fn flag_of(&self, label: &str) -> String {
-        match self.policy.only_a_limit_names(label) {
-            true => cli::flag(Shared::LIMITS),
-            false => self.naming_flag(),
-        }
-    }
-
-    /// Returns the flag by which the user names paths.
-    fn naming_flag(&self) -> String {
-        cli::flag(self.policy.names_paths_by())
+        cli::flag(self.policy.named_by(label))
     }
 
     /// Takes a sample, and warns once of each label that stays unmatched.

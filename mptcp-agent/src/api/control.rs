@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::config::Fresh;
 use crate::policy::Provided;
 use crate::rules::{Provided as ProvidedRules, Rules};
-use crate::state::snapshot::{Open, Snapshot};
+use crate::state::snapshot::{Open, Quotas, Snapshot};
 pub use rules::rules;
 
 /// Number of calls that may wait for the agent's loop.
@@ -76,6 +76,15 @@ pub enum Call {
     Status(oneshot::Sender<Result<Box<Snapshot>, Refusal>>),
     /// Return every connection.
     Connections(oneshot::Sender<Result<Open, Refusal>>),
+    /// Return the quotas of all paths.
+    QuotaShow(oneshot::Sender<Quotas>),
+    /// Forget what a path has used of its quota.
+    QuotaReset {
+        /// The path.
+        path: String,
+        /// Gets the quotas then.
+        reply: oneshot::Sender<Result<Quotas, Refusal>>,
+    },
     /// End the agent, and leave everything in place for its successor.
     HandOver(oneshot::Sender<()>),
 }

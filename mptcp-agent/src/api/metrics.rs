@@ -10,6 +10,7 @@ mod families;
 mod kernel_events;
 mod path;
 mod policy;
+mod quota;
 mod redundant;
 mod rules;
 mod scheduler;
@@ -29,6 +30,7 @@ pub fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     scheduler::describe(snapshot, &mut families);
     policy::describe(snapshot, &mut families);
     rules::describe(snapshot, &mut families);
+    quota::describe(snapshot, &mut families);
     redundant::describe(snapshot, &mut families);
     kernel_events::describe(snapshot, &mut families);
     agent::describe(snapshot, &mut families);

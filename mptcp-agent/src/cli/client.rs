@@ -87,6 +87,13 @@ pub enum Verb {
         /// `--sort`.
         sort: SortKey,
     },
+    /// `quota`.
+    QuotaShow,
+    /// `quota reset`.
+    QuotaReset {
+        /// The path, as its quota names it.
+        path: String,
+    },
     /// `events`.
     Events,
 }
@@ -301,6 +308,46 @@ impl ConnectionsArgs {
     pub fn job(self) -> Checked {
         let verb = Verb::Connections { sort: self.sort };
         self.target.job(&["connections"], verb)
+    }
+}
+
+/// Arguments of `quota`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXIT_STATUS, args_conflicts_with_subcommands = true)]
+pub struct QuotaArgs {
+    #[command(subcommand)]
+    command: Option<QuotaCommand>,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuotaCommand {
+    /// Forget what a path has used in this period, and use the path again
+    #[command(after_long_help = EXIT_STATUS)]
+    Reset(ResetArgs),
+}
+
+#[derive(Args, Debug)]
+struct ResetArgs {
+    /// The path, as its --quota names it
+    #[arg(value_parser = policy::selector)]
+    path: String,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl QuotaArgs {
+    /// Checks that the arguments go together.
+    pub fn job(self) -> Checked {
+        match self.command {
+            None => self.target.job(&["quota"], Verb::QuotaShow),
+            Some(QuotaCommand::Reset(ResetArgs { path, target })) => {
+                target.job(&["quota", "reset"], Verb::QuotaReset { path })
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use mptcp_common::abi::redundant::MAX_COPIES;
 
 use crate::policy::selector::Selector;
 use crate::policy::{
-    Choice, Limit, PathBound, Policy, Rate, Thin, Weight, WeightedMode, WeightedScope,
+    Choice, Limit, PathBound, Policy, Quota, Rate, Thin, Weight, WeightedMode, WeightedScope,
 };
 
 /// Arguments of the weighted policy.
@@ -76,6 +76,22 @@ pub struct SharedArgs {
     #[arg(id = "limits", long = "limit", value_name = "SELECTOR=RATE",
           value_parser = checked::<Limit>)]
     pub limits: Vec<String>,
+
+    /// What a path may carry in a period: 50GB/month, 2GB/week, 1GiB/day; may be repeated
+    ///
+    /// Once the quota is spent, the path becomes standby until the period ends:
+    /// it carries nothing while another path is alive. SELECTOR names a path as
+    /// in --weight, but `default` has no quota. Options follow after commas.
+    /// `reset:15` begins a month on that day (1 to 28), `reset:friday` a week, at
+    /// midnight of the local time zone. `count:device` counts every byte on the
+    /// device (the default), `count:connections` only the payload of MPTCP
+    /// connections (the default of a path that is no device). `direction:both`,
+    /// `tx` or `rx` says what counts. `action:warn` lets the path go on;
+    /// `action:standby` (the default) is for the policies weighted, overflow and
+    /// aggregate. What was used is kept in --state-dir of run.
+    #[arg(id = "quotas", long = "quota", value_name = "SELECTOR=AMOUNT/PERIOD[,OPTION...]",
+          value_parser = checked::<Quota>)]
+    pub quotas: Vec<String>,
 
     /// Leave a path out beyond these bounds: loss:5%, rtt:300ms; may be repeated
     ///
@@ -150,6 +166,14 @@ fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
     text.parse::<T>().map(|_| text.to_owned())
 }
 
+/// Passes on the selector of a path.
+///
+/// # Errors
+/// One line: it cannot be read.
+pub fn selector(text: &str) -> Result<String, String> {
+    checked::<Selector>(text)
+}
+
 /// Returns the flag of `setting`, with its dashes. One that has no flag is named
 /// as if it had one.
 pub fn flag(setting: Setting) -> String {
@@ -206,6 +230,7 @@ pub fn given(
     };
     given.shared = Shared {
         limits: shared.limits,
+        quotas: shared.quotas,
     };
     given.redundant = Redundant {
         redundant_copies: copies,

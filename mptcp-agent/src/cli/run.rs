@@ -43,6 +43,9 @@ Examples:
   At most 20 Mbit/s by LTE, whatever the policy:
     mptcp-agent run --limit wwan0=20mbit
 
+  LTE on standby once its plan of 50 GB, renewed on each 15th, is spent:
+    mptcp-agent run --policy weighted --quota wwan0=50GB/month,reset:15
+
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
 
@@ -86,7 +89,7 @@ pub struct RunArgs {
 
     /// The control socket's path [default: /run/mptcp-agent/control.sock]
     ///
-    /// The commands policy, status, connections and events use this socket. The
+    /// The commands policy, status, connections, quota and events use this socket. The
     /// path is absolute; missing directories are made. Root, the agent's user
     /// and the members of group mptcp, if there is one, may use the socket. In a
     /// network namespace other than that of process 1 the default is
@@ -95,6 +98,16 @@ pub struct RunArgs {
     /// does not start.
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+
+    /// Where the agent keeps what paths have used of their quotas [default: /var/lib/mptcp-agent]
+    ///
+    /// The path is absolute; missing directories are made, once there is a
+    /// --quota. The file is quota.json. In a network namespace other than that of
+    /// process 1, the default file is quota-netns-COOKIE.json, which holds until
+    /// the next boot: give such an agent a directory of its own. If nothing can
+    /// be written there, the agent runs and counts in memory.
+    #[arg(long, value_name = "PATH")]
+    pub state_dir: Option<PathBuf>,
 
     /// Observe and steer only sockets of this cgroup2 directory and below
     ///

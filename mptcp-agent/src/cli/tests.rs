@@ -190,13 +190,15 @@ fn wrong_arguments_say_why() {
 
 #[test]
 fn a_setting_has_its_flag() {
-    use mptcp_api::policy::{Overflow, Redundant, Setting, Weighted};
+    use mptcp_api::policy::{Overflow, Redundant, Setting, Shared, Weighted};
 
     for (setting, expected) in [
         (Setting::NAME, "--policy"),
         (Weighted::MODE, "--weighted-mode"),
         (Weighted::WEIGHTS, "--weight"),
         (Overflow::PREFER, "--prefer"),
+        (Shared::LIMITS, "--limit"),
+        (Shared::QUOTAS, "--quota"),
         (Redundant::COPIES, "--redundant-copies"),
         (Redundant::PORT, "--redundant-port"),
         (Redundant::KEY, "--redundant-key"),
@@ -234,6 +236,29 @@ fn an_error_about_settings_names_the_flag() {
             assert!(said.starts_with(&format!("error: {error}\n")), "{said}");
         }
     }
+}
+
+#[test]
+fn quotas_come_through() {
+    let (args, policy) = parse(
+        "mptcp-agent run --policy weighted --quota wwan0=50GB/month,reset:15 \
+         --quota id:1=1GiB/day --state-dir /srv/state",
+    )
+    .unwrap();
+    assert_eq!(args.state_dir, Some("/srv/state".into()));
+    let quotas = ["wwan0=50GB/month,reset:15", "id:1=1GiB/day"];
+    assert_eq!(policy.given().shared.quotas, quotas);
+    let error = parse("mptcp-agent run --quota wwan0=50GB/month").unwrap_err();
+    assert!(
+        error.contains("--quota: `wwan0=50GB/month` makes"),
+        "{error}"
+    );
+    let job = client("quota --json").unwrap();
+    assert_eq!((job.verb, job.json), (Verb::QuotaShow, true));
+    let job = client("quota reset id:01 --control /tmp/x.sock").unwrap();
+    let path = "id:01".to_owned();
+    assert_eq!(job.verb, Verb::QuotaReset { path });
+    assert_eq!(job.control, Some("/tmp/x.sock".into()));
 }
 
 #[test]
@@ -349,6 +374,9 @@ fn wrong_arguments_of_client_commands_say_why() {
         ("policy show --for 10m", "--for"),
         ("connections --sort size", "possible values: token, acked"),
         ("status extra", "extra"),
+        ("quota reset", "<PATH>"),
+        ("quota reset id:x", "0 to 255"),
+        ("quota --json reset eth0", "cannot be used with"),
         (long.as_str(), "at most 107 bytes"),
     ] {
         let error = client(arguments).unwrap_err();
@@ -364,6 +392,8 @@ fn the_exit_codes_are_in_every_help() {
         "reload",
         "status",
         "connections",
+        "quota",
+        "quota reset",
         "events",
     ] {
         let help = parse_job(&format!("mptcp-agent {command} --help")).unwrap_err();

@@ -91,9 +91,9 @@ fn gap_text(terminal: Terminal, lost: Lost) -> String {
 
 fn text(terminal: Terminal, event: &Event) -> String {
     let style = match event.event.as_str() {
-        "path_down" | "path_left_out" | "stale" | "fallback" => Style::Bad,
+        "path_down" | "path_left_out" | "path_quota_spent" | "stale" | "fallback" => Style::Bad,
         "subflow_closed" if event.reason.as_deref() != Some("fin") => Style::Bad,
-        "path_up" | "path_back" => Style::Good,
+        "path_up" | "path_back" | "path_quota_renewed" => Style::Good,
         "priority" | "path_let_in" | "path_tried_again" => Style::Notable,
         _ => Style::Plain,
     };
@@ -144,6 +144,9 @@ fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
             "of-at-most",
             event.rtt_bound_seconds.map(format::milliseconds),
         ),
+        ("used", bytes(event.used_bytes)),
+        ("of-at-most", bytes(event.quota_bytes)),
+        ("until", event.until.clone()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

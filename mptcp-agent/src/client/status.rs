@@ -5,7 +5,8 @@ use mptcp_api::schema::{Hook, LeftOut, Path, Reply, Request, Status, one_line};
 use super::connection::Connection;
 use super::table::{self, Cell, Column, known, left, right};
 use super::terminal::{Style, Terminal};
-use super::{Failure, Output, format, policy};
+use super::{Failure, Output, format, policy, quota};
+use crate::host::zone;
 
 /// Requests the status and prints it.
 pub fn run(agent: &mut Connection, output: Output) -> Result<(), Failure> {
@@ -103,12 +104,13 @@ fn hooks(terminal: Terminal, hooks: &[Hook]) -> String {
 }
 
 fn paths(terminal: Terminal, paths: &[Path]) -> String {
-    const COLUMNS: [Column; 17] = [
+    const COLUMNS: [Column; 18] = [
         left("PATH", 0),
         left("STATE", 0),
         right("WEIGHT", 0),
         right("RANK", 1),
         right("LIMIT", 1),
+        right("QUOTA", 1),
         right("SHARE", 0),
         right("ACKED", 0),
         right("SENT", 3),
@@ -178,6 +180,15 @@ fn state(path: &Path) -> (Style, String) {
         (Style::Bad, "no carrier")
     } else if path.subflows == 0 {
         (Style::Plain, "idle")
+    } else if let Some(quota) =
+        (path.quota.as_ref()).filter(|quota| quota.spent && quota.action == "standby")
+    {
+        let down = if path.alive == 0 { "down, " } else { "" };
+        let until = quota::local(&quota.until, &zone::local());
+        return (
+            Style::Bad,
+            format!("{down}standby, quota spent until {until}"),
+        );
     } else if let Some(left_out) = &path.left_out {
         let down = if path.alive == 0 { "down, " } else { "" };
         return (Style::Bad, format!("{down}{}", why_left_out(left_out)));
@@ -215,6 +226,7 @@ fn path(path: &Path) -> Vec<Cell> {
         known(path.limit_bytes_per_second, |limit| {
             format::rate(limit as f64)
         }),
+        known(path.quota.as_ref(), quota::brief),
         known(path.share, format::percent),
         Cell::from(format::rate(path.acked_bytes_per_second)),
         Cell::from(format::rate(path.sent_bytes_per_second)),

@@ -28,13 +28,18 @@ pub fn directory() -> &'static Path {
 
 /// Returns where the socket of this network namespace's agent is by default.
 pub fn default_path() -> PathBuf {
+    let own = || netns::own_cookie().ok().map(own_path);
+    choose(is_main(), own, Path::exists)
+}
+
+/// Returns whether this is the first process's network namespace; `None` if that
+/// cannot be told, as without privileges.
+pub fn is_main() -> Option<bool> {
     let identity = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
     // A sandbox may hide the first process, but not kthreadd (process 2), which
     // is in the same namespace.
     let first = identity("1").or_else(|| identity("2"));
-    let same = identity("self").zip(first).map(|(own, first)| own == first);
-    let own = || netns::own_cookie().ok().map(own_path);
-    choose(same, own, Path::exists)
+    identity("self").zip(first).map(|(own, first)| own == first)
 }
 
 fn own_path(cookie: u64) -> PathBuf {

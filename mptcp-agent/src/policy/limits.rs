@@ -97,15 +97,13 @@ impl Limits {
     }
 
     /// Returns the settings, in the form that [`Limits::check`] reads.
-    pub fn settings(&self) -> Shared {
+    pub fn settings(&self) -> Vec<String> {
         let unlisted = self.unlisted.map(|rate| Limit {
             selector: Selector::Default,
             rate: Some(rate),
         });
         let limits = self.listed.iter().chain(&unlisted);
-        Shared {
-            limits: limits.map(Limit::to_string).collect(),
-        }
+        limits.map(Limit::to_string).collect()
     }
 
     /// Returns whether no path has a limit.

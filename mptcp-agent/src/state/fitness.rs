@@ -67,7 +67,7 @@ const SMALL: u32 = 20;
 pub struct Seen {
     /// Its bounds.
     pub bound: Bound,
-    /// The weight that the user gave it.
+    /// The weight that the user gave it; 0 while its quota is spent.
     pub weight: u16,
     /// Open subflows.
     pub live: u64,
@@ -324,7 +324,9 @@ impl Judge {
             self.lonely = 0;
             return;
         }
-        let out = |path: &Path| path.standing != Standing::Used && path.seen.live > 0;
+        let out = |path: &Path| {
+            path.standing != Standing::Used && path.seen.live > 0 && path.seen.weight > 0
+        };
         let left = self.paths.iter_mut().filter(|(_, path)| out(path));
         let best = left.min_by(|(_, one), (_, other)| one.badness.total_cmp(&other.badness));
         let Some((&index, path)) = best else {

@@ -12,12 +12,14 @@
 //! | `path` | what each path carries, and how |
 //! | `names` | the names of the policies and rules that connections have |
 //! | `open` | the open connections and their subflows |
+//! | `quotas` | the data plans of paths |
 //! | `peers` | the agents at the other ends, and the messages with them |
 
 mod names;
 mod open;
 mod path;
 mod peers;
+mod quotas;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub use names::Names;
 pub use open::{Connection, Gather, Open, Subflow};
 pub use path::{Copies, Path, Sources};
 pub use peers::{Hello, NoRoom, PeerState, Peers};
+pub use quotas::{Quotas, Saving};
 
 use crate::policy::Policy;
 use crate::rules;
@@ -58,6 +61,8 @@ pub struct Snapshot {
     /// The paths that the user named, those that carry something, and those
     /// that copies can use.
     pub paths: Vec<Path>,
+    /// The data plans of paths.
+    pub quotas: Quotas,
     /// The agents at the other ends, under the redundant policy.
     pub peers: Option<Peers>,
     /// The kernel's own counters, by the names of `net::snmp`; empty if they

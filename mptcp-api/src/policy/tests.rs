@@ -21,6 +21,7 @@ fn mixed() -> Given {
         redundant_budget: Some("40mbit".to_owned()),
     };
     given.shared.limits = vec!["wwan0=20mbit".to_owned()];
+    given.shared.quotas = vec!["wwan0=50GB/month".to_owned()];
     given
 }
 
@@ -107,7 +108,8 @@ fn a_setting_of_another_policy_is_refused() {
         ("redundant", "redundant"),
     ] {
         let given = mixed().values().into_iter();
-        let given = given.filter(|(setting, _)| *setting != Shared::LIMITS);
+        let given =
+            given.filter(|(setting, _)| ![Shared::LIMITS, Shared::QUOTAS].contains(setting));
         for (setting, values) in given.filter(|(_, values)| !values.is_empty()) {
             let of = match setting {
                 Weighted::MODE | Weighted::WEIGHTS => "weighted",
@@ -177,7 +179,8 @@ fn bounds_lie_beside_the_settings_of_the_policies_that_can_leave_paths_out() {
 fn a_setting_of_every_policy_is_taken_beside_those_of_the_policy() {
     check_shared_names(&mixed().shared);
     for name in ["default", "weighted", "overflow", "aggregate", "redundant"] {
-        let given = json!({"name": name, "limits": ["wwan0=20mbit"]});
+        let given = json!({"name": name, "limits": ["wwan0=20mbit"],
+                           "quotas": ["wwan0=50GB/month"]});
         let read: Given = serde_json::from_value(given.clone()).unwrap();
         assert_eq!(read.shared, mixed().shared);
         assert_eq!(serde_json::to_value(&read).unwrap(), given);

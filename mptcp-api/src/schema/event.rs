@@ -53,6 +53,7 @@ pub struct Event {
     pub side: Option<Side>,
     /// `subflow_closed`: the reason. `path_left_out` and what follows it: `loss`,
     /// `rtt`, or `idle` if the path was tried and nothing was sent over it.
+    /// `path_quota_renewed`: `period`, `reset` or `policy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `subflow_closed`: seconds since it was established; none if it is older
@@ -102,6 +103,15 @@ pub struct Event {
     /// Likewise: the longest round trip that it may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_bound_seconds: Option<f64>,
+    /// `path_quota_spent` and `path_quota_renewed`: bytes used in this period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_bytes: Option<u64>,
+    /// Likewise: bytes that may be used in a period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Likewise: when the next period begins; RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// The subflow's socket cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<u64>,

@@ -370,6 +370,41 @@ fn more_paths_than_indices_are_refused() {
 }
 
 #[test]
+fn a_path_whose_quota_is_spent_rests_from_the_first_moment_of_a_policy_on() {
+    use mptcp_api::saved::{Account, Bytes};
+
+    let policy = |quotas: &[&str]| -> Provided {
+        let weights = ["id:1=3", "id:2=1"];
+        let given = json!({"name": "weighted", "weights": weights, "quotas": quotas});
+        provided(given, "")
+    };
+    let mut fake = Fake::new(&policy(&[]));
+    fake.accounts = Accounts::load(&[Account {
+        path: "id:2".to_owned(),
+        every: "day".to_owned(),
+        end: i64::MAX,
+        used: Bytes {
+            sent: 5_000_000,
+            received: 0,
+        },
+        ..Account::default()
+    }]);
+    for (quotas, expected) in [
+        (&["id:2=5MB/day"][..], [3, 0]),
+        (&["id:1=5MB/day", "id:2=4MB/day"], [3, 0]),
+        (&["id:2=5MB/day,action:warn"], [3, 1]),
+        (&["id:2=5MB/day,direction:rx"], [3, 1]),
+        (&["id:2=6MB/day"], [3, 1]),
+        (&["id:2=5MB/day"], [3, 0]),
+        (&[], [3, 1]),
+    ] {
+        set(&mut fake, policy(quotas), None).unwrap();
+        assert_eq!(fake.table.weights()[1..3], expected, "{quotas:?}");
+        assert_eq!(fake.obeyed, Some(fake.believed()));
+    }
+}
+
+#[test]
 fn only_a_policy_that_is_mixed_is_said_to_be() {
     for (failed, in_force) in [
         (Failed::TakenBack(anyhow!("x")), false),

@@ -316,6 +316,16 @@ impl Client {
                 let snapshot = server.ask(Call::Status).await??;
                 Ok(Reply::Status(Box::new(view::status(&snapshot))))
             }
+            Request::QuotaShow => {
+                let quotas = server.ask(Call::QuotaShow).await?;
+                Ok(Reply::Quotas(view::quotas(&quotas)))
+            }
+            Request::QuotaReset { path } => {
+                let quotas = server
+                    .ask(|reply| Call::QuotaReset { path, reply })
+                    .await??;
+                Ok(Reply::Quotas(view::quotas(&quotas)))
+            }
             Request::HandOver if self.rights != Rights::All => {
                 Err(forbidden("take the agent's place"))
             }

@@ -2,6 +2,8 @@
 //!
 //! Pure: takes [`crate::state`], returns the schema's types.
 
+mod quota;
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -20,11 +22,14 @@ use crate::state::fitness::{self, Fitness, Standing};
 use crate::state::snapshot::{self, InForce, Open, PeerState, Program, Snapshot};
 use crate::{COMMIT, VERSION};
 
+pub use quota::{quota_event, quotas};
+
 /// Converts a snapshot with its open connections.
 pub fn status(snapshot: &Snapshot) -> Status {
     let (agent, totals) = (&snapshot.agent, &snapshot.totals);
     let in_force = &snapshot.policy.policy;
     let paths = snapshot.traffic();
+    let quotas = &snapshot.quotas;
     Status {
         agent: Agent {
             version: VERSION.to_owned(),
@@ -38,7 +43,10 @@ pub fn status(snapshot: &Snapshot) -> Status {
         policy: policy(&snapshot.policy),
         hooks: snapshot.programs.iter().map(hook).collect(),
         paths: paths
-            .map(|one| path(one, &snapshot.open, in_force))
+            .map(|one| Path {
+                quota: quotas.of(&one.label).map(quota::path_quota),
+                ..path(one, &snapshot.open, in_force)
+            })
             .collect(),
         peers: snapshot.peers.as_ref().map(peers),
         connections: totals.connections,
@@ -141,6 +149,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         rank: policy.rank(path.weight),
         left_out: path.fitness.as_ref().and_then(left_out),
         limit_bytes_per_second: path.limit,
+        quota: None,
         share: path.share,
         rtt_seconds: path.rates.rtt_seconds,
         sent_bytes_per_second: path.rates.sent,

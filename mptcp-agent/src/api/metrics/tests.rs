@@ -11,10 +11,11 @@ use mptcp_common::abi::{PathStats, Totals};
 use super::*;
 use crate::host::skip::skip;
 use crate::policy::{
-    AnyKind, Bounds, Policy, Thin, Weighted, WeightedMode, WeightedScope, Weights,
+    AnyKind, Bounds, Policy, Span, Thin, Weighted, WeightedMode, WeightedScope, Weights,
 };
-use crate::state::fitness::{Fitness, Standing};
-use crate::state::snapshot::{InForce, Path, Program, Restored, Rules};
+use crate::state::accounts::Standing;
+use crate::state::fitness::{self, Fitness};
+use crate::state::snapshot::{InForce, Path, Program, Quotas, Restored, Rules, Saving};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
     PathStats {
@@ -77,7 +78,7 @@ fn full() -> Snapshot {
         listed: true,
         copies: Some(redundant::tests::copies()),
         fitness: Some(Fitness {
-            standing: Standing::LeftOut,
+            standing: fitness::Standing::LeftOut,
             count: [2, 1],
             ..Fitness::default()
         }),
@@ -106,11 +107,23 @@ fn full() -> Snapshot {
         totals: Totals {
             opened: [5, 6],
             connections: 7,
-            events: [5, 6, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+            events: [5, 6, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0],
             events_lost: 8,
             ..Totals::default()
         },
         paths: vec![eth0, prefix],
+        quotas: Quotas {
+            standings: vec![Standing {
+                quota: "eth0=50GB/month,count:connections".parse().unwrap(),
+                used: 50_000_000_001,
+                span: Span::default(),
+            }],
+            saving: Saving {
+                saved: true,
+                set_aside: 2,
+                ..Saving::default()
+            },
+        },
         peers: Some(redundant::tests::peers()),
         kernel_events: vec![("blackhole", 3)],
         programs: vec![
@@ -166,6 +179,11 @@ fn names_and_values() {
         "mptcp_path_left_out_total{path=\"eth0\",reason=\"loss\"} 2",
         "mptcp_path_left_out_total{path=\"eth0\",reason=\"rtt\"} 1",
         "mptcp_path_limit_bytes_per_second{path=\"eth0\"} 2500000",
+        "mptcp_path_quota_bytes{path=\"eth0\"} 50000000000",
+        "mptcp_path_quota_used_bytes{path=\"eth0\"} 50000000001",
+        "mptcp_path_quota_spent{path=\"eth0\"} 1",
+        "mptcp_agent_quota_saved 1",
+        "mptcp_agent_quota_files_set_aside 2",
         "mptcp_path_share_ratio{path=\"eth0\"} 1",
         "mptcp_path_share_ratio{path=\"10.0.0.0/24\"} 0",
         "mptcp_scheduler_decisions_total{path=\"eth0\"} 9",

@@ -250,6 +250,19 @@ fn a_path_comes_back_once_it_is_the_last_one() {
 }
 
 #[test]
+fn a_path_whose_quota_is_spent_does_not_come_back_as_the_last_one() {
+    let mut scene = Scene::new(&["loss:5%", "none"]);
+    scene.does(1, sent(BAD.0, BAD.1));
+    assert_eq!(scene.pass(3).len(), 1);
+    (scene.path(2).live, scene.path(2).did) = (0, Second::default());
+    scene.path(1).weight = 0;
+    assert_eq!(scene.pass(9), []);
+    scene.path(1).weight = 1;
+    let changes = scene.pass(8);
+    assert_eq!(changes, [(15, 1, Used, Loss)]);
+}
+
+#[test]
 fn too_little_data_says_nothing() {
     let mut scene = Scene::new(&["loss:5%", "none"]);
     // One lost segment of ten is no tenth, nor are four of 95.

@@ -75,6 +75,33 @@ impl PathTable {
         true
     }
 
+    /// Returns the overlay in which the paths for whose label `out` holds weigh
+    /// nothing, too.
+    pub fn and_held_out(&self, mut overlay: Overlay, out: impl Fn(&str) -> bool) -> Overlay {
+        let paths = (0..).zip(&self.paths).skip(1);
+        for (index, path) in paths {
+            if path.as_ref().is_some_and(|path| out(&path.label)) {
+                overlay.weights.insert(index, 0);
+            }
+        }
+        overlay
+    }
+
+    /// Leaves out the paths for whose label `out` holds, too. The caller raises the
+    /// generation.
+    pub fn hold_out(&mut self, out: impl Fn(&str) -> bool) {
+        let overlay = std::mem::take(&mut self.overlay);
+        self.overlay = self.and_held_out(overlay, out);
+    }
+
+    /// Returns the index of the path that has this label, if the user named it.
+    pub fn index_of(&self, label: &str) -> Option<u32> {
+        let mut paths = (0..).zip(&self.paths).skip(1);
+        let is = |path: &Path| path.listed && path.label == label;
+        let found = paths.find(|(_, path)| path.as_ref().is_some_and(is));
+        found.map(|(index, _)| index)
+    }
+
     /// Goes on leaving out the paths for whose label `stays` holds, and none of
     /// them is tried. Everything else has the user's weights again. The caller
     /// raises the generation.
@@ -135,6 +162,21 @@ mod tests {
         // What is left out, or is tried, carries nothing.
         table.set_overlay(overlay(&[(1, 0), (2, 1)], 10));
         assert_eq!(table.weights_under(&Weights::EQUAL)[..4], [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_path_that_is_held_out_weighs_nothing_whatever_else_is_known_of_it() {
+        let mut table = table(&["eth0=4", "eth1=2", "id:1=3"]);
+        let out = |label: &str| ["eth1", "unknown", "eth9"].contains(&label);
+        let both = table.and_held_out(overlay(&[(1, 1), (2, 5)], 10), out);
+        assert_eq!(both, overlay(&[(1, 1), (2, 0)], 10));
+        table.hold_out(out);
+        assert_eq!(table.weights()[..4], [1, 4, 0, 3]);
+        assert_eq!(table.index_of("id:1"), Some(3));
+        assert_eq!(
+            (table.index_of("eth9"), table.index_of("unknown")),
+            (None, None)
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub struct Fake {
     pub key: Key,
     pub table: PathTable,
     pub rules: ProvidedRules,
+    pub accounts: Accounts,
     pub revert: Option<Revert>,
     pub unpublished: bool,
     /// `None` while the maps hold parts of two policies.
@@ -47,6 +48,7 @@ impl Fake {
             key: Key::default(),
             table: PathTable::new(&Policy::default().weights()),
             rules: ProvidedRules::default(),
+            accounts: Accounts::default(),
             revert: None,
             unpublished: false,
             obeyed: None,
@@ -76,7 +78,7 @@ impl Fake {
 
     /// Returns what the programs should obey under the policy that the agent
     /// believes to be in force.
-    fn believed(&self) -> Policies {
+    pub fn believed(&self) -> Policies {
         encode(self, &self.policy, &self.rules.rules, &self.table)
     }
 
@@ -118,6 +120,7 @@ impl Side for Fake {
             key: &self.key,
             table: &self.table,
             rules: &self.rules,
+            accounts: &self.accounts,
             revert: self.revert.as_ref(),
         }
     }

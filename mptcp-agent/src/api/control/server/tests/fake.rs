@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::super::*;
 use crate::api::control;
-use crate::state::snapshot::{Connection, Open};
+use crate::state::snapshot::{Connection, Open, Quotas};
 
 /// A time limit that is short enough for a test.
 pub const SHORT: Duration = Duration::from_millis(100);
@@ -151,6 +151,11 @@ impl Fake {
                     }
                     Call::Connections(reply) => {
                         drop(reply.send(Ok(open(count))));
+                    }
+                    Call::QuotaShow(reply) => drop(reply.send(Quotas::default())),
+                    Call::QuotaReset { path, reply } => {
+                        let refusal = Refusal::new(ErrorCode::Refused, &path);
+                        drop(reply.send(Err(refusal)));
                     }
                     Call::HandOver(reply) => drop(reply.send(())),
                 }

@@ -39,6 +39,21 @@ async fn the_agents_own_refusal_comes_through() {
 }
 
 #[tokio::test]
+async fn quotas_are_shown_and_reset() {
+    let fake = Fake::start(Limits::default()).answering(0);
+    let mut peer = fake.connect().await;
+    let reply = peer.ask(&request("quota-show")).await;
+    assert_eq!(reply, Reply::Quotas(mptcp_api::schema::Quotas::default()));
+    // The fake refuses each path by its name.
+    let reset = r#"{"version":1,"request":"quota-reset","path":"wwan0"}"#;
+    let refused = (ErrorCode::Refused, "wwan0".to_owned());
+    assert_eq!(peer.refused(reset).await, refused);
+    let (code, why) = peer.refused(&request("quota-reset")).await;
+    assert_eq!(code, ErrorCode::Malformed);
+    assert!(why.contains("`path`"), "{why}");
+}
+
+#[tokio::test]
 async fn after_an_error_the_connection_goes_on() {
     let fake = Fake::start(Limits::default()).answering(0);
     let mut peer = fake.connect().await;
