@@ -57,6 +57,7 @@ use crate::cli::RunArgs;
 use crate::host::Cgroup;
 use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
+use crate::manage::Wanted;
 use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
@@ -111,6 +112,8 @@ struct Agent {
     table: PathTable,
     events: Events,
     devices: watch::Receiver<Present>,
+    /// The paths whose endpoints are managed, if any are.
+    wanted: watch::Sender<Wanted>,
     cgroup: Cgroup,
     redundant: Option<redundancy::Service>,
     /// Datagrams from the redundant policy's UDP port; closed under other

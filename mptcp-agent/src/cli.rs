@@ -2,6 +2,7 @@
 
 mod client;
 mod doctor;
+mod manage;
 mod policy;
 mod run;
 

@@ -9,6 +9,7 @@ mod mptcp;
 mod namespace;
 mod netns;
 mod privileges;
+pub mod processes;
 #[cfg(test)]
 pub mod skip;
 pub mod socket_path;
@@ -20,7 +21,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 pub use cgroup::{Cgroup, is_root as is_cgroup_root};
-pub use control::{Claim as SocketClaim, Taken as SocketTaken, check as check_socket_path};
+pub use control::{
+    Claim as SocketClaim, Taken as SocketTaken, check as check_socket_path, make_directories,
+};
 pub use key::read as read_key;
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;

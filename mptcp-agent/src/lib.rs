@@ -5,6 +5,7 @@
 //!   cli -> policy; host (checks) -> kernel (load, attach) -> agent (the loop)
 //!   kernel (events, maps)        -> state                 -> api, log
 //!   policy, net (devices)        -> state (paths)         -> kernel
+//!   policy, net (devices)        -> manage (endpoints)     -> net
 //!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
@@ -18,6 +19,7 @@ mod doctor;
 mod host;
 mod kernel;
 mod logging;
+mod manage;
 mod net;
 mod policy;
 mod redundancy;

@@ -1,10 +1,12 @@
-//! Reads what the kernel says about the network namespace.
+//! Reads what the kernel says about the network namespace, and changes its
+//! endpoints.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `devices` | the devices that paths and copies may use; pure |
 //! | `watch` | follows the devices over netlink |
 //! | `endpoints` | what the kernel's path manager may open subflows from |
+//! | `pm` | changes the endpoints and limits of the kernel's path manager |
 //! | `netlink` | asks the kernel, and waits for the answer |
 //! | `routes` | which way a packet would leave |
 //! | `rp_filter` | the reverse path filter of a device |
@@ -14,6 +16,7 @@
 pub mod devices;
 pub mod endpoints;
 pub mod netlink;
+pub mod pm;
 pub mod routes;
 pub mod rp_filter;
 pub mod snmp;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
+use crate::manage::Manager;
 use crate::policy::{self, Policy, Provided, Redundant};
 use crate::{client, kernel, redundancy};
 
@@ -28,6 +29,8 @@ pub(super) struct Host {
     pub provided: Provided,
     /// The sockets of the redundant policy, if that is the policy.
     pub sockets: Option<redundancy::Sockets>,
+    /// What the agent manages beside the policy.
+    pub manager: Option<Manager>,
     /// The last field, so that it is dropped last: an agent that takes over
     /// then finds everything else free.
     namespace: NamespaceClaim,
@@ -44,6 +47,8 @@ impl Host {
         }
         host::privileges()?;
         host::check_mptcp()?;
+        let managed = args.manage.settings();
+        Manager::check(&managed)?;
         let provided = policy::provide(policy.clone())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
         if let Some(warning) = cgroup.warning() {
@@ -69,12 +74,14 @@ impl Host {
             }
         };
         let sockets = policy.copies().map(bind).transpose()?;
+        let manager = Manager::claim(&managed, namespace.cookie())?;
         Ok(Self {
             cgroup,
             listener,
             control,
             provided,
             sockets,
+            manager,
             namespace,
         })
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use mptcp_common::abi::sweep;
 use tokio::sync::mpsc;
+use tokio::sync::watch::channel as watch_channel;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -20,6 +21,7 @@ use crate::api::{control, http};
 use crate::cli::RunArgs;
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
+use crate::manage::Wanted;
 use crate::net::{devices, watch};
 use crate::policy::Policy;
 use crate::redundancy;
@@ -90,6 +92,10 @@ impl Agent {
                 subscribers.clone(),
             ));
         }
+        let (wanted, paths) = watch_channel(Wanted::of(policy));
+        if let Some(manager) = host.manager.take() {
+            manager.start(&mut tasks, links.clone(), paths);
+        }
         let mut agent = Self {
             events_lost: kernel.totals()?.events_lost,
             kernel,
@@ -98,6 +104,7 @@ impl Agent {
             table,
             events,
             devices: links,
+            wanted,
             cgroup: host.cgroup.follow()?,
             redundant,
             datagrams,

@@ -11,6 +11,7 @@ use super::change::{self, Copies, Held, Revert, Side};
 use super::{Agent, claim};
 use crate::api::control::view;
 use crate::kernel::{PublishError, program};
+use crate::manage::Wanted;
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundancy::{Claim, Received, Service};
 use crate::state::paths::PathTable;
@@ -163,6 +164,7 @@ impl Side for Agent {
             change::keeps_out(&provided.policy, &self.policy, table.label(index))
         });
         (self.policy, self.key) = (provided.policy, provided.key);
+        self.wanted.send_replace(Wanted::of(&self.policy));
         self.table = table;
         for &path in recycled {
             self.history.forget(path);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::LogFormat;
+use super::manage::ManageArgs;
 use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
@@ -39,6 +40,9 @@ Examples:
 
   At most 20 Mbit/s by LTE, whatever the policy:
     mptcp-agent run --limit wwan0=20mbit
+
+  Endpoints for both paths, whatever addresses they get:
+    mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1 --manage-endpoints
 
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
@@ -120,6 +124,9 @@ pub struct RunArgs {
     /// runs, this is an ordinary start.
     #[arg(long)]
     pub take_over: bool,
+
+    #[command(flatten)]
+    pub manage: ManageArgs,
 
     // This comes last, because its heading holds for all that follows.
     #[command(flatten)]
