@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-pub use client::{ClientJob, SortKey, Verb};
+pub use client::{ClientJob, EndpointsArgs, SortKey, Verb};
 pub use doctor::{DoctorArgs, USAGE as DOCTOR_USAGE};
 pub use policy::flag;
 pub use run::RunArgs;
@@ -30,6 +30,8 @@ pub enum Job {
     Run(Box<RunArgs>, Policy),
     /// A request to a running agent.
     Client(ClientJob),
+    /// `endpoints`.
+    Endpoints(EndpointsArgs),
     /// `cleanup`.
     Cleanup(CleanupArgs),
     /// `doctor`.
@@ -70,6 +72,7 @@ fn job(cli: Cli) -> Result<Job, clap::Error> {
         Command::Status(args) => client(args.job()),
         Command::Connections(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
+        Command::Endpoints(args) => Ok(Job::Endpoints(args)),
         Command::Cleanup(args) => Ok(Job::Cleanup(args)),
         Command::Doctor(args) => {
             let checked = args.check().map(|()| Job::Doctor(args));
@@ -122,6 +125,11 @@ enum Command {
     /// Where events were lost, a line says how many, and stderr says at the end
     /// how many were lost in total.
     Events(client::EventsArgs),
+    /// Show the kernel's endpoints and limits beside the paths of the agent
+    ///
+    /// Works with and without a running agent, and needs no rights beyond those
+    /// to ask it.
+    Endpoints(EndpointsArgs),
     /// Look for what keeps MPTCP or the agent from working, and say how to mend it
     ///
     /// Works with and without a running agent, changes nothing, and takes about

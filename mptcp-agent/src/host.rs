@@ -27,7 +27,7 @@ pub use control::{
 pub use key::read as read_key;
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;
-pub use netns::Claim as NamespaceClaim;
+pub use netns::{Claim as NamespaceClaim, own_cookie as namespace_cookie};
 pub use standby::{can_bring_back, check as check_standby, has_bbr};
 
 /// Removes the control sockets of agents that were killed, and returns their

@@ -46,6 +46,7 @@ pub fn run() -> ExitCode {
             agent::cleanup::run(args.cgroup.as_deref())
         }),
         Job::Client(job) => client::run(&job),
+        Job::Endpoints(args) => client::run_endpoints(&args),
         Job::Doctor(args) => doctor::run(&args),
     }
 }

@@ -26,6 +26,7 @@ mod task;
 mod wanted;
 
 pub use apply::{Undone, undo};
+pub use record::{Made, look};
 pub use settings::{Role, Settings};
 pub use task::Manager;
 pub use wanted::Wanted;

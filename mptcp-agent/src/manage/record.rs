@@ -207,7 +207,7 @@ fn path(cookie: u64) -> PathBuf {
 
 fn create(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
+    options.write(true).create_new(true).mode(0o644);
     options.open(path)
 }
 
@@ -284,7 +284,7 @@ mod tests {
         assert!(!path.exists(), "nothing was made");
         record.change(|all| *all = made()).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(mode & 0o022, 0);
         assert_eq!(*open("a").made(), made());
         assert_eq!(*open("b").made(), Made::default());
         let mut record = open("a");
@@ -306,7 +306,7 @@ mod tests {
             "\u{0}\u{1}",
         ] {
             fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             let record = Record::open_at(path.clone(), "a").unwrap();
             assert_eq!(*record.made(), Made::default());
             let aside = path.with_extension("unreadable");

@@ -62,17 +62,26 @@ pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<Pr
     Ok(receiver)
 }
 
-/// Reads the devices once. It needs a runtime.
-///
-/// # Errors
-/// The devices cannot be read.
-pub async fn read() -> Result<Present> {
+/// Reads the devices once.
+async fn read() -> Result<Present> {
     let (connection, handle, _) =
         new_connection().context("cannot open a netlink socket to list network devices")?;
     let task = tokio::spawn(connection);
     let devices = list(&handle).await;
     task.abort();
     devices
+}
+
+/// Reads the devices once, on a runtime of its own.
+///
+/// # Errors
+/// The devices cannot be read.
+pub fn now() -> Result<Present> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot list network devices")?;
+    runtime.block_on(read())
 }
 
 async fn list(handle: &Handle) -> Result<Present> {
