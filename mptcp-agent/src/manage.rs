@@ -1,5 +1,6 @@
-//! Keeps the kernel's endpoints in step with the addresses of the paths that the
-//! user named (`--manage-endpoints`).
+//! Keeps the kernel's endpoints and the routes by source in step with the
+//! addresses of the paths that the user named (`--manage-endpoints`,
+//! `--manage-routes`).
 //!
 //! What is done is decided by a pure function of what there is. What the agent
 //! makes is recorded before it is made, so that nothing is leaked or made twice
@@ -11,16 +12,20 @@
 //! |---|---|
 //! | `settings` | what the user asked for |
 //! | `wanted` | which addresses belong to paths that the user named; pure |
-//! | `plan` | decides what has to be done; pure |
+//! | `plan` | decides what has to be done to endpoints; pure |
+//! | `routes` | decides which routes have to be made; pure |
 //! | `record` | keeps what the agent has made in a file |
 //! | `rivals` | finds daemons that do the same |
 //! | `apply` | does what was decided, and takes it back |
+//! | `routing` | looks at routes, and tells of those that are missing |
 //! | `task` | does all this whenever something changes |
 
 mod apply;
 mod plan;
 mod record;
 mod rivals;
+mod routes;
+mod routing;
 mod settings;
 mod task;
 mod wanted;

@@ -1,5 +1,5 @@
 //! Reads what the kernel says about the network namespace, and changes its
-//! endpoints.
+//! endpoints and routes.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `pm` | changes the endpoints and limits of the kernel's path manager |
 //! | `netlink` | asks the kernel, and waits for the answer |
 //! | `routes` | which way a packet would leave |
+//! | `source_routes` | rules and a table for packets from one address |
 //! | `rp_filter` | the reverse path filter of a device |
 //! | `sockets` | the TCP and MPTCP sockets |
 //! | `snmp` | the kernel's counters of Multipath TCP |
@@ -21,4 +22,5 @@ pub mod routes;
 pub mod rp_filter;
 pub mod snmp;
 pub mod sockets;
+pub mod source_routes;
 pub mod watch;

@@ -29,7 +29,7 @@ pub(super) struct Host {
     pub provided: Provided,
     /// The sockets of the redundant policy, if that is the policy.
     pub sockets: Option<redundancy::Sockets>,
-    /// What the agent manages beside the policy.
+    /// What the agent manages beside the policy, until it begins to.
     pub manager: Option<Manager>,
     /// The last field, so that it is dropped last: an agent that takes over
     /// then finds everything else free.
@@ -74,7 +74,7 @@ impl Host {
             }
         };
         let sockets = policy.copies().map(bind).transpose()?;
-        let manager = Manager::claim(&managed, namespace.cookie())?;
+        let manager = Some(Manager::claim(managed, namespace.cookie())?);
         Ok(Self {
             cgroup,
             listener,

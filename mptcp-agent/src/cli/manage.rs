@@ -28,6 +28,18 @@ pub struct ManageArgs {
         default_missing_value = "subflow"
     )]
     manage_endpoints: Option<RoleArg>,
+
+    /// Give packets from each address of these paths a way by its own device
+    ///
+    /// The agent adds two rules and a table (of 52700 to 52799) for each
+    /// address: packets from it go where the main table says, unless that is
+    /// the default route; those go to the router of the address's device, as a
+    /// default route in any table names it. IPv4 and IPv6. Addresses for which
+    /// somebody else has a rule are left alone. The routes stay when the agent
+    /// ends; `mptcp-agent cleanup` removes them. Without this, routes that are
+    /// missing are told in the log.
+    #[arg(long)]
+    manage_routes: bool,
 }
 
 /// `--manage-endpoints=ROLE`.
@@ -51,6 +63,7 @@ impl ManageArgs {
         };
         Settings {
             manage_endpoints: self.manage_endpoints.map(role),
+            manage_routes: self.manage_routes,
         }
     }
 }

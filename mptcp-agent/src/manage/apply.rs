@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::plan::Action;
 use super::record::{Limit, Made, OwnEndpoint, Record};
+use super::routes;
 use crate::net::{endpoints, pm};
 
 /// Takes one step. The record knows of it before the kernel does, unless
@@ -47,6 +48,24 @@ pub fn apply(action: &Action, now: &endpoints::Manager, record: &mut Record) -> 
     }
 }
 
+/// Takes one step with routes, in the same way.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_route(action: &routes::Action, record: &mut Record) -> Result<()> {
+    match action {
+        routes::Action::Repair(own) => own.add(),
+        routes::Action::Add(own) => {
+            record.change(|made| made.routes.push(own.clone()))?;
+            own.add()
+        }
+        routes::Action::Remove(own) => {
+            own.remove()?;
+            record.change(|made| made.routes.retain(|one| one != own))
+        }
+    }
+}
+
 fn forget(record: &mut Record, id: u8) -> Result<()> {
     record.change(|made| made.endpoints.retain(|own| own.id != id))
 }
@@ -66,6 +85,8 @@ fn raise(made: &mut Made, before: u32, raised: u32) {
 pub struct Undone {
     /// Endpoints that were removed.
     pub endpoints: usize,
+    /// Addresses whose routes were removed.
+    pub routes: usize,
     /// The limit that was set back to what it was.
     pub limit: Option<u32>,
 }
@@ -76,6 +97,9 @@ impl Undone {
         let mut text = String::new();
         if self.endpoints > 0 {
             text += &format!("removed {} endpoints\n", self.endpoints);
+        }
+        if self.routes > 0 {
+            text += &format!("removed the routes of {} addresses\n", self.routes);
         }
         if let Some(limit) = self.limit {
             text += &format!("set the limit of subflows back to {limit}\n");
@@ -111,6 +135,12 @@ pub fn undo(cookie: u64) -> Result<Undone> {
                 Ok(()) => undone.limit = Some(limit.before),
                 Err(error) => failure = Err(error),
             }
+        }
+    }
+    for own in &made.routes {
+        match own.remove() {
+            Ok(()) => undone.routes += 1,
+            Err(error) => failure = Err(error),
         }
     }
     failure?;

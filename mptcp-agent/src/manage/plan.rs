@@ -64,8 +64,15 @@ pub struct Plan {
     pub without: Vec<Without>,
 }
 
-/// Decides what has to be done.
-pub fn plan(kernel: &Manager, present: &Present, wanted: &Wanted, role: Role, made: &Made) -> Plan {
+/// Decides what has to be done. Addresses in `young` get no endpoint yet.
+pub fn plan(
+    kernel: &Manager,
+    present: &Present,
+    wanted: &Wanted,
+    role: Role,
+    made: &Made,
+    young: &BTreeSet<IpAddr>,
+) -> Plan {
     let mut plan = Plan::default();
     let addresses = wanted.addresses(present);
     let is_own = |endpoint: &Endpoint| made.endpoints.iter().any(|own| own.is(endpoint));
@@ -118,7 +125,7 @@ pub fn plan(kernel: &Manager, present: &Present, wanted: &Wanted, role: Role, ma
             }
             Some(endpoint) if is_own(endpoint) => {}
             Some(_) => plan.without.push(Without::Foreign(wanted.address)),
-            None if !address.carrier => {}
+            None if !address.carrier || young.contains(&wanted.address) => {}
             None if room == 0 => plan.without.push(Without::NoRoom(wanted.address)),
             None => {
                 let id = next_id(last, &taken);

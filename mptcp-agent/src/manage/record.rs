@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{make_directories, socket_path};
 use crate::net::endpoints::Endpoint;
+use crate::net::source_routes::SourceRoute;
 
 /// Changes whenever the file's content changes its meaning.
 const VERSION: u32 = 1;
@@ -30,6 +31,8 @@ const LONGEST: u64 = 1 << 20;
 pub struct Made {
     /// The endpoints.
     pub endpoints: Vec<OwnEndpoint>,
+    /// The routes by source.
+    pub routes: Vec<SourceRoute>,
     /// The limit that was raised.
     pub limit: Option<Limit>,
     /// The id that an endpoint was given last; 0: none was.
@@ -271,6 +274,7 @@ mod tests {
                 raised: 4,
             }),
             last_id: 7,
+            ..Made::default()
         }
     }
 

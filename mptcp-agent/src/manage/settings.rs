@@ -11,6 +11,8 @@ pub struct Settings {
     /// The endpoints of the paths that the user named, and what they are for;
     /// `None`: the agent leaves endpoints alone.
     pub manage_endpoints: Option<Role>,
+    /// Whether packets from the addresses of these paths get routes of their own.
+    pub manage_routes: bool,
 }
 
 /// What an endpoint is for.
@@ -48,7 +50,8 @@ mod tests {
     fn a_file_can_hold_them() {
         let read = |text| serde_json::from_str::<Settings>(text);
         assert_eq!(read("{}").unwrap(), Settings::default());
-        let settings = read(r#"{"manage-endpoints": "fullmesh"}"#).unwrap();
+        let settings = read(r#"{"manage-endpoints": "fullmesh", "manage-routes": true}"#).unwrap();
+        assert!(settings.manage_routes);
         assert_eq!(settings.manage_endpoints, Some(Role::Fullmesh));
         assert!(read(r#"{"manage-endpoints": "mesh"}"#).is_err());
         assert!(read(r#"{"manage-endpoint": "signal"}"#).is_err());

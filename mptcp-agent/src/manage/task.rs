@@ -1,20 +1,21 @@
 //! Does what has to be done whenever addresses or paths change, beside the
 //! agent's loop.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
-use super::apply::apply;
+use super::apply::{apply, apply_route};
 use super::plan::{Action, Without, plan};
 use super::record::Record;
-use super::rivals;
-use super::settings::{Role, Settings};
-use super::wanted::Wanted;
+use super::settings::Settings;
+use super::wanted::{Address, Wanted};
+use super::{rivals, routing};
 use crate::net::devices::Present;
 use crate::net::endpoints;
 
@@ -22,11 +23,23 @@ use crate::net::endpoints;
 /// kernel gives no notice.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How often to look at what the agent does not manage, but tells of.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How often to look while an address waits for its routes.
+const WAITING: Duration = Duration::from_millis(100);
+
+/// How long a new address waits for a default route by its device before it gets
+/// its endpoint. The kernel tries an endpoint once for each connection, and most
+/// DHCP clients add the address first.
+const ROUTE: Duration = Duration::from_secs(1);
+
 /// What the agent manages, from before its start.
 #[derive(Debug)]
 pub struct Manager {
-    role: Role,
-    record: Record,
+    settings: Settings,
+    /// `None`: nothing is managed, but missing routes are told.
+    record: Option<Record>,
 }
 
 impl Manager {
@@ -50,21 +63,22 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the record of what earlier agents have made; `None` if nothing is to
-    /// be managed. `cookie` is that of the network namespace.
+    /// Opens the record of what earlier agents have made, if anything is to be
+    /// managed. `cookie` is that of the network namespace.
     ///
     /// # Errors
     /// Nothing can be recorded.
-    pub fn claim(settings: &Settings, cookie: u64) -> Result<Option<Self>> {
-        let Some(role) = settings.manage_endpoints else {
-            return Ok(None);
-        };
-        let record = Record::open(cookie).and_then(|record| {
+    pub fn claim(settings: Settings, cookie: u64) -> Result<Self> {
+        let manages = settings.manage_endpoints.is_some() || settings.manage_routes;
+        let record = || {
+            let record = Record::open(cookie)?;
             record.check()?;
-            Ok(record)
-        });
-        let record = record.context("--manage-endpoints: what is made cannot be recorded")?;
-        Ok(Some(Self { role, record }))
+            Ok::<_, anyhow::Error>(record)
+        };
+        let record = manages.then(record).transpose();
+        let record = record
+            .context("--manage-endpoints and --manage-routes: what is made cannot be recorded")?;
+        Ok(Self { settings, record })
     }
 
     /// Begins to manage, in a task of `tasks` that ends only with an error. The
@@ -75,15 +89,16 @@ impl Manager {
         devices: watch::Receiver<Present>,
         wanted: watch::Receiver<Wanted>,
     ) {
-        if wanted.borrow().is_empty() {
+        if self.record.is_some() && wanted.borrow().is_empty() {
             tracing::warn!(
-                "--manage-endpoints: no path is named by its device or by an address of this \
-                 host, so no endpoint is managed; --weight, --prefer and --limit name paths"
+                "no path is named by its device or by an address of this host, so no endpoint \
+                 and no route is managed; --weight, --prefer and --limit name paths"
             );
         }
         let worker = Worker {
             manager: self,
             told: BTreeSet::new(),
+            waiting: BTreeMap::new(),
         };
         tasks.spawn(serve(worker, devices, wanted));
     }
@@ -106,7 +121,7 @@ async fn serve(
             changed = devices.changed() => changed.context("notices about devices ended")?,
             // The sender is the agent's loop, which may have ended just now.
             Ok(()) = wanted.changed() => {}
-            () = sleep(PERIOD) => {}
+            () = sleep(worker.pause()) => {}
         }
     }
 }
@@ -116,36 +131,87 @@ struct Worker {
     manager: Manager,
     /// What the user has been told, and is not told again while it lasts.
     told: BTreeSet<String>,
+    /// Addresses that wait for their routes, and since when.
+    waiting: BTreeMap<IpAddr, Instant>,
 }
 
 impl Worker {
+    /// Returns how long nothing has to be done, if nothing changes that the
+    /// kernel gives notice of.
+    fn pause(&self) -> Duration {
+        match &self.manager.record {
+            None => LOOK,
+            Some(_) if self.waits(Instant::now()).is_empty() => PERIOD,
+            Some(_) => WAITING,
+        }
+    }
+
+    /// Returns the addresses that have not waited long enough.
+    fn waits(&self, now: Instant) -> BTreeSet<IpAddr> {
+        let waiting = self.waiting.iter();
+        let young = waiting.filter(|(_, since)| now.duration_since(**since) < ROUTE);
+        young.map(|(address, _)| *address).collect()
+    }
+
     /// Looks at what there is, and does what has to be done.
     fn step(&mut self, present: &Present, wanted: &Wanted) {
         let mut remarks = BTreeSet::new();
-        if let Err(error) = self.try_step(present, wanted, &mut remarks) {
-            remarks.insert(format!("{error:#}"));
+        let steps = [Self::routes, Self::endpoints];
+        for step in steps {
+            if let Err(error) = step(self, present, wanted, &mut remarks) {
+                remarks.insert(format!("{error:#}"));
+            }
         }
         for remark in remarks.difference(&self.told) {
-            tracing::warn!("--manage-endpoints: {remark}");
+            tracing::warn!("{remark}");
         }
         self.told = remarks;
     }
 
-    fn try_step(
+    fn routes(
         &mut self,
         present: &Present,
         wanted: &Wanted,
         remarks: &mut BTreeSet<String>,
     ) -> Result<()> {
-        let Manager { role, record } = &mut self.manager;
+        let record = self.manager.record.as_mut();
+        let Some(record) = record.filter(|_| self.manager.settings.manage_routes) else {
+            remarks.extend(routing::missing(present, wanted)?);
+            return Ok(());
+        };
+        let plan = routing::look(present, wanted, record.made())?;
+        remarks.extend(plan.without.iter().map(routing::without));
+        for action in &plan.actions {
+            match apply_route(action, record) {
+                Ok(()) => tracing::info!("{}", routing::words(action, present)),
+                Err(error) => drop(remarks.insert(format!("{error:#}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn endpoints(
+        &mut self,
+        present: &Present,
+        wanted: &Wanted,
+        remarks: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        let Some(role) = self.manager.settings.manage_endpoints else {
+            return Ok(());
+        };
+        self.wait_for_routes(&wanted.addresses(present));
+        let young = self.waits(Instant::now());
+        let Some(record) = &mut self.manager.record else {
+            return Ok(());
+        };
         let now = endpoints::read_all()?.context("the kernel has no path manager any more")?;
-        let plan = plan(&now, present, wanted, *role, record.made());
+        let plan = plan(&now, present, wanted, role, record.made(), &young);
         remarks.extend(plan.without.iter().map(without));
         if plan.actions.is_empty() {
             return Ok(());
         }
         if let Some(rival) = rivals::find() {
-            remarks.insert(format!("nothing is changed, because {rival}"));
+            remarks.insert(format!("no endpoint is changed, because {rival}"));
             return Ok(());
         }
         for action in &plan.actions {
@@ -155,6 +221,20 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of the addresses from which nothing leads out by their own
+    /// device.
+    fn wait_for_routes(&mut self, addresses: &[Address]) {
+        let now = Instant::now();
+        let lacking = addresses
+            .iter()
+            .filter(|one| one.carrier && !routing::leads_out(one));
+        let waiting = lacking.map(|one| {
+            let address = one.source.address;
+            (address, self.waiting.get(&address).copied().unwrap_or(now))
+        });
+        self.waiting = waiting.collect();
     }
 }
 

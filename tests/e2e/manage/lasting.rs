@@ -97,7 +97,7 @@ fn an_agent_does_not_start_beside_another_manager() -> Result<()> {
     wait::until_true("a word about it", SOON, || {
         agent
             .stderr()
-            .contains("nothing is changed, because mptcpd")
+            .contains("no endpoint is changed, because mptcpd")
     });
     assert_eq!(endpoints(&net.client)?.len(), 2);
     daemon.stop()?;

@@ -60,7 +60,14 @@ fn made(endpoints: &[Endpoint]) -> Made {
 /// Returns the plan for eth0 and wwan0, the latter on standby.
 fn planned(kernel: &Manager, present: &Present, made: &Made) -> Plan {
     let wanted = wanted(&["eth0=1", "wwan0=0"]);
-    plan(kernel, present, &wanted, Role::Subflow, made)
+    plan(
+        kernel,
+        present,
+        &wanted,
+        Role::Subflow,
+        made,
+        &BTreeSet::new(),
+    )
 }
 
 fn actions(kernel: &Manager, present: &Present, made: &Made) -> Vec<Action> {
@@ -92,6 +99,7 @@ fn without_named_paths_nothing_is_done() {
         &wanted(&["remote:10.0.0.0/8=2"]),
         Role::Subflow,
         &Made::default(),
+        &BTreeSet::new(),
     );
     assert_eq!(plan, Plan::default());
 }
@@ -177,7 +185,7 @@ fn the_backup_flag_follows_the_weight_and_the_role_the_setting() {
     let changed = Action::Flags(endpoint(1, ip(2), 2, "subflow"));
     assert_eq!(
         actions(&kernel(&all), &two(), &made(&all)),
-        [changed.clone()]
+        std::slice::from_ref(&changed)
     );
     // A path that is named no longer keeps its endpoint, but is no standby.
     let named = plan(
@@ -186,6 +194,7 @@ fn the_backup_flag_follows_the_weight_and_the_role_the_setting() {
         &wanted(&["eth0=1"]),
         Role::Subflow,
         &made(&all),
+        &BTreeSet::new(),
     );
     let other = Action::Flags(endpoint(2, ip(3), 3, "subflow"));
     assert_eq!(named.actions, [changed, other]);
@@ -196,6 +205,7 @@ fn the_backup_flag_follows_the_weight_and_the_role_the_setting() {
         &wanted(&["wwan0=0"]),
         Role::Fullmesh,
         &made(std::slice::from_ref(&wwan0)),
+        &BTreeSet::new(),
     );
     let expected = [
         Action::Remove(wwan0),
@@ -249,4 +259,20 @@ fn ids_go_round() {
     assert_eq!(next_id(1, &taken), 4);
     assert_eq!(next_id(LAST_ID, &taken), 1);
     assert_eq!(next_id(255, &BTreeSet::from([1])), 2);
+}
+
+#[test]
+fn an_address_without_a_route_waits_for_it() {
+    let young = BTreeSet::from([ip(3)]);
+    let wanted = wanted(&["eth0=1", "wwan0=1"]);
+    let plan = plan(
+        &kernel(&[]),
+        &two(),
+        &wanted,
+        Role::Subflow,
+        &Made::default(),
+        &young,
+    );
+    let expected = [Action::Add(endpoint(1, ip(2), 2, "subflow"))];
+    assert_eq!(plan.actions, expected);
 }
