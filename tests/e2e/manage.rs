@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod lasting;
+mod routes;
 
 use std::net::IpAddr;
 use std::path::Path;

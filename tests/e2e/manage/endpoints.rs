@@ -33,8 +33,8 @@ fn a_modem_that_reconnects_gets_its_subflow_and_its_weight() -> Result<()> {
         Ok(subflows) if subflows.len() == 1 => Ok(()),
         other => Err(other),
     });
-    let new = new_address(&net, 1, 7)?;
     let since = Instant::now();
+    let new = new_address(&net, 1, 7)?;
     let subflows = transfer.wait_for_subflows(2, SOON)?;
     let took = since.elapsed();
     eprintln!("the subflow was there after {took:?}");
