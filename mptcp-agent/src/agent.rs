@@ -65,6 +65,7 @@ use crate::state::events::Change;
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
+use crate::state::reach::Reach;
 use change::Revert;
 use claim::Host;
 use shared::Shared;
@@ -132,6 +133,8 @@ struct Agent {
     started: Instant,
     listen: SocketAddr,
     history: History,
+    /// What was heard of each path.
+    reach: Reach,
     /// Which paths are left out beyond their bounds.
     judge: Judge,
     /// The totals that it has seen last, by index of the path.
@@ -346,6 +349,11 @@ impl Agent {
                     self.warn_if_unmatched(&stats, &totals);
                 }
                 self.judge_paths(&stats);
+                self.reach.push(&stats);
+                let service = self.redundant.as_ref();
+                self.reach.silent = service
+                    .map(redundancy::Service::silent_devices)
+                    .unwrap_or_default();
                 self.history.push(monotonic_ns(), stats);
             }
             Err(error) => tracing::debug!("no sample: {error:#}"),

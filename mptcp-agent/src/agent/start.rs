@@ -28,6 +28,7 @@ use crate::redundancy;
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
+use crate::state::reach::Reach;
 
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -118,6 +119,7 @@ impl Agent {
             started: Instant::now(),
             listen,
             history: History::default(),
+            reach: Reach::default(),
             judge: Judge::default(),
             judged: Vec::new(),
             sweep_timer: SweepTimer::default(),

@@ -168,6 +168,7 @@ impl Side for Agent {
         self.table = table;
         for &path in recycled {
             self.history.forget(path);
+            self.reach.forget(path);
             self.judge.forget(path);
         }
     }

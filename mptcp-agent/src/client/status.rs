@@ -171,11 +171,24 @@ fn why_left_out(left_out: &LeftOut) -> String {
     }
 }
 
+/// Says why nobody is reached over a path whose device is there.
+fn unreached(down: &str) -> Option<&'static str> {
+    match down {
+        "absent" => Some("absent"),
+        "no-carrier" => Some("no carrier"),
+        "unanswered" => Some("down, unanswered"),
+        "peer-silent" => Some("down, peer silent"),
+        _ => None,
+    }
+}
+
 fn state(path: &Path) -> (Style, String) {
     let (style, state) = if !path.present {
         (Style::Bad, "absent")
     } else if path.carrier == Some(false) {
         (Style::Bad, "no carrier")
+    } else if let Some(why) = path.down.as_deref().and_then(unreached) {
+        (Style::Bad, why)
     } else if path.subflows == 0 {
         (Style::Plain, "idle")
     } else if let Some(left_out) = &path.left_out {
