@@ -346,6 +346,7 @@ impl Agent {
         match self.kernel.path_stats() {
             Ok(stats) => {
                 if let Ok(totals) = totals {
+                    self.note_unused(&stats, &totals);
                     self.warn_if_unmatched(&stats, &totals);
                 }
                 self.judge_paths(&stats);

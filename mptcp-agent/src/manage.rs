@@ -15,6 +15,7 @@
 //! | `plan` | decides what has to be done to endpoints; pure |
 //! | `routes` | decides which routes have to be made; pure |
 //! | `record` | keeps what the agent has made in a file |
+//! | `reopen` | when to open subflows anew that were lost; pure |
 //! | `rivals` | finds daemons that do the same |
 //! | `apply` | does what was decided, and takes it back |
 //! | `routing` | looks at routes, and tells of those that are missing |
@@ -23,6 +24,7 @@
 mod apply;
 mod plan;
 mod record;
+mod reopen;
 mod rivals;
 mod routes;
 mod routing;

@@ -48,6 +48,20 @@ pub fn apply(action: &Action, now: &endpoints::Manager, record: &mut Record) -> 
     }
 }
 
+/// Removes an endpoint and adds it again, so that the kernel opens the subflows
+/// from it that connections lack.
+///
+/// # Errors
+/// As [`apply`].
+pub fn reopen(endpoint: &endpoints::Endpoint, record: &mut Record) -> Result<()> {
+    pm::remove(endpoint)?;
+    let added = pm::add(endpoint);
+    if added.is_err() {
+        forget(record, endpoint.id)?;
+    }
+    added
+}
+
 /// Takes one step with routes, in the same way.
 ///
 /// # Errors

@@ -10,14 +10,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
-use super::apply::{apply, apply_route};
+use super::apply::{apply, apply_route, reopen};
 use super::plan::{Action, Without, plan};
 use super::record::Record;
+use super::reopen::Reopening;
 use super::settings::Settings;
 use super::wanted::{Address, Wanted};
 use super::{rivals, routing};
 use crate::net::devices::Present;
-use crate::net::endpoints;
+use crate::net::{endpoints, sockets};
 
 /// How often to look whether somebody has changed endpoints, about which the
 /// kernel gives no notice.
@@ -99,6 +100,7 @@ impl Manager {
             manager: self,
             told: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            reopening: Reopening::default(),
         };
         tasks.spawn(serve(worker, devices, wanted));
     }
@@ -133,6 +135,8 @@ struct Worker {
     told: BTreeSet<String>,
     /// Addresses that wait for their routes, and since when.
     waiting: BTreeMap<IpAddr, Instant>,
+    /// The endpoints whose subflows were lost.
+    reopening: Reopening,
 }
 
 impl Worker {
@@ -208,7 +212,7 @@ impl Worker {
         let plan = plan(&now, present, wanted, role, record.made(), &young);
         remarks.extend(plan.without.iter().map(without));
         if plan.actions.is_empty() {
-            return Ok(());
+            return self.reopen(&wanted.addresses(present), &now);
         }
         if let Some(rival) = rivals::find() {
             remarks.insert(format!("no endpoint is changed, because {rival}"));
@@ -218,6 +222,31 @@ impl Worker {
             match apply(action, &now, record) {
                 Ok(()) => tracing::info!("{}", words(action, present)),
                 Err(error) => drop(remarks.insert(format!("{error:#}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the subflows of endpoints anew whose address no subflow has any more.
+    fn reopen(&mut self, addresses: &[Address], now: &endpoints::Manager) -> Result<()> {
+        let unused = addresses.iter().filter(|one| one.unused && one.carrier);
+        let unused = unused.map(|one| one.source.address).collect();
+        let due = self.reopening.due(&unused, Instant::now());
+        let Some(record) = self.manager.record.as_mut().filter(|_| !due.is_empty()) else {
+            return Ok(());
+        };
+        // The agent may not see the sockets of every cgroup; the kernel does.
+        let held = sockets::subflow_addresses()?;
+        for own in record.made().endpoints.clone() {
+            let endpoint = now.endpoints.iter().find(|one| own.is(one));
+            let lost = due.contains(&own.address) && !held.contains(&own.address);
+            if let Some(endpoint) = endpoint.filter(|one| lost && one.opens_subflows()) {
+                reopen(endpoint, record)?;
+                tracing::info!(
+                    "no subflow is left at endpoint {} ({}): asked the kernel to open them anew",
+                    endpoint.id,
+                    endpoint.address
+                );
             }
         }
         Ok(())

@@ -21,6 +21,8 @@ pub struct Wanted {
 struct Path {
     selector: Selector,
     standby: bool,
+    /// Whether no subflow of it is open, though there are connections.
+    unused: bool,
 }
 
 /// An address of a path that the user named.
@@ -34,6 +36,8 @@ pub struct Address {
     pub carrier: bool,
     /// Whether the path has weight 0.
     pub standby: bool,
+    /// Whether no subflow of the path is open, though there are connections.
+    pub unused: bool,
 }
 
 impl Wanted {
@@ -46,10 +50,23 @@ impl Wanted {
             .map(|one| Path {
                 selector: one.selector.clone(),
                 standby: one.weight == 0,
+                unused: false,
             });
         Self {
             paths: paths.collect(),
         }
+    }
+
+    /// Takes note of the paths that no open subflow belongs to, by their labels.
+    /// Returns whether anything has changed.
+    pub fn note_unused(&mut self, is_unused: impl Fn(&str) -> bool) -> bool {
+        let mut changed = false;
+        for path in &mut self.paths {
+            let unused = is_unused(&path.selector.to_string());
+            changed |= path.unused != unused;
+            path.unused = unused;
+        }
+        changed
     }
 
     /// Returns whether no path is named in such a way.
@@ -77,6 +94,7 @@ impl Wanted {
                     source,
                     carrier: device.carrier,
                     standby: path.standby,
+                    unused: path.unused,
                 });
             }
         }

@@ -197,7 +197,7 @@ fn without_named_paths_nothing_is_managed_and_that_is_said() -> Result<()> {
     bare(&net)?;
     let agent = manage(&net, &binary, &[])?;
     let log = agent.stderr();
-    assert!(log.contains("no endpoint is managed"), "{log}");
+    assert!(log.contains("no endpoint and no route is managed"), "{log}");
     // A policy that names paths later makes the difference.
     agent.tell(&["policy", "set", "weighted", "--weight", "p2=2"])?;
     let p2 = net.links[1].client_addr;

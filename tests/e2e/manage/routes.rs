@@ -15,6 +15,13 @@ fn two_uplinks(lab: &Lab, family: Family) -> Result<Routed> {
     let path = |name| Path::new(name).rate_mbit(20.0).family(family);
     let net = lab.routed([path("up1"), path("up2")], path("down"))?;
     net.client.run("ip mptcp endpoint flush")?;
+    if family == Family::V6 {
+        // A router asks for its neighbours from its link-local address.
+        for name in ["up1", "up2", "down"] {
+            let add = format!("ip addr add fe80::1/64 dev {name} nodad");
+            net.router.run(&add)?;
+        }
+    }
     for link in &net.uplinks {
         let (ip, from, table) = (ip_of(link.client_addr), link.client_addr, link.table());
         net.client
