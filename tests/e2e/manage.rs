@@ -2,6 +2,8 @@
 
 mod endpoints;
 mod lasting;
+mod reach;
+mod reopen;
 mod routes;
 
 use std::net::IpAddr;

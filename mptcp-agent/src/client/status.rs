@@ -187,13 +187,13 @@ fn state(path: &Path) -> (Style, String) {
         (Style::Bad, "absent")
     } else if path.carrier == Some(false) {
         (Style::Bad, "no carrier")
-    } else if let Some(why) = path.down.as_deref().and_then(unreached) {
-        (Style::Bad, why)
     } else if path.subflows == 0 {
         (Style::Plain, "idle")
     } else if let Some(left_out) = &path.left_out {
         let down = if path.alive == 0 { "down, " } else { "" };
         return (Style::Bad, format!("{down}{}", why_left_out(left_out)));
+    } else if let Some(why) = path.down.as_deref().and_then(unreached) {
+        (Style::Bad, why)
     } else if path.alive == 0 {
         (Style::Bad, "down")
     } else if let Some(unknown) = unknown_since(path) {
