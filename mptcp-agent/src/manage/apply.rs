@@ -28,6 +28,7 @@ pub fn apply(action: &Action, now: &endpoints::Manager, record: &mut Record) -> 
             let own = OwnEndpoint::of(endpoint);
             record.change(|made| {
                 made.last_id = endpoint.id;
+                made.endpoints.retain(|one| one.id != endpoint.id);
                 made.endpoints.push(own);
             })?;
             // The kernel chooses the id of the endpoint that it replaces, if it
@@ -130,8 +131,10 @@ impl Undone {
 /// The record cannot be read, or the kernel refuses a step; all the others were
 /// taken.
 pub fn undo(cookie: u64) -> Result<Undone> {
-    let mut record = Record::open(cookie)?;
     let mut undone = Undone::default();
+    let Some(mut record) = Record::find(cookie)? else {
+        return Ok(undone);
+    };
     let made = record.made().clone();
     let mut failure = Ok(());
     if let Some(now) = endpoints::read_all()? {

@@ -119,6 +119,15 @@ impl Record {
         Self::open_at(path(cookie), boot.trim())
     }
 
+    /// Opens the record, if there is one.
+    ///
+    /// # Errors
+    /// As [`Record::open`].
+    pub fn find(cookie: u64) -> Result<Option<Self>> {
+        let exists = path(cookie).exists();
+        exists.then(|| Self::open(cookie)).transpose()
+    }
+
     fn open_at(path: PathBuf, boot: &str) -> Result<Self> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         make_directories(directory)

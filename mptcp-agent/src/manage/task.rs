@@ -24,8 +24,11 @@ use crate::net::{endpoints, sockets};
 /// kernel gives no notice.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How often to look whether routes have changed. A host may have very many.
+const ROUTES: Duration = Duration::from_secs(5);
+
 /// How often to look at what the agent does not manage, but tells of.
-const LOOK: Duration = Duration::from_secs(30);
+const UNMANAGED: Duration = Duration::from_secs(30);
 
 /// How often to look while an address waits for its routes.
 const WAITING: Duration = Duration::from_millis(100);
@@ -101,6 +104,7 @@ impl Manager {
             told: BTreeSet::new(),
             waiting: BTreeMap::new(),
             reopening: Reopening::default(),
+            looked: None,
         };
         tasks.spawn(serve(worker, devices, wanted));
     }
@@ -137,6 +141,17 @@ struct Worker {
     waiting: BTreeMap<IpAddr, Instant>,
     /// The endpoints whose subflows were lost.
     reopening: Reopening,
+    /// The last look at routes.
+    looked: Option<Look>,
+}
+
+/// A look at routes.
+struct Look {
+    at: Instant,
+    present: Present,
+    wanted: Wanted,
+    /// What there was to say.
+    remarks: BTreeSet<String>,
 }
 
 impl Worker {
@@ -144,7 +159,7 @@ impl Worker {
     /// kernel gives notice of.
     fn pause(&self) -> Duration {
         match &self.manager.record {
-            None => LOOK,
+            None => UNMANAGED,
             Some(_) if self.waits(Instant::now()).is_empty() => PERIOD,
             Some(_) => WAITING,
         }
@@ -178,13 +193,29 @@ impl Worker {
         wanted: &Wanted,
         remarks: &mut BTreeSet<String>,
     ) -> Result<()> {
+        let waits = !self.waits(Instant::now()).is_empty();
         let record = self.manager.record.as_mut();
         let Some(record) = record.filter(|_| self.manager.settings.manage_routes) else {
             remarks.extend(routing::missing(present, wanted)?);
             return Ok(());
         };
+        if let Some(look) = &self.looked
+            && look.at.elapsed() < ROUTES
+            && (&look.present, &look.wanted) == (present, wanted)
+            && !waits
+        {
+            remarks.extend(look.remarks.iter().cloned());
+            return Ok(());
+        }
         let plan = routing::look(present, wanted, record.made())?;
-        remarks.extend(plan.without.iter().map(routing::without));
+        let said: BTreeSet<String> = plan.without.iter().map(routing::without).collect();
+        remarks.extend(said.iter().cloned());
+        self.looked = Some(Look {
+            at: Instant::now(),
+            present: present.clone(),
+            wanted: wanted.clone(),
+            remarks: said,
+        });
         for action in &plan.actions {
             match apply_route(action, record) {
                 Ok(()) => tracing::info!("{}", routing::words(action, present)),
