@@ -137,7 +137,11 @@ pub fn plan(
     }
 
     let opening = kept.iter().filter(|one| !one.is_implicit()).count() + added.len();
-    let needed = u32::try_from(opening).unwrap_or(pm::MOST).min(pm::MOST);
+    let needed = match role {
+        // How many addresses the other end has is not known.
+        Role::Fullmesh => pm::MOST,
+        Role::Subflow | Role::Signal => u32::try_from(opening).unwrap_or(pm::MOST).min(pm::MOST),
+    };
     if kernel.subflows < needed && (!added.is_empty() || kept.iter().any(|one| is_own(one))) {
         plan.actions.push(Action::Raise(needed));
     }

@@ -56,6 +56,49 @@ fn a_modem_that_reconnects_gets_its_subflow_and_its_weight() -> Result<()> {
     agent.stop()
 }
 
+/// While the kernel looks whether another host has an IPv6 address, no subflow can
+/// start from it, and an endpoint would be tried in vain.
+#[test]
+fn an_ipv6_address_is_used_once_it_is_no_longer_tentative() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let path = |name| Path::new(name).rate_mbit(20.0).family(Family::V6);
+    let net = lab.two_hosts([path("p1"), path("p2")])?;
+    bare(&net)?;
+    let agent = manage(&net, &binary, &as_words(&weighted(&["p1=1", "p2=1"])))?;
+    let link = &net.links[1];
+    let p1 = net.links[0].client_addr;
+    wait_for_endpoints(
+        &net.client,
+        &[(p1, "p1", "subflow"), (link.client_addr, "p2", "subflow")],
+    )?;
+    let sink = Server::spawn(&net.server, ANY, Behaviour::Sink)?;
+    let transfer = Bulk::upload_for(VERY_LONG).start(&net.client, sink.at(net.server_addr()))?;
+    transfer.wait_for_subflows(2, SOON)?;
+    link.remove_client_addr()?;
+    wait_for_endpoints(&net.client, &[(p1, "p1", "subflow")])?;
+
+    let address = "fd77:0:0:2::7";
+    net.client
+        .run(&format!("ip addr add {address}/64 dev p2"))?;
+    let table = link.table();
+    net.client.run(&format!(
+        "ip -6 rule add from {address} lookup {table} priority {table}"
+    ))?;
+    net.client.run(&format!(
+        "ip -6 route replace default via {} dev p2 table {table}",
+        link.server_addr
+    ))?;
+    let shown = net.client.run("ip -6 addr show dev p2")?;
+    assert!(shown.contains("tentative"), "{shown}");
+    let subflows = transfer.wait_for_subflows(2, SOON)?;
+    let local = subflows.iter().map(|one| one.local.ip().to_string());
+    assert!(local.into_iter().any(|one| one == address), "{subflows:?}");
+    transfer.stop()?;
+    agent.stop()?;
+    mptcp_lab::agent::tell(&net.client, &binary, &["cleanup"]).map(drop)
+}
+
 /// Returns the words of a list of arguments.
 fn as_words(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()

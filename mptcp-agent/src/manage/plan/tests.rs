@@ -237,6 +237,15 @@ fn the_limit_is_raised_first_and_only_if_it_is_too_low() {
     assert_eq!(planned.len(), 3);
     kernel.subflows = 3;
     assert_eq!(actions(&kernel, &two(), &Made::default()).len(), 2);
+    let meshed = plan(
+        &kernel,
+        &two(),
+        &wanted(&["eth0=1"]),
+        Role::Fullmesh,
+        &Made::default(),
+        &BTreeSet::new(),
+    );
+    assert_eq!(meshed.actions[0], Action::Raise(pm::MOST));
     // What others made is their concern.
     kernel.subflows = 0;
     assert_eq!(actions(&kernel, &Present::new(), &Made::default()), []);
