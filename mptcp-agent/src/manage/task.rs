@@ -105,6 +105,7 @@ impl Manager {
             waiting: BTreeMap::new(),
             reopening: Reopening::default(),
             looked: None,
+            missing: BTreeMap::new(),
         };
         tasks.spawn(serve(worker, devices, wanted));
     }
@@ -143,6 +144,8 @@ struct Worker {
     reopening: Reopening,
     /// The last look at routes.
     looked: Option<Look>,
+    /// Missing routes that may be told, and since when they are missing.
+    missing: BTreeMap<String, Instant>,
 }
 
 /// A look at routes.
@@ -159,7 +162,8 @@ impl Worker {
     /// kernel gives notice of.
     fn pause(&self) -> Duration {
         match &self.manager.record {
-            None => UNMANAGED,
+            None if self.missing.is_empty() => UNMANAGED,
+            None => PERIOD,
             Some(_) if self.waits(Instant::now()).is_empty() => PERIOD,
             Some(_) => WAITING,
         }
@@ -196,7 +200,8 @@ impl Worker {
         let waits = !self.waits(Instant::now()).is_empty();
         let record = self.manager.record.as_mut();
         let Some(record) = record.filter(|_| self.manager.settings.manage_routes) else {
-            remarks.extend(routing::missing(present, wanted)?);
+            let missing = routing::missing(present, wanted)?;
+            remarks.extend(self.lasting(missing, Instant::now()));
             return Ok(());
         };
         if let Some(look) = &self.looked
@@ -223,6 +228,20 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Returns the routes that have been missing for long enough to be told of. A
+    /// new address has none at first.
+    fn lasting(&mut self, missing: BTreeSet<String>, now: Instant) -> Vec<String> {
+        let since = |remark: &String| self.missing.get(remark).copied().unwrap_or(now);
+        let missing = missing.into_iter().map(|remark| {
+            let since = since(&remark);
+            (remark, since)
+        });
+        self.missing = missing.collect();
+        let lasting = self.missing.iter();
+        let lasting = lasting.filter(|(_, since)| now.duration_since(**since) >= ROUTE);
+        lasting.map(|(remark, _)| remark.clone()).collect()
     }
 
     fn endpoints(
@@ -268,6 +287,9 @@ impl Worker {
         };
         // The agent may not see the sockets of every cgroup; the kernel does.
         let held = sockets::subflow_addresses()?;
+        if rivals::find().is_some() {
+            return Ok(());
+        }
         for own in record.made().endpoints.clone() {
             let endpoint = now.endpoints.iter().find(|one| own.is(one));
             let lost = due.contains(&own.address) && !held.contains(&own.address);
