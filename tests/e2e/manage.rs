@@ -5,6 +5,7 @@ mod lasting;
 mod reach;
 mod reopen;
 mod routes;
+mod standby;
 
 use std::net::IpAddr;
 use std::path::Path;
