@@ -67,6 +67,7 @@ use crate::config::{Loaded, Reloader};
 use crate::host::Cgroup;
 use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
+use crate::manage::Wanted;
 use crate::net::devices::{self, Present};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
@@ -75,6 +76,7 @@ use crate::state::events::Change;
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
+use crate::state::reach::Reach;
 use change::Revert;
 use claim::Host;
 use quota::Keeper;
@@ -131,6 +133,8 @@ struct Agent {
     counters: rules::Counters,
     events: Events,
     devices: watch::Receiver<Present>,
+    /// The paths whose endpoints are managed, if any are.
+    wanted: watch::Sender<Wanted>,
     cgroup: Cgroup,
     redundant: Option<redundancy::Service>,
     /// Datagrams from the redundant policy's UDP port; closed under other
@@ -153,6 +157,8 @@ struct Agent {
     started: Instant,
     listen: SocketAddr,
     history: History,
+    /// What was heard of each path.
+    reach: Reach,
     /// Which paths are left out beyond their bounds.
     judge: Judge,
     /// The totals that it has seen last, by index of the path.
@@ -377,11 +383,17 @@ impl Agent {
         match self.kernel.path_stats() {
             Ok(stats) => {
                 if let Ok(totals) = totals {
+                    self.note_unused(&stats, &totals);
                     self.warn_if_unmatched(&stats, &totals);
                 }
                 self.count_quotas(&stats);
                 self.judge_paths(&stats);
                 self.weigh_paths();
+                self.reach.push(&stats);
+                let service = self.redundant.as_ref();
+                self.reach.silent = service
+                    .map(redundancy::Service::silent_devices)
+                    .unwrap_or_default();
                 self.history.push(monotonic_ns(), stats);
             }
             Err(error) => tracing::debug!("no sample: {error:#}"),

@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod doctor;
+mod manage;
 mod policy;
 mod rules;
 mod run;
@@ -15,7 +16,7 @@ use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
-pub use client::{ClientJob, SortKey, Verb};
+pub use client::{ClientJob, EndpointsArgs, SortKey, Verb};
 pub use config::ConfigJob;
 pub use doctor::{DoctorArgs, USAGE as DOCTOR_USAGE};
 pub use policy::flag;
@@ -35,6 +36,8 @@ pub enum Job {
     Config(ConfigJob),
     /// A request to a running agent.
     Client(ClientJob),
+    /// `endpoints`.
+    Endpoints(EndpointsArgs),
     /// `cleanup`.
     Cleanup(CleanupArgs),
     /// `doctor`.
@@ -74,6 +77,7 @@ fn job(matches: &ArgMatches) -> Result<Job, clap::Error> {
         Command::Connections(args) => client(args.job()),
         Command::Quota(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
+        Command::Endpoints(args) => Ok(Job::Endpoints(args)),
         Command::Cleanup(args) => Ok(Job::Cleanup(args)),
         Command::Doctor(args) => {
             let checked = args.check().map(|()| Job::Doctor(args));
@@ -168,6 +172,11 @@ enum Command {
     /// Where events were lost, a line says how many, and stderr says at the end
     /// how many were lost in total.
     Events(client::EventsArgs),
+    /// Show the kernel's endpoints and limits beside the paths of the agent
+    ///
+    /// Works with and without a running agent, and needs no rights beyond those
+    /// to ask it.
+    Endpoints(EndpointsArgs),
     /// Look for what keeps MPTCP or the agent from working, and say how to mend it
     ///
     /// Works with and without a running agent, changes nothing, and takes about

@@ -7,6 +7,7 @@
 
 mod connection;
 mod connections;
+mod endpoints;
 mod events;
 mod format;
 mod policy;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use mptcp_api::line;
 use mptcp_api::schema::{ErrorCode, Refusal, Reply, Request, Status, one_line};
 
-use crate::cli::{ClientJob, Verb};
+use crate::cli::{ClientJob, EndpointsArgs, Verb};
 use connection::Connection;
 use terminal::Terminal;
 
@@ -92,7 +93,16 @@ impl Failure {
 
 /// Runs a command. If it fails, prints one line on stderr that says why.
 pub fn run(job: &ClientJob) -> ExitCode {
-    match perform(job) {
+    exit(perform(job))
+}
+
+/// Runs `endpoints`, which needs no agent, and says why if it fails.
+pub fn run_endpoints(args: &EndpointsArgs) -> ExitCode {
+    exit(endpoints::run(args))
+}
+
+fn exit(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.quiet => ExitCode::SUCCESS,
         Err(failure) => {

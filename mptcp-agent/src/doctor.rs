@@ -23,7 +23,6 @@ mod endpoints;
 mod finding;
 mod kernel;
 mod paths;
-mod processes;
 mod programs;
 mod report;
 mod settings;

@@ -10,6 +10,7 @@ mod mptcp;
 mod namespace;
 mod netns;
 mod privileges;
+pub mod processes;
 #[cfg(test)]
 pub mod skip;
 pub mod socket_path;
@@ -23,11 +24,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 pub use cgroup::{Cgroup, is_root as is_cgroup_root};
-pub use control::{Claim as SocketClaim, Taken as SocketTaken, check as check_socket_path};
+pub use control::{
+    Claim as SocketClaim, Taken as SocketTaken, check as check_socket_path, make_directories,
+};
 pub use key::read as read_key;
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;
-pub use netns::Claim as NamespaceClaim;
+pub use netns::{Claim as NamespaceClaim, own_cookie as namespace_cookie};
 pub use standby::{can_bring_back, check as check_standby, has_bbr};
 
 /// Removes the control sockets of agents that were killed, and returns their

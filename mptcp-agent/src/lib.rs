@@ -7,6 +7,7 @@
 //!   kernel (events, maps)        -> state                 -> api, log
 //!   policy, net (devices)        -> state (paths)         -> kernel
 //!   rules (which policy)         -> policy               -> kernel
+//!   policy, net (devices)        -> manage (endpoints)     -> net
 //!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
@@ -21,6 +22,7 @@ mod doctor;
 mod host;
 mod kernel;
 mod logging;
+mod manage;
 mod net;
 mod policy;
 mod redundancy;
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
             agent::cleanup::run(args.cgroup.as_deref())
         }),
         Job::Client(job) => client::run(&job),
+        Job::Endpoints(args) => client::run_endpoints(&args),
         Job::Doctor(args) => doctor::run(&args),
     }
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `paths` | which path has which index, weight and label |
 //! | `rates` | what each path did during the last ten seconds |
+//! | `reach` | which paths are known not to reach anybody |
 //! | `fitness` | which paths are left out beyond their bounds |
 //! | `snapshot` | everything that an answer shows, collected once |
 //! | `accounts` | how much of its quota each path has used |
@@ -17,4 +18,5 @@ pub mod events;
 pub mod fitness;
 pub mod paths;
 pub mod rates;
+pub mod reach;
 pub mod snapshot;

@@ -294,6 +294,11 @@ pub struct Path {
     /// device, or whose device does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<bool>,
+    /// Why it is down: `absent`, `no-carrier`, `unanswered` (what is sent over it
+    /// is not acknowledged) or `peer-silent` (an agent at the other end answers
+    /// over other paths only). None if nothing says that it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
     /// Seconds since a round trip was last measured on one of its subflows.
     /// Since then, it is unknown whether the path carries anything, unless
     /// something was received. None if no subflow is open, or if none has had a

@@ -9,7 +9,7 @@ use crate::SETTLE;
 use crate::support::{Watched, require_agent, scrape_until, two_paths, upload, weighted};
 
 /// Every metric that the agent promises.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 33] = [
     "mptcp_connections",
     "mptcp_connections_opened_total",
     "mptcp_connections_closed_total",
@@ -22,6 +22,7 @@ const NAMES: [&str; 32] = [
     "mptcp_path_received_bytes_total",
     "mptcp_path_retransmitted_segments_total",
     "mptcp_path_timeouts_total",
+    "mptcp_path_up",
     "mptcp_path_rtt_seconds_bucket",
     "mptcp_path_rtt_seconds_sum",
     "mptcp_path_rtt_seconds_count",

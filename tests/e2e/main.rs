@@ -24,6 +24,7 @@ mod leave_out;
 mod lifecycle;
 mod limit;
 mod links;
+mod manage;
 mod many_devices;
 mod measure;
 mod observe;

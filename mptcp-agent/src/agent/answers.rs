@@ -149,6 +149,7 @@ impl Agent {
             present: &self.devices.borrow(),
             stats: &stats,
             history: &self.history,
+            reach: &self.reach,
             judge: &self.judge,
             now: start,
             copies: copies.map(|(stats, attached)| Copies { stats, attached }),

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
+use crate::manage::Manager;
 use crate::policy::{self, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
 use crate::{client, kernel, redundancy};
@@ -31,6 +32,8 @@ pub(super) struct Host {
     pub rules: rules::Provided,
     /// The sockets of the redundant policy, if a policy copies.
     pub sockets: Option<redundancy::Sockets>,
+    /// What the agent manages beside the policy, until it begins to.
+    pub manager: Option<Manager>,
     /// The last field, so that it is dropped last: an agent that takes over
     /// then finds everything else free.
     namespace: NamespaceClaim,
@@ -50,6 +53,8 @@ impl Host {
         }
         host::privileges()?;
         host::check_mptcp()?;
+        let managed = args.manage.settings();
+        Manager::check(&managed)?;
         let provided = policy::provide(policy.clone())?;
         let rules = rules::provide(rules.clone())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
@@ -77,6 +82,7 @@ impl Host {
         };
         let copies = policy.copies().or(rules.rules.copies());
         let sockets = copies.map(bind).transpose()?;
+        let manager = Some(Manager::claim(managed, namespace.cookie())?);
         Ok(Self {
             cgroup,
             listener,
@@ -84,6 +90,7 @@ impl Host {
             provided,
             rules,
             sockets,
+            manager,
             namespace,
         })
     }

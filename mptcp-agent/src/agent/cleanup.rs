@@ -2,7 +2,8 @@
 //! that was.
 //!
 //! It takes over as the next agent would, with the default policy, and ends in
-//! good order at once. That lifts every limit, on idle connections too.
+//! good order at once. That lifts every limit, on idle connections too. What the
+//! agent managed is taken back.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -14,6 +15,7 @@ use mptcp_common::names::map;
 
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim};
 use crate::kernel::{self, Content, Kernel, LoadOptions, Policies, Remains, Swept};
+use crate::manage::{self, Undone};
 use crate::policy::Policy;
 use crate::redundancy;
 use crate::state::paths::PathTable;
@@ -42,17 +44,26 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
         std::thread::sleep(kernel::GRACE);
         remains.remove();
     }
+    let undone = manage::undo(claim.cookie());
     let filters = kernel::remove_stale_filters();
     let swept = kernel::sweep_dead_namespaces();
     let (sockets, failure) = match host::remove_dead_sockets() {
         Ok(sockets) => (sockets, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    say(&words(&found.unwrap_or_default(), filters, &sockets, swept));
+    let managed = undone.as_ref().map(Undone::words).unwrap_or_default();
+    say(&words(
+        &found.unwrap_or_default(),
+        filters,
+        &sockets,
+        swept,
+        &managed,
+    ));
     let visited = lifted.context("limits on idle connections may be left")?;
     say(&format!(
         "{visited} open subflows have no limit of an agent\n"
     ));
+    undone.context("what the agent managed may be left")?;
     failure.map_or(Ok(()), Err)
 }
 
@@ -75,7 +86,14 @@ fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
     Ok(kernel.shutdown()?.visited)
 }
 
-fn words(found: &Content, filters: usize, sockets: &[PathBuf], swept: Swept) -> String {
+/// `managed` says what was taken back of what the agent managed.
+fn words(
+    found: &Content,
+    filters: usize,
+    sockets: &[PathBuf],
+    swept: Swept,
+    managed: &str,
+) -> String {
     let Swept { removed, unseen } = swept;
     let mut text = String::new();
     let Content { links, maps } = found;
@@ -91,6 +109,7 @@ fn words(found: &Content, filters: usize, sockets: &[PathBuf], swept: Swept) -> 
     if filters > 0 {
         text += &format!("removed {filters} tc filters\n");
     }
+    text += managed;
     for socket in sockets {
         text += &format!("removed the dead socket {}\n", socket.display());
     }
@@ -126,20 +145,27 @@ mod tests {
             maps: vec![map::CONFIG.to_owned(), map::PATHS.to_owned()],
         };
         assert_eq!(
-            words(&found, 2, &[PathBuf::from("/run/x.sock")], Swept::default()),
+            words(
+                &found,
+                2,
+                &[PathBuf::from("/run/x.sock")],
+                Swept::default(),
+                "removed 3 endpoints\n"
+            ),
             "removed 1 attached programs (sockops-1) and 2 maps (CONFIG PATHS)\n\
              removed 2 tc filters\n\
+             removed 3 endpoints\n\
              removed the dead socket /run/x.sock\n"
         );
         assert_eq!(
-            words(&Content::default(), 0, &[], Swept::default()),
+            words(&Content::default(), 0, &[], Swept::default(), ""),
             "nothing was left behind\n"
         );
         let swept = Swept {
             removed: 3,
             unseen: 4,
         };
-        let text = words(&Content::default(), 0, &[], swept);
+        let text = words(&Content::default(), 0, &[], swept, "");
         assert!(
             text.contains("of 3 network namespaces that are gone"),
             "{text}"

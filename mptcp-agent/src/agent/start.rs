@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use mptcp_common::abi::sweep;
 use tokio::sync::mpsc;
+use tokio::sync::watch::channel as watch_channel;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -24,6 +25,7 @@ use crate::cli::RunArgs;
 use crate::config::Reloader;
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
+use crate::manage::Wanted;
 use crate::net::{devices, watch};
 use crate::policy::Policy;
 use crate::redundancy;
@@ -31,6 +33,7 @@ use crate::rules::{Provided as ProvidedRules, Rules};
 use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
+use crate::state::reach::Reach;
 
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -110,6 +113,10 @@ impl Agent {
             ));
         }
         let kernel_rule_stats = kernel.rule_stats()?;
+        let (wanted, paths) = watch_channel(Wanted::of(policy));
+        if let Some(manager) = host.manager.take() {
+            manager.start(&mut tasks, links.clone(), paths);
+        }
         let mut agent = Self {
             events_lost: kernel.totals()?.events_lost,
             kernel,
@@ -121,6 +128,7 @@ impl Agent {
             cgroups,
             events,
             devices: links,
+            wanted,
             cgroup: host.cgroup.follow()?,
             redundant,
             datagrams,
@@ -136,6 +144,7 @@ impl Agent {
             started: Instant::now(),
             listen,
             history: History::default(),
+            reach: Reach::default(),
             judge: Judge::default(),
             judged: Vec::new(),
             keeper,

@@ -12,6 +12,7 @@ use super::together::{Wanted, encode};
 use super::{Agent, claim, set_rules};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError, program};
+use crate::manage;
 use crate::policy::{Key, Provided, Redundant};
 use crate::redundancy::{Claim, Received, Service};
 use crate::rules::{self, Rules};
@@ -193,9 +194,11 @@ impl Side for Agent {
         if rules != self.rules {
             self.hold_rules(rules);
         }
+        self.wanted.send_replace(manage::Wanted::of(&self.policy));
         self.table = table;
         for &path in recycled {
             self.history.forget(path);
+            self.reach.forget(path);
             self.judge.forget(path);
             let label = Some(self.table.label(path));
             self.keeper.accounts.restart_totals(label);

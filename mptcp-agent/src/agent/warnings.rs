@@ -115,6 +115,19 @@ impl Agent {
         }
     }
 
+    /// Tells the task that manages endpoints which paths no open subflow belongs
+    /// to, while there are connections.
+    pub(super) fn note_unused(&self, stats: &[PathStats], totals: &Totals) {
+        let used: BTreeSet<&str> = (0..)
+            .zip(stats)
+            .filter(|(_, stats)| stats.live != 0)
+            .map(|(index, _)| self.table.label(index))
+            .collect();
+        let is_unused = |label: &str| totals.connections != 0 && !used.contains(label);
+        self.wanted
+            .send_if_modified(|wanted| wanted.note_unused(is_unused));
+    }
+
     /// Returns the flag by which the user has named the path with this label.
     fn flag_of(&self, label: &str) -> String {
         cli::flag(self.policy.named_by(label))

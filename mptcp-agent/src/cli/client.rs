@@ -351,6 +351,18 @@ impl QuotaArgs {
     }
 }
 
+/// Arguments of `endpoints`.
+#[derive(Args, Debug)]
+pub struct EndpointsArgs {
+    /// The agent's control socket [default: that of this network namespace's agent]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `events`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXIT_STATUS)]

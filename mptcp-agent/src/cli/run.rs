@@ -9,6 +9,7 @@ use clap::{ArgMatches, Args};
 use mptcp_api::policy::Given;
 
 use super::LogFormat;
+use super::manage::ManageArgs;
 use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, given, names};
 
 /// Where metrics are served unless `--listen` says otherwise.
@@ -45,6 +46,9 @@ Examples:
 
   LTE on standby once its plan of 50 GB, renewed on each 15th, is spent:
     mptcp-agent run --policy weighted --quota wwan0=50GB/month,reset:15
+
+  Endpoints for both paths, whatever addresses they get:
+    mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1 --manage-endpoints
 
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
@@ -148,6 +152,9 @@ pub struct RunArgs {
     /// runs, this is an ordinary start.
     #[arg(long)]
     pub take_over: bool,
+
+    #[command(flatten)]
+    pub manage: ManageArgs,
 
     // This comes last, because its heading holds for all that follows.
     #[command(flatten)]

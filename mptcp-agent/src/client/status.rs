@@ -173,6 +173,17 @@ fn why_left_out(left_out: &LeftOut) -> String {
     }
 }
 
+/// Says why nobody is reached over a path whose device is there.
+fn unreached(down: &str) -> Option<&'static str> {
+    match down {
+        "absent" => Some("absent"),
+        "no-carrier" => Some("no carrier"),
+        "unanswered" => Some("down, unanswered"),
+        "peer-silent" => Some("down, peer silent"),
+        _ => None,
+    }
+}
+
 fn state(path: &Path) -> (Style, String) {
     let (style, state) = if !path.present {
         (Style::Bad, "absent")
@@ -192,6 +203,8 @@ fn state(path: &Path) -> (Style, String) {
     } else if let Some(left_out) = &path.left_out {
         let down = if path.alive == 0 { "down, " } else { "" };
         return (Style::Bad, format!("{down}{}", why_left_out(left_out)));
+    } else if let Some(why) = path.down.as_deref().and_then(unreached) {
+        (Style::Bad, why)
     } else if path.alive == 0 {
         (Style::Bad, "down")
     } else if let Some(unknown) = unknown_since(path) {

@@ -6,8 +6,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::finding::{Faults, Finding, Look, Verdict, ok, unknown, warning};
-use super::processes;
 use super::sight::{Sight, Twice};
+use crate::host::processes;
 use crate::host::sysctl;
 use crate::net::devices::Present;
 use crate::net::endpoints::Endpoint;

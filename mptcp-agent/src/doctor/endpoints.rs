@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 
 use super::finding::{Faults, Finding, Verdict, ok, problem, unknown, warning};
-use super::processes::{self, Process};
 use super::sight::{Counters, Sight, with_address};
+use crate::host::processes::{self, Process};
 use crate::host::sysctl::{self, quoted};
 use crate::net::devices::Present;
 use crate::net::endpoints::{Endpoint, Manager};

@@ -2,7 +2,7 @@
 //! MTUs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::finding::{Faults, Finding, Look, Verdict, ok, unknown};
 use super::sight::{Sight, with_address};
@@ -10,11 +10,6 @@ use crate::host::sysctl::{self, quoted};
 use crate::net::devices::{Device, Present};
 use crate::net::routes::{self, Route, table};
 use crate::net::rp_filter;
-
-/// Addresses for documentation (RFC 5737, RFC 3849), which only a default route
-/// leads to. Nothing is sent to them.
-const FAR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
-const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1));
 
 /// How many peers are asked for at most.
 const PEERS: usize = 8;
@@ -91,10 +86,7 @@ fn ways(sight: &Sight, devices: &Present, uplinks: &BTreeMap<u32, &Device>) -> V
         }
         let same = |peer: &&IpAddr| peer.is_ipv4() == source.is_ipv4();
         let mut to: Vec<IpAddr> = peers.iter().filter(same).take(PEERS).copied().collect();
-        let (far, any) = match source {
-            IpAddr::V4(_) => (FAR_V4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            IpAddr::V6(_) => (FAR_V6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
-        };
+        let (far, any) = routes::far(source);
         let counts = !to.is_empty() || routes::device_for(far, any, None).is_ok();
         if to.is_empty() {
             to.push(far);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use mptcp_api::schema::Status;
 
 use super::finding::Look;
@@ -70,7 +70,7 @@ impl Sight {
         let tcp_before = told(sockets::tcp());
         let counters_before = counters();
         let since = std::time::Instant::now();
-        let devices = told(devices());
+        let devices = told(watch::now());
         let manager = told(endpoints::read_all());
         let routes = told(routes::all());
         let mptcp = told(sockets::mptcp());
@@ -157,12 +157,4 @@ fn told<T>(result: Result<T>) -> Look<T> {
 
 fn counters() -> Look<Counters> {
     told(snmp::read().map(|read| read.into_iter().collect()))
-}
-
-fn devices() -> Result<Present> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot list network devices")?;
-    runtime.block_on(watch::read())
 }

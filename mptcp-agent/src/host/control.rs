@@ -175,7 +175,10 @@ pub fn check(path: &Path) -> Result<()> {
 
 /// Makes the directories that are missing, with their mode, whatever the umask
 /// is.
-pub(super) fn make_directories(directory: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// One cannot be made.
+pub fn make_directories(directory: &Path) -> std::io::Result<()> {
     let missing = directory.ancestors().take_while(|path| !path.exists());
     for path in missing.collect::<Vec<_>>().into_iter().rev() {
         match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {

@@ -21,11 +21,26 @@ pub struct Device {
     pub carrier: bool,
     /// Its addresses, in order.
     pub addresses: Vec<IpAddr>,
+    /// Those of its addresses that a new subflow may start from, in order.
+    pub sources: Vec<Source>,
     /// The device of this network namespace that it runs over: a macvlan's or
     /// VLAN's parent.
     pub lower: Option<u32>,
     /// The device that it is a port of: a bridge, a bond, a VRF.
     pub master: Option<u32>,
+}
+
+/// An address that a new subflow may start from: it is valid beyond its own link,
+/// and no other host has it. So far as the kernel says, it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// The address.
+    pub address: IpAddr,
+    /// The length of its network's prefix, in bits.
+    pub length: u8,
+    /// Whether the device has another address of the same network before this
+    /// one (IPv4), or the address is a temporary one (IPv6).
+    pub secondary: bool,
 }
 
 /// Values of [`Device::kind`].

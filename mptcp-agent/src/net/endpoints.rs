@@ -2,16 +2,16 @@
 //! `ip mptcp endpoint` and `ip mptcp limits` show.
 //!
 //! They come from the generic netlink family `mptcp_pm` (linux/mptcp_pm.h),
-//! whose few messages are read here by hand. The crate mptcp-pm needs another
-//! version of netlink-proto than rtnetlink does.
+//! whose few messages are read here by hand. The crate mptcp-pm (0.2) needs
+//! another version of netlink-proto than rtnetlink does, and can only read.
 
 use std::io;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkSerializable, NlasIterator, parse_ip, parse_u16,
-    parse_u32,
+    DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkSerializable,
+    NlasIterator, parse_ip, parse_u16, parse_u32,
 };
 use rtnetlink::sys::protocols::NETLINK_GENERIC;
 
@@ -22,26 +22,37 @@ const FAMILY: &[u8] = b"mptcp_pm\0";
 const VERSION: u8 = 1;
 const GET_ADDRESSES: u8 = 3;
 const GET_LIMITS: u8 = 6;
-const ATTR_ADDRESS: u16 = 1;
-const ATTR_ACCEPTED: u16 = 2;
-const ATTR_SUBFLOWS: u16 = 3;
-const ADDRESS_ID: u16 = 2;
-const ADDRESS_V4: u16 = 3;
-const ADDRESS_V6: u16 = 4;
+pub(super) const ATTR_ADDRESS: u16 = 1;
+pub(super) const ATTR_ACCEPTED: u16 = 2;
+pub(super) const ATTR_SUBFLOWS: u16 = 3;
+pub(super) const ADDRESS_ID: u16 = 2;
+pub(super) const ADDRESS_V4: u16 = 3;
+pub(super) const ADDRESS_V6: u16 = 4;
 const ADDRESS_PORT: u16 = 5;
-const ADDRESS_FLAGS: u16 = 6;
-const ADDRESS_DEVICE: u16 = 7;
-const FLAG_SUBFLOW: u32 = 2;
+pub(super) const ADDRESS_FLAGS: u16 = 6;
+pub(super) const ADDRESS_DEVICE: u16 = 7;
+
+/// The flags of an endpoint.
+pub mod flag {
+    /// The address is announced to the other end.
+    pub const SIGNAL: u32 = 1;
+    /// Subflows are opened from the address.
+    pub const SUBFLOW: u32 = 2;
+    /// Subflows of the address carry only while no other can.
+    pub const BACKUP: u32 = 4;
+    /// Subflows are opened to each address of the other end.
+    pub const FULLMESH: u32 = 8;
+    /// The kernel has made the endpoint by itself.
+    pub const IMPLICIT: u32 = 16;
+}
 
 /// The flags of an endpoint, as `ip mptcp` names them, in its order.
 const FLAGS: [(u32, &str); 4] = [
-    (1, "signal"),
-    (FLAG_SUBFLOW, "subflow"),
-    (4, "backup"),
-    (8, "fullmesh"),
+    (flag::SIGNAL, "signal"),
+    (flag::SUBFLOW, "subflow"),
+    (flag::BACKUP, "backup"),
+    (flag::FULLMESH, "fullmesh"),
 ];
-/// The flag of an endpoint that the kernel has made by itself.
-const FLAG_IMPLICIT: u32 = 16;
 
 /// The family of the controller, which knows all other families (linux/
 /// genetlink.h).
@@ -71,7 +82,8 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// The port that it is announced with, if it has one of its own.
     pub port: Option<u16>,
-    flags: u32,
+    /// Its flags: bits of [`flag`].
+    pub bits: u32,
     /// The ifindex of the device that its subflows are bound to, if one was
     /// given.
     pub device: Option<u32>,
@@ -87,24 +99,24 @@ impl Endpoint {
             id,
             address,
             port: None,
-            flags: flags.map(|(flag, _)| flag).sum(),
+            bits: flags.map(|(flag, _)| flag).sum(),
             device,
         }
     }
 
     /// Returns whether subflows are opened from it.
     pub fn opens_subflows(&self) -> bool {
-        self.flags & FLAG_SUBFLOW != 0
+        self.bits & flag::SUBFLOW != 0
     }
 
     /// Returns whether the kernel made it by itself.
     pub fn is_implicit(&self) -> bool {
-        self.flags & FLAG_IMPLICIT != 0
+        self.bits & flag::IMPLICIT != 0
     }
 
     /// Returns its flags as `ip mptcp endpoint add` takes them.
     pub fn flags(&self) -> String {
-        let set = FLAGS.iter().filter(|(flag, _)| self.flags & flag != 0);
+        let set = FLAGS.iter().filter(|(flag, _)| self.bits & flag != 0);
         let names: Vec<&str> = set.map(|(_, name)| *name).collect();
         names.join(" ")
     }
@@ -165,16 +177,15 @@ pub fn read_all() -> Result<Option<Manager>> {
     parse(&addresses, &limits).map(Some).with_context(failed)
 }
 
-/// Returns the id that this kernel has given the family.
-fn family() -> Result<Option<u16>> {
-    let length = u16::try_from(HEADER + FAMILY.len())?;
-    let mut attributes = [length.to_ne_bytes(), ATTR_FAMILY_NAME.to_ne_bytes()].concat();
-    attributes.extend(FAMILY);
-    attributes.resize(attributes.len().next_multiple_of(4), 0);
+/// Returns the id that this kernel has given the family; `None` if it has none.
+///
+/// # Errors
+/// The kernel refuses it, or gives an answer that makes no sense.
+pub(super) fn family() -> Result<Option<u16>> {
     let request = Request {
         family: CONTROLLER,
         command: GET_FAMILY,
-        attributes,
+        attributes: encode(&[DefaultNla::new(ATTR_FAMILY_NAME, FAMILY.to_vec())]),
     };
     let answers = match exchange(NETLINK_GENERIC, request, NLM_F_REQUEST | NLM_F_ACK) {
         Err(error) if is_missing(&error) => return Ok(None),
@@ -235,7 +246,7 @@ fn endpoint(attributes: &[u8]) -> Result<Option<Endpoint>> {
         id,
         address,
         port,
-        flags,
+        bits: flags,
         device,
     }))
 }
@@ -255,13 +266,22 @@ fn each_attribute(
     Ok(())
 }
 
+/// Returns the attributes as they are sent.
+pub(super) fn encode(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
+
 /// A message to a generic netlink family.
 #[derive(Debug)]
-struct Request {
-    family: u16,
-    command: u8,
+pub(super) struct Request {
+    /// The id of the family.
+    pub(super) family: u16,
+    /// The number of the command.
+    pub(super) command: u8,
     /// The attributes, as they are sent.
-    attributes: Vec<u8>,
+    pub(super) attributes: Vec<u8>,
 }
 
 impl NetlinkSerializable for Request {
@@ -318,8 +338,8 @@ mod tests {
     fn endpoints_for_subflows_and_their_limit() {
         let v6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let addresses = [
-            endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), FLAG_SUBFLOW | 4),
-            endpoint(attribute(ADDRESS_V6, &v6), FLAG_SUBFLOW),
+            endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), flag::SUBFLOW | 4),
+            endpoint(attribute(ADDRESS_V6, &v6), flag::SUBFLOW),
             // It is only announced.
             endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 9]), 1),
         ];
@@ -342,9 +362,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_makes_no_sense_is_an_error() {
-        let short = endpoint(attribute(ADDRESS_V4, &[10, 0]), FLAG_SUBFLOW);
+        let short = endpoint(attribute(ADDRESS_V4, &[10, 0]), flag::SUBFLOW);
         assert!(parse(&[short], &[]).is_err());
-        let mut cut = endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), FLAG_SUBFLOW);
+        let mut cut = endpoint(attribute(ADDRESS_V4, &[10, 0, 0, 1]), flag::SUBFLOW);
         cut.payload.pop();
         assert!(parse(&[cut], &[]).is_err());
         assert_eq!(parse(&[], &[]).unwrap(), Manager::default());

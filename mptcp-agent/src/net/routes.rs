@@ -1,7 +1,7 @@
 //! Asks the kernel which way a packet would leave, and which routes there are. No
 //! packet is sent.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Parseable as _};
@@ -19,6 +19,11 @@ pub mod table {
     pub const MAIN: u32 = 254;
 }
 
+/// Addresses for documentation (RFC 5737, RFC 3849), which only a default route
+/// leads to. Nothing is sent to them.
+const FAR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1));
+
 /// A route that has a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -32,6 +37,15 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// The ifindex of its device.
     pub device: u32,
+}
+
+/// Returns an address of the same family that only a default route leads to, and
+/// the unspecified address.
+pub fn far(family: IpAddr) -> (IpAddr, IpAddr) {
+    match family {
+        IpAddr::V4(_) => (FAR_V4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        IpAddr::V6(_) => (FAR_V6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    }
 }
 
 /// Returns the ifindex of the device by which a packet from `source` to `to`

@@ -7,6 +7,7 @@
 //! | `tcp_info` | linux/tcp.h |
 //! | `mptcp_info` | linux/mptcp.h |
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
@@ -30,7 +31,10 @@ const ULP_NAME: u16 = 1;
 
 /// TCP's states (net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
+const TIME_WAIT: u8 = 6;
+const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
+const ALL_STATES: u32 = 0xfff;
 
 /// Lengths of the structures.
 const REQUEST: usize = 56;
@@ -83,6 +87,25 @@ pub fn tcp() -> Result<Vec<Tcp>> {
     let answers = dump(libc::IPPROTO_TCP, states, extensions)
         .context("the kernel does not list TCP sockets (is it built without tcp_diag?)")?;
     answers.iter().map(one_tcp).collect()
+}
+
+/// Returns the local addresses of all subflows that are open, are being opened,
+/// or are being closed by this end or the other.
+///
+/// # Errors
+/// As [`tcp`].
+pub fn subflow_addresses() -> Result<BTreeSet<IpAddr>> {
+    let over = 1 << CLOSE | 1 << TIME_WAIT | 1 << LISTEN;
+    let answers = dump(libc::IPPROTO_TCP, ALL_STATES & !over, 1 << (INFO - 1))
+        .context("the kernel does not list TCP sockets (is it built without tcp_diag?)")?;
+    let mut found = BTreeSet::new();
+    for answer in &answers {
+        let socket = one_tcp(answer)?;
+        if socket.is_subflow {
+            found.insert(socket.local.ip());
+        }
+    }
+    Ok(found)
 }
 
 /// Lists the MPTCP connections that are open.

@@ -6,17 +6,20 @@
 //! bridge, for one, sends RTM_DELLINK for a port that it gives up), or on every
 //! notice arriving.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::net::devices::{Device, Present};
+use crate::net::devices::{Device, Present, Source};
 
 const GROUPS: [MulticastGroup; 3] = [
     MulticastGroup::Link,
@@ -59,17 +62,26 @@ pub async fn watch(tasks: &mut JoinSet<Result<()>>) -> Result<watch::Receiver<Pr
     Ok(receiver)
 }
 
-/// Reads the devices once. It needs a runtime.
-///
-/// # Errors
-/// The devices cannot be read.
-pub async fn read() -> Result<Present> {
+/// Reads the devices once.
+async fn read() -> Result<Present> {
     let (connection, handle, _) =
         new_connection().context("cannot open a netlink socket to list network devices")?;
     let task = tokio::spawn(connection);
     let devices = list(&handle).await;
     task.abort();
     devices
+}
+
+/// Reads the devices once, on a runtime of its own.
+///
+/// # Errors
+/// The devices cannot be read.
+pub fn now() -> Result<Present> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot list network devices")?;
+    runtime.block_on(read())
 }
 
 async fn list(handle: &Handle) -> Result<Present> {
@@ -113,19 +125,39 @@ async fn list(handle: &Handle) -> Result<Present> {
         };
         // On a point-to-point device, `Address` is the other end.
         let (mut own, mut other) = (None, None);
-        for attribute in address.attributes {
+        for attribute in &address.attributes {
             match attribute {
-                AddressAttribute::Local(address) => own = Some(address),
-                AddressAttribute::Address(address) => other = Some(address),
+                AddressAttribute::Local(address) => own = Some(*address),
+                AddressAttribute::Address(address) => other = Some(*address),
                 _ => {}
             }
         }
-        device.addresses.extend(own.or(other));
+        if let Some(own) = own.or(other) {
+            device.addresses.push(own);
+            device.sources.extend(source(own, &address));
+        }
     }
     for device in devices.values_mut() {
         device.addresses.sort_unstable();
+        device.sources.sort_unstable();
     }
     Ok(devices)
+}
+
+/// Returns the address, if a new subflow may start from it. While the kernel
+/// looks whether another host has it, no socket can be bound to it.
+fn source(own: IpAddr, message: &AddressMessage) -> Option<Source> {
+    let header = &message.header;
+    let unfit = AddressHeaderFlags::Tentative
+        | AddressHeaderFlags::Dadfailed
+        | AddressHeaderFlags::Deprecated;
+    let wide = matches!(header.scope, AddressScope::Universe | AddressScope::Site);
+    let fit = wide && !header.flags.intersects(unfit) && !own.is_loopback();
+    fit.then(|| Source {
+        address: own,
+        length: header.prefix_len,
+        secondary: header.flags.contains(AddressHeaderFlags::Secondary),
+    })
 }
 
 #[cfg(test)]

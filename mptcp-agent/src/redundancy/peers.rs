@@ -34,7 +34,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
@@ -303,6 +303,24 @@ impl Peers {
             .filter(|road| !self.channels.leads_to_a_peer(road) && !refused.contains(road))
             .count() as u64;
         counts
+    }
+
+    /// Returns the devices by which a peer is silent that answers by another
+    /// one, and by which no peer answers. A peer that is silent everywhere has
+    /// ended, whatever the devices do. Costs as many steps as there are channels.
+    pub fn silent_devices(&self, now_ns: u64) -> BTreeSet<u32> {
+        let known = || {
+            let channels = self.channels.iter();
+            channels.filter(|channel| !channel.replaced && channel.ifindex != 0)
+        };
+        let answers = |channel: &&channels::Channel| channel.expires_ns > now_ns;
+        let present: HashSet<u64> = known().filter(answers).map(|one| one.peer).collect();
+        let in_use: HashSet<u32> = known().filter(answers).map(|one| one.ifindex).collect();
+        let silent = known().filter(|channel| !answers(channel));
+        silent
+            .filter(|one| present.contains(&one.peer) && !in_use.contains(&one.ifindex))
+            .map(|one| one.ifindex)
+            .collect()
     }
 
     /// Returns the notices for the log since the last call.

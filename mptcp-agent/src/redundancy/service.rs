@@ -6,11 +6,12 @@
 //! full, the task drops datagrams, so that a flood costs no memory.
 
 mod again;
+mod figures;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -26,7 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::channel_table::{self, ChannelTable};
 use super::gate::{Gate, Known};
 use super::listener::{Dropped, listen};
-use super::output::{apply, log, peers};
+use super::output::{apply, log};
 use super::peers::{Change, ConnectionInfo, Datagram, Peers, Settings, SubflowInfo};
 use super::ports::Ports;
 use super::roster::{self, Roster};
@@ -38,7 +39,6 @@ use crate::kernel::{ChannelTraffic, Kernel, PAGE};
 use crate::net::devices::Present;
 use crate::policy;
 use crate::state::paths::PathTable;
-use crate::state::snapshot;
 
 /// Datagrams that may wait for the agent's loop.
 const QUEUE: usize = 1024;
@@ -259,23 +259,6 @@ impl Service {
         self.look_up(now_ns, kernel);
         self.speak(now_ns);
         self.write(kernel);
-    }
-
-    /// Returns the agents at the other ends and the messages with them, in
-    /// numbers.
-    pub fn peers(&self) -> snapshot::Peers {
-        let dropped = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        peers(
-            &self.peers.counts(now_ns()),
-            dropped(&self.dropped.malformed),
-            dropped(&self.dropped.too_many),
-        )
-    }
-
-    /// Returns the indices of the paths whose device has the programs that
-    /// copies need.
-    pub fn attached_paths(&self) -> BTreeSet<u32> {
-        self.ports.attached_paths()
     }
 
     fn see(&mut self, cookie: u64, subflow: roster::Subflow, now_ns: u64, kernel: &mut Kernel) {

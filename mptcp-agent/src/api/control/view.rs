@@ -144,6 +144,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         subflows: path.stats.live,
         alive: subflows.alive,
         carrier: path.carrier,
+        down: path.down.map(|down| down.name().to_owned()),
         heard_seconds: subflows.heard.map(|ago| ago.as_secs_f64()),
         weight: policy.caps().then_some(path.weight),
         rank: policy.rank(path.weight),

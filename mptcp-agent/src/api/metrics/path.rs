@@ -43,6 +43,17 @@ const TOTALS: [Total; 6] = [
 ];
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
+    let mut up = families.gauge(
+        "mptcp_path_up",
+        "0 if the path is known to reach nobody, else 1: its device is absent or has no carrier, \
+         what is sent over it is not answered, or a peer agent is silent there alone.",
+    );
+    for row in snapshot.traffic() {
+        up.add(
+            &[("path", &row.label)],
+            f64::from(u8::from(row.down.is_none())),
+        );
+    }
     subflows(snapshot, families);
     for (name, help, total) in TOTALS {
         let mut family = families.counter(name, help);

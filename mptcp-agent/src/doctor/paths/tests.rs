@@ -8,7 +8,7 @@ fn way(by: Option<u32>) -> Way {
         index: 3,
         device: "p2".to_owned(),
         is_ethernet: true,
-        to: vec![(FAR_V4, by)],
+        to: vec![("203.0.113.1".parse().unwrap(), by)],
         counts: true,
     }
 }

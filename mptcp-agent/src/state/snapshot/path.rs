@@ -10,6 +10,7 @@ use crate::net::devices::{Device, Present};
 use crate::state::fitness::{Fitness, Judge};
 use crate::state::paths::PathTable;
 use crate::state::rates::{History, Rates};
+use crate::state::reach::{Down, Reach};
 
 /// One path. Paths with the same label are one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Path {
     pub stats: PathStats,
     /// Its copies; `None` if copies cannot use it, and have not.
     pub copies: Option<CopyStats>,
+    /// Why it is down, if it is known to be.
+    pub down: Option<Down>,
     /// The weight that the user gave it.
     pub weight: u16,
     /// The weight that it has now: another one while a path is left out.
@@ -70,6 +73,8 @@ pub struct Sources<'a> {
     pub stats: &'a [PathStats],
     /// Shares and rates of the last ten seconds.
     pub history: &'a History,
+    /// What was heard of each path.
+    pub reach: &'a Reach,
     /// Which paths are left out, and why.
     pub judge: &'a Judge,
     /// The time.
@@ -139,6 +144,9 @@ impl Sources<'_> {
         Path {
             index,
             label: self.table.label(index).to_owned(),
+            down: self
+                .reach
+                .down(index, self.table.label(index), name, self.present),
             weight: self.table.weight(index),
             present_weight: self.table.present_weight(index),
             fitness: self.judge.fitness(index, self.now),
@@ -215,6 +223,7 @@ mod tests {
             present: &Present::new(),
             stats,
             history: &history,
+            reach: &Reach::default(),
             judge: &Judge::default(),
             now: Instant::now(),
             copies: None,
@@ -285,6 +294,7 @@ mod tests {
                 present: &Present::new(),
                 stats: &stats,
                 history: &History::default(),
+                reach: &Reach::default(),
                 judge: &Judge::default(),
                 now: Instant::now(),
                 copies: Some(Copies {
@@ -324,6 +334,7 @@ mod tests {
             present: &present,
             stats: &[PathStats::default(); MAX_PATHS],
             history: &History::default(),
+            reach: &Reach::default(),
             judge: &Judge::default(),
             now: Instant::now(),
             copies: None,

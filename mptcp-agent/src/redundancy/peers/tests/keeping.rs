@@ -1,6 +1,8 @@
 //! Tests of channels over time: kept, lost and found again; and of agents that
 //! restart.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::redundancy::peers::Notice;
 
@@ -29,6 +31,8 @@ fn a_silent_peer_expires_within_3_s_and_returns() {
         assert_eq!(host.carriers[&1].carriers[1].cookie, 11, "still listed");
         let counts = host.peers.counts(network.now_ns);
         assert_eq!((counts.proven, counts.silent), (1, 1));
+        let silent = host.peers.silent_devices(network.now_ns);
+        assert_eq!(silent, BTreeSet::from([4]));
         let remote = address(remote);
         assert_eq!(host.notices, [Notice::Silent { remote }]);
     }
@@ -52,6 +56,9 @@ fn a_peer_that_stays_silent_is_asked_less_often() {
     // The new agent does not know the connection.
     network.restart(SERVER, 777);
     network.run(2600 * MS);
+    // It is silent everywhere, which is no device's fault.
+    let client = &network.hosts[CLIENT].peers;
+    assert!(client.silent_devices(network.now_ns).is_empty());
     let mut asked = |seconds: u64| {
         let before = network.sent_to(address(CUT)).len();
         network.run(seconds * 1000 * MS);
