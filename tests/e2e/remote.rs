@@ -1,12 +1,14 @@
 //! A server names its clients' paths by their addresses, which stay the same
 //! when address ids change. The agent says when ids have changed.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
-use mptcp_lab::traffic::{ANY_V4, Behaviour, Bulk, Server};
-use mptcp_lab::{Lab, Path, wait};
+use mptcp_lab::traffic::{ANY, ANY_V4, Behaviour, Bulk, Server, Transfer};
+use mptcp_lab::{Agent, Lab, Path, wait};
 use serde_json::json;
 
-use crate::support::{Watched, acked_by, require_agent, scrape_until, settle, weighted};
+use crate::support::{Watched, acked_by, require_agent, scrape_until, settle, two_paths, weighted};
 use crate::{SETTLE, SOON, VERY_LONG};
 
 const UNMATCHED: &str = "mptcp_policy_unmatched_selectors";
@@ -81,5 +83,54 @@ fn addresses_of_clients_outlast_their_ids() -> Result<()> {
     assert!(metrics.value("mptcp_subflows", &labels) >= Some(1.0));
     assert_eq!(metrics.value(UNMATCHED, &[]), Some(0.0));
     transfer.stop()?;
+    agent.stop()
+}
+
+#[test]
+fn a_limit_holds_for_connections_to_a_port() -> Result<()> {
+    const LIMIT: f64 = 1_000_000.0;
+    const WINDOW: Duration = Duration::from_secs(4);
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let sinks = [(); 2].map(|()| Server::spawn(&net.server, ANY, Behaviour::Sink));
+    let [limited, free] = sinks;
+    let (limited, free) = (limited?, free?);
+    let path = format!("remote-port:{}", limited.at(net.server_addr()).port());
+    let limit = format!("{path}=8mbit");
+    let agent = Agent::start(&net.client, &binary, &["--limit", &limit])?;
+    let start = |sink: &Server| {
+        let bulk = Bulk::upload_for(VERY_LONG);
+        let transfer = bulk.start(&net.client, sink.at(net.server_addr()))?;
+        transfer.wait_for_subflows(2, SOON)?;
+        anyhow::Ok(transfer)
+    };
+    let transfers = [start(&limited)?, start(&free)?];
+    scrape_until(&agent, "both subflows to the port on its path", |metrics| {
+        metrics.value("mptcp_subflows", &[("path", &path)]) == Some(2.0)
+    })?;
+
+    let acked = |transfer: &Transfer| -> Result<u64> {
+        Ok(transfer.subflows()?.iter().map(|one| one.bytes_acked).sum())
+    };
+    let mut samples: Vec<(Instant, [u64; 2])> = Vec::new();
+    wait::try_until("the port at its limit, and not the other", SETTLE, || {
+        let now = Instant::now();
+        let [Ok(one), Ok(other)] = [acked(&transfers[0]), acked(&transfers[1])] else {
+            return Err(Vec::new());
+        };
+        samples.push((now, [one, other]));
+        let old = samples.iter().rev().find(|(at, _)| now - *at >= WINDOW);
+        let Some((then, before)) = old else {
+            return Err(Vec::new());
+        };
+        let seconds = (now - *then).as_secs_f64();
+        let rates = [one - before[0], other - before[1]].map(|bytes| bytes as f64 / seconds);
+        let holds = (rates[0] / LIMIT - 1.0).abs() < 0.05 && rates[1] > 2.0 * LIMIT;
+        if holds { Ok(()) } else { Err(rates.to_vec()) }
+    })?;
+    for transfer in transfers {
+        transfer.stop()?;
+    }
     agent.stop()
 }

@@ -22,10 +22,11 @@ pub struct WeightedArgs {
     /// SELECTOR names a path: a device (eth0), a local address or prefix
     /// (10.1.2.3, 10.0.0.0/24, fd00::/64), a remote one (remote:10.0.0.0/24),
     /// the address id of the local end (id:2) or of the remote end
-    /// (remote-id:1), or `default` for every path that no other selector names
+    /// (remote-id:1), the port of the remote end (remote-port:443), or `default`
+    /// for every path that no other selector names
     /// (1 if not given). A subflow that several selectors fit belongs to its
     /// id, else its remote-id, else the longest prefix of its local address,
-    /// else that of its remote one, else its device. A connection's first
+    /// else that of its remote one, else its remote port, else its device. A connection's first
     /// subflow has id 0 at both ends. Subflows that share a path share its
     /// weight. A device may appear later. For policy weighted.
     #[arg(id = "weights", long = "weight", value_name = "SELECTOR=N",

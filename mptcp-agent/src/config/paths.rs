@@ -122,11 +122,11 @@ pub fn check_name(source: Source<'_>, what: &str, name: &At<String>) -> Result<(
 
 /// Returns the selector of the path.
 fn selector(source: Source<'_>, name: &At<String>, entry: &Path) -> Result<Selector, Wrong> {
-    const KEYS: &str = "device, address, id, remote-id or remote";
+    const KEYS: &str = "device, address, id, remote-id, remote or remote-port";
     let texts = [&entry.device, &entry.address, &entry.remote];
     let texts = ["device", "address", "remote"].into_iter().zip(texts);
-    let numbers = ["id", "remote-id"].into_iter();
-    let numbers = numbers.zip([&entry.id, &entry.remote_id]);
+    let numbers = ["id", "remote-id", "remote-port"].into_iter();
+    let numbers = numbers.zip([&entry.id, &entry.remote_id, &entry.remote_port]);
     let texts = texts.filter_map(|(key, text)| {
         let text = text.as_ref()?;
         Some((key, text.to_string(), text.start()))
@@ -160,7 +160,7 @@ fn selector(source: Source<'_>, name: &At<String>, entry: &Path) -> Result<Selec
     };
     let text = match *key {
         "remote" => format!("remote:{value}"),
-        "id" | "remote-id" => format!("{key}:{value}"),
+        "id" | "remote-id" | "remote-port" => format!("{key}:{value}"),
         _ => value.clone(),
     };
     let selector: Result<Selector, String> = text.parse();

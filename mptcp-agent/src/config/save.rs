@@ -307,6 +307,7 @@ impl Editor<'_> {
                 }
                 Selector::LocalId(id) => put(own, "id", i64::from(*id).into()),
                 Selector::RemoteId(id) => put(own, "remote-id", i64::from(*id).into()),
+                Selector::RemotePort(port) => put(own, "remote-port", i64::from(*port).into()),
             }
             put(own, key, text.into());
         }

@@ -13,7 +13,7 @@ const IFNAMSIZ: usize = 16;
 
 /// The forms that error messages offer for a selector that makes no sense.
 const FORMS: &str = "a device (eth0), a local address or prefix (10.0.0.0/24, fd00::/64), a \
-                     remote one (remote:10.0.0.0/24), id:N, remote-id:N or default";
+                     remote one (remote:10.0.0.0/24), id:N, remote-id:N, remote-port:N or default";
 
 /// A path, as the user names it. Selectors that name the same path are equal,
 /// however they were spelt: `10.0.0.1`, `10.0.0.1/32` and `::ffff:10.0.0.1` are
@@ -31,6 +31,8 @@ pub enum Selector {
     LocalId(u8),
     /// Subflows whose remote end has this address id.
     RemoteId(u8),
+    /// Subflows whose remote end has this port, 1 to 65535.
+    RemotePort(u16),
     /// Every path that no other selector names.
     Default,
 }
@@ -51,6 +53,11 @@ impl FromStr for Selector {
         }
         if let Some(id) = text.strip_prefix("remote-id:") {
             return address_id(text, id).map(Self::RemoteId);
+        }
+        if let Some(port) = text.strip_prefix("remote-port:") {
+            let port = number(port).filter(|port| *port > 0);
+            let wrong = || format!("`{text}`: a port is a number from 1 to 65535");
+            return port.map(Self::RemotePort).ok_or_else(wrong);
         }
         if let Some(remote) = text.strip_prefix("remote:") {
             let Some(network) = network(remote) else {
@@ -80,6 +87,7 @@ impl fmt::Display for Selector {
             }
             Self::LocalId(id) => write!(f, "id:{id}"),
             Self::RemoteId(id) => write!(f, "remote-id:{id}"),
+            Self::RemotePort(port) => write!(f, "remote-port:{port}"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -104,12 +112,13 @@ fn network(text: &str) -> Option<Result<IpNet, String>> {
 }
 
 fn address_id(text: &str, id: &str) -> Result<u8, String> {
-    // `u8::from_str` would also take `+2`.
-    let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        .then(|| id.parse().ok())
-        .flatten()
-        .ok_or_else(|| format!("`{text}`: an address id is a number from 0 to 255"))
+    number(id).ok_or_else(|| format!("`{text}`: an address id is a number from 0 to 255"))
+}
+
+/// Reads digits only: `u8::from_str` would also take `+2`.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 fn prefix(text: &str) -> Result<IpNet, String> {
@@ -193,6 +202,8 @@ mod tests {
             ("id:007", "id:7"),
             ("id:255", "id:255"),
             ("remote-id:1", "remote-id:1"),
+            ("remote-port:443", "remote-port:443"),
+            ("remote-port:00065535", "remote-port:65535"),
             ("remote:10.0.0.0/24", "remote:10.0.0.0/24"),
             ("remote:10.1.2.3/32", "remote:10.1.2.3"),
             ("remote:::ffff:10.1.2.3", "remote:10.1.2.3"),
@@ -214,6 +225,11 @@ mod tests {
             ("id:-1", "0 to 255"),
             ("id:+1", "0 to 255"),
             ("remote-id:x", "0 to 255"),
+            ("remote-port:", "1 to 65535"),
+            ("remote-port:0", "1 to 65535"),
+            ("remote-port:65536", "1 to 65535"),
+            ("remote-port:+1", "1 to 65535"),
+            ("remote-port:https", "1 to 65535"),
             ("remote:", "comes an address or a prefix"),
             ("remote:eth0", "comes an address or a prefix"),
             ("remote:10.0.0.1/24", "the network is 10.0.0.0/24"),

@@ -19,7 +19,8 @@
 //! Pure: devices come in as a map from ifindex to name, and the kernel side
 //! reads the result. A subflow belongs to the path that lists its id, else to
 //! that of its remote id, of the longest prefix of its local address, of the
-//! longest prefix of its remote address, and at last to that of its device.
+//! longest prefix of its remote address, of its remote port, and at last to that
+//! of its device.
 
 mod checks;
 mod limits;
@@ -333,13 +334,16 @@ impl PathTable {
             .collect()
     }
 
-    /// Returns the listed address ids, as keys of map `SELECT_ID`, with their
-    /// index.
+    /// Returns the listed address ids and ports, as keys of map `SELECT_ID`, with
+    /// their index.
     pub fn ids(&self) -> impl Iterator<Item = (u32, u32)> {
         self.selectors()
             .filter_map(|(selector, index)| match selector {
                 Selector::LocalId(id) => Some((id_kind::LOCAL << 8 | u32::from(*id), index)),
                 Selector::RemoteId(id) => Some((id_kind::REMOTE << 8 | u32::from(*id), index)),
+                Selector::RemotePort(port) => {
+                    Some((id_kind::REMOTE_PORT | u32::from(*port), index))
+                }
                 _ => None,
             })
     }

@@ -61,6 +61,9 @@ pub struct Path {
     pub remote_id: Option<At<i64>>,
     /// Selector: subflows whose remote address is this one, or in this prefix.
     pub remote: Option<At<String>>,
+    /// Selector: subflows whose remote end has this port.
+    #[cfg_attr(test, schemars(range(min = 1, max = 65535)))]
+    pub remote_port: Option<At<i64>>,
     /// The most that this host may send over the path, such as `20mbit`.
     pub limit: Option<At<String>>,
     /// The bounds beyond which the path is left out: `loss:5%`, `rtt:300ms`, or

@@ -160,6 +160,9 @@ pub mod id_kind {
     pub const LOCAL: u32 = 1;
     /// The address id of the remote end: `remote-id:N`.
     pub const REMOTE: u32 = 2;
+    /// The remote port: `remote-port:N`. The key is this with the port in its
+    /// lower 16 bits.
+    pub const REMOTE_PORT: u32 = 1 << 16;
 }
 
 crate::layout::layout! {

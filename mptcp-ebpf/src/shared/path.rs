@@ -13,8 +13,8 @@ const ADDRESS_BITS: u32 = 128;
 /// has not registered the device yet, or the device is gone.
 ///
 /// Tries in this order: the local id, the remote id, the longest prefix of the
-/// local address, that of the remote address, and the device (`ifindex`, 0 if
-/// unknown).
+/// local address, that of the remote address, the remote port, and the device
+/// (`ifindex`, 0 if unknown).
 #[inline(always)]
 pub fn find(tuple: *const Tuple, ifindex: u32) -> Option<u32> {
     match find_path(tuple, ifindex) {
@@ -53,6 +53,11 @@ fn select(tuple: &Tuple, ifindex: u32) -> Option<u32> {
         return Some(*path);
     }
     if let Some(path) = SELECT_REMOTE.get(Key::new(ADDRESS_BITS, tuple.remote)) {
+        return Some(*path);
+    }
+    let port = id_kind::REMOTE_PORT | u32::from(tuple.remote_port);
+    // SAFETY: a `u32` that user space replaces as a whole.
+    if let Some(path) = unsafe { SELECT_ID.get(port) } {
         return Some(*path);
     }
     if ifindex == 0 {

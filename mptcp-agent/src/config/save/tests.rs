@@ -71,7 +71,7 @@ fn settings_of_the_policy_before_go() {
 fn an_empty_file_gets_all_that_is_needed() {
     let set = "--policy weighted --weight eth0=4 --weight remote:10.0.0.0/8=2 --weight default=0 \
                --limit wwan0=20mbit --limit id:2=1mbit --limit default=5mbit \
-               --limit remote-id:3=none --limit fd00::/64=1gbit --leave-out wwan0=loss:5%";
+               --limit remote-id:3=none --limit remote-port:443=2mbit --limit fd00::/64=1gbit --leave-out wwan0=loss:5%";
     let after = saved("", set, "").unwrap();
     assert_eq!(
         after,
@@ -80,6 +80,7 @@ fn an_empty_file_gets_all_that_is_needed() {
          \n[path.wwan0]\ndevice = \"wwan0\"\nlimit = \"20mbit\"\nleave-out = \"loss:5%\"\n\
          \n[path.id-2]\nid = 2\nlimit = \"1mbit\"\n\
          \n[path.remote-id-3]\nremote-id = 3\nlimit = \"none\"\n\
+         \n[path.remote-port-443]\nremote-port = 443\nlimit = \"2mbit\"\n\
          \n[path.fd00---64]\naddress = \"fd00::/64\"\nlimit = \"1gbit\"\n\
          \n[path.default]\nlimit = \"5mbit\"\n"
     );

@@ -36,6 +36,10 @@ fn mistakes_name_their_place() {
             "f:3:6: path \"lte\" has device and id: give it only one of",
         ),
         (
+            "[path.web]\nremote-port = 0",
+            "f:2:15: remote-port: `remote-port:0`: a port is a number from 1 to 65535",
+        ),
+        (
             "[path.lte]\nid = 256",
             "f:2:6: id: `id:256`: an address id is a number from 0 to 255",
         ),

@@ -35,6 +35,8 @@ impl PathTable {
             return Vec::new();
         }
         self.selectors()
+            // Connections to a port come and go.
+            .filter(|(selector, _)| !matches!(selector, Selector::RemotePort(_)))
             .filter(|&(selector, index)| !is_first(selector) && live(index) == 0)
             .map(|(_, index)| self.label(index))
             .collect()

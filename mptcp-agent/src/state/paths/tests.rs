@@ -28,17 +28,18 @@ fn listed_selectors_come_first_and_keep_the_users_order() {
         "10.0.0.0/24=3",
         "id:2=2",
         "remote-id:1=1",
+        "remote-port:443=5",
         "default=7",
     ]);
     let config = table.config();
     assert_eq!(config.len(), MAX_PATHS);
-    assert_eq!(table.weights()[..6], [7, 4, 3, 2, 1, 0]);
+    assert_eq!(table.weights()[..7], [7, 4, 3, 2, 1, 5, 0]);
     assert_eq!(
         config
             .iter()
             .filter(|path| path.kind != path_kind::FREE)
             .count(),
-        5
+        6
     );
 
     assert_eq!(table.label(0), "unknown");
@@ -49,7 +50,7 @@ fn listed_selectors_come_first_and_keep_the_users_order() {
     );
     assert_eq!(
         table.ids().collect::<Vec<_>>(),
-        [(1 << 8 | 2, 3), (2 << 8 | 1, 4)]
+        [(1 << 8 | 2, 3), (2 << 8 | 1, 4), (1 << 16 | 443, 5)]
     );
     assert_eq!(table.devices().count(), 0);
     assert_eq!(table.missing().collect::<Vec<_>>(), ["eth0"]);
@@ -293,11 +294,17 @@ proptest! {
 #[test]
 fn ids_that_nobody_has_show_when_somebody_joins_under_others() {
     let table = {
-        let mut table = table(&["remote-id:0=3", "remote-id:1=2", "remote:10.2.0.0/16=1"]);
+        let mut table = table(&[
+            "remote-id:0=3",
+            "remote-id:1=2",
+            "remote:10.2.0.0/16=1",
+            // A port without a connection is nothing to warn of.
+            "remote-port:443=1",
+        ]);
         table.set_devices(devices(&[(2, "eth0")]));
         table
     };
-    let [first, second, third, eth0] = [1, 2, 3, 4];
+    let [first, second, third, eth0] = [1, 2, 3, 5];
     assert_eq!(table.label(eth0), "eth0");
     let unmatched = |live: &[(u32, u64)], connections| {
         let live: BTreeMap<u32, u64> = live.iter().copied().collect();
