@@ -78,6 +78,8 @@ fn an_ipv6_address_is_used_once_it_is_no_longer_tentative() -> Result<()> {
     link.remove_client_addr()?;
     wait_for_endpoints(&net.client, &[(p1, "p1", "subflow")])?;
 
+    // The server asks for its new neighbour from its link-local address.
+    net.server.run("ip addr add fe80::1/64 dev p2 nodad")?;
     let address = "fd77:0:0:2::7";
     net.client
         .run(&format!("ip addr add {address}/64 dev p2"))?;
