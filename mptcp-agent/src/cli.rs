@@ -19,6 +19,7 @@ use clap::{
 pub use client::{ClientJob, EndpointsArgs, SortKey, Verb};
 pub use config::ConfigJob;
 pub use doctor::{DoctorArgs, USAGE as DOCTOR_USAGE};
+pub use manage::RoleArg;
 pub use policy::flag;
 pub use run::{Flags, RunArgs};
 

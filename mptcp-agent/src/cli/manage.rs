@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::manage::{Role, Settings};
 
 /// The arguments, of `run` only.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ManageArgs {
     /// Keep the kernel's endpoints in step with the addresses of named paths
     ///
@@ -27,7 +27,7 @@ pub struct ManageArgs {
         require_equals = true,
         default_missing_value = "subflow"
     )]
-    manage_endpoints: Option<RoleArg>,
+    pub manage_endpoints: Option<RoleArg>,
 
     /// Give packets from each address of these paths a way by its own device
     ///
@@ -39,13 +39,14 @@ pub struct ManageArgs {
     /// ends; `mptcp-agent cleanup` removes them. Without this, routes that are
     /// missing are told in the log.
     #[arg(long)]
-    manage_routes: bool,
+    pub manage_routes: bool,
 }
 
 /// `--manage-endpoints=ROLE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum RoleArg {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
     /// Subflows are opened from the address
+    #[default]
     Subflow,
     /// The address is announced to the other end
     Signal,
@@ -54,6 +55,14 @@ enum RoleArg {
 }
 
 impl ManageArgs {
+    /// Returns the role of the endpoints that the agent manages, or `false`.
+    pub fn endpoints_in_words(&self) -> String {
+        let role = self
+            .manage_endpoints
+            .and_then(|role| role.to_possible_value());
+        role.map_or_else(|| "false".to_owned(), |role| role.get_name().to_owned())
+    }
+
     /// Returns the settings.
     pub fn settings(&self) -> Settings {
         let role = |role| match role {

@@ -1,5 +1,5 @@
-//! What holds for a path under a policy: its limit, its bounds, and whether it is
-//! on standby.
+//! What holds for a path under a policy: its limit, its quota, its bounds, and
+//! whether it is on standby.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,13 @@ use super::policies::key;
 use super::source::{Origin, Source, Wrong};
 use crate::cli::flag;
 use crate::policy::selector::Selector;
-use crate::policy::{Limit, PathBound, UNLISTED_WEIGHT, Weight};
+use crate::policy::{Limit, PathBound, Quota, UNLISTED_WEIGHT, Weight};
 
-/// Where the limit and the bounds of each path come from, by setting and label.
+/// Where the limit, the quota and the bounds of each path come from, by setting
+/// and label.
 pub type Origins = BTreeMap<(Setting, String), Origin>;
 
-/// Adds the limit and the bounds of each path to the default policy. Those that
+/// Adds the limit, the quota and the bounds of each path to the default policy. Those that
 /// flags give are in `given` already, and take precedence.
 ///
 /// # Errors
@@ -32,6 +33,12 @@ pub fn add(source: Source<'_>, paths: &Paths<'_>, given: &mut Given) -> Result<O
         counts: true,
     };
     limits.add::<Limit>(source, paths, &mut given.shared.limits, &mut origins)?;
+    let quotas = OfPaths {
+        setting: Shared::QUOTAS,
+        of: |path| path.quota.as_ref(),
+        counts: true,
+    };
+    quotas.add::<Quota>(source, paths, &mut given.shared.quotas, &mut origins)?;
     let bounds = OfPaths {
         setting: LeaveOut::BOUNDS,
         of: |path| path.leave_out.as_ref(),

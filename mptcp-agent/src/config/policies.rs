@@ -26,6 +26,7 @@ pub fn key(setting: Setting) -> &'static str {
         Weighted::SCOPE => "scope",
         LeaveOut::BOUNDS => "leave-out",
         Shared::LIMITS => "limit",
+        Shared::QUOTAS => "quota",
         _ => field.strip_prefix("redundant_").unwrap_or(field),
     }
 }
@@ -240,6 +241,7 @@ fn override_with(given: &mut Given, flags: &Given) {
     list(&mut overflow.prefer, &flags.overflow.prefer);
     list(&mut given.leave_out.leave_out, &flags.leave_out.leave_out);
     list(&mut given.shared.limits, &flags.shared.limits);
+    list(&mut given.shared.quotas, &flags.shared.quotas);
     one(
         &mut redundant.redundant_copies,
         flags.redundant.redundant_copies.as_ref(),
@@ -273,6 +275,7 @@ fn wrong(parts: Parts<'_>, origins: &BTreeMap<Setting, Origin>, invalid: &Invali
     }
     let of_path = |path: &Named<'_>| match setting {
         Shared::LIMITS => path.entry.limit.as_ref().map(At::start),
+        Shared::QUOTAS => path.entry.quota.as_ref().map(At::start),
         LeaveOut::BOUNDS => path.entry.leave_out.as_ref().map(At::start),
         _ => None,
     };

@@ -101,6 +101,15 @@ fn needs_restart(started: &RunArgs, fresh: &RunArgs) -> Vec<String> {
             started.measure_programs != fresh.measure_programs,
         ),
         ("log-format", started.log_format != fresh.log_format),
+        ("state-dir", started.state_dir != fresh.state_dir),
+        (
+            "manage-endpoints",
+            started.manage.manage_endpoints != fresh.manage.manage_endpoints,
+        ),
+        (
+            "manage-routes",
+            started.manage.manage_routes != fresh.manage.manage_routes,
+        ),
     ];
     let differ = differ.into_iter().filter(|(_, differs)| *differs);
     differ.map(|(key, _)| key.to_owned()).collect()

@@ -14,7 +14,7 @@ use super::on_paths::is_standby;
 use super::paths::{Paths, check_name};
 use super::policies::{Merged, Parts, key, merge, number};
 use super::source::{Origin, Source, Wrong};
-use crate::cli::{Flags, LogFormat, RunArgs};
+use crate::cli::{Flags, LogFormat, RoleArg, RunArgs};
 use crate::policy::Policy;
 use crate::rules::{Place, Rules};
 
@@ -181,6 +181,22 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
     if pick("log_format", start(format)) {
         args.log_format = named.unwrap_or(args.log_format);
     }
+    let state = file.state_dir.as_ref();
+    let path = state.map(|path| absolute(source, "state-dir", path));
+    let path = path.transpose()?;
+    if pick("state_dir", start(state)) {
+        args.state_dir = path;
+    }
+    let (manages, role) = (file.manage_endpoints.as_ref(), file.endpoint_role.as_ref());
+    let named = role.map(|name| endpoint_role(source, name)).transpose()?;
+    if pick("manage_endpoints", start(manages)) {
+        let manages = manages.is_some_and(|manages| **manages);
+        args.manage.manage_endpoints = manages.then(|| named.unwrap_or_default());
+    }
+    let routes = file.manage_routes.as_ref();
+    if pick("manage_routes", start(routes)) {
+        args.manage.manage_routes = routes.is_some_and(|routes| **routes);
+    }
     let path = |path: &Option<PathBuf>| {
         path.as_ref()
             .map_or_else(|| "-".to_owned(), |path| path.display().to_string())
@@ -195,6 +211,9 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
         format
             .map(|format| format.get_name().to_owned())
             .unwrap_or_default(),
+        path(&args.state_dir),
+        args.manage.endpoints_in_words(),
+        args.manage.manage_routes.to_string(),
     ];
     for (row, value) in rows.iter_mut().zip(values) {
         row.value = value;
@@ -225,6 +244,16 @@ fn log_format(source: Source<'_>, text: &At<String>) -> Result<LogFormat, Wrong>
     LogFormat::from_str(text, false).map_err(|_| {
         let why = format!(
             "log-format is \"{}\": expected \"text\" or \"json\"",
+            **text
+        );
+        source.wrong(text.start(), &why)
+    })
+}
+
+fn endpoint_role(source: Source<'_>, text: &At<String>) -> Result<RoleArg, Wrong> {
+    RoleArg::from_str(text, false).map_err(|_| {
+        let why = format!(
+            "endpoint-role is \"{}\": expected \"subflow\", \"signal\" or \"fullmesh\"",
             **text
         );
         source.wrong(text.start(), &why)
@@ -349,6 +378,7 @@ fn path_rows(source: Source<'_>, paths: &Paths<'_>, default: &Merged) -> Vec<Row
     let given = default.policy.given();
     for (setting, values) in [
         (Shared::LIMITS, given.shared.limits),
+        (Shared::QUOTAS, given.shared.quotas),
         (LeaveOut::BOUNDS, given.leave_out.leave_out),
     ] {
         for text in values {

@@ -118,6 +118,7 @@ pub fn edit(flags: &Flags, name: &str, text: &str, policy: &Policy) -> Result<St
 fn sorted(mut given: Given) -> Given {
     given.weighted.weights.sort_unstable();
     given.shared.limits.sort_unstable();
+    given.shared.quotas.sort_unstable();
     given.leave_out.leave_out.sort_unstable();
     given
 }
@@ -242,7 +243,7 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// Writes the limit and the bounds of each path, and takes paths off standby
+    /// Writes the limit, the quota and the bounds of each path, and takes paths off standby
     /// that the policy uses.
     fn on_paths(&self, document: &mut DocumentMut) -> Option<()> {
         for path in self.paths.iter().filter(|path| is_standby(path)) {
@@ -259,6 +260,7 @@ impl Editor<'_> {
             }
         }
         self.of_paths(document, Shared::LIMITS, &self.given.shared.limits)?;
+        self.of_paths(document, Shared::QUOTAS, &self.given.shared.quotas)?;
         if self.given.takes(LeaveOut::BOUNDS) {
             let bounds = &self.given.leave_out.leave_out;
             self.of_paths(document, LeaveOut::BOUNDS, bounds)?;

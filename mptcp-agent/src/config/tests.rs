@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::resolve::{Row, resolve};
 use super::*;
-use crate::cli::LogFormat;
+use crate::cli::{LogFormat, RoleArg};
 
 /// Resolves a file `f` with these flags.
 fn with(text: &str, flags: &str) -> Result<Loaded, String> {
@@ -281,6 +281,11 @@ fn the_example_passes_and_shows_every_setting() {
         "listen",
         "control",
         "cgroup",
+        "state-dir",
+        "manage-endpoints",
+        "endpoint-role",
+        "manage-routes",
+        "quota",
         "standby",
         "key",
         "prefer",
@@ -326,5 +331,43 @@ proptest! {
         if let Err(wrong) = with(&text, "") {
             prop_assert!(!wrong.contains('\n'), "{}", wrong);
         }
+    }
+}
+
+#[test]
+fn quotas_endpoints_and_routes_come_from_the_file_or_from_flags() {
+    let text = "state-dir = \"/srv/state\"\nmanage-endpoints = true\nendpoint-role = \"signal\"\n\
+                manage-routes = true\n[path.lte]\ndevice = \"wwan0\"\nquota = \"50GB/month\"\n\
+                [policy.default]\npolicy = \"weighted\"";
+    let loaded = with(text, "").unwrap();
+    let managed = loaded.args.manage.clone();
+    assert_eq!(managed.manage_endpoints, Some(RoleArg::Signal));
+    assert!(managed.manage_routes);
+    assert_eq!(loaded.args.state_dir, Some("/srv/state".into()));
+    let quotas = loaded.policy.given().shared.quotas;
+    assert_eq!(quotas.len(), 1);
+    assert!(quotas[0].starts_with("wwan0=50GB/month"), "{quotas:?}");
+
+    let flags = "--manage-endpoints=fullmesh --quota wwan0=1GB/day --state-dir /srv/other";
+    let loaded = with(text, flags).unwrap();
+    let managed = loaded.args.manage.clone();
+    assert_eq!(managed.manage_endpoints, Some(RoleArg::Fullmesh));
+    assert_eq!(loaded.args.state_dir, Some("/srv/other".into()));
+    let quotas = loaded.policy.given().shared.quotas;
+    assert!(quotas[0].starts_with("wwan0=1GB/day"), "{quotas:?}");
+
+    for (text, why) in [
+        (
+            "endpoint-role = \"both\"",
+            "f:1:17: endpoint-role is \"both\"",
+        ),
+        ("state-dir = \"state\"", "f:1:13: state-dir is \"state\""),
+        (
+            "[path.a]\ndevice = \"a\"\nquota = \"much\"",
+            "f:3:9: quota: ",
+        ),
+    ] {
+        let wrong = with(text, "").unwrap_err();
+        assert!(wrong.starts_with(why), "{wrong}");
     }
 }

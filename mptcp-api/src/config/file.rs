@@ -29,6 +29,18 @@ pub struct File {
     pub measure_programs: Option<At<bool>>,
     /// How to log: `text` or `json`. A change needs a restart.
     pub log_format: Option<At<String>>,
+    /// The absolute path of the directory in which the agent keeps what paths have
+    /// used of their quotas. A change needs a restart.
+    pub state_dir: Option<At<String>>,
+    /// Whether the agent keeps the kernel's endpoints in step with the addresses
+    /// of the paths that the policy names. A change needs a restart.
+    pub manage_endpoints: Option<At<bool>>,
+    /// The role of these endpoints: `subflow`, `signal` or `fullmesh`. A change
+    /// needs a restart.
+    pub endpoint_role: Option<At<String>>,
+    /// Whether the agent gives packets from each address of these paths a way by
+    /// its own device. A change needs a restart.
+    pub manage_routes: Option<At<bool>>,
     /// Paths by name, `[path.NAME]`. A name stands wherever a selector is
     /// expected.
     #[serde(default)]
@@ -69,6 +81,8 @@ pub struct Path {
     /// The bounds beyond which the path is left out: `loss:5%`, `rtt:300ms`, or
     /// both with a comma between.
     pub leave_out: Option<At<String>>,
+    /// The path's data plan, such as `50GB/month,reset:15`.
+    pub quota: Option<At<String>>,
     /// Whether the path carries data only while no other can: it has the weight
     /// 0, or the last rank.
     pub standby: Option<At<bool>>,

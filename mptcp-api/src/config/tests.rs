@@ -70,12 +70,12 @@ fn mistakes_have_their_place() {
         (
             "[path.lte]\nnonsense = 1",
             "2:1: unknown key \"nonsense\": expected one of device, address, id, remote-id, \
-             remote, remote-port, limit, leave-out, standby",
+             remote, remote-port, limit, leave-out, quota, standby",
         ),
         (
             "[path.lte]\n\"a`, b\" = 1",
             "2:1: unknown key \"a`, b\": expected one of device, address, id, remote-id, \
-             remote, remote-port, limit, leave-out, standby",
+             remote, remote-port, limit, leave-out, quota, standby",
         ),
         (
             "[policy.a]\nmode = \"spill\"",
