@@ -259,7 +259,7 @@ mod tests {
         let congestion = name(b"bbr");
         facts.congestion[0].set(congestion[0]);
         let mut good = Rule {
-            asked: u32::MAX & !(criterion::DST | criterion::SRC | criterion::CGROUP),
+            asked: !(criterion::DST | criterion::SRC | criterion::CGROUP),
             mark: 0x10,
             mark_mask: 0xf0,
             dscp: 46,
