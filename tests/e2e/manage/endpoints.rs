@@ -53,7 +53,8 @@ fn a_modem_that_reconnects_gets_its_subflow_and_its_weight() -> Result<()> {
         Ok(vec![of(p1), of(new)])
     })?;
     transfer.stop()?;
-    agent.stop()
+    agent.stop()?;
+    mptcp_lab::agent::tell(&net.client, &binary, &["cleanup"]).map(drop)
 }
 
 /// While the kernel looks whether another host has an IPv6 address, no subflow can
