@@ -8,12 +8,6 @@ impl Controller {
     /// Gives a path its cap, after the sums of a step are taken.
     #[inline(always)]
     pub(super) fn cap_path(&self, slot: &Slot, now_ns: u64, ledger: Option<&Ledger>) {
-        let weights = self.tally.weights.get().max(1);
-        let rate = self.tally.rate.get();
-        // Excesses that do not sum to zero are shared out as well. Otherwise
-        // they would be a lead of all paths over nobody, and hold all of them
-        // back.
-        let shared = self.tally.acked.get() as i64 + self.tally.excess.get() as i64;
         let fresh = slot.fresh_bytes();
         slot.counted_bytes.set(slot.counted_bytes.get() + fresh);
         let cap = match slot.role(&self.tally) {
@@ -27,81 +21,9 @@ impl Controller {
                 NO_CAP
             }
             Role::Active(weight) => {
-                slot.set_excess_bytes(slot.excess_bytes() >> (self.tally.forget.get() & 63));
-                let share = signed(shared, shared.unsigned_abs() * weight / weights);
-                let mut fair = weight * self.unit.get();
-                let mut lead =
-                    slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
-                // The ledger leaves a path out that nobody can use.
-                let bulk = ledger.is_some() && now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
-                let (mut spared, mut few) = (false, false);
-                if let Some(ledger) = ledger
-                    && let Some(account) = ledger.path(slot.path.get().wrapping_sub(1))
-                {
-                    lead = account.lead_permille();
-                    let part = account.fair_part(slot.rate.get());
-                    fair = if self.tally.active.get() < 2 {
-                        part
-                    } else {
-                        fair.max(part).max(ledger.even_part(account))
-                    };
-                    spared = account.is_spared(self.lot.get());
-                    few = ledger.is_used_by_few();
-                }
-                let slow = rate * weight / weights * 17 / 20;
-                // An application that waits for answers would wait for each
-                // chunk that a lower cap paces out.
-                let least = if bulk { 0 } else { THIN_BYTES_PER_SEC };
-                let floor = self
-                    .tally
-                    .fits
-                    .get()
-                    .min(slow + self.tally.spare.get())
-                    .max(least);
-                if slot.is_held_out() {
-                    // It was given nothing because it was not meant to be.
-                    slot.unowed_ns.set(now_ns);
-                    slot.rested_ns.set(now_ns);
-                } else if lead >= 0 || self.tally.held.get() == 0 {
-                    slot.unowed_ns.set(now_ns);
-                } else if !bulk && slot.is_idle(self.given_ns.get(), fair) {
-                    self.tally.starving.set(1);
-                }
-                if !bulk
-                    && lead < 0
-                    && slot.is_forgotten(self.given_ns.get(), self.tally.steered_ns.get())
-                {
-                    self.tally.starving.set(1);
-                }
-                let whole = self.tally.whole.get() != 0;
-                let home = self.place.placed.get();
-                if home != 0 && slot.path.get() != home {
-                    HELD_OUT
-                } else if whole && self.tally.free.get() == 0 {
-                    self.switch(slot, lead, now_ns)
-                } else if self.tally.free.get() != 0
-                    || (self.tally.fresh.get() != 0
-                        && ledger.is_some()
-                        && lead < FRESH_LEAD_PERMILLE)
-                    || (self.tally.active.get() < 2 && lead <= 0)
-                {
-                    NO_CAP
-                } else {
-                    let room = fair * self.tally.room.get() / PERMILLE;
-                    let cap = cap(room, lead);
-                    let coarse = fair < floor || (slot.is_held_out() && fair < 2 * floor);
-                    let most = if slot.is_held_out() {
-                        0
-                    } else {
-                        FULL_LEAD_PERMILLE
-                    };
-                    let relieved = self.tally.relief.get() & self.tally.revives.get();
-                    if relieved != 0 && (spared && coarse || few && lead > most) {
-                        HELD_OUT
-                    } else {
-                        cap.max(floor as u32)
-                    }
-                }
+                self.judge_lead(slot, weight, fresh, now_ns, ledger);
+                self.note_idle(slot, now_ns);
+                self.active_cap(slot, now_ns, ledger.is_some())
             }
         };
         if slot.is_held_out() && cap != HELD_OUT && slot.turned.get() == 0 {
@@ -109,6 +31,120 @@ impl Controller {
             slot.readmitted_ns.set(now_ns);
         }
         slot.cap.set(u64::from(cap));
+    }
+
+    /// Works out how far a path that takes part leads, and what it may carry.
+    /// `fresh` bytes were acked on it since the last step.
+    #[inline(always)]
+    fn judge_lead(
+        &self,
+        slot: &Slot,
+        weight: u64,
+        fresh: u64,
+        now_ns: u64,
+        ledger: Option<&Ledger>,
+    ) {
+        let tally = &self.tally;
+        let weights = tally.weights.get().max(1);
+        // Excesses that do not sum to zero are shared out as well. Otherwise
+        // they would be a lead of all paths over nobody, and hold all of them
+        // back.
+        let shared = tally.acked.get() as i64 + tally.excess.get() as i64;
+        slot.set_excess_bytes(slot.excess_bytes() >> (tally.forget.get() & 63));
+        let share = signed(shared, shared.unsigned_abs() * weight / weights);
+        let fair = weight * self.unit.get();
+        let lead = slot.lead_permille(fresh as i64 - share, fair, weights * self.unit.get());
+        // The ledger leaves a path out that nobody can use.
+        let bulk = ledger.is_some() && now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
+        tally.bulk.set(u64::from(bulk));
+        // An application that waits for answers would wait for each chunk that a
+        // lower cap paces out.
+        let least = if bulk { 0 } else { THIN_BYTES_PER_SEC };
+        let slow = tally.rate.get() * weight / weights * 17 / 20;
+        let floor = tally.fits.get().min(slow + tally.spare.get()).max(least);
+        tally.floor.set(floor);
+        tally.fair.set(fair);
+        tally.lead.set(lead as u64);
+        tally.spared.set(0);
+        tally.few.set(0);
+        let account = ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)));
+        if let (Some(ledger), Some(account)) = (ledger, account) {
+            let part = account.fair_part(slot.rate.get());
+            tally.lead.set(account.lead_permille() as u64);
+            tally.fair.set(if tally.active.get() < 2 {
+                part
+            } else {
+                fair.max(part).max(ledger.even_part(account))
+            });
+            tally
+                .spared
+                .set(u64::from(account.is_spared(self.lot.get())));
+            tally.few.set(u64::from(ledger.is_used_by_few()));
+        }
+    }
+
+    /// Notes since when a path has been owed something, and whether it is given
+    /// nothing all the same.
+    #[inline(always)]
+    fn note_idle(&self, slot: &Slot, now_ns: u64) {
+        let tally = &self.tally;
+        let (lead, bulk) = (tally.lead.get() as i64, tally.bulk.get() != 0);
+        if slot.is_held_out() {
+            // It was given nothing because it was not meant to be.
+            slot.unowed_ns.set(now_ns);
+            slot.rested_ns.set(now_ns);
+        } else if lead >= 0 || tally.held.get() == 0 {
+            slot.unowed_ns.set(now_ns);
+        } else if !bulk && slot.is_idle(self.given_ns.get(), tally.fair.get()) {
+            tally.starving.set(1);
+        }
+        if !bulk && lead < 0 && slot.is_forgotten(self.given_ns.get(), tally.steered_ns.get()) {
+            tally.starving.set(1);
+        }
+    }
+
+    /// Returns the cap of a path that takes part.
+    #[inline(always)]
+    fn active_cap(&self, slot: &Slot, now_ns: u64, hosted: bool) -> u32 {
+        let tally = &self.tally;
+        let lead = tally.lead.get() as i64;
+        let home = self.place.placed.get();
+        if home != 0 && slot.path.get() != home {
+            return HELD_OUT;
+        }
+        if tally.whole.get() != 0 && tally.free.get() == 0 {
+            return self.switch(slot, lead, now_ns);
+        }
+        if tally.free.get() != 0
+            || (hosted && tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
+            || (tally.active.get() < 2 && lead <= 0)
+        {
+            return NO_CAP;
+        }
+        self.note_needless(slot);
+        let relieved = tally.relief.get() & tally.revives.get();
+        if relieved & tally.needless.get() != 0 {
+            return HELD_OUT;
+        }
+        let room = tally.fair.get() * tally.room.get() / PERMILLE;
+        cap(room, lead).max(tally.floor.get() as u32)
+    }
+
+    /// Notes whether the connection should rather do without a path than carry
+    /// the least that it can on it.
+    #[inline(always)]
+    fn note_needless(&self, slot: &Slot) {
+        let tally = &self.tally;
+        let (fair, floor) = (tally.fair.get(), tally.floor.get());
+        let held_out = slot.is_held_out();
+        let coarse = fair < floor || (held_out && fair < 2 * floor);
+        tally.coarse.set(u64::from(coarse));
+        let most = if held_out { 0 } else { FULL_LEAD_PERMILLE };
+        let leads = tally.lead.get() as i64 > most;
+        tally.leads.set(u64::from(leads));
+        let lots = tally.spared.get() & tally.coarse.get();
+        let few = tally.few.get() & tally.leads.get();
+        tally.needless.set(lots | few);
     }
 
     /// Returns the cap of a path that the connection's messages use as a whole or

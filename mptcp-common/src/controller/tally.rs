@@ -79,13 +79,34 @@ pub struct Tally {
     pub(super) room: Word,
     /// Since when the connection is steered.
     pub(super) steered_ns: Word,
+    /// What follows is of the path that is looked at. How far it leads, per mille
+    /// of a horizon (two's complement).
+    pub(super) lead: Word,
+    /// The rate of its share, bytes per second.
+    pub(super) fair: Word,
+    /// Its cap does not fall below this, bytes per second.
+    pub(super) floor: Word,
+    /// 1 if the connection lately had data that no subflow took, and the ledger
+    /// leaves out a path that nobody can use.
+    pub(super) bulk: Word,
+    /// 1 if the ledger has chosen the connection to do without the path if its
+    /// share is coarse.
+    pub(super) spared: Word,
+    /// 1 if its share is below the least cap.
+    pub(super) coarse: Word,
+    /// 1 if the ledger chooses none, because few connections have a choice.
+    pub(super) few: Word,
+    /// 1 if the path leads by so much that the least cap would be too much.
+    pub(super) leads: Word,
+    /// 1 if the connection should do without the path.
+    pub(super) needless: Word,
 }
 
 crate::layout::layout! {
     Tally {
         elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
         ceiled, weights, rate, acked, excess, free, fresh, revives, whole, relief, choice, thin, starving, held, fits,
-        spare, forget, room, steered_ns,
+        spare, forget, room, steered_ns, lead, fair, floor, bulk, spared, coarse, few, leads, needless,
     }
 }
 
