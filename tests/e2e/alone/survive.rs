@@ -175,7 +175,7 @@ fn cleanup_frees_an_idle_connection_and_says_what_it_removed() -> Result<()> {
     for part in [
         "sockops-",
         "mptcp_subflow_get_send-",
-        "17 maps",
+        "18 maps",
         "CONNECTIONS",
     ] {
         assert!(said.contains(part), "{said}");
