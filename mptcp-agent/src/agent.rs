@@ -17,6 +17,7 @@
 //! | `claim.rs` | takes what the agent holds of the host |
 //! | `start.rs` | the steps before the loop |
 //! | this file | the loop, and its end |
+//! | `sample.rs` | what it does once a second |
 //! | `change.rs` | changes the policy: the two phases, and what each failure leaves |
 //! | `switch.rs` | what a change acts on in the running agent |
 //! | `reload.rs` | applies a configuration file that was read anew |
@@ -39,6 +40,7 @@ mod quota;
 mod reload;
 mod report;
 mod rules;
+mod sample;
 mod set_rules;
 mod shared;
 mod shutdown;
@@ -50,12 +52,9 @@ mod warnings;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
-use mptcp_api::schema::{Lost, Reply};
 use mptcp_common::abi::{Event, PathStats, UNKNOWN_PATH, sweep};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -65,7 +64,6 @@ use crate::api::control::{Call, EventSender};
 use crate::api::http::Request;
 use crate::config::{Loaded, Reloader};
 use crate::host::Cgroup;
-use crate::kernel::monotonic_ns;
 use crate::kernel::{Events, Kernel, Sweep};
 use crate::manage::Wanted;
 use crate::net::devices::{self, Present};
@@ -359,91 +357,6 @@ impl Agent {
                 self.unpublished = true;
                 tracing::error!("cannot publish the devices to the programs: {error}");
             }
-        }
-    }
-
-    fn sample(&mut self) {
-        self.kernel.flush_log();
-        self.follow_cgroup();
-        self.follow_rule_cgroups();
-        if self.unpublished {
-            self.publish_again();
-        }
-        if self.kernel.restore(self.cgroup.as_fd()) || self.let_in {
-            self.sweep(sweep::APPLY);
-        }
-        let totals = self.kernel.totals();
-        match &totals {
-            Ok(totals) => {
-                self.on_lost(totals.events_lost);
-                self.let_in_again(totals.readmitted);
-            }
-            Err(error) => tracing::debug!("no totals: {error:#}"),
-        }
-        match self.kernel.path_stats() {
-            Ok(stats) => {
-                if let Ok(totals) = totals {
-                    self.note_unused(&stats, &totals);
-                    self.warn_if_unmatched(&stats, &totals);
-                }
-                self.count_quotas(&stats);
-                self.judge_paths(&stats);
-                self.weigh_paths();
-                self.reach.push(&stats);
-                let service = self.redundant.as_ref();
-                self.reach.silent = service
-                    .map(redundancy::Service::silent_devices)
-                    .unwrap_or_default();
-                self.history.push(monotonic_ns(), stats);
-            }
-            Err(error) => tracing::debug!("no sample: {error:#}"),
-        }
-    }
-
-    /// Sweeps if connections were let in again on paths that they had done
-    /// without. Their idle subflows have no callback that would do it.
-    fn let_in_again(&mut self, readmitted: u64) {
-        if readmitted != self.readmitted {
-            self.readmitted = readmitted;
-            self.sweep(sweep::APPLY);
-        }
-    }
-
-    /// Checks whether the cgroup was removed, which detaches the programs that
-    /// were attached to it, and whether another one has taken its place.
-    fn follow_cgroup(&mut self) {
-        let Some(found) = self.cgroup.changed() else {
-            return;
-        };
-        match self.kernel.follow_cgroup(found.as_ref().map(AsFd::as_fd)) {
-            Ok(()) if found.is_some() => {
-                tracing::info!("the cgroup is there again, and so is the sockops program");
-                self.sweep(sweep::APPLY);
-            }
-            Ok(()) => tracing::warn!(
-                "the cgroup is gone: no connection is seen until there is one in its place"
-            ),
-            Err(error) => tracing::error!("cannot attach to the new cgroup: {error:#}"),
-        }
-    }
-
-    /// Takes note of how many events were lost so far.
-    fn on_lost(&mut self, events_lost: u64) {
-        if let Some(service) = &mut self.redundant {
-            service.on_lost(events_lost);
-        }
-        let lost = events_lost.saturating_sub(self.events_lost);
-        self.events_lost = events_lost;
-        if lost > 0 {
-            tracing::warn!(
-                lost,
-                "events were lost: they came faster than they were read"
-            );
-            // The send fails only if no client listens, so ignore the error.
-            let _ = self.subscribers.send(Arc::new(Reply::Lost(Lost {
-                in_ring: lost,
-                to_client: 0,
-            })));
         }
     }
 

@@ -12,7 +12,8 @@ use mptcp_common::abi::{Subflow, close_reason, reset, subflow_flag};
 
 use crate::shared::entry::Entry;
 use crate::shared::global::any;
-use crate::shared::socket::{KeptReset, offset, probe, probe_bits};
+use crate::shared::member::{offset, probe, probe_bits};
+use crate::shared::socket::KeptReset;
 
 const TCP_ESTABLISHED: u32 = 1;
 const TCP_CLOSE_WAIT: u32 = 8;

@@ -33,7 +33,8 @@ use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{GONE, SWEEP, capabilities, connection, rearmed, reclaimed};
-use crate::shared::socket::{ADOPT, Socket, global, offset};
+use crate::shared::member::{ADOPT, global, offset};
+use crate::shared::socket::Socket;
 
 const SOL_TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;

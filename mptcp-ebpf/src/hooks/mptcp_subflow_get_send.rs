@@ -24,7 +24,8 @@ use crate::policy::weighted::{count_backup, slot};
 use crate::shared::emit::subflow_event;
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, connection, is_in_charge, path_stats};
-use crate::shared::socket::{Ids, global, load, load_bit, offset, probe};
+use crate::shared::member::{global, load, load_bit, offset, probe};
+use crate::shared::socket::Ids;
 
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE_WAIT: u8 = 8;

@@ -42,8 +42,8 @@ use crate::shared::global::any;
 use crate::shared::maps::{
     BUDGETS, CARRIERS, CHANNEL_BUDGETS, CHANNELS, add, connection, copy_stats, redundant,
 };
+use crate::shared::member::{load, offset};
 use crate::shared::skb::{PASS, Skb};
-use crate::shared::socket::{load, offset};
 
 /// The cost of a carrier that cannot take the copy.
 const NEVER: u32 = u32::MAX;

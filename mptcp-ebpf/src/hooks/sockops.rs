@@ -15,7 +15,8 @@ use crate::policy::redundant::mss;
 use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, config, connection, is_in_charge, path_stats, redundant, totals};
-use crate::shared::socket::{KeptReset, Socket, global, offset};
+use crate::shared::member::{global, offset};
+use crate::shared::socket::{KeptReset, Socket};
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,

@@ -20,9 +20,10 @@ use crate::shared::maps::{
     ARRIVALS, CARRIERS, CONNECTIONS, COOKIE_OF, LESS_ONE, SUBFLOWS, add, capabilities, config,
     connection, connection_or_new, path_stats, redundant, totals,
 };
+use crate::shared::member::offset;
 use crate::shared::path;
 use crate::shared::rule;
-use crate::shared::socket::{Socket, offset};
+use crate::shared::socket::Socket;
 
 /// The callbacks that the kernel makes for a subflow's socket.
 pub const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG

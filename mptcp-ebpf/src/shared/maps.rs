@@ -25,7 +25,7 @@ use mptcp_common::{
     word::Word,
 };
 
-use crate::shared::socket::global;
+use crate::shared::member::global;
 
 pub use mptcp_common::abi::runs::program;
 

@@ -23,7 +23,8 @@ use crate::shared::global::any;
 use crate::shared::maps::{
     CARRIERS, LESS_ONE, RULE_STATS, RULES, add, config, policy_capabilities,
 };
-use crate::shared::socket::{Socket, has, load, offset};
+use crate::shared::member::{has, load, offset};
+use crate::shared::socket::Socket;
 
 /// Notes what rules can ask about a connection: what its first subflow's socket
 /// tells now.

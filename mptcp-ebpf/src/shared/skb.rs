@@ -11,7 +11,7 @@ use mptcp_common::{
 };
 
 use crate::shared::maps::{DEVICES, STACKED};
-use crate::shared::socket::global;
+use crate::shared::member::global;
 
 /// Passes the packet to the next program and then to the stack: `TCX_NEXT`, or
 /// `TC_ACT_UNSPEC` for a classifier of a clsact qdisc.

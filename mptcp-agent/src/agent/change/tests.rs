@@ -17,6 +17,7 @@
 mod fake;
 mod rules;
 
+use mptcp_api::schema::ErrorCode;
 use serde_json::json;
 
 use super::*;

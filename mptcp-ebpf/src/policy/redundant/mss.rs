@@ -21,7 +21,8 @@ use mptcp_common::{
 
 use crate::policy::weighted::Options;
 use crate::shared::maps::{LISTENERS, redundant};
-use crate::shared::socket::{Socket, has, offset};
+use crate::shared::member::{has, offset};
+use crate::shared::socket::Socket;
 
 const SOL_TCP: i32 = 6;
 const TCP_MAXSEG: i32 = 2;

@@ -11,8 +11,8 @@ use mptcp_common::{
 };
 
 use crate::policy::redundant::wrap::words;
+use crate::shared::member::{global, load, offset};
 use crate::shared::skb::Skb;
-use crate::shared::socket::{global, load, offset};
 
 const IPV4_TUPLE: u32 = 12;
 const IPV6_TUPLE: u32 = 36;

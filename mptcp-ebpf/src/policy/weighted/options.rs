@@ -8,7 +8,8 @@ use mptcp_common::controller::{HELD_OUT, Limits, NO_CAP};
 
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, totals};
-use crate::shared::socket::{Socket, offset};
+use crate::shared::member::offset;
+use crate::shared::socket::Socket;
 
 const SOL_SOCKET: i32 = 1;
 const SO_MAX_PACING_RATE: i32 = 47;

@@ -11,7 +11,7 @@ use super::weigh_all;
 use crate::policy::limit;
 use crate::shared::emit::path_event;
 use crate::shared::maps::{add, ledger, totals};
-use crate::shared::socket::{REVIVES, global};
+use crate::shared::member::{REVIVES, global};
 
 /// Runs one step of the controller and emits the events that follow from it.
 #[unsafe(no_mangle)]

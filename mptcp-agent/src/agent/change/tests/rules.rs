@@ -3,6 +3,7 @@
 use super::*;
 use crate::agent::set_rules::set_rules;
 use crate::rules::{Provided as ProvidedRules, Rules};
+use mptcp_api::schema::ErrorCode;
 
 /// Returns rules with these policies, by name, and one rule for each.
 fn rules(policies: &serde_json::Value, key: &str) -> ProvidedRules {
