@@ -35,6 +35,7 @@ mod path_state;
 mod pins;
 mod policies;
 mod quota;
+mod recipes;
 mod redundant_bulk;
 mod redundant_cli;
 mod redundant_coexist;
