@@ -117,6 +117,12 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
     }
     let mut warnings = without_effect(source, &paths, &default.policy.given(), &policies);
     warnings.extend(doubts(source, &paths, &file));
+    if let Some(role) = &file.endpoint_role
+        && args.manage.manage_endpoints.is_none()
+    {
+        let why = "endpoint-role has no effect: manage-endpoints is not true";
+        warnings.push(source.wrong(role.start(), why).to_string());
+    }
     let rules = rules(source, &file, &policies, &mut rows)?;
     let set = RuleSet { policies, rules };
     check_rules(source, &file, &set)?;

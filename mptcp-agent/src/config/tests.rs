@@ -348,6 +348,12 @@ fn quotas_endpoints_and_routes_come_from_the_file_or_from_flags() {
     assert_eq!(quotas.len(), 1);
     assert!(quotas[0].starts_with("wwan0=50GB/month"), "{quotas:?}");
 
+    let loaded = with("endpoint-role = \"signal\"", "").unwrap();
+    assert_eq!(
+        loaded.warnings,
+        ["f:1:17: endpoint-role has no effect: manage-endpoints is not true"]
+    );
+
     let flags = "--manage-endpoints=fullmesh --quota wwan0=1GB/day --state-dir /srv/other";
     let loaded = with(text, flags).unwrap();
     let managed = loaded.args.manage.clone();
