@@ -27,7 +27,6 @@ mod links;
 mod manage;
 mod many_devices;
 mod measure;
-mod messages;
 mod observe;
 mod options;
 mod overflow;
