@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use anyhow::ensure;
 use mptcp_common::abi::MAX_PATHS;
@@ -267,6 +267,14 @@ pub fn logged<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
         }
     }
 
+    // A test without a subscriber that reaches a line first would switch that line
+    // off for all. A default that takes every line, and drops it, keeps them on.
+    static DEFAULT: Once = Once::new();
+    DEFAULT.call_once(|| {
+        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+        // Another default, if there is one, does as well.
+        let _ = all.with_writer(std::io::sink).try_init();
+    });
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
