@@ -271,7 +271,8 @@ impl Controller {
         }
         self.note_busy(elapsed_ns);
         self.waited.set(tally.backlogged.get());
-        self.choose(now_ns, asked.revives, ledger.is_some());
+        tally.revives.set(u64::from(asked.revives));
+        self.choose(now_ns, ledger.is_some());
         if let Some(ledger) = ledger {
             self.report(ledger, now_ns);
             for index in 0..MAX_SLOTS {
@@ -323,7 +324,7 @@ impl Controller {
     /// Chooses whether the connection is left alone, and whether its paths take
     /// part in the ledger if the connection is `hosted` by one.
     #[inline(always)]
-    fn choose(&self, now_ns: u64, revives: bool, hosted: bool) {
+    fn choose(&self, now_ns: u64, hosted: bool) {
         let tally = &self.tally;
         // A slow connection that has data waiting is no thin one.
         let little = tally.rate.get() < THIN_BYTES_PER_SEC && !self.is_busy();
@@ -350,7 +351,6 @@ impl Controller {
         let burst = self.given.get().wrapping_sub(self.burst_given.get());
         let short = fresh && burst <= FRAME && tally.unassigned.get() == 0;
         tally.free.set(tally.free.get() | u64::from(short));
-        tally.revives.set(u64::from(revives));
     }
 
     /// Leaves the connection alone if `spill` says so: its traffic has just

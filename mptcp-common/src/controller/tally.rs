@@ -76,8 +76,8 @@ pub struct Tally {
     pub(super) room: Word,
     /// Since when the connection is steered.
     pub(super) steered_ns: Word,
-    /// What follows is of the path that is looked at. How far it per mille
-    /// of a horizon (two's complement).
+    /// How far the path that is looked at leads, in thousandths of a horizon (two's
+    /// complement). All that follows is of that path, too.
     pub(super) lead: Word,
     /// The rate of its share, bytes per second.
     pub(super) fair: Word,
