@@ -127,7 +127,7 @@ struct Agent {
     rules: ProvidedRules,
     /// The cgroups that the rules name.
     cgroups: rules::Cgroups,
-    /// What each rule's connections have done.
+    /// The totals of each rule's connections.
     counters: rules::Counters,
     events: Events,
     devices: watch::Receiver<Present>,
@@ -155,7 +155,7 @@ struct Agent {
     started: Instant,
     listen: SocketAddr,
     history: History,
-    /// What was heard of each path.
+    /// The signs by which each path is known to reach somebody or nobody.
     reach: Reach,
     /// Which paths are left out beyond their bounds.
     judge: Judge,

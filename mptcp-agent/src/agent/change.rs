@@ -58,7 +58,7 @@ pub struct Held<'a> {
     pub table: &'a PathTable,
     /// The rules, the policies that they choose, and their key.
     pub rules: &'a rules::Provided,
-    /// What paths have used of their quotas.
+    /// The bytes that each path has used of its quota.
     pub accounts: &'a Accounts,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,

@@ -32,7 +32,7 @@ pub(super) struct Host {
     pub rules: rules::Provided,
     /// The sockets of the redundant policy, if a policy copies.
     pub sockets: Option<redundancy::Sockets>,
-    /// What the agent manages beside the policy, until it begins to.
+    /// The manager of endpoints and routes, until its task starts.
     pub manager: Option<Manager>,
     /// The last field, so that it is dropped last: an agent that takes over
     /// then finds everything else free.

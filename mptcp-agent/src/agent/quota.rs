@@ -30,7 +30,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Counts and keeps what paths use.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    /// What each path has used.
+    /// The bytes that each path has used of its quota.
     pub accounts: Accounts,
     counters: Counters,
     store: Store,
@@ -39,7 +39,7 @@ pub(super) struct Keeper {
     boot: String,
     /// When the host was booted, if the file is lost.
     booted: Option<i64>,
-    /// What was saved last, and when.
+    /// The accounts that were saved last, and the time of that.
     saved: Vec<saved::Account>,
     saved_at: Option<Instant>,
 }
@@ -169,7 +169,7 @@ impl Keeper {
         self.store.finish(content);
     }
 
-    /// Returns what is to be shown.
+    /// Returns the quotas and their accounts for a snapshot.
     pub(super) fn shown(&self, quotas: &Quotas) -> snapshot::Quotas {
         let labels = quotas.iter().map(|quota| quota.selector.to_string());
         snapshot::Quotas {

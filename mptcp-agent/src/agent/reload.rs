@@ -28,7 +28,7 @@ impl Agent {
         tracing::info!(file = %file.display(), "SIGHUP: reading the configuration anew");
         let (reloader, caller) = (self.reloader.clone(), self.caller.clone());
         tokio::spawn(async move {
-            // What has happened is logged.
+            // The reload logs its own outcome, so the reply is not needed.
             let _ = reload::reload(&reloader, &caller).await;
         });
     }

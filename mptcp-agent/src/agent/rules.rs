@@ -39,12 +39,11 @@ impl Cgroups {
     }
 }
 
-/// What each rule's connections have done since the rule is in force: the
-/// programs' totals are by index, and an index may have been another rule's
-/// before.
+/// The totals of each rule's connections since the rule is in force. The programs
+/// count by index, and an index may have been another rule's before.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// What was counted under other indices, by number of the rule.
+    /// The totals that each rule had under earlier indices, by number of the rule.
     carried: Vec<RuleStats>,
     /// The totals of the index when the rule came there.
     base: Vec<RuleStats>,

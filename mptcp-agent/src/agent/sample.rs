@@ -1,5 +1,5 @@
-//! What the agent does once a second: it reads the totals, and follows what has
-//! changed on the host.
+//! The work of once a second: the agent reads the totals, and follows changes of
+//! the host.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

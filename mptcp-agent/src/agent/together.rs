@@ -10,7 +10,7 @@ use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
 use crate::state::paths::PathTable;
 
-/// What is to be in force.
+/// The default policy and the rules that a change puts in force together.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The default policy.

@@ -73,7 +73,7 @@ pub struct Sources<'a> {
     pub stats: &'a [PathStats],
     /// Shares and rates of the last ten seconds.
     pub history: &'a History,
-    /// What was heard of each path.
+    /// The signs by which each path is known to reach somebody or nobody.
     pub reach: &'a Reach,
     /// Which paths are left out, and why.
     pub judge: &'a Judge,
