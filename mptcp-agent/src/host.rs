@@ -4,11 +4,14 @@
 pub mod boot;
 mod cgroup;
 mod control;
+pub mod file;
 mod key;
 mod lock;
 mod mptcp;
 mod namespace;
 mod netns;
+#[cfg(test)]
+pub mod own_namespace;
 mod privileges;
 pub mod processes;
 #[cfg(test)]

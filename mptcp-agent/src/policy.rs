@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod choice;
+mod decimal;
 mod default;
 mod key;
 mod kind;

@@ -1,20 +1,12 @@
 //! Reads the file's text.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use mptcp_api::config::LONGEST;
-use rustix::fs::{Mode, OFlags, open};
 
 use super::Wrong;
-
-/// The flags open even a pipe or a terminal without waiting for its other end.
-/// The opened file is then checked through its descriptor.
-const OPEN: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
+use crate::host::file;
 
 /// Reads the file. Waits for the file system only.
 ///
@@ -26,8 +18,7 @@ pub fn read(path: &Path) -> Result<String, Wrong> {
     let cannot = |error: &dyn std::fmt::Display| {
         Wrong::unreadable(format!("cannot read the configuration {shown}: {error}"))
     };
-    let file = open(path, OPEN, Mode::empty()).map_err(|error| cannot(&error))?;
-    let file = File::from(file);
+    let file = file::open_named(path).map_err(|error| cannot(&error))?;
     let metadata = file.metadata().map_err(|error| cannot(&error))?;
     if !metadata.is_file() {
         return Err(cannot(&"it is no regular file"));

@@ -1,25 +1,18 @@
 //! `--redundant-key`: the key that the agents of two hosts share.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{Mode, OFlags, open};
+
+use super::file;
 
 /// Bytes that a key may have.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
 
 /// Permission bits of those who are neither owner nor group.
 const OTHERS: u32 = 0o007;
-
-/// The flags open even a pipe or a terminal without waiting for its other end.
-/// The opened file is then checked through its descriptor.
-const OPEN: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
 
 /// Reads the key: the file's content without one newline at its end. Waits for
 /// the file system only.
@@ -29,7 +22,7 @@ const OPEN: OFlags = OFlags::RDONLY
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let cannot = || format!("cannot read --redundant-key {shown}");
-    let mut file = File::from(open(path, OPEN, Mode::empty()).with_context(cannot)?);
+    let mut file = file::open_named(path).with_context(cannot)?;
     let metadata = file.metadata().with_context(cannot)?;
     ensure!(
         metadata.is_file(),
@@ -76,7 +69,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use rustix::fs::{CWD, FileType, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 

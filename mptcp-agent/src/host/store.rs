@@ -28,7 +28,7 @@ use mptcp_api::saved::{self, Saved};
 
 use super::control::make_directories;
 use super::lock::{Lock, NoLock};
-use super::{boot, netns, socket_path};
+use super::{boot, file, netns, socket_path};
 
 /// Where the file is unless `--state-dir` says otherwise.
 pub const DIRECTORY: &str = "/var/lib/mptcp-agent";
@@ -344,9 +344,7 @@ fn load(names: &Names) -> Result<Found, String> {
 
 /// Reads one file; `None` if there is none.
 fn read(path: &Path, volatile: bool) -> Result<Option<Saved>, String> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = match file {
+    let file = match file::open_own(path) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }

@@ -141,16 +141,13 @@ mod tests {
 
     use std::process::Command;
 
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
+    use crate::host::own_namespace;
     use crate::host::skip::skip;
 
     #[test]
     fn the_qdisc_is_removed_unless_it_has_a_filter() {
-        // The thread's namespace ends with the thread.
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            skip(&format!("only root may make a namespace: {error}"));
+        if !own_namespace::enter() {
             return;
         }
         assert!(ensure_there("lo").unwrap());

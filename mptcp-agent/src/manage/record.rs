@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{make_directories, socket_path};
+use crate::host::{boot, file, make_directories, socket_path};
 use crate::net::endpoints::Endpoint;
 use crate::net::source_routes::SourceRoute;
 
@@ -115,8 +115,7 @@ impl Record {
     /// # Errors
     /// The file or its directory cannot be used.
     pub fn open(cookie: u64) -> Result<Self> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self::open_at(path(cookie), boot.trim())
+        Self::open_at(path(cookie), &boot::id())
     }
 
     /// Opens the record, if there is one.
@@ -209,8 +208,8 @@ impl Record {
 pub fn look(cookie: u64) -> Option<Made> {
     let text = read(&path(cookie)).ok()??;
     let content: Content = serde_json::from_str(&text).ok()?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    (content.boot == boot.trim()).then_some(content.made)
+    let boot = boot::id();
+    (!boot.is_empty() && content.boot == boot).then_some(content.made)
 }
 
 fn path(cookie: u64) -> PathBuf {
@@ -225,10 +224,7 @@ fn create(path: &Path) -> std::io::Result<File> {
 
 fn read(path: &Path) -> Result<Option<String>> {
     let shown = path.display();
-    let mut options = OpenOptions::new();
-    let flags = (libc::O_NOFOLLOW | libc::O_NONBLOCK).cast_unsigned();
-    options.read(true).custom_flags(flags.cast_signed());
-    let file = match options.open(path) {
+    let file = match file::open_own(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.with_context(|| format!("cannot read {shown}"))?,
     };

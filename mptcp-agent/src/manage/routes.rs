@@ -159,7 +159,7 @@ fn way(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::devices::{Device, Source};
+    use crate::net::devices::Device;
     use crate::policy::Policy;
 
     fn ip(last: u8) -> IpAddr {
@@ -172,20 +172,10 @@ mod tests {
 
     /// Returns eth0 (Ethernet) and ppp0.
     fn present(carrier: bool) -> Present {
-        let device = |name: &str, kind, address| {
-            let source = Source {
-                address,
-                length: 24,
-                secondary: false,
-            };
-            Device {
-                name: name.to_owned(),
-                kind,
-                carrier,
-                addresses: vec![address],
-                sources: vec![source],
-                ..Device::default()
-            }
+        let device = |name: &str, kind, address| Device {
+            kind,
+            carrier,
+            ..Device::with_address(name, address)
         };
         Present::from([
             (2, device("eth0", 1, ip(2))),

@@ -30,6 +30,25 @@ pub struct Device {
     pub master: Option<u32>,
 }
 
+impl Device {
+    /// Makes one with a carrier that has this address in a network of 24 bits.
+    #[cfg(test)]
+    pub fn with_address(name: &str, address: IpAddr) -> Self {
+        let source = Source {
+            address,
+            length: 24,
+            secondary: false,
+        };
+        Self {
+            name: name.to_owned(),
+            carrier: true,
+            addresses: vec![address],
+            sources: vec![source],
+            ..Self::default()
+        }
+    }
+}
+
 /// An address that a new subflow may start from: it is valid beyond its own link,
 /// and no other host has it. So far as the kernel says, it stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

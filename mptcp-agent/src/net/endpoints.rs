@@ -306,9 +306,8 @@ mod tests {
 
     use std::process::Command;
 
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
+    use crate::host::own_namespace;
     use crate::host::skip::skip;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -376,9 +375,7 @@ mod tests {
 
     #[test]
     fn the_kernel_and_ip_agree() {
-        // The thread's namespace ends with the thread.
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            skip(&format!("only root may make a namespace: {error}"));
+        if !own_namespace::enter() {
             return;
         }
         let Some(none) = read().unwrap() else {

@@ -116,17 +116,14 @@ fn address(address: IpAddr) -> Vec<DefaultNla> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
+    use crate::host::own_namespace;
     use crate::host::skip::skip;
     use crate::net::endpoints;
 
     #[test]
     fn the_kernel_takes_endpoints_flags_and_limits() {
-        // The thread's namespace ends with the thread.
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            skip(&format!("only root may make a namespace: {error}"));
+        if !own_namespace::enter() {
             return;
         }
         if endpoints::read_all().unwrap().is_none() {

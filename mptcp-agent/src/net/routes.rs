@@ -138,25 +138,14 @@ fn route(message: &RouteMessage) -> Option<Route> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::process::Command;
-
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
-    use crate::host::skip::skip;
+    use crate::host::own_namespace::{self, ip};
 
     #[test]
     fn a_source_without_a_route_of_its_own_is_told_from_one_with() {
-        // The thread's namespace ends with the thread.
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            skip(&format!("only root may make a namespace: {error}"));
+        if !own_namespace::enter() {
             return;
         }
-        let ip = |arguments: &str| {
-            let mut ip = Command::new("ip");
-            let status = ip.args(arguments.split(' ')).status();
-            assert!(status.is_ok_and(|status| status.success()), "{arguments}");
-        };
         for (device, address) in [("d1", "10.0.1.1/24"), ("d2", "10.0.2.1/24")] {
             let peer = format!("{device}-peer");
             ip(&format!("link add {device} type veth peer name {peer}"));

@@ -261,26 +261,15 @@ fn ignore(result: Result<()>, number: i32) -> Result<()> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::process::Command;
-
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
-    use crate::host::skip::skip;
+    use crate::host::own_namespace::{self, ip};
     use crate::net::routes;
 
     #[test]
     fn packets_of_a_source_take_its_own_way_and_no_other() {
-        // The thread's namespace ends with the thread.
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            skip(&format!("only root may make a namespace: {error}"));
+        if !own_namespace::enter() {
             return;
         }
-        let ip = |arguments: &str| {
-            let mut ip = Command::new("ip");
-            let status = ip.args(arguments.split(' ')).status();
-            assert!(status.is_ok_and(|status| status.success()), "{arguments}");
-        };
         for number in 1..=3 {
             ip(&format!("link add d{number} type veth peer name e{number}"));
             ip(&format!("addr add 10.0.{number}.1/24 dev d{number}"));

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use mptcp_common::bucket;
 
+use super::decimal;
+
 /// The least rate, in bytes per second. With less, no full-size segment would
 /// be copied for seconds.
 const LEAST: u64 = 1_000;
@@ -92,17 +94,8 @@ fn split(text: &str) -> Option<(&str, u64)> {
 /// Reads a rate whose number may have a point; returns bit/s.
 fn limit_bits(text: &str) -> Option<u64> {
     let (digits, unit) = split(text)?;
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     // Nine digits are those of a gbit.
-    if fraction.is_empty() || fraction.len() > 9 {
-        return None;
-    }
-    let scale = 10_u64.pow(fraction.len() as u32);
-    // A second point is no digit.
-    let (whole, fraction): (u64, u64) = (whole.parse().ok()?, fraction.parse().ok()?);
-    whole
-        .checked_mul(unit)?
-        .checked_add(fraction * unit / scale)
+    decimal::times(digits, unit, 9)
 }
 
 impl fmt::Display for Rate {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::manage::record::OwnEndpoint;
-use crate::net::devices::{Device, Source};
+use crate::net::devices::Device;
 use crate::policy::Policy;
 
 /// Returns the paths that these weights name.
@@ -16,17 +16,9 @@ fn ip(last: u8) -> IpAddr {
 
 /// Returns a device with one address.
 fn device(name: &str, address: IpAddr, carrier: bool) -> Device {
-    let source = Source {
-        address,
-        length: 24,
-        secondary: false,
-    };
     Device {
-        name: name.to_owned(),
         carrier,
-        addresses: vec![address],
-        sources: vec![source],
-        ..Device::default()
+        ..Device::with_address(name, address)
     }
 }
 

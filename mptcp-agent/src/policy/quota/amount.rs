@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::policy::decimal;
+
 /// The least quota. The agent reads counters once a second, so less would be
 /// spent before it is seen.
 const LEAST: u64 = 1_000_000;
@@ -58,16 +60,7 @@ fn read(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (digits, unit) = text.split_at(end);
     let (_, unit) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-    if fraction.is_empty() || fraction.len() > 6 {
-        return None;
-    }
-    let scale = 10_u64.pow(fraction.len() as u32);
-    // A second point is no digit.
-    let (whole, fraction): (u64, u64) = (whole.parse().ok()?, fraction.parse().ok()?);
-    whole
-        .checked_mul(unit)?
-        .checked_add(fraction * unit / scale)
+    decimal::times(digits, unit, 6)
 }
 
 impl fmt::Display for Amount {
