@@ -171,6 +171,8 @@ struct Agent {
     /// How often connections had been let in again on a path when the totals were
     /// last read.
     readmitted: u64,
+    /// When the last sweep began.
+    swept: Option<Instant>,
     /// Whether connections had paths let in, under the overflow policy, when the
     /// policy was last applied. One that becomes idle has no callback that
     /// would hold them out again, so a sweep does.
@@ -374,6 +376,7 @@ impl Agent {
     fn try_sweep(&mut self, what: u32) -> Result<Sweep> {
         let start = Instant::now();
         let result = self.kernel.sweep(what);
+        self.swept = Some(start);
         // A sweep that only accounts does not replace one that applies the
         // policy.
         if what == sweep::APPLY {

@@ -16,7 +16,7 @@ mod totals;
 pub use crate::controller::MAX_PATHS;
 pub use config::{
     ALIVE_NS, Config, DEFAULT_POLICY, HEARTBEAT_OFFSET, LABEL, MAX_POLICIES, PathConfig, Policy,
-    capability, id_kind, path_kind,
+    WAKE_SECONDS, capability, id_kind, path_kind,
 };
 pub use decision::{Decision, Seen};
 pub use image::ConnectionImage;
@@ -233,8 +233,9 @@ pub struct Subflow {
     pub retransmitted_segments: u32,
     /// `data_segs_out`, likewise.
     pub sent_segments: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// `TCP_KEEPIDLE` that was there before the agent set the timer that wakes a
+    /// subflow that is held out, seconds; 0: it has no such timer.
+    pub prior_keepidle: u32,
     /// Index of the controller's slot, plus one; 0: not steered.
     pub slot: u16,
     /// Callback flags that the socket had before this agent's.
@@ -346,7 +347,7 @@ crate::layout::layout! {
     }
     Totals {
         opened, closed, connections, subflows, events, events_lost, connections_full,
-        subflows_full, slots_full, left_alone, spared, readmitted, setsockopt_failed,
+        subflows_full, slots_full, left_alone, spared, readmitted, timers, setsockopt_failed,
     }
     Connection {
         token, revision, decision, subflows, seen, policy, rule, chosen, controller, overflow, local_key, remote_key, facts,
@@ -355,7 +356,7 @@ crate::layout::layout! {
     Subflow {
         path, generation, resting, cwnd, seen_ns, quiet_ns, quiet_bytes, connection, heard_ns,
         opened_ns, sent_bytes, acked_bytes, received_bytes, backlog_ns, bulk_ns, copies,
-        retransmitted_segments, sent_segments, reserved, slot, prior_cb_flags, cap, lowat, prior_cap, prior_lowat,
+        retransmitted_segments, sent_segments, prior_keepidle, slot, prior_cb_flags, cap, lowat, prior_cap, prior_lowat,
         wanted_cap, wanted_lowat, ifindex, srtt_us, min_rtt_us, queued, backup_of, tuple,
     }
     Event {
@@ -367,7 +368,7 @@ crate::layout::layout! {
 const _: () = assert!(size_of::<Word>() == 8);
 const _: () = assert!(size_of::<PathStats>() == 8 * (12 + 6 + reset::COUNT + 5 + 16));
 const _: () = assert!(size_of::<PathStats<Word>>() == size_of::<PathStats>());
-const _: () = assert!(size_of::<Totals>() == 8 * (13 + event_kind::COUNT));
+const _: () = assert!(size_of::<Totals>() == 8 * (14 + event_kind::COUNT));
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Subflow>() == 216 && align_of::<Subflow>() == 8);
 const _: () = assert!(size_of::<Event>() == 112 && align_of::<Event>() == 8);

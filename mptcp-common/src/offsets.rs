@@ -89,6 +89,7 @@ macro_rules! for_each_member {
             SK_REMOTE_V4 = "sock_common"."skc_daddr" bytes SOCKETS;
             SK_LOCAL_V6 = "sock_common"."skc_v6_rcv_saddr" bytes SOCKETS;
             SK_REMOTE_V6 = "sock_common"."skc_v6_daddr" bytes SOCKETS;
+            SK_FLAGS = "sock_common"."skc_flags" bytes SOCKETS;
             SK_BOUND_DEV = "sock_common"."skc_bound_dev_if" bytes SOCKETS;
             SK_ERR = "sock"."sk_err" bytes SOCKETS;
             SK_MAX_PACING_RATE = "sock"."sk_max_pacing_rate" bytes SOCKETS;

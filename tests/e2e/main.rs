@@ -19,6 +19,7 @@ mod half_way;
 mod hangup;
 mod host_scope;
 mod isolation;
+mod killed;
 mod lab;
 mod leave_out;
 mod lifecycle;

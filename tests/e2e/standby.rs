@@ -70,7 +70,7 @@ fn standby_takes_over_when_the_weighted_subflow_closes() -> Result<()> {
 }
 
 /// Opens a connection over both paths, and lets it become idle.
-fn idle(net: &TwoHosts) -> Result<(Server, Exchange)> {
+pub(crate) fn idle(net: &TwoHosts) -> Result<(Server, Exchange)> {
     let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
     let exchange = RequestResponse::new(200, Duration::from_millis(20), 1)
         .start(&net.client, server.at(net.server_addr()))?;
@@ -81,7 +81,7 @@ fn idle(net: &TwoHosts) -> Result<(Server, Exchange)> {
 
 /// Waits until the subflow on path `index` is held out of the scheduler's
 /// choice, and the other one is not.
-fn wait_until_held_out(exchange: &Exchange, net: &TwoHosts, index: usize) -> Result<()> {
+pub(crate) fn wait_until_held_out(exchange: &Exchange, net: &TwoHosts, index: usize) -> Result<()> {
     let resting = net.links[index].client_addr;
     wait::try_until("a standby path to rest", SOON, || {
         let subflows = exchange.subflows().map_err(|error| format!("{error:#}"))?;

@@ -3,13 +3,18 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mptcp_api::schema::{Lost, Reply};
-use mptcp_common::abi::sweep;
+use mptcp_common::abi::{WAKE_SECONDS, sweep};
 
 use super::Agent;
 use crate::kernel::monotonic_ns;
 use crate::redundancy;
+
+/// How long after a sweep the timers of held-out subflows are set anew. The next
+/// sample may be a second late, and may take another one.
+const PUT_OFF: Duration = Duration::from_secs(WAKE_SECONDS as u64 - 3);
 
 impl Agent {
     /// Takes a sample of what the kernel counts, and mends what has changed
@@ -29,6 +34,7 @@ impl Agent {
             Ok(totals) => {
                 self.on_lost(totals.events_lost);
                 self.let_in_again(totals.readmitted);
+                self.put_off_waking(totals.timers);
             }
             Err(error) => tracing::debug!("no totals: {error:#}"),
         }
@@ -58,6 +64,14 @@ impl Agent {
         if readmitted != self.readmitted {
             self.readmitted = readmitted;
             self.sweep(sweep::APPLY);
+        }
+    }
+
+    /// Sets the timers anew that wake held-out subflows when the agent has died.
+    /// Any sweep does that.
+    fn put_off_waking(&mut self, timers: u64) {
+        if timers > 0 && self.swept.is_none_or(|swept| swept.elapsed() >= PUT_OFF) {
+            self.sweep(sweep::ACCOUNT);
         }
     }
 

@@ -153,6 +153,7 @@ impl Agent {
             revert: None,
             unpublished: false,
             readmitted: 0,
+            swept: None,
             let_in: false,
             sweep_failed: false,
             warnings: Warnings::default(),

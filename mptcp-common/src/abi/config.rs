@@ -112,6 +112,12 @@ pub mod capability {
 /// How long an agent counts as alive after a heartbeat.
 pub const ALIVE_NS: u64 = 2_000_000_000;
 
+/// How long after the agent's last sweep a subflow wakes that is idle and held
+/// out, seconds (`TCP_KEEPIDLE`).
+pub const WAKE_SECONDS: u32 = 5;
+
+const _: () = assert!(WAKE_SECONDS as u64 * 1_000_000_000 > ALIVE_NS);
+
 /// Offset of `alive_until_ns` in every version of [`Config`], so that an agent
 /// can tell whether an agent of another version is alive.
 pub const HEARTBEAT_OFFSET: usize = 16;

@@ -218,6 +218,8 @@ pub struct Totals<T = u64> {
     pub spared: T,
     /// How often a connection was let in again on such a path.
     pub readmitted: T,
+    /// Subflows that have a timer that wakes them; a gauge modulo 2^64.
+    pub timers: T,
     /// `bpf_setsockopt` calls that the kernel refused.
     pub setsockopt_failed: T,
 }
@@ -243,6 +245,7 @@ impl Totals {
             left_alone: sum(self.left_alone, other.left_alone),
             spared: sum(self.spared, other.spared),
             readmitted: sum(self.readmitted, other.readmitted),
+            timers: sum(self.timers, other.timers),
             setsockopt_failed: sum(self.setsockopt_failed, other.setsockopt_failed),
         }
     }

@@ -30,6 +30,7 @@ use crate::hooks::ending::Ending;
 use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, register};
 use crate::policy::overflow;
 use crate::policy::redundant::mss;
+use crate::policy::weighted::waking::{self, WAKE_CALLBACK};
 use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{GONE, SWEEP, capabilities, connection, rearmed, reclaimed};
@@ -102,7 +103,8 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     if let Some(subflow) = Entry::of(cookie) {
         update(socket, subflow, cookie, now_ns);
         if what != sweep::LIFT {
-            rearm(socket, Options(sk));
+            rearm(socket, Options(sk), subflow);
+            waking::put_off(socket, Options(sk), subflow);
         }
     } else if what != sweep::LIFT {
         adopt(socket, Options(sk), cookie, now_ns, &mut visit);
@@ -160,13 +162,25 @@ fn adopt(socket: Socket, options: Options, cookie: u64, now_ns: u64, visit: &mut
 /// setting the socket's flags without keeping ours. (Before Linux 6.12 only
 /// that program could switch them on.)
 #[inline(always)]
-fn rearm(socket: Socket, options: Options) {
+fn rearm(socket: Socket, options: Options, subflow: Entry) {
     let present = socket.callbacks();
-    if present & CALLBACKS != CALLBACKS
-        && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, present | CALLBACKS)
+    let wanted = waking::callbacks(subflow, present | CALLBACKS);
+    if wanted != present
+        && options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, wanted)
+        && present & CALLBACKS != CALLBACKS
     {
         rearmed();
     }
+}
+
+/// Returns whether the subflow has the callback that wakes it if the agent dies
+/// while it is held out, and gives it that callback as far as the kernel can:
+/// before Linux 6.12, only a callback of the subflow's own gives it.
+#[inline(always)]
+fn can_wake(socket: Socket, options: Options) -> bool {
+    let present = socket.callbacks();
+    let wanted = present | WAKE_CALLBACK;
+    present == wanted || options.try_set(SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, wanted)
 }
 
 /// Brings a known subflow up to date.
@@ -190,7 +204,8 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) -> u32 {
             if capabilities(connection, now_ns) & capability::OVERFLOWS != 0 {
                 let_in = overflow::visit(connection, subflow, now_ns);
             }
-            obey(socket, options, connection, subflow, now_ns);
+            let can_wake = || can_wake(socket, options);
+            obey(socket, options, connection, subflow, now_ns, can_wake);
             subflow.set_resting(0);
         }
     } else {
@@ -205,7 +220,7 @@ fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) -> u32 {
 #[inline(always)]
 fn lift(socket: Socket, options: Options, cookie: u64) {
     if let Some(subflow) = Entry::of(cookie) {
-        let added = CALLBACKS & !u32::from(subflow.prior_cb_flags());
+        let added = (CALLBACKS | WAKE_CALLBACK) & !u32::from(subflow.prior_cb_flags());
         options.try_set(
             SOL_TCP,
             TCP_BPF_SOCK_OPS_CB_FLAGS,

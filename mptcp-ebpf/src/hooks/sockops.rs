@@ -2,7 +2,9 @@
 //!
 //! Relies on `BPF_SOCK_OPS_TCP_{CONNECT,LISTEN}_CB` (used by mss.rs),
 //! `BPF_SOCK_OPS_{ACTIVE,PASSIVE}_ESTABLISHED_CB`, `_RTT_CB` (once per round
-//! trip), `_RTO_CB`, `_RETRANS_CB` and `_STATE_CB` (include/uapi/linux/bpf.h),
+//! trip), `_RTO_CB`, `_RETRANS_CB` and `_STATE_CB`, and `_HDR_OPT_LEN_CB` for
+//! subflows that are held out (policy/weighted/waking.rs), all of
+//! include/uapi/linux/bpf.h,
 //! and on the helpers bpf_skc_to_mptcp_sock (Linux 5.19) and bpf_setsockopt.
 //! The kernel makes all these callbacks under the socket's lock.
 //!
@@ -12,16 +14,17 @@
 use crate::hooks::ending::Ending;
 use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, settle};
 use crate::policy::redundant::mss;
-use crate::policy::weighted::{Options, may_rest, rests, slot, steer};
+use crate::policy::weighted::{Options, may_rest, rests, revive, slot, steer, waking};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, config, connection, is_in_charge, path_stats, redundant, totals};
 use crate::shared::member::{global, offset};
 use crate::shared::socket::{KeptReset, Socket};
 use aya_ebpf::{
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-        BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_HDR_OPT_LEN_CB,
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB,
+        BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_TCP_CONNECT_CB,
+        BPF_SOCK_OPS_TCP_LISTEN_CB,
     },
     cty::c_void,
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns},
@@ -62,6 +65,12 @@ pub fn mptcp_sockops(ctx: SockOpsContext) -> u32 {
             true
         }
         BPF_SOCK_OPS_RTT_CB | BPF_SOCK_OPS_RETRANS_CB => false,
+        BPF_SOCK_OPS_HDR_OPT_LEN_CB => {
+            if config().enforced_at(now_ns()) != 0 {
+                return 1;
+            }
+            true
+        }
         BPF_SOCK_OPS_STATE_CB => {
             state(&ctx);
             return 1;
@@ -196,7 +205,16 @@ fn examine(ctx: &SockOpsContext, subflow: Entry, now_ns: u64) {
         find_path(socket, connection, subflow, now_ns);
     }
     account(socket, connection, subflow, now_ns);
-    steer(socket, Options(ctx.ops.cast()), connection, subflow, now_ns);
+    let options = Options(ctx.ops.cast());
+    steer(socket, options, connection, subflow, now_ns);
+    if ctx.op() == BPF_SOCK_OPS_HDR_OPT_LEN_CB {
+        revive(socket, options);
+    }
+    let present = ctx.cb_flags();
+    let wanted = waking::callbacks(subflow, present);
+    if present != wanted {
+        let _ = ctx.set_cb_flags(wanted as i32);
+    }
     subflow.set_resting(u32::from(may_rest(connection, subflow, now_ns)));
 }
 

@@ -13,7 +13,7 @@ use mptcp_common::spare::Marks;
 
 use crate::hooks::ending::Ending;
 use crate::policy::limit;
-use crate::policy::weighted::{count_backup, leave_slot, slot, take_slot};
+use crate::policy::weighted::{count_backup, leave_slot, slot, take_slot, waking};
 use crate::shared::emit::subflow_event;
 use crate::shared::entry::Entry;
 use crate::shared::maps::{
@@ -99,6 +99,7 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     subflow.set_prior_cap(prior.cap);
     subflow.set_prior_lowat(prior.lowat);
     subflow.set_wanted_cap(NO_CAP);
+    waking::inherit(socket, subflow);
     subflow.set_ifindex(ifindex);
     subflow.set_srtt_us(socket.srtt_us());
     subflow.set_min_rtt_us(socket.min_rtt_us());
@@ -306,6 +307,7 @@ pub fn close(subflow: Entry, cookie: u64, ending: Ending) {
             rule::live(rule, LESS_ONE);
         }
     });
+    waking::forget(subflow);
     let closed = event_kind::SUBFLOW_CLOSED;
     subflow_event(closed, ending.0, cookie, token, subflow);
     if last {

@@ -2,6 +2,7 @@
 
 mod options;
 mod step;
+pub mod waking;
 
 use mptcp_common::{
     abi::{Connection, capability, subflow_flag},
@@ -158,7 +159,8 @@ pub fn steer(
     } else if capabilities & capability::OVERFLOWS != 0 && subflow.slot() != 0 {
         overflow::look(socket, connection, subflow, now_ns);
     }
-    obey(socket, options, connection, subflow, now_ns);
+    // The callback that is running gives the subflow what wakes it.
+    obey(socket, options, connection, subflow, now_ns, || true);
 }
 
 /// Returns whether a subflow needs no steering until it becomes less quiet, the
@@ -203,6 +205,9 @@ pub fn rests(subflow: Entry, acked: u64, now_ns: u64) -> bool {
 /// Sets the limits that follow from the last step for this subflow and from the
 /// host's limit for its path. Lifts them if there are none, or if the agent is no
 /// longer there.
+///
+/// `can_wake` tells whether the subflow would wake if it were held out and the
+/// agent died; if not, it is not held out.
 #[inline(always)]
 pub fn obey(
     socket: Socket,
@@ -210,6 +215,7 @@ pub fn obey(
     connection: &Connection,
     subflow: Entry,
     now_ns: u64,
+    can_wake: impl FnOnce() -> bool,
 ) {
     let capabilities = capabilities(connection, now_ns);
     let mut limits = match slot(connection, subflow) {
@@ -221,9 +227,9 @@ pub fn obey(
         }
         _ => Limits::NONE,
     };
-    if limits.cap == HELD_OUT && subflow.flags() & subflow_flag::LOCKED != 0 {
-        // `revive` could not bring it back later: its route locks the
-        // congestion control.
+    // `revive` could not bring a subflow back later whose route locks the
+    // congestion control.
+    if limits.cap == HELD_OUT && (subflow.flags() & subflow_flag::LOCKED != 0 || !can_wake()) {
         limits = Limits::NONE;
     }
     want(subflow, limits);

@@ -59,6 +59,7 @@ members! {
     bulk_ns set_bulk_ns: u64;
     retransmitted_segments set_retransmitted_segments: u32;
     sent_segments set_sent_segments: u32;
+    prior_keepidle set_prior_keepidle: u32;
     slot set_slot: u16;
     prior_cb_flags set_prior_cb_flags: u16;
     cap set_cap: u32;

@@ -15,6 +15,9 @@ use crate::shared::member::{
 
 const AF_INET: u16 = 2;
 
+/// `SO_KEEPALIVE`, in `skc_flags` (`enum sock_flags`).
+const SOCK_KEEPOPEN: u64 = 1 << 3;
+
 /// The part of a [`Tuple`] that changes.
 #[derive(Clone, Copy, Default)]
 pub struct Ids {
@@ -276,6 +279,20 @@ impl Socket {
     #[inline(always)]
     pub fn callbacks(self) -> u32 {
         u32::from(self.tcp::<u8>(&offset::TCP_CB_FLAGS))
+    }
+
+    /// Returns whether the subflow's socket has `SO_KEEPALIVE`, whoever has set it.
+    #[inline(always)]
+    pub fn keeps_alive(self) -> bool {
+        self.tcp::<u64>(&offset::SK_FLAGS) & SOCK_KEEPOPEN != 0
+    }
+
+    /// Returns whether the application has set `SO_KEEPALIVE`: the connection's
+    /// socket has it.
+    #[inline(always)]
+    pub fn application_keeps_alive(self) -> bool {
+        // `mptcp_sock` begins with its `sock`.
+        self.msk::<u64>(&offset::SK_FLAGS) & SOCK_KEEPOPEN != 0
     }
 
     /// Returns the limits that are set on the socket, whoever has set them.

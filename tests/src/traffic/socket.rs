@@ -39,6 +39,8 @@ pub struct Sockets {
     pub device: Option<String>,
     /// `SO_SNDBUF` in bytes; setting it stops the kernel's automatic tuning.
     pub send_buffer: Option<usize>,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: bool,
 }
 
 impl Sockets {
@@ -102,6 +104,9 @@ impl Sockets {
         }
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes)?;
+        }
+        if self.keepalive {
+            socket.set_keepalive(true)?;
         }
         Ok(socket)
     }

@@ -29,7 +29,9 @@ pub fn all() -> Result<()> {
     let outcome = weighted().and_then(|may_go_on| {
         if may_go_on {
             standby()?;
-            killed()?;
+            killed("killed agent", 4)?;
+            // The first path rests then, and has no callbacks.
+            killed("killed agent, standby", 0)?;
         }
         redundant()?;
         hosts::all()
@@ -145,12 +147,12 @@ fn standby() -> Result<()> {
     Ok(())
 }
 
-/// Checks that the programs of a killed agent lift what it set, and that
-/// `cleanup` removes them.
-fn killed() -> Result<()> {
-    let agent = start(&["weighted", "--weight", &format!("{FIRST}=4")])?;
+/// Checks that the programs of a killed agent lift what it set, with so much weight
+/// on the first path, and that `cleanup` removes them.
+fn killed(name: &str, weight: u32) -> Result<()> {
+    let agent = start(&["weighted", "--weight", &format!("{FIRST}={weight}")])?;
     let upload = Upload::start(Duration::ZERO)?;
-    check("killed agent", || {
+    check(name, || {
         wait::try_until("a cap", SOON, || match upload.subflows() {
             Ok(subflows) if subflows.iter().any(is_limited) => Ok(()),
             other => Err(other),

@@ -77,6 +77,12 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         )
         .add_count(&[], totals.readmitted);
     families
+        .gauge(
+            "mptcp_agent_wake_timers",
+            "Subflows that are held out and have a timer that wakes them if the agent dies.",
+        )
+        .add(&[], totals.timers as f64);
+    families
         .counter(
             "mptcp_agent_setsockopt_failures_total",
             "Limits on a socket that the kernel refused to set.",

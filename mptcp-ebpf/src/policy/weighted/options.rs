@@ -6,14 +6,15 @@ use aya_ebpf::{
 };
 use mptcp_common::controller::{HELD_OUT, Limits, NO_CAP};
 
+use super::waking;
 use crate::shared::entry::Entry;
 use crate::shared::maps::{add, totals};
 use crate::shared::member::offset;
 use crate::shared::socket::Socket;
 
-const SOL_SOCKET: i32 = 1;
+pub(super) const SOL_SOCKET: i32 = 1;
 const SO_MAX_PACING_RATE: i32 = 47;
-const SOL_TCP: i32 = 6;
+pub(super) const SOL_TCP: i32 = 6;
 const TCP_CONGESTION: i32 = 13;
 const TCP_CA_NAME_MAX: usize = 16;
 const TCP_NOTSENT_LOWAT: i32 = 25;
@@ -103,6 +104,7 @@ pub fn enforce(socket: Socket, options: Options, subflow: Entry) {
     lowat.follow(found.lowat, subflow.wanted_lowat(), |bytes| {
         options.set(SOL_TCP, TCP_NOTSENT_LOWAT, bytes)
     });
+    waking::follow(socket, options, subflow);
 }
 
 /// Lifts the limits that an agent has set on a socket that is in no map, as far
@@ -110,6 +112,9 @@ pub fn enforce(socket: Socket, options: Options, subflow: Entry) {
 #[inline(always)]
 pub fn lift_unknown(socket: Socket, options: Options) {
     let (ours, prior) = socket.limits().split();
+    if ours.cap == HELD_OUT {
+        waking::disarm_unknown(socket, options);
+    }
     if ours.cap != NO_CAP {
         options.set(SOL_SOCKET, SO_MAX_PACING_RATE, prior.cap);
     }
