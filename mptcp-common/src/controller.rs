@@ -58,6 +58,14 @@
 //! * Under the ledger, connections so slow that the least cap for their send
 //!   buffer is above their share of a path do without that path: as many as
 //!   [`Account`] says. An idle subflow is let in again by a sweep only.
+//! * Messages with gaps between them (frames of a video, or objects that are
+//!   asked for one after the other) would be paced out by a cap. Such a
+//!   connection uses each path as a whole or not at all: a path that leads is
+//!   held out when the next message begins, until it lags. A message then takes
+//!   as long as on that one path.
+//! * If few connections have a choice, and others without one take nearly all of
+//!   a path's share, even the least cap would be too much. The few do without
+//!   the path until it lags.
 //! * Traffic that begins is not capped at first, unless the host's lead is
 //!   large: a rate that was measured in slow start or over a pause says nothing
 //!   about what the connection could carry.
@@ -119,6 +127,12 @@ pub struct Controller {
     /// [`Found::given`] and [`Found::received`] of the last callback.
     given: Word,
     received: Word,
+    /// When a callback last found that `given` had moved.
+    moved_ns: Word,
+    /// When something was last received while nothing waited.
+    asked_ns: Word,
+    /// When `given` last moved after a gap in which nothing waited.
+    message_ns: Word,
     /// Size of the connection's send buffer, bytes.
     pub send_buffer: Word,
     /// Rate of one unit of weight, as it was lately.
@@ -158,7 +172,7 @@ pub struct Controller {
 
 crate::layout::layout! {
     Controller {
-        slots, tally, step_ns, backlogged, unassigned, clear, given, received, send_buffer, unit, last_given,
+        slots, tally, step_ns, backlogged, unassigned, clear, given, received, moved_ns, asked_ns, message_ns, send_buffer, unit, last_given,
         given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns,
         burst_ns, burst_given, reported_ns, spill_until_ns, place, lot,
     }
@@ -205,10 +219,18 @@ impl Controller {
             self.received.set(found.received);
             if self.clear.get() != 0 {
                 self.burst_ns.set(now_ns);
+                self.asked_ns.set(now_ns);
                 self.burst_given.set(self.given.get());
             }
         }
-        self.given.set(found.given);
+        if found.given != self.given.get() {
+            let paused = now_ns.saturating_sub(self.moved_ns.get()) >= GAP_NS;
+            if paused && self.clear.get() != 0 {
+                self.message_ns.set(now_ns);
+            }
+            self.moved_ns.set(now_ns);
+            self.given.set(found.given);
+        }
         if found.unassigned {
             self.unassigned.set(1);
         }
@@ -351,6 +373,12 @@ impl Controller {
         let burst = self.given.get().wrapping_sub(self.burst_given.get());
         let short = fresh && burst <= FRAME && tally.unassigned.get() == 0;
         tally.free.set(tally.free.get() | u64::from(short));
+        let full = now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
+        let lately = |since: &Word| now_ns.saturating_sub(since.get()) < FRESH_NS;
+        let answers = lately(&self.asked_ns) && tally.unassigned.get() == 0;
+        let messages = lately(&self.message_ns) && !full;
+        let whole = tally.revives.get() != 0 && !alone && (answers || messages);
+        tally.whole.set(u64::from(whole));
     }
 
     /// Leaves the connection alone if `spill` says so: its traffic has just

@@ -28,6 +28,7 @@ mod links;
 mod manage;
 mod many_devices;
 mod measure;
+mod messages;
 mod observe;
 mod options;
 mod overflow;

@@ -23,11 +23,12 @@ impl Controller {
             Role::Active(weight) => {
                 self.judge_lead(slot, weight, fresh, now_ns, ledger);
                 self.note_idle(slot, now_ns);
-                self.active_cap(slot, ledger.is_some())
+                self.active_cap(slot, now_ns, ledger.is_some())
             }
         };
         if slot.is_held_out() && cap != HELD_OUT && slot.turned.get() == 0 {
             slot.turned.set(Slot::READMITTED);
+            slot.readmitted_ns.set(now_ns);
         }
         slot.cap.set(u64::from(cap));
     }
@@ -65,6 +66,7 @@ impl Controller {
         tally.fair.set(fair);
         tally.lead.set(lead as u64);
         tally.spared.set(0);
+        tally.few.set(0);
         let account = ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)));
         if let (Some(ledger), Some(account)) = (ledger, account) {
             let part = account.fair_part(slot.rate.get());
@@ -77,6 +79,7 @@ impl Controller {
             tally
                 .spared
                 .set(u64::from(account.is_spared(self.lot.get())));
+            tally.few.set(u64::from(ledger.is_used_by_few()));
         }
     }
 
@@ -102,12 +105,15 @@ impl Controller {
 
     /// Returns the cap of a path that takes part.
     #[inline(always)]
-    fn active_cap(&self, slot: &Slot, hosted: bool) -> u32 {
+    fn active_cap(&self, slot: &Slot, now_ns: u64, hosted: bool) -> u32 {
         let tally = &self.tally;
         let lead = tally.lead.get() as i64;
         let home = self.place.placed.get();
         if home != 0 && slot.path.get() != home {
             return HELD_OUT;
+        }
+        if tally.whole.get() != 0 && tally.free.get() == 0 {
+            return self.switch(slot, lead, now_ns);
         }
         if tally.free.get() != 0
             || (hosted && tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
@@ -130,9 +136,31 @@ impl Controller {
     fn note_needless(&self, slot: &Slot) {
         let tally = &self.tally;
         let (fair, floor) = (tally.fair.get(), tally.floor.get());
-        let coarse = fair < floor || (slot.is_held_out() && fair < 2 * floor);
+        let held_out = slot.is_held_out();
+        let coarse = fair < floor || (held_out && fair < 2 * floor);
         tally.coarse.set(u64::from(coarse));
-        tally.needless.set(tally.spared.get() & tally.coarse.get());
+        let most = if held_out { 0 } else { FULL_LEAD_PERMILLE };
+        let leads = tally.lead.get() as i64 > most;
+        tally.leads.set(u64::from(leads));
+        let lots = tally.spared.get() & tally.coarse.get();
+        let few = tally.few.get() & tally.leads.get();
+        tally.needless.set(lots | few);
+    }
+
+    /// Returns the cap of a path that the connection's messages use as a whole or
+    /// not at all.
+    #[inline(always)]
+    fn switch(&self, slot: &Slot, lead: i64, now_ns: u64) -> u32 {
+        // As long as a path is not used again, the connection needs the others.
+        let swept = !self.slots.iter().any(|other| other.awaits_sweep(now_ns));
+        let most = if slot.is_held_out() {
+            -SWITCH_LEAD_PERMILLE
+        } else if self.clear.get() != 0 && swept {
+            SWITCH_LEAD_PERMILLE
+        } else {
+            i64::MAX
+        };
+        if lead > most { HELD_OUT } else { NO_CAP }
     }
 
     /// Leaves the connection alone for a while if holding back its other paths

@@ -273,6 +273,13 @@ impl Ledger {
         account.fair.get() / self.users.get().max(1) / 2
     }
 
+    /// Returns whether so few connections have a choice that none is chosen to do
+    /// without a path.
+    #[inline(always)]
+    pub(super) fn is_used_by_few(&self) -> bool {
+        self.users.get() < MIN_USERS
+    }
+
     /// Claims a step if one is due, so that only one caller runs it.
     #[inline(always)]
     pub fn claim_step(&self, now_ns: u64) -> bool {

@@ -50,6 +50,8 @@ pub struct Slot {
     pub(super) unowed_ns: Word,
     /// When the path was last not meant to carry anything.
     pub(super) rested_ns: Word,
+    /// When the connection was last allowed to use the path again.
+    pub(super) readmitted_ns: Word,
     /// The cap of each of the path's subflows under the host's ceiling for the
     /// path, bytes per second, copied before each step; 0 or [`NO_CAP`]: the
     /// path has none.
@@ -64,7 +66,7 @@ pub struct Slot {
 crate::layout::layout! {
     Slot {
         path, subflows, backups, acked_bytes, progress_ns, timeouts, srtt_us, queued, cap, dead,
-        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns, ceiling,
+        turned, weight, known, counted_bytes, rate, excess_bytes, unowed_ns, rested_ns, readmitted_ns, ceiling,
         limit, ceiled,
     }
 }
@@ -172,6 +174,15 @@ impl Slot {
     #[inline(always)]
     pub(super) fn is_held_out(&self) -> bool {
         self.cap.get() == u64::from(HELD_OUT)
+    }
+
+    /// Returns whether the path's subflow may not know yet that the connection may
+    /// use the path again. An idle subflow learns of that by a sweep only.
+    #[inline(always)]
+    pub(super) fn awaits_sweep(&self, now_ns: u64) -> bool {
+        let readmitted_ns = self.readmitted_ns.get();
+        let heard = self.progress_ns.get() > readmitted_ns;
+        self.open() && !heard && now_ns.saturating_sub(readmitted_ns) < READMIT_NS
     }
 
     /// Returns whether its cap keeps the path from carrying more.

@@ -53,6 +53,9 @@ pub struct Tally {
     pub(super) fresh: Word,
     /// 1 if paths may be held out: [`super::Asked::revives`].
     pub(super) revives: Word,
+    /// 1 if the connection's messages use one path after the other as a whole,
+    /// rather than paths with caps.
+    pub(super) whole: Word,
     /// 1 if a path of the connection does not lead, over all connections, so
     /// that it can take what another path gives up.
     pub(super) relief: Word,
@@ -91,6 +94,10 @@ pub struct Tally {
     pub(super) spared: Word,
     /// 1 if its share is below the least cap.
     pub(super) coarse: Word,
+    /// 1 if the ledger chooses none, because few connections have a choice.
+    pub(super) few: Word,
+    /// 1 if the path leads by so much that the least cap would be too much.
+    pub(super) leads: Word,
     /// 1 if the connection should do without the path.
     pub(super) needless: Word,
 }
@@ -98,8 +105,8 @@ pub struct Tally {
 crate::layout::layout! {
     Tally {
         elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
-        ceiled, weights, rate, acked, excess, free, fresh, revives, relief, choice, thin, starving, held, fits,
-        spare, forget, room, steered_ns, lead, fair, floor, bulk, spared, coarse, needless,
+        ceiled, weights, rate, acked, excess, free, fresh, revives, whole, relief, choice, thin, starving, held, fits,
+        spare, forget, room, steered_ns, lead, fair, floor, bulk, spared, coarse, few, leads, needless,
     }
 }
 

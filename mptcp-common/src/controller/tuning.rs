@@ -37,6 +37,10 @@ pub(super) const FRESH_NS: u64 = 250_000_000;
 /// Bytes of a frame of a video, at most.
 pub(super) const FRAME: u64 = 65_536;
 
+/// A message begins when data is given to subflows after a gap of at least this,
+/// in which nothing waited.
+pub(super) const GAP_NS: u64 = 20_000_000;
+
 /// After no data was given to subflows for this long, and two round trips, the
 /// connection's traffic begins anew.
 pub(super) const PAUSE_NS: u64 = 150_000_000;
@@ -48,6 +52,17 @@ pub(super) const FRESH_LEAD_PERMILLE: i64 = 200;
 /// While the host's lead on a path is larger than this, more and more
 /// connections do without the path.
 pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
+
+/// A message begins on another path once the host's lead on a path is larger
+/// than this, and may use that path again once the path lags by as much.
+pub(super) const SWITCH_LEAD_PERMILLE: i64 = 100;
+
+/// A sweep lets a subflow in again within this time.
+pub(super) const READMIT_NS: u64 = 100_000_000;
+
+/// While the host's lead on a path is larger than this, few connections do
+/// without the path altogether: the least cap would still be too much.
+pub(super) const FULL_LEAD_PERMILLE: i64 = 800;
 
 /// Numbers that [`super::Controller::lot`] may have: a power of two.
 pub const LOTS: u64 = 1024;
