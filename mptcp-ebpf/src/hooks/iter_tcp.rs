@@ -31,7 +31,7 @@ use crate::hooks::subflow::{CALLBACKS, account, close, find_path, open, register
 use crate::policy::overflow;
 use crate::policy::redundant::mss;
 use crate::policy::weighted::waking::{self, WAKE_CALLBACK};
-use crate::policy::weighted::{Options, apply, lift_unknown, obey, revive, weigh_all};
+use crate::policy::weighted::{Options, enforce, lift_unknown, obey, revive, want, weigh_all};
 use crate::shared::entry::Entry;
 use crate::shared::maps::{GONE, SWEEP, capabilities, connection, rearmed, reclaimed};
 use crate::shared::member::{ADOPT, global, offset};
@@ -109,12 +109,19 @@ extern "C" fn iter_tcp(ctx: *const Context) -> i32 {
     } else if what != sweep::LIFT {
         adopt(socket, Options(sk), cookie, now_ns, &mut visit);
     }
-    match what {
-        sweep::ACCOUNT => {}
-        sweep::APPLY => visit.let_in = set(socket, Options(sk), cookie, now_ns),
-        _ => lift(socket, Options(sk), cookie),
-    }
     if what != sweep::ACCOUNT {
+        if let Some(subflow) = Entry::of(cookie) {
+            if what == sweep::APPLY {
+                visit.let_in = decide(socket, Options(sk), subflow, now_ns);
+            } else {
+                release(socket, Options(sk), subflow);
+            }
+            enforce(socket, Options(sk), subflow);
+        } else {
+            // The agent does not know this socket, but an agent that died may have
+            // left limits on it.
+            lift_unknown(socket, Options(sk));
+        }
         revive(socket, Options(sk));
     }
 
@@ -193,41 +200,33 @@ fn update(socket: Socket, subflow: Entry, cookie: u64, now_ns: u64) {
     }
 }
 
-/// Applies the policy to a subflow. Returns the value of [`Visit::let_in`].
+/// Decides which limits a subflow is to have under the policy. Returns the value of
+/// [`Visit::let_in`].
 #[inline(always)]
-fn set(socket: Socket, options: Options, cookie: u64, now_ns: u64) -> u32 {
+fn decide(socket: Socket, options: Options, subflow: Entry, now_ns: u64) -> u32 {
+    let Some(connection) = connection(subflow.connection()) else {
+        return 0;
+    };
+    // An idle connection runs no step that would update the weights.
+    weigh_all(connection);
     let mut let_in = 0;
-    if let Some(subflow) = Entry::of(cookie) {
-        if let Some(connection) = connection(subflow.connection()) {
-            // An idle connection runs no step that would update the weights.
-            weigh_all(connection);
-            if capabilities(connection, now_ns) & capability::OVERFLOWS != 0 {
-                let_in = overflow::visit(connection, subflow, now_ns);
-            }
-            let can_wake = || can_wake(socket, options);
-            obey(socket, options, connection, subflow, now_ns, can_wake);
-            subflow.set_resting(0);
-        }
-    } else {
-        // The agent does not know this socket, but an agent that died may have
-        // left limits on it.
-        lift_unknown(socket, options);
+    if capabilities(connection, now_ns) & capability::OVERFLOWS != 0 {
+        let_in = overflow::visit(connection, subflow, now_ns);
     }
+    let can_wake = || can_wake(socket, options);
+    obey(socket, connection, subflow, now_ns, can_wake);
+    subflow.set_resting(0);
     let_in
 }
 
-/// Lifts every limit that the agent has set, and takes back the callbacks.
+/// Takes back the callbacks, and decides that the subflow has no limits.
 #[inline(always)]
-fn lift(socket: Socket, options: Options, cookie: u64) {
-    if let Some(subflow) = Entry::of(cookie) {
-        let added = (CALLBACKS | WAKE_CALLBACK) & !u32::from(subflow.prior_cb_flags());
-        options.try_set(
-            SOL_TCP,
-            TCP_BPF_SOCK_OPS_CB_FLAGS,
-            socket.callbacks() & !added,
-        );
-        apply(socket, options, subflow, Limits::NONE);
-    } else {
-        lift_unknown(socket, options);
-    }
+fn release(socket: Socket, options: Options, subflow: Entry) {
+    let added = (CALLBACKS | WAKE_CALLBACK) & !u32::from(subflow.prior_cb_flags());
+    options.try_set(
+        SOL_TCP,
+        TCP_BPF_SOCK_OPS_CB_FLAGS,
+        socket.callbacks() & !added,
+    );
+    want(subflow, Limits::NONE);
 }

@@ -14,8 +14,7 @@ use crate::shared::entry::Entry;
 use crate::shared::maps::{add, capabilities, config, totals, weight};
 use crate::shared::socket::Socket;
 
-pub use options::{Options, apply, lift_unknown, revive};
-use options::{enforce, want};
+pub use options::{Options, enforce, lift_unknown, revive, want};
 use step::step;
 pub use step::turns;
 
@@ -127,7 +126,7 @@ pub fn leave_slot(connection: &Connection, subflow: Entry) {
 }
 
 /// Runs a step of the controller if one is due, then sets or lifts the limits
-/// of this subflow: see [`obey`].
+/// of this subflow, as [`obey`] decides.
 #[inline(always)]
 pub fn steer(
     socket: Socket,
@@ -160,7 +159,8 @@ pub fn steer(
         overflow::look(socket, connection, subflow, now_ns);
     }
     // The callback that is running gives the subflow what wakes it.
-    obey(socket, options, connection, subflow, now_ns, || true);
+    obey(socket, connection, subflow, now_ns, || true);
+    enforce(socket, options, subflow);
 }
 
 /// Returns whether a subflow needs no steering until it becomes less quiet, the
@@ -202,16 +202,15 @@ pub fn rests(subflow: Entry, acked: u64, now_ns: u64) -> bool {
         && is_quiet(fresh, elapsed_ns)
 }
 
-/// Sets the limits that follow from the last step for this subflow and from the
-/// host's limit for its path. Lifts them if there are none, or if the agent is no
-/// longer there.
+/// Decides which limits this subflow is to have, for [`enforce`]: those that follow
+/// from the last step and from the host's limit for its path; none if the agent is
+/// no longer there.
 ///
 /// `can_wake` tells whether the subflow would wake if it were held out and the
 /// agent died; if not, it is not held out.
 #[inline(always)]
 pub fn obey(
     socket: Socket,
-    options: Options,
     connection: &Connection,
     subflow: Entry,
     now_ns: u64,
@@ -234,5 +233,4 @@ pub fn obey(
     }
     want(subflow, limits);
     limit::lower(subflow, now_ns);
-    enforce(socket, options, subflow);
 }

@@ -55,15 +55,6 @@ impl Options {
     }
 }
 
-/// Sets the options that differ from what the agent has set, and restores the
-/// earlier value of an option that `limits` leaves free. Keeps an option that
-/// would move by 1/128 or less, since each call costs time.
-#[inline(always)]
-pub fn apply(socket: Socket, options: Options, subflow: Entry, limits: Limits) {
-    want(subflow, limits);
-    enforce(socket, options, subflow);
-}
-
 /// Notes the limits that a subflow is to have.
 #[inline(always)]
 pub fn want(subflow: Entry, limits: Limits) {
@@ -74,7 +65,9 @@ pub fn want(subflow: Entry, limits: Limits) {
     subflow.set_wanted_lowat(limits.lowat);
 }
 
-/// Does the work of [`apply`], with the limits that were noted last.
+/// Sets the limits that were noted last, as far as they differ from what the agent
+/// has set, and restores the earlier value of an option that they leave free. Keeps
+/// an option that would move by 1/128 or less, since each call costs time.
 #[inline(always)]
 pub fn enforce(socket: Socket, options: Options, subflow: Entry) {
     let free = subflow.cap() == NO_CAP && subflow.lowat() == 0;
