@@ -52,6 +52,40 @@ fn supply(
     Ok(())
 }
 
+/// Finds a cargo subcommand of this version below the workspace's tools, or
+/// installs it there. `need` says what it is for; the command to install it is
+/// added here.
+pub fn from_cargo(
+    machine: &Machine,
+    workspace: &Workspace,
+    name: &str,
+    version: &str,
+    need: impl Fn() -> Need,
+) -> Result<PathBuf> {
+    // One directory per version: another one never runs by mistake.
+    let root = workspace.tools().join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if !program.exists() {
+        let mut need = need();
+        need.script = Some(format!(
+            "cargo install {name} --version {version} --locked --root {}",
+            command::quote(&root.to_string_lossy())
+        ));
+        machine.supply(workspace, &[need])?;
+    }
+    Ok(program)
+}
+
+/// Finds or installs programs of Debian's packages, each with its package.
+pub fn from_debian(
+    machine: &Machine,
+    workspace: &Workspace,
+    because: &'static str,
+    programs: &[(&str, &'static [&'static str])],
+) -> Result<()> {
+    supply(machine, workspace, || lacking(workspace, because, programs))
+}
+
 /// Returns PATH for the tests. It has our own tools, and the directories for
 /// system administration, which a shell started by `su` lacks.
 pub fn path(workspace: &Workspace) -> Result<OsString> {
@@ -64,12 +98,20 @@ pub fn path(workspace: &Workspace) -> Result<OsString> {
 }
 
 fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
+    lacking(workspace, "the lab builds its networks with it", &COMMANDS)
+}
+
+fn lacking(
+    workspace: &Workspace,
+    because: &'static str,
+    programs: &[(&str, &'static [&'static str])],
+) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
-    for (name, packages) in COMMANDS {
+    for &(name, packages) in programs {
         if lacks(workspace, name)? {
             needs.push(Need {
                 what: name.to_owned(),
-                because: "the lab builds its networks with it",
+                because,
                 packages,
                 script: None,
                 instead: None,
