@@ -22,6 +22,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use debian::Packing;
 use release::Release;
 use xtask::build;
 use xtask::command::{self, Steps};
@@ -59,7 +60,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     steps.done("ok");
 
     steps.next(format_args!("Debian package of version {}", release.debian));
-    let package = debian::build(machine, &workspace, &release.debian, &out)?;
+    let package = debian::build(machine, &workspace, &release.debian, &out, Packing::Small)?;
     steps.done(package.display());
 
     let mut agent = None;

@@ -53,24 +53,29 @@ fn supply(
 }
 
 /// Finds a cargo subcommand of this version below the workspace's tools, or
-/// installs it there. `need` says what it is for; the command to install it is
-/// added here.
+/// installs it there, with the Debian packages that it calls.
 pub fn from_cargo(
     machine: &Machine,
     workspace: &Workspace,
     name: &str,
     version: &str,
-    need: impl Fn() -> Need,
+    because: &'static str,
+    packages: &'static [&'static str],
 ) -> Result<PathBuf> {
     // One directory per version: another one never runs by mistake.
     let root = workspace.tools().join(format!("{name}-{version}"));
     let program = root.join("bin").join(name);
     if !program.exists() {
-        let mut need = need();
-        need.script = Some(format!(
-            "cargo install {name} --version {version} --locked --root {}",
-            command::quote(&root.to_string_lossy())
-        ));
+        let root = command::quote(&root.to_string_lossy());
+        let need = Need {
+            what: format!("{name} {version}"),
+            because,
+            packages,
+            script: Some(format!(
+                "cargo install {name} --version {version} --locked --root {root}"
+            )),
+            instead: None,
+        };
         machine.supply(workspace, &[need])?;
     }
     Ok(program)

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::debian;
+use super::debian::{self, Packing};
 use super::guest::Guest;
 use super::leftovers::Files;
 use super::release::Release;
@@ -50,12 +50,8 @@ pub fn run(
     let lintian = ["--allow-root", "--fail-on=error,warning", "--info"];
     command::run(Command::new("lintian").args(lintian).arg(package))?;
     let next = workspace.target.join("release/package");
-    let next = debian::build(
-        machine,
-        workspace,
-        &format!("{}+next", release.debian),
-        &next,
-    )?;
+    let version = format!("{}+next", release.debian);
+    let next = debian::build(machine, workspace, &version, &next, Packing::Fast)?;
 
     let mut guest = Guest::fresh(workspace)?;
     for file in [package, &next] {
@@ -91,7 +87,7 @@ fn in_a_chroot(guest: &Guest, package: &Path, before: &Files) -> Result<()> {
 fn on_a_host(guest: &Guest, package: &Path, next: &Path, before: &Files) -> Result<()> {
     install(guest, package)?;
     let status = status(guest)?;
-    let policy = &status["policy"]["name"];
+    let policy = &status["policy"]["policy"]["name"];
     ensure!(
         policy == "default",
         "a fresh install must only observe, but its policy is {policy}: {status}"

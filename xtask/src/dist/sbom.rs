@@ -9,7 +9,7 @@ use cargo_metadata::MetadataCommand;
 
 use super::release::Release;
 use xtask::command;
-use xtask::machine::{Machine, Need};
+use xtask::machine::Machine;
 use xtask::tools;
 use xtask::workspace::Workspace;
 
@@ -26,13 +26,14 @@ pub fn write(
     release: &Release,
     out: &Path,
 ) -> Result<()> {
-    let program = tools::from_cargo(machine, workspace, "cargo-cyclonedx", VERSION, || Need {
-        what: "cargo-cyclonedx".to_owned(),
-        because: "it lists the crates that the agent is made of",
-        packages: &[],
-        script: None,
-        instead: None,
-    })?;
+    let program = tools::from_cargo(
+        machine,
+        workspace,
+        "cargo-cyclonedx",
+        VERSION,
+        "it lists the crates that the agent is made of",
+        &[],
+    )?;
     let mut list = Command::new(program);
     list.current_dir(&workspace.root)
         .args(["cyclonedx", "--quiet", "--format", "json", "--all"])
