@@ -7,12 +7,16 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 /// Runs the agent in namespaces of its own, below a directory (`$1`) that holds
-/// the agent and the kernel's file systems and nothing else, until it answers.
+/// the agent, the kernel's file systems and three devices, and nothing else, until it answers.
 /// Then stops it, which must end well.
 const RUN: &str = r#"
 mount --make-rprivate /
 cd "$1"
-mkdir proc sys run
+mkdir proc sys run dev
+for device in null random urandom; do
+    touch dev/$device
+    mount --bind /dev/$device dev/$device
+done
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t bpf bpf sys/fs/bpf
