@@ -23,9 +23,14 @@ pub use manage::RoleArg;
 pub use policy::flag;
 pub use run::{Flags, RunArgs};
 
+use mptcp_common::abi::ABI;
+
 use crate::{COMMIT, VERSION};
 
-static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
+/// The ABI is that of the programs: an agent takes over the maps of another one
+/// if both have the same.
+static LONG_VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{VERSION} (commit {COMMIT}, eBPF ABI {ABI:016x})"));
 
 /// A job that the command line asks for. Everything is checked that can be
 /// checked without looking at the host.
@@ -43,6 +48,11 @@ pub enum Job {
     Cleanup(CleanupArgs),
     /// `doctor`.
     Doctor(DoctorArgs),
+}
+
+/// Describes the command line.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line. On a usage error, prints it and exits with 2 (of

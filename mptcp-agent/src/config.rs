@@ -37,7 +37,7 @@ pub use save::Edit;
 pub use source::Wrong;
 
 /// A commented file with every key.
-const EXAMPLE: &str = include_str!("../../mptcp-api/src/config/example.toml");
+pub const EXAMPLE: &str = include_str!("../../mptcp-api/src/config/example.toml");
 
 /// Makes the settings of the flags, and of the file if they name one.
 ///

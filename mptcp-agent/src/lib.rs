@@ -43,6 +43,14 @@ pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
     None => "unknown",
 };
 
+/// A configuration file with every key and comments, as `config example` prints it.
+pub const CONFIG_EXAMPLE: &str = config::EXAMPLE;
+
+/// Describes the command line, for man pages and completions.
+pub fn command_line() -> clap::Command {
+    cli::command()
+}
+
 /// Does what the command line asks for.
 pub fn run() -> ExitCode {
     match cli::parse() {

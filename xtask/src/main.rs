@@ -4,6 +4,7 @@
 //! separate programs: see `hand_over`.
 
 mod dependencies;
+mod dist;
 mod end_to_end;
 mod fuzz;
 mod hand_over;
@@ -43,6 +44,8 @@ enum Verb {
     /// Boot other kernels in virtual machines and check the agent there
     #[command(disable_help_flag = true)]
     Vm(hand_over::Args),
+    /// Build a Debian package, a static agent, checksums and a list of what is in them
+    Dist(dist::Args),
     /// Check the format, the rooms and the documentation, and run clippy, in user
     /// space and for the eBPF target
     Lint,
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => hand_over::to("mptcp-bench", "bench", &machine, &args),
         Verb::Fuzz(args) => fuzz::run(&machine, &args),
         Verb::Vm(args) => hand_over::to("mptcp-vm", "vm", &machine, &args),
+        Verb::Dist(args) => dist::run(&machine, &args),
         Verb::Lint => lint::run(&machine),
     })
 }

@@ -52,6 +52,45 @@ fn supply(
     Ok(())
 }
 
+/// Finds a cargo subcommand of this version below the workspace's tools, or
+/// installs it there, with the Debian packages that it calls.
+pub fn from_cargo(
+    machine: &Machine,
+    workspace: &Workspace,
+    name: &str,
+    version: &str,
+    because: &'static str,
+    packages: &'static [&'static str],
+) -> Result<PathBuf> {
+    // One directory per version: another one never runs by mistake.
+    let root = workspace.tools().join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if !program.exists() {
+        let root = command::quote(&root.to_string_lossy());
+        let need = Need {
+            what: format!("{name} {version}"),
+            because,
+            packages,
+            script: Some(format!(
+                "cargo install {name} --version {version} --locked --root {root}"
+            )),
+            instead: None,
+        };
+        machine.supply(workspace, &[need])?;
+    }
+    Ok(program)
+}
+
+/// Finds or installs programs of Debian's packages, each with its package.
+pub fn from_debian(
+    machine: &Machine,
+    workspace: &Workspace,
+    because: &'static str,
+    programs: &[(&str, &'static [&'static str])],
+) -> Result<()> {
+    supply(machine, workspace, || lacking(workspace, because, programs))
+}
+
 /// Returns PATH for the tests. It has our own tools, and the directories for
 /// system administration, which a shell started by `su` lacks.
 pub fn path(workspace: &Workspace) -> Result<OsString> {
@@ -64,12 +103,20 @@ pub fn path(workspace: &Workspace) -> Result<OsString> {
 }
 
 fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
+    lacking(workspace, "the lab builds its networks with it", &COMMANDS)
+}
+
+fn lacking(
+    workspace: &Workspace,
+    because: &'static str,
+    programs: &[(&str, &'static [&'static str])],
+) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
-    for (name, packages) in COMMANDS {
+    for &(name, packages) in programs {
         if lacks(workspace, name)? {
             needs.push(Need {
                 what: name.to_owned(),
-                because: "the lab builds its networks with it",
+                because,
                 packages,
                 script: None,
                 instead: None,

@@ -192,6 +192,7 @@ impl Agent {
                 );
             }
         }
+        give_memory_back();
         report::ready(args.log_format, &self.policy, self.listen);
     }
 }
@@ -208,6 +209,16 @@ fn resume(kernel: &Kernel, policy: &Policy, rules: &Rules) -> Result<(PathTable,
     );
     table.set_limits(policy.limits().clone());
     Ok((table, recycled))
+}
+
+/// Gives the kernel the memory that only the start needed, mostly for reading the
+/// kernel's types. glibc would keep it for later, and nothing later needs as much.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches free memory only, and may run beside other threads.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Ticks each `period`. A late tick delays the following ones and is not made

@@ -272,6 +272,8 @@ fn remove_dead_in(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Lets the members of the group in, if there is such a group. Returns the
 /// group's id.
 fn give_to_group(path: &Path) -> Option<u32> {
+    #[cfg(all(target_feature = "crt-static", target_env = "gnu"))]
+    ask_the_file_only();
     let group = Group::from_name(GROUP).ok().flatten()?.gid.as_raw();
     match chown(path, None, Some(group)) {
         Ok(()) => Some(group),
@@ -280,6 +282,20 @@ fn give_to_group(path: &Path) -> Option<u32> {
             None
         }
     }
+}
+
+/// Makes a static glibc look the group up in /etc/group alone. It would otherwise
+/// load the modules that /etc/nsswitch.conf names, which belong to another libc.
+#[cfg(all(target_feature = "crt-static", target_env = "gnu"))]
+fn ask_the_file_only() {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(
+            database: *const libc::c_char,
+            services: *const libc::c_char,
+        ) -> libc::c_int;
+    }
+    // SAFETY: both are strings that live forever. No other thread looks a name up.
+    unsafe { __nss_configure_lookup(c"group".as_ptr(), c"files".as_ptr()) };
 }
 
 #[cfg(test)]

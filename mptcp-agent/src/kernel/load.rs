@@ -207,15 +207,17 @@ fn load_with(
     if let Some(missing) = members.not_shown() {
         tracing::info!("{missing}: what these would tell is not shown");
     }
+    // Adopting takes an option that older kernels lack. They would refuse each
+    // socket, and the verifier of Linux 6.1 does not get through the code.
+    let can_adopt = layout.has_name("TCP_BPF_SOCK_OPS_CB_FLAGS");
+    // Tens of megabytes: it goes before aya reads the same file its own way.
+    drop(layout);
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
     let stats = options.measure_programs.then(measure).flatten();
 
     let probe_read = u32::from(probe_read);
     // Programs cannot tell which cgroup an older socket belongs to, so only an
-    // agent at the root may adopt such sockets. Adopting also takes an option
-    // that older kernels lack. They would refuse each socket, and the verifier
-    // of Linux 6.1 does not get through the code.
-    let can_adopt = layout.has_name("TCP_BPF_SOCK_OPS_CB_FLAGS");
+    // agent at the root may adopt such sockets.
     let adopt = u32::from(can_adopt && is_cgroup_root(&options.cgroup));
     // Without BBR an idle subflow that was held out would never be used again.
     let revives = u32::from(can_bring_back());

@@ -1,0 +1,159 @@
+//! `cargo xtask dist --check`: what was built does what an operator expects.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::debian::{self, Packing};
+use super::guest::Guest;
+use super::leftovers::Files;
+use super::release::Release;
+use xtask::command;
+use xtask::machine::Machine;
+use xtask::tools;
+use xtask::workspace::Workspace;
+
+/// Programs that the check needs, with their packages.
+const PROGRAMS: [(&str, &[&str]); 3] = [
+    ("lintian", &["lintian"]),
+    ("mmdebstrap", &["mmdebstrap"]),
+    ("nsenter", &["util-linux"]),
+];
+
+const CONFIG: &str = "/etc/mptcp-agent/config.toml";
+const UNIT: &str = "mptcp-agent.service";
+
+/// Checks the package: lintian finds nothing; in a chroot it installs and purges
+/// and starts nothing; on a booted Debian the agent runs at once and observes, an
+/// upgrade replaces it and keeps the configuration, and a purge leaves nothing.
+///
+/// # Errors
+/// One of these is not so, or this machine cannot tell.
+pub fn run(
+    machine: &Machine,
+    workspace: &Workspace,
+    release: &Release,
+    package: &Path,
+) -> Result<()> {
+    ensure!(
+        Machine::is_root(),
+        "the check installs the package into a Debian of its own, which takes root"
+    );
+    tools::from_debian(
+        machine,
+        workspace,
+        "it checks the Debian package",
+        &PROGRAMS,
+    )?;
+    let lintian = ["--allow-root", "--fail-on=error,warning", "--info"];
+    command::run(Command::new("lintian").args(lintian).arg(package))?;
+    let next = workspace.target.join("release/package");
+    let version = format!("{}+next", release.debian);
+    let next = debian::build(machine, workspace, &version, &next, Packing::Fast)?;
+
+    let mut guest = Guest::fresh(workspace)?;
+    for file in [package, &next] {
+        guest.give(file)?;
+    }
+    let before = Files::of(&guest.root)?;
+    in_a_chroot(&guest, package, &before)?;
+    eprintln!("      installed and purged in a chroot: nothing was started, nothing is left");
+    guest.boot()?;
+    on_a_host(&guest, package, &next, &before)
+}
+
+/// Installs a package that was given to the guest.
+fn install(guest: &Guest, package: &Path) -> Result<()> {
+    let name = package.file_name().unwrap_or_default().to_string_lossy();
+    guest.run(&format!("dpkg --install /{name} 2>&1"))?;
+    Ok(())
+}
+
+fn in_a_chroot(guest: &Guest, package: &Path, before: &Files) -> Result<()> {
+    install(guest, package)?;
+    guest.run(&format!("mptcp-agent config check {CONFIG}"))?;
+    let started = guest.root.join("run/mptcp-agent");
+    ensure!(
+        !started.exists(),
+        "the installation into a chroot has started the agent: {} exists",
+        started.display()
+    );
+    guest.run("dpkg --purge mptcp-agent")?;
+    nothing_is_left(guest, before)
+}
+
+fn on_a_host(guest: &Guest, package: &Path, next: &Path, before: &Files) -> Result<()> {
+    install(guest, package)?;
+    let status = status(guest)?;
+    let policy = &status["policy"]["policy"]["name"];
+    ensure!(
+        policy == "default",
+        "a fresh install must only observe, but its policy is {policy}: {status}"
+    );
+    let (first, kept) = (main_pid(guest)?, pins(guest)?);
+    eprintln!("      installed on a host: the agent runs, and observes");
+
+    guest.run(&format!("echo '# of the operator' >> {CONFIG}"))?;
+    install(guest, next)?;
+    guest.wait(&format!(
+        "test $(systemctl show -P MainPID {UNIT}) != {first}; systemctl is-active {UNIT}"
+    ))?;
+    self::status(guest)?;
+    let second = main_pid(guest)?;
+    let program = guest.run(&format!("readlink /proc/{second}/exe"))?;
+    ensure!(
+        program == "/usr/bin/mptcp-agent",
+        "after the upgrade, the agent that runs is {program}"
+    );
+    let same = pins(guest)?;
+    ensure!(
+        same == kept,
+        "the agent after the upgrade does not go on with the maps of the earlier one: {kept} \
+         before, {same} after"
+    );
+    guest.run(&format!("grep -q 'of the operator' {CONFIG}"))?;
+    eprintln!("      upgraded: the new agent goes on with the maps of the earlier one");
+
+    guest.run("dpkg --remove mptcp-agent")?;
+    guest.run(&format!(
+        "test -f {CONFIG}; ! systemctl is-active --quiet {UNIT}"
+    ))?;
+    guest.run("dpkg --purge mptcp-agent")?;
+    nothing_is_left(guest, before)?;
+    let left = guest.run("find /sys/fs/bpf -mindepth 1 -type d; ls /run | grep mptcp || true")?;
+    ensure!(
+        left.is_empty(),
+        "the purge has left in the kernel or in /run: {left}"
+    );
+    eprintln!("      removed and purged: nothing is left");
+    Ok(())
+}
+
+/// Returns the identity of the directory with the agent's pinned maps. An agent
+/// that stops for good removes it.
+fn pins(guest: &Guest) -> Result<String> {
+    guest.run("stat --format='%i %n' /sys/fs/bpf/mptcp-agent/*/abi-*")
+}
+
+/// Waits for the agent, and returns what `status --json` says.
+fn status(guest: &Guest) -> Result<Value> {
+    let text = guest.wait(&format!(
+        "systemctl is-active --quiet {UNIT}; mptcp-agent status --json"
+    ))?;
+    serde_json::from_str(&text).with_context(|| format!("`status --json` printed {text}"))
+}
+
+fn main_pid(guest: &Guest) -> Result<u32> {
+    let text = guest.run(&format!("systemctl show -P MainPID {UNIT}"))?;
+    text.parse()
+        .with_context(|| format!("systemd names no process of {UNIT}: {text}"))
+}
+
+fn nothing_is_left(guest: &Guest, before: &Files) -> Result<()> {
+    let after = Files::of(&guest.root)?;
+    let left = after.since(before);
+    ensure!(left.is_empty(), "the purge has left {left:?}");
+    Ok(())
+}
