@@ -1,0 +1,3 @@
+//! What `deploy/` gives a Prometheus holds on real series.
+
+mod rules;
