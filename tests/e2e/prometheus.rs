@@ -1,3 +1,5 @@
-//! What `deploy/` gives a Prometheus holds on real series.
+//! What `deploy/` gives a Prometheus and a Grafana holds on real series.
 
+mod live;
 mod rules;
+mod server;
