@@ -3,6 +3,7 @@
 //! Each verb is one file. The demo, the benchmarks and the virtual machines are
 //! separate programs: see `hand_over`.
 
+mod dashboard;
 mod dependencies;
 mod end_to_end;
 mod fuzz;
@@ -43,6 +44,8 @@ enum Verb {
     /// Boot other kernels in virtual machines and check the agent there
     #[command(disable_help_flag = true)]
     Vm(hand_over::Args),
+    /// Write Grafana's dashboard anew from deploy/grafana/dashboard.toml
+    Dashboard,
     /// Check the format, the rooms and the documentation, and run clippy, in user
     /// space and for the eBPF target
     Lint,
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => hand_over::to("mptcp-bench", "bench", &machine, &args),
         Verb::Fuzz(args) => fuzz::run(&machine, &args),
         Verb::Vm(args) => hand_over::to("mptcp-vm", "vm", &machine, &args),
+        Verb::Dashboard => dashboard::run(),
         Verb::Lint => lint::run(&machine),
     })
 }
