@@ -16,6 +16,7 @@ mod failover;
 mod fallback;
 mod fast_open;
 mod faults;
+mod fleet;
 mod half_way;
 mod hangup;
 mod host_scope;
