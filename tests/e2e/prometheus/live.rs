@@ -106,12 +106,31 @@ fn promql_tells_shares_round_trips_policy_and_events() -> Result<()> {
     assert_eq!(joined, 1.0);
 
     every_rule_works(&prometheus)?;
+    for query in documented() {
+        prometheus.query(&query).context("in docs/metrics.md")?;
+    }
     net.links[0].down()?;
     wait_for_alert(&prometheus, "MptcpPathDown", "p1", Some("pending"))?;
     net.links[0].up()?;
     wait_for_alert(&prometheus, "MptcpPathDown", "p1", None)?;
     transfer.stop()?;
     agent.stop()
+}
+
+/// Returns the queries in the documentation of the metrics. A line that is indented
+/// goes on with the query of the line before.
+fn documented() -> Vec<String> {
+    let text = include_str!("../../../docs/metrics.md");
+    let blocks = text.split("```promql\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let mut queries: Vec<String> = Vec::new();
+    for line in blocks.flat_map(str::lines) {
+        match queries.last_mut() {
+            Some(query) if line.starts_with(' ') => query.push_str(line),
+            _ => queries.push(line.to_owned()),
+        }
+    }
+    queries
 }
 
 /// Checks that Prometheus has loaded each rule of `deploy/` and can evaluate it.

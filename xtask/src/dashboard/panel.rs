@@ -50,6 +50,8 @@ enum Kind {
     Heatmap,
     /// 1 is green and 0 is red, over time.
     State,
+    /// 1 is red and 0 is green, over time.
+    Fault,
 }
 
 /// The unit of a panel's values, with Grafana's own names.
@@ -115,10 +117,15 @@ impl Panel {
         if let Some(max) = self.max {
             defaults["max"] = json!(max);
         }
-        if self.kind == Kind::State {
+        let colors = match self.kind {
+            Kind::State => Some(["red", "green"]),
+            Kind::Fault => Some(["green", "red"]),
+            _ => None,
+        };
+        if let Some([zero, one]) = colors {
             defaults["mappings"] = json!([{ "type": "value", "options": {
-                "0": { "text": "0", "color": "red", "index": 0 },
-                "1": { "text": "1", "color": "green", "index": 1 },
+                "0": { "text": "0", "color": zero, "index": 0 },
+                "1": { "text": "1", "color": one, "index": 1 },
             } }]);
         }
         let mut panel = json!({
@@ -169,7 +176,7 @@ impl Panel {
                 });
                 ("heatmap", options, json!({}))
             }
-            Kind::State => {
+            Kind::State | Kind::Fault => {
                 let options = json!({
                     "mergeValues": true, "showValue": "never", "rowHeight": 0.8,
                     "legend": legend, "tooltip": tooltip,
