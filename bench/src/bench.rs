@@ -7,6 +7,7 @@ mod progress;
 mod redundant;
 mod reliability;
 mod rows;
+mod scrape;
 mod table;
 mod thin;
 mod traffic;
@@ -65,6 +66,11 @@ enum Subject {
     /// rounds in which they change places. If MPTCP_AGENT_BIN names an agent, the
     /// benchmark measures that one; otherwise it builds the agent first.
     Traffic(traffic::Args),
+    /// Series, bytes and time of a scrape, by subflows and by paths (two minutes)
+    ///
+    /// If MPTCP_AGENT_BIN names an agent, the benchmark measures that one;
+    /// otherwise it builds the agent first.
+    Scrape(scrape::Args),
 }
 
 #[derive(clap::Args)]
@@ -119,6 +125,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
         Subject::Redundant(args) => args.run(agent),
         Subject::Reliability(args) => args.run(&agent),
         Subject::Traffic(args) => args.run(agent),
+        Subject::Scrape(args) => args.run(&agent),
     }
 }
 

@@ -333,8 +333,12 @@ fn listen_address(ready: &str) -> Result<SocketAddr> {
         .with_context(|| format!("no address in {ready:?}"))
 }
 
-/// Sends a GET over HTTP/1.0, so that the body ends with the connection.
-fn get(server: SocketAddr, path: &str) -> Result<String> {
+/// Sends a GET over HTTP/1.0, so that the body ends with the connection, and
+/// returns the body.
+///
+/// # Errors
+/// Nobody answers in time, or with a status other than 200; the error has the body.
+pub fn get(server: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, ANSWER)?;
     stream.set_write_timeout(Some(ANSWER))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;

@@ -3,6 +3,7 @@
 //! Each verb is one file. The demo, the benchmarks and the virtual machines are
 //! separate programs: see `hand_over`.
 
+mod dashboard;
 mod dependencies;
 mod dist;
 mod end_to_end;
@@ -46,6 +47,8 @@ enum Verb {
     Vm(hand_over::Args),
     /// Build a Debian package, a static agent, checksums and a list of what is in them
     Dist(dist::Args),
+    /// Write Grafana's dashboard anew from deploy/grafana/dashboard.toml
+    Dashboard,
     /// Check the format, the rooms and the documentation, and run clippy, in user
     /// space and for the eBPF target
     Lint,
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::run(&machine, &args),
         Verb::Vm(args) => hand_over::to("mptcp-vm", "vm", &machine, &args),
         Verb::Dist(args) => dist::run(&machine, &args),
+        Verb::Dashboard => dashboard::run(),
         Verb::Lint => lint::run(&machine),
     })
 }

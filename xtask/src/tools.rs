@@ -19,11 +19,14 @@ const COMMANDS: [(&str, &[&str]); 5] = [
     ("nsenter", &["util-linux"]),
 ];
 
+/// The programs of Debian's package `prometheus` that the tests use.
+const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
+
 /// Finds or installs all commands of the tests. They are then on [`path`].
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
         let mut needs = missing(workspace)?;
-        needs.extend(missing_promtool(workspace)?);
+        needs.extend(missing_prometheus(workspace)?);
         Ok(needs)
     })
 }
@@ -126,15 +129,19 @@ fn lacking(
     Ok(needs)
 }
 
-fn missing_promtool(workspace: &Workspace) -> Result<Option<Need>> {
-    let need = lacks(workspace, "promtool")?.then(|| Need {
-        what: "promtool".to_owned(),
-        because: "the tests check the agent's metrics with it",
-        packages: &[],
-        script: Some(promtool_script(workspace)),
-        instead: None,
-    });
-    Ok(need)
+fn missing_prometheus(workspace: &Workspace) -> Result<Option<Need>> {
+    for name in PROMETHEUS {
+        if lacks(workspace, name)? {
+            return Ok(Some(Need {
+                what: name.to_owned(),
+                because: "the tests check metrics and rules with it, and let it scrape an agent",
+                packages: &[],
+                script: Some(prometheus_script(workspace)),
+                instead: None,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 fn lacks(workspace: &Workspace, name: &str) -> Result<bool> {
@@ -142,15 +149,16 @@ fn lacks(workspace: &Workspace, name: &str) -> Result<bool> {
     Ok(which::which_in(name, Some(&path), &workspace.root).is_err())
 }
 
-/// Returns a script that takes promtool out of the package `prometheus`.
+/// Returns a script that takes [`PROMETHEUS`] out of the package `prometheus`.
 /// Installing the package would start a server on a machine with systemd, and
 /// leave a user and a service behind.
-fn promtool_script(workspace: &Workspace) -> String {
+fn prometheus_script(workspace: &Workspace) -> String {
     let tools = command::quote(&workspace.tools().to_string_lossy());
+    let files = PROMETHEUS.map(|name| format!("./usr/bin/{name}")).join(" ");
     format!(
         "mkdir -p {tools} && cd {tools} && rm -f prometheus_*.deb && \
          apt-get -q download prometheus && \
-         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=2 ./usr/bin/promtool && \
+         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=2 {files} && \
          rm -f prometheus_*.deb && bin/promtool --version"
     )
 }
