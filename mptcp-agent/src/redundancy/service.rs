@@ -7,6 +7,7 @@
 
 mod again;
 mod figures;
+mod wishes;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use mptcp_api::hello;
 use mptcp_common::abi::{
     Event, event_kind,
     redundant::{Channel, ChannelKey},
@@ -33,6 +35,7 @@ use super::ports::Ports;
 use super::roster::{self, Roster};
 use super::socket::{Received, Socket, Sockets};
 use super::unwritten::{Unwritten, Write};
+pub use wishes::Wishing;
 use super::{Claim, random_nonzero};
 use crate::kernel::monotonic_ns as now_ns;
 use crate::kernel::{ChannelTraffic, Kernel, PAGE};
@@ -56,6 +59,12 @@ const DUTY: u32 = 20;
 /// The redundant policy's user-space side.
 pub struct Service {
     peers: Peers,
+    /// The peers that ask for weights, or are asked, if any do. Nothing that they
+    /// prove gives them copies.
+    wishing: Option<Peers>,
+    /// Whether segments are copied. If not, the kernel's maps, devices and segment
+    /// sizes are left alone.
+    copies: bool,
     roster: Roster,
     channels: ChannelTable,
     ports: Ports,
@@ -67,6 +76,8 @@ pub struct Service {
     events_lost: u64,
     /// The addresses that proven peers send from.
     known: Known,
+    /// The same, of the peers with wishes.
+    known_wishing: wishes::KnownChannels,
     /// Datagrams that the listeners dropped.
     dropped: Arc<Dropped>,
     /// The value of `dropped.too_many` that was logged last.
@@ -88,14 +99,15 @@ impl Drop for Service {
 
 impl Service {
     /// Takes over the claimed sockets, for [`Service::listen`] to listen on.
-    /// Must be called within a tokio runtime.
+    /// Must be called within a tokio runtime. Without `traffic` nothing is copied.
     ///
     /// # Errors
     /// The kernel has no random numbers, or there are too many open files.
     pub fn new(
         settings: &policy::Redundant,
         claim: &Claim,
-        traffic: ChannelTraffic,
+        traffic: Option<ChannelTraffic>,
+        wishing: Option<Wishing>,
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
         let (mut sockets, mut unheard) = (Vec::new(), Vec::new());
@@ -112,10 +124,24 @@ impl Service {
         };
         // The kernel has just given one, and it does not run out of them.
         let random = || random_nonzero().expect("the kernel has random numbers");
+        let wishing = wishing
+            .map(|Wishing { own, accepts }| -> Result<Peers> {
+                let protocol = Settings {
+                    agent_id: random_nonzero()?,
+                    ..protocol.clone()
+                };
+                Ok(Peers::for_wishes(protocol, own, accepts, random))
+            })
+            .transpose()?;
         let mut peers = Peers::new(protocol, random);
-        peers.count_by(move |channel| traffic.get(channel));
+        let copies = traffic.is_some();
+        if let Some(traffic) = traffic {
+            peers.count_by(move |channel| traffic.get(channel));
+        }
         let service = Self {
             peers,
+            wishing,
+            copies,
             roster: Roster::default(),
             channels: ChannelTable::default(),
             ports: Ports::new(settings),
@@ -124,6 +150,7 @@ impl Service {
             confirm_ns: 0,
             events_lost: 0,
             known: Known::default(),
+            known_wishing: wishes::KnownChannels::default(),
             dropped: Arc::default(),
             told_dropped: 0,
             unwritten: Unwritten::default(),
@@ -137,7 +164,8 @@ impl Service {
     /// Starts the tasks that listen on the sockets, in `tasks`.
     pub fn listen(&mut self, tasks: &mut JoinSet<Result<()>>) {
         for (socket, sender) in self.unheard.drain(..) {
-            let gate = Gate::new(self.known.clone());
+            let known = [self.known.clone(), self.known_wishing.addresses()];
+            let gate = Gate::new(known.into());
             let listener = listen(socket, sender, gate, Arc::clone(&self.dropped));
             self.listeners.push(tasks.spawn(listener));
         }
@@ -197,7 +225,11 @@ impl Service {
             remote,
             ifindex,
         } = received;
-        let (now_ns, peers) = (now_ns(), &mut self.peers);
+        let now_ns = now_ns();
+        let peers = match &mut self.wishing {
+            Some(wishing) if hello::may_have_a_block(payload) => wishing,
+            _ => &mut self.peers,
+        };
         let answer = peers.receive(payload, *local, *remote, *ifindex, now_ns);
         // The answer lets the peer send copies, so the maps must be ready
         // first.
@@ -219,8 +251,10 @@ impl Service {
 
     /// Returns the time at which [`Service::on_timer`] has something to do.
     pub fn due(&self) -> Instant {
+        let wishing = self.wishing.as_ref();
         let due_ns = [
             self.peers.next_due_ns(),
+            wishing.and_then(Peers::next_due_ns),
             self.roster.next_due_ns(),
             self.unwritten.due_ns(),
         ]
@@ -275,7 +309,11 @@ impl Service {
 
     fn close(&mut self, cookie: u64, now_ns: u64) {
         if self.roster.close(cookie) {
-            self.peers.closed(cookie, now_ns);
+            for peers in [Some(&mut self.peers), self.wishing.as_mut()] {
+                if let Some(peers) = peers {
+                    peers.closed(cookie, now_ns);
+                }
+            }
         }
     }
 
@@ -294,17 +332,25 @@ impl Service {
             self.roster.wait(key, now_ns);
             return;
         };
-        if !kernel.copies(image.policy()) {
-            return self.leave(key, now_ns);
+        let copies = self.copies && kernel.copies(image.policy());
+        if !copies {
+            self.leave(key, now_ns);
         }
-        self.peers.connection(ConnectionInfo {
-            key,
-            server,
-            token: image.token(),
-            local_key: image.local_key(),
-            remote_key: image.remote_key(),
-        });
-        if !self.peers.knows(key) {
+        let peers = [
+            Some(&mut self.peers).filter(|_| copies),
+            self.wishing.as_mut(),
+        ];
+        let mut peers: Vec<&mut Peers> = peers.into_iter().flatten().collect();
+        for peers in &mut peers {
+            peers.connection(ConnectionInfo {
+                key,
+                server,
+                token: image.token(),
+                local_key: image.local_key(),
+                remote_key: image.remote_key(),
+            });
+        }
+        if !peers.iter().all(|peers| peers.knows(key)) {
             self.roster.wait(key, now_ns);
             return;
         }
@@ -314,8 +360,11 @@ impl Service {
                 connection: key,
                 tuple: subflow.tuple,
                 ifindex: subflow.ifindex,
+                path: subflow.path,
             };
-            self.peers.subflow(info, now_ns);
+            for peers in &mut peers {
+                peers.subflow(info, now_ns);
+            }
         }
     }
 
@@ -356,11 +405,17 @@ impl Service {
 
     /// Sends what the protocol wants to say now.
     fn speak(&mut self, now_ns: u64) {
-        if self.peers.next_due_ns().is_some_and(|due| due <= now_ns) {
-            // A few milliseconds of work, then the loop can send a heartbeat.
-            for datagram in self.peers.due(now_ns, 8 * PAGE) {
-                self.send(&datagram);
+        let mut datagrams = Vec::new();
+        for peers in [Some(&mut self.peers), self.wishing.as_mut()] {
+            if let Some(peers) = peers
+                && peers.next_due_ns().is_some_and(|due| due <= now_ns)
+            {
+                // A few milliseconds of work, then the loop can send a heartbeat.
+                datagrams.extend(peers.due(now_ns, 8 * PAGE));
             }
+        }
+        for datagram in datagrams {
+            self.send(&datagram);
         }
     }
 
@@ -394,6 +449,9 @@ impl Service {
 
     /// Brings the devices, and what channels take from them, up to date.
     fn update(&mut self, kernel: &mut Kernel) {
+        if !self.copies {
+            return;
+        }
         let carriers = self.channels.devices();
         let mut result = self.ports.update(kernel, &carriers, now_ns());
         let mut writes = Vec::new();
@@ -432,6 +490,7 @@ impl Service {
         }
         self.log_failure(result);
         self.peers.notices().into_iter().for_each(log);
+        self.after_wishes();
     }
 
     /// Writes to the kernel's maps. If that fails, it is retried later.
