@@ -17,8 +17,8 @@
 //! Every error names FILE:LINE:COLUMN, or the flag.
 
 mod on_paths;
-mod peering;
 mod paths;
+mod peering;
 mod policies;
 mod read;
 mod reload;

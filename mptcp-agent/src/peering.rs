@@ -111,8 +111,8 @@ impl Peering {
             0 => 0,
             _ => table.weight(path),
         };
-        let weights = (0..MAX_PATHS as u32)
-            .map(|path| table.is_present(path).then(|| weight(path)));
+        let weights =
+            (0..MAX_PATHS as u32).map(|path| table.is_present(path).then(|| weight(path)));
         Own::Weights(manner, weights.collect())
     }
 }

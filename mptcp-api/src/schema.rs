@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use connection::{Connection, Connections, Side, Subflow};
 pub use copies::{PathCopies, Peers};
 pub use event::{Event, Lost, Sender};
-pub use peering::{AskedPeer, HeardPeer, Peering, PeerWeight};
+pub use peering::{AskedPeer, HeardPeer, PeerWeight, Peering};
 pub use quota::{NamedQuota, PathQuota, Quotas};
 pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
 

@@ -140,10 +140,16 @@ fn two(family: Family) -> [Path; 2] {
 #[test]
 fn downloads_follow_the_clients_weights_until_its_agent_dies() -> Result<()> {
     let binary = require_agent!();
-    let scene = Scene::start(&binary, "peering", two(Family::V4), &["p1=1", "p2=3"], |key, _| {
-        let equal = weighted(&["p1=1", "p2=1"]);
-        [equal, accepts(key, &["10.77.0.0/16"])].concat()
-    })?;
+    let scene = Scene::start(
+        &binary,
+        "peering",
+        two(Family::V4),
+        &["p1=1", "p2=3"],
+        |key, _| {
+            let equal = weighted(&["p1=1", "p2=1"]);
+            [equal, accepts(key, &["10.77.0.0/16"])].concat()
+        },
+    )?;
     let [_, server] = scene.wait_for("in-force", Some("in-force"))?;
     let weights: Vec<Value> = scene
         .net
@@ -157,24 +163,41 @@ fn downloads_follow_the_clients_weights_until_its_agent_dies() -> Result<()> {
         .collect();
     ensure!(server["heard"][0]["weights"] == json!(weights), "{server}");
     scene.settles(&[1, 3])?;
-    for (agent, host) in [(&scene.client, &scene.net.client), (&scene.server, &scene.net.server)] {
+    for (agent, host) in [
+        (&scene.client, &scene.net.client),
+        (&scene.server, &scene.net.server),
+    ] {
         nothing_is_attached(host, &scene.net.links)?;
         ensure!(!agent.get("/metrics")?.contains("mptcp_redundant"));
     }
     // A change of the client's policy changes both directions.
-    scene.client.tell(&["policy", "set", "weighted", "--weight", "p1=3", "--weight", "p2=1"])?;
+    scene.client.tell(&[
+        "policy", "set", "weighted", "--weight", "p1=3", "--weight", "p2=1",
+    ])?;
     scene.settles(&[3, 1])?;
     let said = scene.client.tell(&["status"])?;
-    ensure!(said.contains("asks peer") && said.contains("in force"), "{said}");
+    ensure!(
+        said.contains("asks peer") && said.contains("in force"),
+        "{said}"
+    );
     let said = scene.server.tell(&["status"])?;
     ensure!(said.contains("peer asks") && said.contains("=3"), "{said}");
     let labels = |direction| [("direction", direction), ("state", "in-force")];
     for (agent, direction) in [(&scene.client, "made"), (&scene.server, "heard")] {
-        let count = agent.scrape()?.value("mptcp_peer_wishes", &labels(direction));
+        let count = agent
+            .scrape()?
+            .value("mptcp_peer_wishes", &labels(direction));
         ensure!(count == Some(1.0), "{direction}: {count:?}");
     }
     // The server's own policy holds again once the client's agent is silent.
-    let Scene { server, client, source, transfer, net, .. } = scene;
+    let Scene {
+        server,
+        client,
+        source,
+        transfer,
+        net,
+        ..
+    } = scene;
     let start = Instant::now();
     client.stop_with(Signal::SIGKILL)?;
     wait::try_until("the wish to end", SETTLE, || match rules_of(&server) {
@@ -185,7 +208,9 @@ fn downloads_follow_the_clients_weights_until_its_agent_dies() -> Result<()> {
     ensure!(took < GONE, "{took:?}");
     let connection = source.connection(0, SOON)?;
     settle(&[1, 1], || {
-        Ok(acked_by(&connection.subflows()?, &net.links, |one| one.remote.ip()))
+        Ok(acked_by(&connection.subflows()?, &net.links, |one| {
+            one.remote.ip()
+        }))
     })?;
     transfer.stop()?;
     server.stop()
@@ -194,9 +219,13 @@ fn downloads_follow_the_clients_weights_until_its_agent_dies() -> Result<()> {
 #[test]
 fn over_ipv6_and_withdrawn_with_the_policy() -> Result<()> {
     let binary = require_agent!();
-    let scene = Scene::start(&binary, "peering6", two(Family::V6), &["p1=1", "p2=3"], |key, _| {
-        accepts(key, &["fd77::/16"])
-    })?;
+    let scene = Scene::start(
+        &binary,
+        "peering6",
+        two(Family::V6),
+        &["p1=1", "p2=3"],
+        |key, _| accepts(key, &["fd77::/16"]),
+    )?;
     scene.wait_for("in-force", Some("in-force"))?;
     scene.settles(&[1, 3])?;
     scene.client.tell(&["policy", "set", "default"])?;
@@ -215,9 +244,13 @@ fn three_paths_of_both_families_and_one_on_standby() -> Result<()> {
         Path::new("p2").rate_mbit(30.0),
         Path::new("p6").rate_mbit(30.0).family(Family::V6),
     ];
-    let scene = Scene::start(&binary, "peering3", paths, &["p1=0", "p2=1", "p6=3"], |key, _| {
-        accepts(key, &["10.77.0.0/16", "fd77::/16"])
-    })?;
+    let scene = Scene::start(
+        &binary,
+        "peering3",
+        paths,
+        &["p1=0", "p2=1", "p6=3"],
+        |key, _| accepts(key, &["10.77.0.0/16", "fd77::/16"]),
+    )?;
     scene.wait_for("in-force", Some("in-force"))?;
     scene.settles(&[0, 1, 3])?;
     scene.stop()
@@ -227,16 +260,28 @@ fn three_paths_of_both_families_and_one_on_standby() -> Result<()> {
 fn a_server_that_accepts_nothing_goes_on_as_before() -> Result<()> {
     let binary = require_agent!();
     // This one speaks with peers, but takes no wishes.
-    let scene = Scene::start(&binary, "peering-not", two(Family::V4), &["p1=1", "p2=3"], |key, _| {
-        asks(key, &["p1=3", "p2=1"])
-    })?;
+    let scene = Scene::start(
+        &binary,
+        "peering-not",
+        two(Family::V4),
+        &["p1=1", "p2=3"],
+        |key, _| asks(key, &["p1=3", "p2=1"]),
+    )?;
     scene.wait_for("not-accepted", None)?;
     scene.settles(&[3, 1])?;
     ensure!(rules_of(&scene.server)? == 0);
     let said = scene.client.tell(&["status"])?;
     ensure!(said.contains("--accept-peer-policy"), "{said}");
     // So does the status if no agent answers at all.
-    let Scene { server, client, net, key, transfer, source, .. } = scene;
+    let Scene {
+        server,
+        client,
+        net,
+        key,
+        transfer,
+        source,
+        ..
+    } = scene;
     server.stop()?;
     client.stop()?;
     let server = Agent::start(&net.server, &binary, &["--policy", "redundant"])?;
@@ -256,13 +301,22 @@ fn a_server_that_accepts_nothing_goes_on_as_before() -> Result<()> {
 #[test]
 fn what_cannot_be_carried_out_is_refused_at_both_ends() -> Result<()> {
     let binary = require_agent!();
-    let scene = Scene::start(&binary, "peering-bad", two(Family::V4), &["p1=1", "p2=3"], |key, links| {
-        let only = links[0].client_addr.to_string();
-        accepts(key, &[&only])
-    })?;
+    let scene = Scene::start(
+        &binary,
+        "peering-bad",
+        two(Family::V4),
+        &["p1=1", "p2=3"],
+        |key, links| {
+            let only = links[0].client_addr.to_string();
+            accepts(key, &[&only])
+        },
+    )?;
     let both = scene.wait_for("refused", Some("refused"))?;
     let foreign = scene.net.links[1].client_addr.to_string();
-    for reason in [&both[0]["asked"][0]["reason"], &both[1]["heard"][0]["reason"]] {
+    for reason in [
+        &both[0]["asked"][0]["reason"],
+        &both[1]["heard"][0]["reason"],
+    ] {
         let reason = reason.as_str().unwrap_or_default();
         ensure!(
             reason.contains(&foreign) && reason.contains("accept-peer-policy"),
@@ -271,15 +325,28 @@ fn what_cannot_be_carried_out_is_refused_at_both_ends() -> Result<()> {
     }
     ensure!(rules_of(&scene.server)? == 0);
     let lines = scene.server.stderr();
-    let lines = lines.lines().filter(|line| line.contains("is refused")).count();
-    ensure!((1..=3).contains(&lines), "{lines} lines\n{}", scene.server.stderr());
+    let lines = lines
+        .lines()
+        .filter(|line| line.contains("is refused"))
+        .count();
+    ensure!(
+        (1..=3).contains(&lines),
+        "{lines} lines\n{}",
+        scene.server.stderr()
+    );
     scene.stop()?;
 
-    let scene = Scene::start(&binary, "peering-limit", two(Family::V4), &["p1=1", "p2=3"], |key, _| {
-        let mut args = accepts(key, &["10.77.0.0/16"]);
-        args.extend(["--limit", "p1=20mbit"].map(str::to_owned));
-        args
-    })?;
+    let scene = Scene::start(
+        &binary,
+        "peering-limit",
+        two(Family::V4),
+        &["p1=1", "p2=3"],
+        |key, _| {
+            let mut args = accepts(key, &["10.77.0.0/16"]);
+            args.extend(["--limit", "p1=20mbit"].map(str::to_owned));
+            args
+        },
+    )?;
     let both = scene.wait_for("refused", Some("refused"))?;
     ensure!(both[0].to_string().contains("limits"), "{both:?}");
     // Once the reason is gone, the wish is carried out.

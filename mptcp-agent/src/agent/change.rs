@@ -128,12 +128,8 @@ pub trait Side {
 
     /// Gets what copies need, and starts nothing. Unless it `copies`, that is for
     /// wishes only.
-    fn prepare_copies(
-        &self,
-        settings: &Redundant,
-        key: &Key,
-        copies: bool,
-    ) -> Result<Self::Copies>;
+    fn prepare_copies(&self, settings: &Redundant, key: &Key, copies: bool)
+    -> Result<Self::Copies>;
 
     /// Lets the tc programs be attached.
     fn start_programs(&mut self) -> Result<()>;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::together::{channel, check_copying, copying};
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
 use crate::manage::Manager;
+use crate::peering::{self, Peering};
 use crate::policy::{self, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
-use super::together::{channel, check_copying, copying};
-use crate::peering::{self, Peering};
 use crate::{client, kernel, redundancy};
 
 /// Everything that the agent holds of the host.
@@ -92,10 +92,7 @@ impl Host {
                 None
             }
         };
-        let channel = channel(
-            copying(policy, &provided.key, &rules),
-            peering.as_ref(),
-        );
+        let channel = channel(copying(policy, &provided.key, &rules), peering.as_ref());
         let sockets = channel.map(|(settings, _, _)| bind(settings)).transpose()?;
         let manager = Some(Manager::claim(managed, namespace.cookie())?);
         Ok(Self {

@@ -128,7 +128,10 @@ impl Agent {
                     .iter()
                     .map(|(address, weight)| format!("{address}={weight}"))
                     .collect();
-                tracing::info!(weights = weights.join(" "), "the wish of a peer is in force");
+                tracing::info!(
+                    weights = weights.join(" "),
+                    "the wish of a peer is in force"
+                );
             }
         }
         if good.len() < self.wishes.in_force().len() {

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::claim::Host;
+use super::peering::{accepted, wishing};
 use super::quota::Keeper;
 use super::rules::{Cgroups, Counters};
 use super::shared::Shared;
 use super::sweep_timer::SweepTimer;
-use super::peering::{accepted, wishing};
 use super::together::{channel, copying, policies};
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
@@ -91,7 +91,9 @@ impl Agent {
                 }
                 false => None,
             };
-            let wishing = peering.as_ref().map(|peering| wishing(peering, policy, &table));
+            let wishing = peering
+                .as_ref()
+                .map(|peering| wishing(peering, policy, &table));
             let (mut service, received) =
                 redundancy::Service::new(settings, &claim, traffic, wishing)?;
             service.listen(&mut tasks);

@@ -135,9 +135,7 @@ impl Side for Agent {
             sockets,
             key: key.clone(),
         };
-        let traffic = copies
-            .then(|| self.kernel.channel_traffic())
-            .transpose()?;
+        let traffic = copies.then(|| self.kernel.channel_traffic()).transpose()?;
         let (service, datagrams) = Service::new(settings, &claim, traffic, self.wishing())?;
         Ok((Box::new(service), datagrams))
     }

@@ -67,10 +67,13 @@ pub fn channel(
     }
     let mut port = Redundant::default().port;
     if let Some(number) = &file.redundant_port {
-        port = u16::try_from(**number).ok().filter(|port| *port > 0).ok_or_else(|| {
-            let why = format!("redundant-port is {}: expected 1 to 65535", **number);
-            source.wrong(number.start(), &why)
-        })?;
+        port = u16::try_from(**number)
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| {
+                let why = format!("redundant-port is {}: expected 1 to 65535", **number);
+                source.wrong(number.start(), &why)
+            })?;
         origins[1] = source.origin(number.start());
     }
     if !args.peering.any() {
@@ -96,10 +99,15 @@ pub fn channel(
     flags.args.peering = args.peering.clone();
     let flags = flags.of_policy(name);
     let values = [
-        key.as_ref().map_or_else(String::new, |key| key.display().to_string()),
+        key.as_ref()
+            .map_or_else(String::new, |key| key.display().to_string()),
         port.to_string(),
     ];
-    for ((name, value), origin) in ["redundant-key", "redundant-port"].into_iter().zip(values).zip(origins) {
+    for ((name, value), origin) in ["redundant-key", "redundant-port"]
+        .into_iter()
+        .zip(values)
+        .zip(origins)
+    {
         rows.push(Row {
             key: name.to_owned(),
             value,

@@ -11,8 +11,8 @@ use mptcp_api::rule::{Rule, RuleSet};
 use mptcp_common::abi::MAX_POLICIES;
 
 use super::on_paths::is_standby;
-use super::peering;
 use super::paths::{Paths, check_name};
+use super::peering;
 use super::policies::{Merged, Parts, key, merge, number};
 use super::source::{Origin, Source, Wrong};
 use crate::cli::{Flags, LogFormat, RoleArg, RunArgs};
@@ -134,7 +134,10 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
     check_rules(source, &file, &set)?;
     let RuleSet { policies, rules } = set;
     let peering = channel.map(|channel| {
-        let named = policies.values().cloned().filter_map(|given| Policy::new(given).ok());
+        let named = policies
+            .values()
+            .cloned()
+            .filter_map(|given| Policy::new(given).ok());
         let all = [default.policy.clone()].into_iter().chain(named);
         peering::complete(source, &file, channel.settings, all)
     });

@@ -109,15 +109,13 @@ impl Book {
                 self.peers.remove(peer);
                 return None;
             }
-            Ok(Asked::Weights(wish)) => {
-                match self.check(*peer, wish) {
-                    Ok(()) => {
-                        self.take(*peer, from, wish, now_ns);
-                        return None;
-                    }
-                    Err(why) => why,
+            Ok(Asked::Weights(wish)) => match self.check(*peer, wish) {
+                Ok(()) => {
+                    self.take(*peer, from, wish, now_ns);
+                    return None;
                 }
-            }
+                Err(why) => why,
+            },
             Err(fault) => fault.to_string(),
         };
         self.refused += 1;

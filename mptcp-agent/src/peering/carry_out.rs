@@ -45,7 +45,10 @@ pub fn set(own: &Rules, wanted: &[Wanted]) -> RuleSet {
             },
             ..Given::named("weighted")
         };
-        let dst = wanted.weights.iter().map(|(address, _)| address.to_string());
+        let dst = wanted
+            .weights
+            .iter()
+            .map(|(address, _)| address.to_string());
         set.rules.push(Rule {
             name: Some(name.clone()),
             policy: name.clone(),
@@ -64,11 +67,21 @@ pub fn conflict(default: &Policy, own: &Rules, wanted: &Wanted) -> Option<String
     let addresses = || wanted.weights.iter().map(|(address, _)| *address);
     let name = name(wanted);
     if own.named().iter().any(|named| named.name == name)
-        || own.rules().iter().any(|rule| rule.given.name.as_ref() == Some(&name))
+        || own
+            .rules()
+            .iter()
+            .any(|rule| rule.given.name.as_ref() == Some(&name))
     {
-        return Some(format!("this host has a policy or a rule `{name}` of its own"));
+        return Some(format!(
+            "this host has a policy or a rule `{name}` of its own"
+        ));
     }
-    let policies = || own.named().iter().map(|named| &named.policy).chain([default]);
+    let policies = || {
+        own.named()
+            .iter()
+            .map(|named| &named.policy)
+            .chain([default])
+    };
     for policy in policies() {
         if !policy.limits().is_empty() || !policy.quotas().is_empty() || policy.bounds().act() {
             return Some(

@@ -90,13 +90,12 @@ fn messages() -> impl Strategy<Value = Message> {
         },
     );
     let numbers = any::<(NonZeroU64, u32, NonZeroU64, u64)>();
-    let timing =
-        any::<[u64; 4]>().prop_map(|[sent_us, heard_us, heard_at_us, arrived]| Timing {
-            sent_us,
-            heard_us,
-            heard_at_us,
-            arrived,
-        });
+    let timing = any::<[u64; 4]>().prop_map(|[sent_us, heard_us, heard_at_us, arrived]| Timing {
+        sent_us,
+        heard_us,
+        heard_at_us,
+        arrived,
+    });
     let message = (kind, numbers, ends, timing, any::<u32>());
     message.prop_map(|(kind, numbers, ends, timing, device)| {
         let (sender, token, nonce, echo) = numbers;

@@ -51,7 +51,10 @@ fn what_is_no_wish_is_refused_and_says_why() {
         "fe80::1",
         "ff02::1",
     ] {
-        assert_eq!(refused(&[(bad, 1)]), format!("{bad} is no address of a host"));
+        assert_eq!(
+            refused(&[(bad, 1)]),
+            format!("{bad} is no address of a host")
+        );
     }
 }
 

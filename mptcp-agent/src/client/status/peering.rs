@@ -13,7 +13,9 @@ pub fn lines(peering: &Peering) -> Vec<(&'static str, String)> {
         let remotes = peering.unanswered.join(", ");
         lines.push((
             "asks peer",
-            format!("{remotes}: no agent answers that takes wishes (--accept-peer-policy) with this key"),
+            format!(
+                "{remotes}: no agent answers that takes wishes (--accept-peer-policy) with this key"
+            ),
         ));
     }
     if peering.asks && lines.is_empty() {
@@ -21,7 +23,11 @@ pub fn lines(peering: &Peering) -> Vec<(&'static str, String)> {
     }
     if !peering.accepts.is_empty() {
         let accepts = peering.accepts.join(", ");
-        let none = if peering.heard.is_empty() { "; none asks" } else { "" };
+        let none = if peering.heard.is_empty() {
+            "; none asks"
+        } else {
+            ""
+        };
         lines.push(("accepts", format!("wishes from {accepts}{none}")));
     }
     for peer in &peering.heard {

@@ -172,11 +172,7 @@ impl Peers {
     }
 
     /// Returns the weight of each local address of a connection.
-    fn wish(
-        &self,
-        key: u64,
-        weights: &[Option<u16>],
-    ) -> Result<Vec<(IpAddr, u16)>, &'static str> {
+    fn wish(&self, key: u64, weights: &[Option<u16>]) -> Result<Vec<(IpAddr, u16)>, &'static str> {
         let cookies = self.connections.get(key).map(|known| &known.subflows);
         let subflows = cookies.into_iter().flatten();
         let mut wish: BTreeMap<IpAddr, u16> = BTreeMap::new();
@@ -193,7 +189,10 @@ impl Peers {
                 continue;
             };
             let local = address(road.local);
-            if wish.insert(local, weight).is_some_and(|other| other != weight) {
+            if wish
+                .insert(local, weight)
+                .is_some_and(|other| other != weight)
+            {
                 return Err(
                     "not asked: an address of this host belongs to paths of different weights; \
                      name paths by their addresses or devices",
