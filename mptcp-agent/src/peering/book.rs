@@ -60,8 +60,10 @@ struct Peer {
     last_ns: u64,
     manner: Manner,
     named: BTreeMap<IpAddr, Named>,
-    /// What is wrong with the last wish that was no good.
-    fault: Option<String>,
+    /// What is wrong with a wish, and when the last one like that arrived. While it
+    /// counts, others of this peer do not: connections that are about to open
+    /// their subflows would bring back what those with all of them are refused.
+    fault: Option<(String, u64)>,
     /// What the agent refused to put in force, and why.
     refused: Option<(Wanted, String)>,
 }
@@ -121,7 +123,7 @@ impl Book {
         self.refused += 1;
         if self.peers.len() < MOST || self.peers.contains_key(peer) {
             let known = self.peers.entry(*peer).or_default();
-            known.fault = Some(why.clone());
+            known.fault = Some((why.clone(), now_ns));
             known.last_ns = now_ns;
         }
         self.tell(*peer, now_ns)
@@ -162,6 +164,10 @@ impl Book {
 
     fn take(&mut self, peer: u64, from: IpAddr, wish: &Wish, now_ns: u64) {
         let known = self.peers.entry(peer).or_default();
+        let fault = known.fault.as_ref();
+        if fault.is_some_and(|(_, at_ns)| at_ns + SILENT > now_ns) {
+            return;
+        }
         if known.named.is_empty() {
             known.first_ns = now_ns;
         }
@@ -295,7 +301,7 @@ impl Book {
     fn state(&self, id: u64, peer: &Peer) -> (WishState, Option<String>) {
         let in_force = self.in_force.iter().any(|one| one.peer == id);
         match (&peer.fault, &peer.refused) {
-            (Some(why), _) => (WishState::Refused, Some(why.clone())),
+            (Some((why, _)), _) => (WishState::Refused, Some(why.clone())),
             (None, _) if in_force => (WishState::InForce, None),
             (None, Some((_, why))) => (WishState::Refused, Some(why.clone())),
             (None, None) => (WishState::Waits, None),

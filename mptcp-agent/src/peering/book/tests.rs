@@ -168,10 +168,16 @@ fn hostile_wishes_leave_what_is_in_force_alone_and_log_one_line() {
         ]
     );
     assert_eq!(book.refused(), 7);
-    // A good one counts again.
-    book.hear(&heard(7, "10.0.1.1", &BOTH), START + 9 * REST);
+    // Good ones count again once there was none like that for three seconds.
+    let later = START + 8 * REST + SILENT;
+    book.hear(&heard(7, "10.0.1.1", &BOTH), later - MS);
+    assert!(matches!(&book.answers()[..], [(7, Answer::Refused(_))]));
+    for from in ["10.0.1.1", "10.0.2.1"] {
+        book.hear(&heard(7, from, &BOTH), later);
+    }
+    assert_eq!(settle(&mut book, later), one(7, &BOTH));
     assert_eq!(book.answers(), [(7, Answer::InForce)]);
-    let line = book.hear(&heard(7, "10.0.1.1", &zero), START + QUIET);
+    let line = book.hear(&heard(7, "10.0.1.1", &zero), START + REST + QUIET);
     assert!(line.is_some(), "ten seconds later");
 }
 
