@@ -91,6 +91,15 @@ impl Agent {
         self.carry_out(wanted, now_ns);
     }
 
+    /// Goes back to the host's own rules. Returns whether there were others.
+    pub(super) fn drop_wishes(&mut self) -> bool {
+        let any = self.rules != self.own_rules && self.put_rules(self.own_rules.clone()).is_ok();
+        if any {
+            self.wishes.put_in_force(Vec::new(), monotonic_ns());
+        }
+        any
+    }
+
     /// Puts these wishes in force, as far as they can be beside the host's own
     /// settings.
     fn carry_out(&mut self, wanted: Vec<Wanted>, now_ns: u64) {

@@ -47,7 +47,7 @@ impl Agent {
         } = fresh;
         let same = provided.policy == self.policy && provided.key == self.key;
         let rules = rules::Provided {
-            rules: rules.rules.follow(&self.own_rules.rules),
+            rules: rules.rules.follow(&self.rules.rules),
             ..rules
         };
         let same = same && rules == self.own_rules;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use mptcp_api::schema::{PolicyView, Refusal};
+use mptcp_api::schema::{ErrorCode, PolicyView, Refusal};
 use mptcp_common::abi::{self, PathStats, sweep};
 use tokio::sync::mpsc;
 
@@ -40,7 +40,13 @@ impl Agent {
         provided: Provided,
         lasting: Option<Duration>,
     ) -> Result<PolicyView, Refusal> {
-        change::set(self, provided, lasting)
+        let done = change::set(self, provided.clone(), lasting);
+        let refused = matches!(&done, Err(refusal) if refusal.code == ErrorCode::Refused);
+        // What others wish for makes way for what the operator wants.
+        match refused && self.drop_wishes() {
+            true => change::set(self, provided, lasting),
+            false => done,
+        }
     }
 
     /// Does what [`set_rules::set_rules`] does.

@@ -81,6 +81,8 @@ pub struct Service {
     dropped: Arc<Dropped>,
     /// The value of `dropped.too_many` that was logged last.
     told_dropped: u64,
+    /// Likewise, of `dropped.malformed`.
+    told_malformed: u64,
     unwritten: Unwritten,
     /// Whether a failed write was logged already; reset once all are done.
     failed: bool,
@@ -152,6 +154,7 @@ impl Service {
             known_wishing: wishes::KnownChannels::default(),
             dropped: Arc::default(),
             told_dropped: 0,
+            told_malformed: 0,
             unwritten: Unwritten::default(),
             failed: false,
             unheard,
@@ -281,6 +284,7 @@ impl Service {
             if dropped > 0 {
                 tracing::warn!(dropped, "datagrams to the redundant port came too fast");
             }
+            self.tell_malformed();
         }
         let now_ns = now_ns();
         if self.confirm_ns <= now_ns {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 
 use mptcp_api::wish::Answer;
 
@@ -83,6 +84,20 @@ impl Service {
         let wishing = self.wishing.as_ref();
         let replies = wishing.map(|peers| (peers.replies(now_ns()), peers.unanswered(SHOWN)));
         replies.unwrap_or_default()
+    }
+
+    /// Says how many datagrams were no messages since this was called last. Under
+    /// the redundant policy alone, only a metric does.
+    pub(super) fn tell_malformed(&mut self) {
+        let malformed = self.dropped.malformed.load(Ordering::Relaxed);
+        let more = malformed - std::mem::replace(&mut self.told_malformed, malformed);
+        if more > 0 && self.wishing.is_some() {
+            tracing::warn!(
+                refused = more,
+                "datagrams to the agents' UDP port are refused: they are no messages of this \
+                 version"
+            );
+        }
     }
 
     /// Takes what has changed among the peers with wishes. The kernel's maps are

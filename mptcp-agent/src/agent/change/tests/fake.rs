@@ -112,7 +112,8 @@ impl Fake {
         // Whatever is published from here on has a newer generation.
         assert!(self.table.generation() >= self.generation);
         let copies = self.copies.as_ref().map(|(settings, key)| (settings, key));
-        let channel = channel(self.held().copying(), self.peering.as_ref());
+        let held = self.held();
+        let channel = channel(held.copying(), held.peering);
         assert_eq!(copies, channel.map(|(settings, key, _)| (settings, key)));
         let copying = channel.is_some_and(|(_, _, copies)| copies);
         assert_eq!(copies.is_some() && self.copying, copying);
