@@ -301,10 +301,9 @@ impl Service {
     /// Sends what the protocol wants to say now.
     fn speak(&mut self, now_ns: u64) {
         let mut datagrams = Vec::new();
-        for peers in [Some(&mut self.peers), self.wishing.as_mut()] {
-            if let Some(peers) = peers
-                && peers.next_due_ns().is_some_and(|due| due <= now_ns)
-            {
+        let all = [Some(&mut self.peers), self.wishing.as_mut()];
+        for peers in all.into_iter().flatten() {
+            if peers.next_due_ns().is_some_and(|due| due <= now_ns) {
                 // A few milliseconds of work, then the loop can send a heartbeat.
                 datagrams.extend(peers.due(now_ns, 8 * PAGE));
             }

@@ -32,10 +32,9 @@ impl Service {
 
     pub(super) fn close(&mut self, cookie: u64, now_ns: u64) {
         if self.roster.close(cookie) {
-            for peers in [Some(&mut self.peers), self.wishing.as_mut()] {
-                if let Some(peers) = peers {
-                    peers.closed(cookie, now_ns);
-                }
+            let all = [Some(&mut self.peers), self.wishing.as_mut()];
+            for peers in all.into_iter().flatten() {
+                peers.closed(cookie, now_ns);
             }
         }
     }
