@@ -25,6 +25,7 @@
 //! | `together.rs` | the default policy and the rules taken together |
 //! | `set_rules.rs` | changes the rules |
 //! | `rules.rs` | the rules in force, and what their connections have done |
+//! | `peering.rs` | asks the agents at the other ends for weights, and carries out what they ask for |
 //! | `leave_out.rs` | leaves out paths that pass a bound, and tries them again |
 //! | `quota.rs` | counts what paths use of their quotas, and keeps it |
 //! | `answers.rs` | answers HTTP and the control socket |
@@ -36,6 +37,7 @@ mod change;
 mod claim;
 pub mod cleanup;
 mod leave_out;
+mod peering;
 mod quota;
 mod reload;
 mod report;
@@ -67,6 +69,7 @@ use crate::host::Cgroup;
 use crate::kernel::{Events, Kernel, Sweep};
 use crate::manage::Wanted;
 use crate::net::devices::{self, Present};
+use crate::peering::{Book, Peering};
 use crate::policy::{Key, Policy};
 use crate::redundancy::{self, Received};
 use crate::rules::{Provided as ProvidedRules, Rules};
@@ -92,7 +95,7 @@ pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
     let hangup = Hangup::ignore()?;
     reload::warn(loaded);
     let rules = Rules::new(loaded.rule_set(), &Rules::default())?;
-    let mut host = Host::claim(args, policy, &rules)?;
+    let mut host = Host::claim(args, policy, &rules, loaded.peering.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -134,9 +137,15 @@ struct Agent {
     /// The paths whose endpoints are managed, if any are.
     wanted: watch::Sender<Wanted>,
     cgroup: Cgroup,
+    /// What agents ask each other for, if this one asks or may be asked.
+    peering: Option<Peering>,
+    /// The wishes of others.
+    wishes: Book,
+    /// The rules without those that carry out wishes.
+    own_rules: ProvidedRules,
     redundant: Option<redundancy::Service>,
     /// Datagrams from the redundant policy's UDP port; closed under other
-    /// policies.
+    /// policies, unless agents ask each other for something.
     datagrams: mpsc::Receiver<Received>,
     requests: mpsc::Receiver<Request>,
     calls: mpsc::Receiver<Call>,
@@ -220,7 +229,9 @@ impl Agent {
                     if let Some(service) = &mut self.redundant {
                         service.on_datagram(&received, &mut self.kernel);
                     }
+                    self.hear_wishes();
                 }
+                () = until(peering::due(&self.wishes)) => self.follow_wishes(),
                 () = until(self.redundant.as_ref().map(redundancy::Service::due)) => {
                     if let Some(service) = &mut self.redundant {
                         service.on_timer(&mut self.kernel);

@@ -4,6 +4,7 @@ mod client;
 mod config;
 mod doctor;
 mod manage;
+mod peering;
 mod policy;
 mod rules;
 mod run;
@@ -110,7 +111,7 @@ fn run_flags(
     }
     let flags = Flags::new(args, own).and_then(|flags| {
         if flags.args.config.is_none() {
-            policy::policy(flags.policy.clone())?;
+            policy::policy(flags.of_policy(&flags.policy.name).policy)?;
         }
         Ok(Box::new(flags))
     });

@@ -6,6 +6,7 @@
 //!             each comes from
 //!   paths     [path.NAME]: names, selectors, and what holds for the path
 //!   policies  [policy.NAME]: the settings of a policy
+//!   peering   what agents ask each other for
 //!   on_paths  what holds for a path under a policy
 //!   show      `config show`
 //!   reload    reads the file anew while the agent runs
@@ -17,6 +18,7 @@
 
 mod on_paths;
 mod paths;
+mod peering;
 mod policies;
 mod read;
 mod reload;

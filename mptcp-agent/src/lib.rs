@@ -24,6 +24,7 @@ mod kernel;
 mod logging;
 mod manage;
 mod net;
+mod peering;
 mod policy;
 mod redundancy;
 mod rules;

@@ -35,7 +35,8 @@ mod unwritten;
 
 use anyhow::{Context as _, Result};
 
-pub use service::Service;
+pub use peers::{Heard, Own, Reply};
+pub use service::{Service, Wishing};
 pub use socket::{Received, Sockets};
 
 use crate::policy::Key;

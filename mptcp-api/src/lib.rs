@@ -11,6 +11,7 @@
 //!   saved    the file of data plans that agents leave for later agents
 //!   hello    the messages between two agents, on the UDP port of the redundant
 //!            policy
+//!   wish     the weights that one agent asks the other for, in such a message
 //! ```
 //!
 //! Pure: it opens nothing, reads no clock, and knows nothing of command-line
@@ -24,3 +25,4 @@ pub mod policy;
 pub mod rule;
 pub mod saved;
 pub mod schema;
+pub mod wish;

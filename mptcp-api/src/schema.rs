@@ -10,6 +10,7 @@
 mod connection;
 mod copies;
 mod event;
+mod peering;
 mod quota;
 mod rules;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use connection::{Connection, Connections, Side, Subflow};
 pub use copies::{PathCopies, Peers};
 pub use event::{Event, Lost, Sender};
+pub use peering::{AskedPeer, HeardPeer, PeerWeight, Peering};
 pub use quota::{NamedQuota, PathQuota, Quotas};
 pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
 
@@ -228,6 +230,9 @@ pub struct Status {
     /// state of the agent at the other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Peers>,
+    /// What agents ask each other for, if this one asks or may be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peering: Option<Peering>,
     /// Connections that are open.
     pub connections: u64,
     /// Subflows that are open.

@@ -35,6 +35,7 @@ mod observe;
 mod options;
 mod overflow;
 mod path_state;
+mod peering;
 mod pins;
 mod policies;
 mod prometheus;

@@ -56,6 +56,7 @@ impl Agent {
                     return;
                 }
                 let answer = self.set_policy(provided, lasting);
+                self.reconsider_wishes();
                 // Whoever asks next sees the change.
                 self.scraped.forget();
                 drop(reply.send(answer));
@@ -68,6 +69,7 @@ impl Agent {
                     return;
                 }
                 let answer = self.set_rules(provided);
+                self.reconsider_wishes();
                 self.scraped.forget();
                 drop(reply.send(answer.and_then(|()| self.shown_rules())));
             }
@@ -77,6 +79,7 @@ impl Agent {
                     return;
                 }
                 let answer = self.reload(*fresh);
+                self.reconsider_wishes();
                 self.scraped.forget();
                 drop(reply.send(answer));
             }
@@ -140,7 +143,7 @@ impl Agent {
         let stats = self.kernel.path_stats()?;
         let totals = self.kernel.totals()?;
         let runs = self.kernel.runs()?;
-        let service = self.redundant.as_ref();
+        let service = self.redundant.as_ref().filter(|service| service.copies());
         let copy_stats = service.map(|_| self.kernel.copy_stats()).transpose()?;
         let attached = service.map(Service::attached_paths);
         let copies = copy_stats.as_ref().zip(attached.as_ref());
@@ -170,6 +173,7 @@ impl Agent {
             paths: sources.paths(),
             quotas: self.quotas(),
             peers: service.map(Service::peers),
+            peering: self.peering_view(),
             kernel_events: match want {
                 Want::OpenConnections => Vec::new(),
                 Want::KernelEvents => snmp::read()?,
@@ -199,9 +203,9 @@ impl Agent {
 
     /// Returns every open connection and subflow, as the programs know them.
     fn open(&mut self) -> Result<Open> {
-        let proven = match self.redundant {
-            Some(_) => Some(self.kernel.proven()?),
-            None => None,
+        let proven = match &self.redundant {
+            Some(service) if service.copies() => Some(self.kernel.proven()?),
+            _ => None,
         };
         let mut gather = Gather::new(
             &self.table,

@@ -24,9 +24,10 @@ use mptcp_api::schema::{PolicyView, Refusal};
 use mptcp_common::abi::{self, PathStats};
 
 use super::is_unused;
-use super::together::{Copying, Wanted, check_copying, copying, encode};
+use super::together::{Copying, Wanted, channel, check_copying, copying, encode};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError};
+use crate::peering::Peering;
 use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
 use crate::state::accounts::Accounts;
@@ -62,6 +63,8 @@ pub struct Held<'a> {
     pub accounts: &'a Accounts,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,
+    /// What agents ask each other for, if this one asks or may be asked.
+    pub peering: Option<&'a Peering>,
 }
 
 impl Held<'_> {
@@ -120,11 +123,13 @@ pub trait Side {
     /// Returns the totals of every path.
     fn path_stats(&self) -> Result<Vec<PathStats>>;
 
-    /// Returns whether the user-space side of copies runs.
+    /// Returns whether the user-space side of copies runs, be it for wishes only.
     fn has_copies(&self) -> bool;
 
-    /// Gets what copies need, and starts nothing.
-    fn prepare_copies(&self, settings: &Redundant, key: &Key) -> Result<Self::Copies>;
+    /// Gets what copies need, and starts nothing. Unless it `copies`, that is for
+    /// wishes only.
+    fn prepare_copies(&self, settings: &Redundant, key: &Key, copies: bool)
+    -> Result<Self::Copies>;
 
     /// Lets the tc programs be attached.
     fn start_programs(&mut self) -> Result<()>;
@@ -331,7 +336,7 @@ fn prepare<S: Side>(side: &S, wanted: Wanted) -> Result<Prepared<S::Copies>> {
     let held = side.held();
     let Wanted { default, rules } = &wanted;
     let policy = &default.policy;
-    check_copying(default, rules)?;
+    check_copying(default, rules, held.peering)?;
     let stats = side.path_stats()?;
     let mut table = held.table.clone();
     let recycled = table
@@ -343,23 +348,24 @@ fn prepare<S: Side>(side: &S, wanted: Wanted) -> Result<Prepared<S::Copies>> {
     // A path that is left out stays so if its bounds are the same.
     table.retain_left_out(|label| keeps_out(policy, held.policy, label));
     table.hold_out(|label| held.accounts.holds_out(label, policy.quotas()));
-    let new = copying(policy, &default.key, rules);
-    let (copies, programs) = match (new, held.copying()) {
+    let new = channel(copying(policy, &default.key, rules), held.peering);
+    let old = channel(held.copying(), held.peering).filter(|_| side.has_copies());
+    let copies = match (new, old) {
         // The content of the key file matters, not its path.
-        (Some((new, key)), Some((old, old_key)))
-            if (new.port, key) == (old.port, old_key) && side.has_copies() =>
+        (Some((new, key, copies)), Some((old, old_key, copied)))
+            if (new.port, key, copies) == (old.port, old_key, copied) =>
         {
-            (Copies::Keep(new.clone()), Programs::Keep)
+            Copies::Keep(new.clone())
         }
-        (Some((new, key)), _) => {
-            let programs = match side.has_copies() {
-                true => Programs::Restart,
-                false => Programs::Start,
-            };
-            let copies = side.prepare_copies(new, key)?;
-            (Copies::Start(copies), programs)
-        }
-        (None, _) => (Copies::None, Programs::Stop),
+        (Some((new, key, copies)), _) => Copies::Start(side.prepare_copies(new, key, copies)?),
+        (None, _) => Copies::None,
+    };
+    let copied = old.is_some_and(|(_, _, copied)| copied);
+    let programs = match (&copies, new.is_some_and(|(_, _, copies)| copies)) {
+        (_, false) => Programs::Stop,
+        (Copies::Keep(_), true) => Programs::Keep,
+        (_, true) if copied => Programs::Restart,
+        (_, true) => Programs::Start,
     };
     Ok(Prepared {
         wanted,

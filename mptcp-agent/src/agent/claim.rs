@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::together::{channel, check_copying, copying};
 use crate::cli::RunArgs;
 use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
 use crate::manage::Manager;
+use crate::peering::{self, Peering};
 use crate::policy::{self, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
 use crate::{client, kernel, redundancy};
@@ -30,7 +32,10 @@ pub(super) struct Host {
     pub provided: Provided,
     /// The rules to begin with.
     pub rules: rules::Provided,
-    /// The sockets of the redundant policy, if a policy copies.
+    /// What agents ask each other for, if this one asks or may be asked.
+    pub peering: Option<Peering>,
+    /// The sockets of the redundant policy, if a policy copies, or if agents ask
+    /// each other for something.
     pub sockets: Option<redundancy::Sockets>,
     /// The manager of endpoints and routes, until its task starts.
     pub manager: Option<Manager>,
@@ -44,7 +49,12 @@ impl Host {
     ///
     /// # Errors
     /// One line that says what is wrong and what to do about it.
-    pub fn claim(args: &RunArgs, policy: &Policy, rules: &Rules) -> Result<Self> {
+    pub fn claim(
+        args: &RunArgs,
+        policy: &Policy,
+        rules: &Rules,
+        peering: Option<peering::Settings>,
+    ) -> Result<Self> {
         if let Some(path) = &args.control {
             host::check_socket_path(path)?;
         }
@@ -57,6 +67,8 @@ impl Host {
         Manager::check(&managed)?;
         let provided = policy::provide(policy.clone())?;
         let rules = rules::provide(rules.clone())?;
+        let peering = peering.map(peering::provide).transpose()?;
+        check_copying(&provided, &rules, peering.as_ref())?;
         let cgroup = Cgroup::open(args.cgroup.as_deref())?;
         if let Some(warning) = cgroup.warning() {
             tracing::warn!("{warning}");
@@ -80,8 +92,8 @@ impl Host {
                 None
             }
         };
-        let copies = policy.copies().or(rules.rules.copies());
-        let sockets = copies.map(bind).transpose()?;
+        let channel = channel(copying(policy, &provided.key, &rules), peering.as_ref());
+        let sockets = channel.map(|(settings, _, _)| bind(settings)).transpose()?;
         let manager = Some(Manager::claim(managed, namespace.cookie())?);
         Ok(Self {
             cgroup,
@@ -89,6 +101,7 @@ impl Host {
             control,
             provided,
             rules,
+            peering,
             sockets,
             manager,
             namespace,

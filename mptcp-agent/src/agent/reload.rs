@@ -50,11 +50,13 @@ impl Agent {
             rules: rules.rules.follow(&self.rules.rules),
             ..rules
         };
-        let same = same && rules == self.rules;
+        let same = same && rules == self.own_rules;
         let changed = !same || self.revert.is_some() || self.unpublished;
         if changed {
             let default = provided;
+            let own = rules.clone();
             change::set_all(self, Wanted { default, rules }, None)?;
+            self.own_rules = own;
         }
         tracing::info!(policy = %self.policy, changed, "configuration reloaded");
         if !needs_restart.is_empty() {

@@ -47,6 +47,7 @@ impl Agent {
                 self.count_quotas(&stats);
                 self.judge_paths(&stats);
                 self.weigh_paths();
+                self.ask_peers();
                 self.reach.push(&stats);
                 let service = self.redundant.as_ref();
                 self.reach.silent = service

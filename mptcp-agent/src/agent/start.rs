@@ -12,11 +12,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::claim::Host;
+use super::peering::{accepted, wishing};
 use super::quota::Keeper;
 use super::rules::{Cgroups, Counters};
 use super::shared::Shared;
 use super::sweep_timer::SweepTimer;
-use super::together::{copying, policies};
+use super::together::{channel, copying, policies};
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
 use crate::api::control::access::Access;
@@ -27,6 +28,7 @@ use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
 use crate::manage::Wanted;
 use crate::net::{devices, watch};
+use crate::peering::Book;
 use crate::policy::Policy;
 use crate::redundancy;
 use crate::rules::{Provided as ProvidedRules, Rules};
@@ -73,17 +75,27 @@ impl Agent {
         let events = kernel.take_events()?;
         let (mut redundant, mut datagrams) = (None, mpsc::channel(1).1);
         let key = host.provided.key.clone();
-        let copying = copying(policy, &key, &rules);
+        let peering = host.peering.take();
+        let channel = channel(copying(policy, &key, &rules), peering.as_ref());
         // Move the sockets out of `host`, so that the port is free again under
         // another policy.
-        if let (Some((settings, key)), Some(sockets)) = (copying, host.sockets.take()) {
+        if let (Some((settings, key, copies)), Some(sockets)) = (channel, host.sockets.take()) {
             let claim = redundancy::Claim {
                 sockets,
                 key: key.clone(),
             };
-            kernel.start_redundant()?;
-            let traffic = kernel.channel_traffic()?;
-            let (mut service, received) = redundancy::Service::new(settings, &claim, traffic)?;
+            let traffic = match copies {
+                true => {
+                    kernel.start_redundant()?;
+                    Some(kernel.channel_traffic()?)
+                }
+                false => None,
+            };
+            let wishing = peering
+                .as_ref()
+                .map(|peering| wishing(peering, policy, &table));
+            let (mut service, received) =
+                redundancy::Service::new(settings, &claim, traffic, wishing)?;
             service.listen(&mut tasks);
             (redundant, datagrams) = (Some(service), received);
         }
@@ -125,6 +137,9 @@ impl Agent {
             table,
             counters: Counters::new(kernel_rule_stats),
             rules: ProvidedRules::default(),
+            own_rules: rules.clone(),
+            wishes: Book::new(accepted(peering.as_ref())),
+            peering,
             cgroups,
             events,
             devices: links,

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use mptcp_api::schema::{PolicyView, Refusal};
+use mptcp_api::schema::{ErrorCode, PolicyView, Refusal};
 use mptcp_common::abi::{self, PathStats, sweep};
 use tokio::sync::mpsc;
 
 use super::change::{self, Copies, Held, Revert, Side};
-use super::together::{Wanted, encode};
+use super::together::{Wanted, channel, encode};
 use super::{Agent, claim, set_rules};
 use crate::api::control::view;
 use crate::kernel::{Policies, PublishError, program};
@@ -40,7 +40,13 @@ impl Agent {
         provided: Provided,
         lasting: Option<Duration>,
     ) -> Result<PolicyView, Refusal> {
-        change::set(self, provided, lasting)
+        let done = change::set(self, provided.clone(), lasting);
+        let refused = matches!(&done, Err(refusal) if refusal.code == ErrorCode::Refused);
+        // What others wish for makes way for what the operator wants.
+        match refused && self.drop_wishes() {
+            true => change::set(self, provided, lasting),
+            false => done,
+        }
     }
 
     /// Does what [`set_rules::set_rules`] does.
@@ -48,7 +54,12 @@ impl Agent {
     /// # Errors
     /// Those of [`set_rules::set_rules`].
     pub(super) fn set_rules(&mut self, rules: rules::Provided) -> Result<(), Refusal> {
-        set_rules::set_rules(self, rules)
+        let own = rules.clone();
+        let done = set_rules::set_rules(self, rules);
+        if self.rules == own {
+            self.own_rules = own;
+        }
+        done
     }
 
     /// Publishes the table as it is now, for the policies and rules in force.
@@ -89,6 +100,7 @@ impl Side for Agent {
             rules: &self.rules,
             accounts: &self.keeper.accounts,
             revert: self.revert.as_ref(),
+            peering: self.peering.as_ref(),
         }
     }
 
@@ -100,14 +112,25 @@ impl Side for Agent {
         self.redundant.is_some()
     }
 
-    fn prepare_copies(&self, settings: &Redundant, key: &Key) -> Result<Self::Copies> {
-        self.kernel.can_copy()?;
+    fn prepare_copies(
+        &self,
+        settings: &Redundant,
+        key: &Key,
+        copies: bool,
+    ) -> Result<Self::Copies> {
+        if copies {
+            self.kernel.can_copy()?;
+        }
         // A port that the present policy uses cannot be bound again, so its
         // sockets are shared.
         let sockets = self
             .redundant
             .as_ref()
-            .filter(|_| self.held().copying().map(|(old, _)| old.port) == Some(settings.port))
+            .filter(|_| {
+                let held = self.held();
+                let old = channel(held.copying(), held.peering);
+                old.is_some_and(|(old, _, _)| old.port == settings.port)
+            })
             .map(Service::sockets)
             .transpose()?;
         let sockets = match sockets {
@@ -118,8 +141,8 @@ impl Side for Agent {
             sockets,
             key: key.clone(),
         };
-        let traffic = self.kernel.channel_traffic()?;
-        let (service, datagrams) = Service::new(settings, &claim, traffic)?;
+        let traffic = copies.then(|| self.kernel.channel_traffic()).transpose()?;
+        let (service, datagrams) = Service::new(settings, &claim, traffic, self.wishing())?;
         Ok((Box::new(service), datagrams))
     }
 
@@ -179,6 +202,7 @@ impl Side for Agent {
             service.follow(present, &self.table, &mut self.kernel);
         }
         self.rematch_copies();
+        self.ask_peers();
     }
 
     fn warn(&self) {

@@ -6,6 +6,7 @@ use mptcp_common::abi;
 
 use super::change::Side;
 use crate::kernel::Policies;
+use crate::peering::Peering;
 use crate::policy::{Key, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
 use crate::state::paths::PathTable;
@@ -30,12 +31,38 @@ pub fn copying<'a>(policy: &'a Policy, key: &'a Key, rules: &'a rules::Provided)
     default.or_else(named)
 }
 
+/// Returns the port and the key of the channel to other agents, and whether
+/// segments are copied over it; `None` if nothing needs one.
+pub fn channel<'a>(
+    copying: Copying<'a>,
+    peering: Option<&'a Peering>,
+) -> Option<(&'a Redundant, &'a Key, bool)> {
+    let copying = copying.map(|(settings, key)| (settings, key, true));
+    let wishes = || peering.map(|peering| (&peering.settings.channel, &peering.key, false));
+    copying.or_else(wishes)
+}
+
 /// Checks that the default policy copies in the same way as those of the rules,
-/// if both do.
+/// if both do, and that both do over the channel of wishes, if there is one.
 ///
 /// # Errors
 /// They do not.
-pub fn check_copying(default: &Provided, rules: &rules::Provided) -> Result<()> {
+pub fn check_copying(
+    default: &Provided,
+    rules: &rules::Provided,
+    peering: Option<&Peering>,
+) -> Result<()> {
+    let copying = copying(&default.policy, &default.key, rules);
+    if let (Some(peering), Some((settings, key))) = (peering, copying) {
+        let channel = &peering.settings.channel;
+        ensure!(
+            (settings.port, key) == (channel.port, &peering.key),
+            "the redundant policy has another port or key than --ask-peer and \
+             --accept-peer-policy, and a host has one of each: give it --redundant-port {} and \
+             the same --redundant-key",
+            channel.port
+        );
+    }
     let (Some(one), Some(other)) = (default.policy.copies(), rules.rules.copies()) else {
         return Ok(());
     };

@@ -9,6 +9,7 @@ mod connections;
 mod families;
 mod kernel_events;
 mod path;
+mod peering;
 mod policy;
 mod quota;
 mod redundant;
@@ -32,6 +33,7 @@ pub fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     rules::describe(snapshot, &mut families);
     quota::describe(snapshot, &mut families);
     redundant::describe(snapshot, &mut families);
+    peering::describe(snapshot, &mut families);
     kernel_events::describe(snapshot, &mut families);
     agent::describe(snapshot, &mut families);
     families.encode()

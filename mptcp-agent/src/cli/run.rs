@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
-use mptcp_api::policy::Given;
+use mptcp_api::policy::{Given, Redundant};
 
 use super::LogFormat;
 use super::manage::ManageArgs;
+use super::peering::PeeringArgs;
 use super::policy::{OverflowArgs, RedundantArgs, SharedArgs, WeightedArgs, given, names};
+use crate::policy::Policy;
 
 /// Where metrics are served unless `--listen` says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8684";
@@ -49,6 +51,11 @@ Examples:
 
   Endpoints for both paths, whatever addresses they get:
     mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1 --manage-endpoints
+
+  Downloads follow the client's weights, too; the first line on the client:
+    mptcp-agent run --policy weighted --weight eth0=4 --weight wwan0=1 \\
+        --ask-peer --redundant-key /etc/mptcp-agent/key
+    mptcp-agent run --accept-peer-policy 192.0.2.0/24 --redundant-key /etc/mptcp-agent/key
 
   Every segment on two paths, at both ends (a lost path is not noticed):
     mptcp-agent run --policy redundant --redundant-key /etc/mptcp-agent/key
@@ -156,6 +163,9 @@ pub struct RunArgs {
     #[command(flatten)]
     pub manage: ManageArgs,
 
+    #[command(flatten)]
+    pub peering: PeeringArgs,
+
     // This comes last, because its heading holds for all that follows.
     #[command(flatten)]
     pub(super) redundant: RedundantArgs,
@@ -192,6 +202,23 @@ impl Flags {
             policy,
             given: ids.filter(is_given).map(str::to_owned).collect(),
         })
+    }
+
+    /// Returns the flags that say something about a default policy of this name.
+    /// If agents ask each other for something, the port and the key are those of
+    /// their channel, and the policy's only if it copies segments.
+    #[must_use]
+    pub fn of_policy(&self, name: &str) -> Self {
+        let mut flags = self.clone();
+        let policy = Policy::new(Given::named(name));
+        let copies = policy.is_ok_and(|policy| policy.copies().is_some());
+        if self.args.peering.any() && !copies {
+            let given = &mut flags.policy.redundant;
+            (given.redundant_key, given.redundant_port) = (None, None);
+            flags.given.remove(Redundant::KEY.field());
+            flags.given.remove(Redundant::PORT.field());
+        }
+        flags
     }
 
     /// Returns whether the argument of this id was given.

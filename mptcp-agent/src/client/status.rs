@@ -1,5 +1,7 @@
 //! `status`: prints the agent's state, its policy, its hooks and the paths.
 
+mod peering;
+
 use mptcp_api::schema::{Hook, LeftOut, Path, Reply, Request, Status, one_line};
 
 use super::connection::Connection;
@@ -65,6 +67,9 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
             },
         ),
     ];
+    if let Some(peering) = &status.peering {
+        lines.extend(peering::lines(peering));
+    }
     if let Some(peers) = &status.peers {
         lines.push((
             "peers",

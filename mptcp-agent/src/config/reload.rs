@@ -110,6 +110,14 @@ fn needs_restart(started: &RunArgs, fresh: &RunArgs) -> Vec<String> {
             "manage-routes",
             started.manage.manage_routes != fresh.manage.manage_routes,
         ),
+        (
+            "ask-peer",
+            started.peering.ask_peer != fresh.peering.ask_peer,
+        ),
+        (
+            "accept-peer-policy",
+            started.peering.accept_peer_policy != fresh.peering.accept_peer_policy,
+        ),
     ];
     let differ = differ.into_iter().filter(|(_, differs)| *differs);
     differ.map(|(key, _)| key.to_owned()).collect()

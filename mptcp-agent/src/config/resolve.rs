@@ -12,9 +12,11 @@ use mptcp_common::abi::MAX_POLICIES;
 
 use super::on_paths::is_standby;
 use super::paths::{Paths, check_name};
+use super::peering;
 use super::policies::{Merged, Parts, key, merge, number};
 use super::source::{Origin, Source, Wrong};
 use crate::cli::{Flags, LogFormat, RoleArg, RunArgs};
+use crate::peering::Settings;
 use crate::policy::Policy;
 use crate::rules::{Place, Rules};
 
@@ -32,6 +34,8 @@ pub struct Loaded {
     pub args: RunArgs,
     /// The policy of connections that no rule names.
     pub policy: Policy,
+    /// What agents ask each other for, if this one asks or may be asked.
+    pub peering: Option<Settings>,
     /// The policies that rules name, by name.
     pub policies: BTreeMap<String, Given>,
     /// The rules, in order. Each names one of `policies`, or `default`.
@@ -82,6 +86,8 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
     let source = Source { name, text };
     let file = parse(text).map_err(|mistake| source.mistake(&mistake))?;
     let (args, mut rows) = general(flags, source, &file)?;
+    let channel = peering::channel(flags, source, &file, &args, &mut rows)?;
+    let flags = channel.as_ref().map_or(flags, |channel| &channel.flags);
     let paths = Paths::read(source, &file)?;
     let mut entries: Vec<_> = file.policy.iter().collect();
     entries.sort_by_key(|(name, _)| name.start());
@@ -127,8 +133,17 @@ pub fn resolve(flags: &Flags, name: &str, text: &str) -> Result<Loaded, Wrong> {
     let set = RuleSet { policies, rules };
     check_rules(source, &file, &set)?;
     let RuleSet { policies, rules } = set;
+    let peering = channel.map(|channel| {
+        let named = policies
+            .values()
+            .cloned()
+            .filter_map(|given| Policy::new(given).ok());
+        let all = [default.policy.clone()].into_iter().chain(named);
+        peering::complete(source, &file, channel.settings, all)
+    });
     Ok(Loaded {
         args,
+        peering: peering.transpose()?,
         policy: default.policy,
         policies,
         rules,
@@ -203,6 +218,15 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
     if pick("manage_routes", start(routes)) {
         args.manage.manage_routes = routes.is_some_and(|routes| **routes);
     }
+    let ask = file.ask_peer.as_ref();
+    if pick("ask_peer", start(ask)) {
+        args.peering.ask_peer = ask.is_some_and(|ask| **ask);
+    }
+    let accept = file.accept_peer_policy.as_ref();
+    let accepted = peering::accepted(source, file)?;
+    if pick("accept_peer_policy", start(accept)) {
+        args.peering.accept_peer_policy = accepted;
+    }
     let path = |path: &Option<PathBuf>| {
         path.as_ref()
             .map_or_else(|| "-".to_owned(), |path| path.display().to_string())
@@ -220,6 +244,8 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
         path(&args.state_dir),
         args.manage.endpoints_in_words(),
         args.manage.manage_routes.to_string(),
+        args.peering.ask_peer.to_string(),
+        args.peering.prefixes_in_words(),
     ];
     for (row, value) in rows.iter_mut().zip(values) {
         row.value = value;

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod mistakes;
+mod peering;
 
 use std::fs;
 
@@ -285,6 +286,10 @@ fn the_example_passes_and_shows_every_setting() {
         "manage-endpoints",
         "endpoint-role",
         "manage-routes",
+        "ask-peer",
+        "accept-peer-policy",
+        "redundant-key",
+        "redundant-port",
         "quota",
         "standby",
         "key",

@@ -40,7 +40,8 @@ pub async fn listen(
                 continue;
             }
         };
-        if !hello::may_be_a_message(&received.payload) {
+        let payload = &received.payload;
+        if !hello::may_be_a_message(payload) && !hello::may_have_a_block(payload) {
             dropped.malformed.fetch_add(1, Ordering::Relaxed);
             continue;
         }

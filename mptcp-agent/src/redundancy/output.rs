@@ -58,6 +58,29 @@ pub fn log(notice: Notice) {
     }
 }
 
+/// Logs a notice about a peer that asks for weights, or is asked.
+pub fn log_wishing(notice: Notice) {
+    match notice {
+        Notice::Proven { remote } => {
+            tracing::info!(%remote, "an agent answers: weights can be asked for");
+        }
+        Notice::Silent { remote } => {
+            tracing::warn!(%remote, "the agent is silent: its wishes no longer count");
+        }
+        Notice::NoAgent { remote } => {
+            tracing::info!("no agent that takes wishes answers at {remote}");
+        }
+        Notice::Crowded { remote, quota: _ } => {
+            tracing::warn!(%remote, "no wishes with the agent there: there are too many channels");
+        }
+        Notice::Refused { remote } => tracing::warn!(
+            %remote,
+            "the agent's wish is refused, because its proof is wrong: is --redundant-key the same \
+             at both ends?"
+        ),
+    }
+}
+
 /// Returns the numbers of the protocol as the model has them. The listeners
 /// have thrown away `malformed` datagrams that are no message, and have
 /// `dropped` others that came too fast.

@@ -30,6 +30,7 @@ mod nonces;
 mod quality;
 mod report;
 mod schedule;
+mod wishing;
 
 #[cfg(test)]
 mod tests;
@@ -47,12 +48,14 @@ use mptcp_common::address::{address, octets};
 
 pub use changes::Change;
 pub use report::{Counts, Hellos, Notice};
+pub use wishing::{Heard, Own, Reply};
 
 use changes::Changes;
 use channels::Channels;
 use connections::{Connection, Connections};
 use report::Report;
 use schedule::{Schedule, Timer};
+use wishing::Wishing;
 
 /// Settings that do not change while the agent runs.
 #[derive(Clone)]
@@ -91,6 +94,8 @@ pub struct SubflowInfo {
     pub tuple: Tuple,
     /// The device that carries it; 0: not known.
     pub ifindex: u32,
+    /// Index of its path.
+    pub path: u32,
 }
 
 /// A datagram to send from this agent's port.
@@ -123,6 +128,9 @@ pub struct Peers {
     asking: HashMap<ChannelKey, usize>,
     /// Number of connections that were kept after they closed, so far.
     retired: u64,
+    /// What is asked for and by whom, if these peers are not for copies but for
+    /// wishes: messages have a block then (version 3).
+    wishing: Option<Wishing>,
 }
 
 /// Keys of connections that are over begin here: these are no kernel addresses.
@@ -146,6 +154,7 @@ impl Peers {
             report: Report::default(),
             asking: HashMap::new(),
             retired: 0,
+            wishing: None,
         }
     }
 
@@ -191,6 +200,7 @@ impl Peers {
             if known.connection == info.connection && same_ends(&known.tuple, &info.tuple) {
                 known.tuple = info.tuple;
                 known.ifindex = info.ifindex;
+                known.path = info.path;
                 if let Some(channel) = known.channel
                     && info.ifindex != 0
                 {
@@ -207,9 +217,13 @@ impl Peers {
         }
         if server {
             // The client speaks first. If it does not in time, report that.
+            // Nobody has to make a wish.
+            if self.wishing.is_some() {
+                return;
+            }
             let late = now_ns.saturating_add(schedule::NO_AGENT_AFTER);
             self.schedule.set(Timer::Subflow(info.cookie), Some(late));
-        } else {
+        } else if self.wishing.as_ref().is_none_or(Wishing::asks) {
             self.start_asking(info.cookie, now_ns);
         }
     }

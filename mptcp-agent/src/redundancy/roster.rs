@@ -27,6 +27,8 @@ pub struct Subflow {
     pub tuple: Tuple,
     /// Index of its device; 0 if it is not known.
     pub ifindex: u32,
+    /// Index of its path.
+    pub path: u32,
 }
 
 impl From<&Event> for Subflow {
@@ -35,6 +37,7 @@ impl From<&Event> for Subflow {
             connection: event.connection,
             tuple: event.tuple,
             ifindex: event.ifindex,
+            path: event.path,
         }
     }
 }
@@ -45,6 +48,7 @@ impl From<&abi::Subflow> for Subflow {
             connection: subflow.connection,
             tuple: subflow.tuple,
             ifindex: subflow.ifindex,
+            path: subflow.path,
         }
     }
 }
@@ -222,6 +226,7 @@ mod tests {
                 ..Tuple::default()
             },
             ifindex: 2,
+            path: 0,
         }
     }
 

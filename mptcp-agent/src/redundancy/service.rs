@@ -7,18 +7,19 @@
 
 mod again;
 mod figures;
+mod subflows;
+mod wishes;
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use mptcp_api::hello;
 use mptcp_common::abi::{
     Event, event_kind,
     redundant::{Channel, ChannelKey},
-    subflow_flag,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -28,9 +29,9 @@ use super::channel_table::{self, ChannelTable};
 use super::gate::{Gate, Known};
 use super::listener::{Dropped, listen};
 use super::output::{apply, log};
-use super::peers::{Change, ConnectionInfo, Datagram, Peers, Settings, SubflowInfo};
+use super::peers::{Change, Datagram, Peers, Settings};
 use super::ports::Ports;
-use super::roster::{self, Roster};
+use super::roster::Roster;
 use super::socket::{Received, Socket, Sockets};
 use super::unwritten::{Unwritten, Write};
 use super::{Claim, random_nonzero};
@@ -39,6 +40,7 @@ use crate::kernel::{ChannelTraffic, Kernel, PAGE};
 use crate::net::devices::Present;
 use crate::policy;
 use crate::state::paths::PathTable;
+pub use wishes::Wishing;
 
 /// Datagrams that may wait for the agent's loop.
 const QUEUE: usize = 1024;
@@ -56,6 +58,12 @@ const DUTY: u32 = 20;
 /// The redundant policy's user-space side.
 pub struct Service {
     peers: Peers,
+    /// The peers that ask for weights, or are asked, if any do. Nothing that they
+    /// prove gives them copies.
+    wishing: Option<Peers>,
+    /// Whether segments are copied. If not, the kernel's maps, devices and segment
+    /// sizes are left alone.
+    copies: bool,
     roster: Roster,
     channels: ChannelTable,
     ports: Ports,
@@ -67,10 +75,14 @@ pub struct Service {
     events_lost: u64,
     /// The addresses that proven peers send from.
     known: Known,
+    /// The same, of the peers with wishes.
+    known_wishing: wishes::KnownChannels,
     /// Datagrams that the listeners dropped.
     dropped: Arc<Dropped>,
     /// The value of `dropped.too_many` that was logged last.
     told_dropped: u64,
+    /// Likewise, of `dropped.malformed`.
+    told_malformed: u64,
     unwritten: Unwritten,
     /// Whether a failed write was logged already; reset once all are done.
     failed: bool,
@@ -88,14 +100,15 @@ impl Drop for Service {
 
 impl Service {
     /// Takes over the claimed sockets, for [`Service::listen`] to listen on.
-    /// Must be called within a tokio runtime.
+    /// Must be called within a tokio runtime. Without `traffic` nothing is copied.
     ///
     /// # Errors
     /// The kernel has no random numbers, or there are too many open files.
     pub fn new(
         settings: &policy::Redundant,
         claim: &Claim,
-        traffic: ChannelTraffic,
+        traffic: Option<ChannelTraffic>,
+        wishing: Option<Wishing>,
     ) -> Result<(Self, mpsc::Receiver<Received>)> {
         let (sender, received) = mpsc::channel(QUEUE);
         let (mut sockets, mut unheard) = (Vec::new(), Vec::new());
@@ -112,10 +125,24 @@ impl Service {
         };
         // The kernel has just given one, and it does not run out of them.
         let random = || random_nonzero().expect("the kernel has random numbers");
+        let wishing = wishing
+            .map(|Wishing { own, accepts }| -> Result<Peers> {
+                let protocol = Settings {
+                    agent_id: random_nonzero()?,
+                    ..protocol.clone()
+                };
+                Ok(Peers::for_wishes(protocol, own, accepts, random))
+            })
+            .transpose()?;
         let mut peers = Peers::new(protocol, random);
-        peers.count_by(move |channel| traffic.get(channel));
+        let copies = traffic.is_some();
+        if let Some(traffic) = traffic {
+            peers.count_by(move |channel| traffic.get(channel));
+        }
         let service = Self {
             peers,
+            wishing,
+            copies,
             roster: Roster::default(),
             channels: ChannelTable::default(),
             ports: Ports::new(settings),
@@ -124,8 +151,10 @@ impl Service {
             confirm_ns: 0,
             events_lost: 0,
             known: Known::default(),
+            known_wishing: wishes::KnownChannels::default(),
             dropped: Arc::default(),
             told_dropped: 0,
+            told_malformed: 0,
             unwritten: Unwritten::default(),
             failed: false,
             unheard,
@@ -137,7 +166,8 @@ impl Service {
     /// Starts the tasks that listen on the sockets, in `tasks`.
     pub fn listen(&mut self, tasks: &mut JoinSet<Result<()>>) {
         for (socket, sender) in self.unheard.drain(..) {
-            let gate = Gate::new(self.known.clone());
+            let known = [self.known.clone(), self.known_wishing.addresses()];
+            let gate = Gate::new(known.into());
             let listener = listen(socket, sender, gate, Arc::clone(&self.dropped));
             self.listeners.push(tasks.spawn(listener));
         }
@@ -197,7 +227,11 @@ impl Service {
             remote,
             ifindex,
         } = received;
-        let (now_ns, peers) = (now_ns(), &mut self.peers);
+        let now_ns = now_ns();
+        let peers = match &mut self.wishing {
+            Some(wishing) if hello::may_have_a_block(payload) => wishing,
+            _ => &mut self.peers,
+        };
         let answer = peers.receive(payload, *local, *remote, *ifindex, now_ns);
         // The answer lets the peer send copies, so the maps must be ready
         // first.
@@ -219,8 +253,10 @@ impl Service {
 
     /// Returns the time at which [`Service::on_timer`] has something to do.
     pub fn due(&self) -> Instant {
+        let wishing = self.wishing.as_ref();
         let due_ns = [
             self.peers.next_due_ns(),
+            wishing.and_then(Peers::next_due_ns),
             self.roster.next_due_ns(),
             self.unwritten.due_ns(),
         ]
@@ -248,6 +284,7 @@ impl Service {
             if dropped > 0 {
                 tracing::warn!(dropped, "datagrams to the redundant port came too fast");
             }
+            self.tell_malformed();
         }
         let now_ns = now_ns();
         if self.confirm_ns <= now_ns {
@@ -261,106 +298,18 @@ impl Service {
         self.write(kernel);
     }
 
-    fn see(&mut self, cookie: u64, subflow: roster::Subflow, now_ns: u64, kernel: &mut Kernel) {
-        let tuple = &subflow.tuple;
-        if tuple.flags & subflow_flag::FALLBACK != 0 {
-            return;
-        }
-        let local = ChannelKey::scope_of(&tuple.remote, subflow.ifindex) != 0;
-        if local && self.ports.carries(subflow.ifindex) {
-            self.update(kernel);
-        }
-        self.roster.see(cookie, subflow, now_ns);
-    }
-
-    fn close(&mut self, cookie: u64, now_ns: u64) {
-        if self.roster.close(cookie) {
-            self.peers.closed(cookie, now_ns);
-        }
-    }
-
-    /// Reports subflows to the protocol once their connection's keys are known.
-    fn look_up(&mut self, now_ns: u64, kernel: &mut Kernel) {
-        for page in self.roster.due(now_ns).chunks(PAGE) {
-            for (key, server) in page {
-                self.look_up_one(*key, *server, now_ns, kernel);
-            }
-            Self::beat(kernel);
-        }
-    }
-
-    fn look_up_one(&mut self, key: u64, server: bool, now_ns: u64, kernel: &Kernel) {
-        let Ok(Some(image)) = kernel.connection(key) else {
-            self.roster.wait(key, now_ns);
-            return;
-        };
-        if !kernel.copies(image.policy()) {
-            return self.leave(key, now_ns);
-        }
-        self.peers.connection(ConnectionInfo {
-            key,
-            server,
-            token: image.token(),
-            local_key: image.local_key(),
-            remote_key: image.remote_key(),
-        });
-        if !self.peers.knows(key) {
-            self.roster.wait(key, now_ns);
-            return;
-        }
-        for (cookie, subflow) in self.roster.tell(key) {
-            let info = SubflowInfo {
-                cookie,
-                connection: key,
-                tuple: subflow.tuple,
-                ifindex: subflow.ifindex,
-            };
-            self.peers.subflow(info, now_ns);
-        }
-    }
-
-    /// Sends a heartbeat if one is due, between two pages of work that grows
-    /// with the number of connections.
-    fn beat(kernel: &mut Kernel) {
-        // If this fails, the loop's own heartbeat does as well, and is
-        // reported.
-        let _ = kernel.beat_if_due();
-    }
-
-    /// Compares the roster with the kernel's maps, and corrects it.
-    fn compare(&mut self, now_ns: u64, kernel: &mut Kernel) -> Result<()> {
-        let mut open: Vec<(u64, roster::Subflow)> = Vec::new();
-        let mut cookies: HashSet<u64> = HashSet::new();
-        kernel.subflows(|cookie, subflow| {
-            open.push((cookie, (&subflow).into()));
-            cookies.insert(cookie);
-        })?;
-        // Close what is gone first, since the kernel may have reused the
-        // address of its connection for a new one.
-        for page in self.roster.all().chunks(PAGE) {
-            for cookie in page {
-                if !cookies.contains(cookie) && kernel.subflow(*cookie)?.is_none() {
-                    self.close(*cookie, now_ns);
-                }
-            }
-            Self::beat(kernel);
-        }
-        for page in open.chunks(PAGE) {
-            for (cookie, subflow) in page {
-                self.see(*cookie, *subflow, now_ns, kernel);
-            }
-            Self::beat(kernel);
-        }
-        Ok(())
-    }
-
     /// Sends what the protocol wants to say now.
     fn speak(&mut self, now_ns: u64) {
-        if self.peers.next_due_ns().is_some_and(|due| due <= now_ns) {
-            // A few milliseconds of work, then the loop can send a heartbeat.
-            for datagram in self.peers.due(now_ns, 8 * PAGE) {
-                self.send(&datagram);
+        let mut datagrams = Vec::new();
+        let all = [Some(&mut self.peers), self.wishing.as_mut()];
+        for peers in all.into_iter().flatten() {
+            if peers.next_due_ns().is_some_and(|due| due <= now_ns) {
+                // A few milliseconds of work, then the loop can send a heartbeat.
+                datagrams.extend(peers.due(now_ns, 8 * PAGE));
             }
+        }
+        for datagram in datagrams {
+            self.send(&datagram);
         }
     }
 
@@ -394,6 +343,9 @@ impl Service {
 
     /// Brings the devices, and what channels take from them, up to date.
     fn update(&mut self, kernel: &mut Kernel) {
+        if !self.copies {
+            return;
+        }
         let carriers = self.channels.devices();
         let mut result = self.ports.update(kernel, &carriers, now_ns());
         let mut writes = Vec::new();
@@ -432,6 +384,7 @@ impl Service {
         }
         self.log_failure(result);
         self.peers.notices().into_iter().for_each(log);
+        self.after_wishes();
     }
 
     /// Writes to the kernel's maps. If that fails, it is retried later.

@@ -14,10 +14,12 @@
 //! | `open` | the open connections and their subflows |
 //! | `quotas` | the data plans of paths |
 //! | `peers` | the agents at the other ends, and the messages with them |
+//! | `peering` | what they ask each other for |
 
 mod names;
 mod open;
 mod path;
+mod peering;
 mod peers;
 mod quotas;
 
@@ -30,6 +32,7 @@ use mptcp_common::abi::rule::RuleStats;
 pub use names::Names;
 pub use open::{Connection, Gather, Open, Subflow};
 pub use path::{Copies, Path, Sources};
+pub use peering::{AskedPeer, HeardPeer, Peering, WishState};
 pub use peers::{Hello, NoRoom, PeerState, Peers};
 pub use quotas::{Quotas, Saving};
 
@@ -65,6 +68,8 @@ pub struct Snapshot {
     pub quotas: Quotas,
     /// The agents at the other ends, under the redundant policy.
     pub peers: Option<Peers>,
+    /// What agents ask each other for, if this one asks or may be asked.
+    pub peering: Option<Peering>,
     /// The kernel's own counters, by the names of `net::snmp`; empty if they
     /// were not asked for.
     pub kernel_events: Vec<(&'static str, u64)>,

@@ -41,6 +41,19 @@ pub struct File {
     /// Whether the agent gives packets from each address of these paths a way by
     /// its own device. A change needs a restart.
     pub manage_routes: Option<At<bool>>,
+    /// Whether the agents at the other ends are asked to use this host's weights,
+    /// too. A change needs a restart.
+    pub ask_peer: Option<At<bool>>,
+    /// Addresses and prefixes of hosts that may say how their paths are to be
+    /// used. A change needs a restart.
+    pub accept_peer_policy: Option<At<Vec<At<String>>>>,
+    /// The file with the key of `ask-peer` and `accept-peer-policy`, the same at
+    /// both ends. A change needs a restart.
+    pub redundant_key: Option<At<String>>,
+    /// The UDP port of `ask-peer` and `accept-peer-policy`, the same at both ends.
+    /// A change needs a restart.
+    #[cfg_attr(test, schemars(range(min = 1, max = 65535)))]
+    pub redundant_port: Option<At<i64>>,
     /// Paths by name, `[path.NAME]`. A name stands wherever a selector is
     /// expected.
     #[serde(default)]

@@ -16,6 +16,7 @@
 
 mod fake;
 mod rules;
+mod wishes;
 
 use mptcp_api::schema::ErrorCode;
 use serde_json::json;

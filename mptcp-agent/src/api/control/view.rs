@@ -2,6 +2,7 @@
 //!
 //! Pure: takes [`crate::state`], returns the schema's types.
 
+mod peering;
 mod quota;
 
 use std::net::IpAddr;
@@ -49,6 +50,7 @@ pub fn status(snapshot: &Snapshot) -> Status {
             })
             .collect(),
         peers: snapshot.peers.as_ref().map(peers),
+        peering: snapshot.peering.as_ref().map(peering::peering),
         connections: totals.connections,
         subflows: totals.subflows,
         events_lost: totals.events_lost,

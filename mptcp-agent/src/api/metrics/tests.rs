@@ -15,7 +15,7 @@ use crate::policy::{
 };
 use crate::state::accounts::Standing;
 use crate::state::fitness::{self, Fitness};
-use crate::state::snapshot::{InForce, Path, Program, Quotas, Restored, Rules, Saving};
+use crate::state::snapshot::{InForce, Path, Peering, Program, Quotas, Restored, Rules, Saving};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
     PathStats {
@@ -125,6 +125,7 @@ fn full() -> Snapshot {
             },
         },
         peers: Some(redundant::tests::peers()),
+        peering: Some(Peering::default()),
         kernel_events: vec![("blackhole", 3)],
         programs: vec![
             Program {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mptcp_api::hello::{Kind, Message, Timing};
+use mptcp_api::hello::{BLOCK, Kind, Message, Timing};
 use mptcp_common::abi::redundant::ChannelKey;
 
 use super::{
@@ -121,7 +121,9 @@ impl Peers {
             timing,
             device: ifindex,
         };
-        let datagram = self.datagram(connection, &message, &road, ifindex);
+        let block = self.asked(key, address(road.remote), now_ns);
+        let connection = self.connections.get(key)?;
+        let datagram = self.datagram(connection, &message, &road, ifindex, block);
         self.report.hellos.sent += 1;
         Some(datagram)
     }
@@ -135,15 +137,19 @@ impl Peers {
         })
     }
 
-    /// Makes a datagram of a message and its tag.
+    /// Makes a datagram of a message, its block if there is one, and its tag.
     pub(super) fn datagram(
         &self,
         connection: &Connection,
         message: &Message,
         road: &ChannelKey,
         ifindex: u32,
+        block: Option<[u8; BLOCK]>,
     ) -> Datagram {
-        let mut payload = message.body();
+        let mut payload = match block {
+            Some(block) => message.body_with(&block),
+            None => message.body(),
+        };
         let tag = proof::tag(&self.key, connection.keys, &payload);
         payload.extend(tag);
         Datagram {

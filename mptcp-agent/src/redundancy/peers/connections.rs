@@ -39,6 +39,8 @@ pub struct Subflow {
     pub tuple: Tuple,
     /// Its device; 0: not known.
     pub ifindex: u32,
+    /// Index of its path.
+    pub path: u32,
     /// Index of its channel, once there is one.
     pub channel: Option<u32>,
     /// The addresses and ports by which the peer knows it, if they differ.
@@ -66,6 +68,7 @@ impl Subflow {
             connection: info.connection,
             tuple: info.tuple,
             ifindex: info.ifindex,
+            path: info.path,
             channel: None,
             view: None,
             exchange: None,

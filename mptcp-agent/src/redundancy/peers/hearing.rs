@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mptcp_api::hello::{self, Kind, Message, Timing};
+use mptcp_api::hello::{self, BLOCK, Kind, Message, Timing};
 use mptcp_common::abi::redundant::ChannelKey;
 
 use super::{
-    Datagram, Peers, Timer,
+    Datagram, Peers, Timer, address,
     channels::{Crowded, Pair},
     connections, octets, schedule,
 };
@@ -46,7 +46,11 @@ impl Peers {
         ifindex: u32,
         now_ns: u64,
     ) -> Option<Datagram> {
-        let Some(received) = hello::decode(payload) else {
+        let decoded = match self.wishing {
+            Some(_) => hello::decode_with_block(payload),
+            None => hello::decode(payload),
+        };
+        let Some(received) = decoded else {
             self.report.hellos.malformed += 1;
             return None;
         };
@@ -80,15 +84,21 @@ impl Peers {
             return None;
         };
         if server {
-            self.hear_hello(cookie, &message, origin)
+            self.hear_hello(cookie, &message, received.block, origin)
         } else {
-            self.hear_answer(cookie, &message, origin)
+            self.hear_answer(cookie, &message, received.block, origin)
         }
     }
 
     /// Handles a hello from the client's side and returns the answer. The hello
     /// proves the client if it returns one of our nonces.
-    fn hear_hello(&mut self, cookie: u64, message: &Message, origin: Origin) -> Option<Datagram> {
+    fn hear_hello(
+        &mut self,
+        cookie: u64,
+        message: &Message,
+        block: Option<&[u8; BLOCK]>,
+        origin: Origin,
+    ) -> Option<Datagram> {
         let Origin { road, now_ns, .. } = origin;
         let subflow = self.connections.subflow_mut(cookie)?;
         if subflow.tuple.local != road.local {
@@ -120,6 +130,11 @@ impl Peers {
         } else {
             Timing::default()
         };
+        // Likewise, only such a sender has a wish.
+        let block = block.map(|block| match settled {
+            true => self.note_wish(message.sender.get(), road.remote, block),
+            false => [0; BLOCK],
+        });
         let subflow = self.connections.subflow(cookie)?;
         let device = if subflow.ifindex == 0 {
             origin.ifindex
@@ -138,14 +153,20 @@ impl Peers {
             device: if settled { device } else { 0 },
         };
         let ifindex = origin.answer_by(subflow.ifindex);
-        let datagram = self.datagram(connection, &answer, &road, ifindex);
+        let datagram = self.datagram(connection, &answer, &road, ifindex, block);
         self.report.hellos.answered += 1;
         Some(datagram)
     }
 
     /// Handles an answer from the server's side. Unless it says settled, the
     /// server waits for its nonce to come back, in the hello that is returned.
-    fn hear_answer(&mut self, cookie: u64, message: &Message, origin: Origin) -> Option<Datagram> {
+    fn hear_answer(
+        &mut self,
+        cookie: u64,
+        message: &Message,
+        block: Option<&[u8; BLOCK]>,
+        origin: Origin,
+    ) -> Option<Datagram> {
         let Origin { road, now_ns, .. } = origin;
         let subflow = self.connections.subflow_mut(cookie)?;
         let exchange = subflow.exchange.as_mut();
@@ -160,6 +181,9 @@ impl Peers {
         self.report.hellos.verified += 1;
         if !self.prove(cookie, message, origin) {
             return None;
+        }
+        if let Some(block) = block {
+            self.note_answer(message.sender.get(), address(road.remote), block, now_ns);
         }
         let subflow = self.connections.subflow_mut(cookie)?;
         if message.kind == Kind::Settled {

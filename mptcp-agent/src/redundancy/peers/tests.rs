@@ -9,6 +9,7 @@ mod keeping;
 mod network;
 mod proving;
 mod translation;
+mod wishes;
 
 use network::{Connect, MS, Network, address};
 

@@ -28,6 +28,9 @@ pub struct Fake {
     pub programs: bool,
     /// The settings and key of the user-space side of copies.
     pub copies: Option<(Redundant, Key)>,
+    /// Whether they copy, and are not for wishes only.
+    pub copying: bool,
+    pub peering: Option<Peering>,
     pub followed: bool,
     /// Open subflows of each path.
     pub live: u64,
@@ -55,6 +58,8 @@ impl Fake {
             generation: 0,
             programs: false,
             copies: None,
+            copying: false,
+            peering: None,
             followed: false,
             live: 0,
             recycled: Vec::new(),
@@ -107,12 +112,16 @@ impl Fake {
         // Whatever is published from here on has a newer generation.
         assert!(self.table.generation() >= self.generation);
         let copies = self.copies.as_ref().map(|(settings, key)| (settings, key));
-        assert_eq!(copies, self.held().copying());
+        let held = self.held();
+        let channel = channel(held.copying(), held.peering);
+        assert_eq!(copies, channel.map(|(settings, key, _)| (settings, key)));
+        let copying = channel.is_some_and(|(_, _, copies)| copies);
+        assert_eq!(copies.is_some() && self.copying, copying);
     }
 }
 
 impl Side for Fake {
-    type Copies = (Redundant, Key);
+    type Copies = (Redundant, Key, bool);
 
     fn held(&self) -> Held<'_> {
         Held {
@@ -122,6 +131,7 @@ impl Side for Fake {
             rules: &self.rules,
             accounts: &self.accounts,
             revert: self.revert.as_ref(),
+            peering: self.peering.as_ref(),
         }
     }
 
@@ -138,9 +148,14 @@ impl Side for Fake {
         self.copies.is_some()
     }
 
-    fn prepare_copies(&self, settings: &Redundant, key: &Key) -> Result<Self::Copies> {
+    fn prepare_copies(
+        &self,
+        settings: &Redundant,
+        key: &Key,
+        copies: bool,
+    ) -> Result<Self::Copies> {
         self.step("copies")?;
-        Ok((settings.clone(), key.clone()))
+        Ok((settings.clone(), key.clone(), copies))
     }
 
     fn start_programs(&mut self) -> Result<()> {
@@ -193,7 +208,10 @@ impl Side for Fake {
         match copies {
             Copies::None => self.copies = None,
             Copies::Keep(settings) => self.copies.as_mut().unwrap().0 = settings,
-            Copies::Start(copies) => self.copies = Some(copies),
+            Copies::Start((settings, key, copies)) => {
+                self.copies = Some((settings, key));
+                self.copying = copies;
+            }
         }
     }
 

@@ -164,6 +164,7 @@ fn a_subflow_takes_its_channel_to_another_device() {
         connection: 1,
         tuple: client.peers.connections.subflow(10).unwrap().tuple,
         ifindex: 9,
+        path: 0,
     };
     client.peers.subflow(moved, network.now_ns);
     network.run(MS);

@@ -264,6 +264,7 @@ impl Network {
             connection: connect.number,
             tuple,
             ifindex: 3 + u32::from(id),
+            path: id.into(),
         };
         self.hosts[host].peers.subflow(info, self.now_ns);
     }
