@@ -12,6 +12,7 @@ use super::live::require_prometheus;
 use super::server::Prometheus;
 use crate::SETTLE;
 use crate::deployed::{deployed, each};
+use crate::redundant_key::KeyFile;
 use crate::redundant_support::ask;
 use crate::support::{require_agent, two_paths, upload};
 
@@ -106,8 +107,12 @@ fn every_query_of_the_dashboard_gives_something() -> Result<()> {
     let state = TempDir::new()?;
     let state = state.path().to_str().context("a path of UTF-8")?;
     let args = "--policy weighted --weight p1=1 --weight p2=1 --quota p2=1GB/day \
-                --limit p1=20mbit --leave-out p2=loss:50% --measure-programs";
+                --limit p1=20mbit --leave-out p2=loss:50% --measure-programs --ask-peer";
+    let key = KeyFile::new("dashboard", b"sixteen bytes and more\n", 0o600)?;
+    let path = key.path();
+    let with_key = ["--redundant-key", &path];
     let args = args.split_whitespace().chain(["--state-dir", state]);
+    let args = args.chain(with_key);
     let agent = Agent::start(&net.client, &binary, &args.collect::<Vec<_>>())?;
     let prometheus = Prometheus::start(&net.client, agent.listen())?;
     let (sink, transfer) = upload(&net, 2)?;
@@ -122,8 +127,8 @@ fn every_query_of_the_dashboard_gives_something() -> Result<()> {
     // A transfer that fills the paths has no copies; requests have.
     transfer.stop()?;
     drop(sink);
-    let peer = Agent::redundant(&net.server, &binary, &[])?;
-    agent.tell(&["policy", "set", "redundant"])?;
+    let peer = Agent::redundant(&net.server, &binary, &with_key)?;
+    agent.tell(&[&["policy", "set", "redundant"], &with_key[..]].concat())?;
     let echo = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
     let requests = ask(&net.client, &echo, &net.links)?;
     wait_for_all(&prometheus, &redundant).context("redundant")?;
