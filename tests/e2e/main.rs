@@ -24,6 +24,7 @@ mod leave_out;
 mod lifecycle;
 mod limit;
 mod links;
+mod listeners;
 mod manage;
 mod many_devices;
 mod measure;
@@ -58,6 +59,7 @@ mod scheduler;
 mod standby;
 mod support;
 mod traffic;
+mod web;
 mod weights;
 
 use std::time::Duration;

@@ -10,19 +10,44 @@ use crate::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The commands, each with the Debian package that contains it.
-const COMMANDS: [(&str, &[&str]); 5] = [
-    ("ip", &["iproute2"]),
-    ("tc", &["iproute2"]),
-    ("ss", &["iproute2"]),
-    ("nft", &["nftables"]),
-    ("nsenter", &["util-linux"]),
+/// A command, the Debian package that contains it, and what it is for.
+type Tool = (&'static str, &'static [&'static str], &'static str);
+
+const LAB: &str = "the lab builds its networks with it";
+
+/// The commands of the lab.
+const OF_THE_LAB: [Tool; 5] = [
+    ("ip", &["iproute2"], LAB),
+    ("tc", &["iproute2"], LAB),
+    ("ss", &["iproute2"], LAB),
+    ("nft", &["nftables"], LAB),
+    ("nsenter", &["util-linux"], LAB),
+];
+
+/// The commands that the tests use as well.
+const OF_THE_TESTS: [Tool; 3] = [
+    (
+        "setpriv",
+        &["util-linux"],
+        "the tests run the agent without root's rights by it",
+    ),
+    (
+        "curl",
+        &["curl"],
+        "the tests use it as the client of TLS and unix sockets",
+    ),
+    (
+        "systemd-analyze",
+        &["systemd"],
+        "the tests judge the systemd unit with it",
+    ),
 ];
 
 /// Finds or installs all commands of the tests. They are then on [`path`].
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
-        let mut needs = missing(workspace)?;
+        let mut needs = missing(workspace, &OF_THE_LAB)?;
+        needs.extend(missing(workspace, &OF_THE_TESTS)?);
         needs.extend(missing_promtool(workspace)?);
         Ok(needs)
     })
@@ -30,7 +55,7 @@ pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
 
 /// Finds or installs the commands that the lab alone uses.
 pub fn prepare_lab(machine: &Machine, workspace: &Workspace) -> Result<()> {
-    supply(machine, workspace, || missing(workspace))
+    supply(machine, workspace, || missing(workspace, &OF_THE_LAB))
 }
 
 fn supply(
@@ -63,13 +88,13 @@ pub fn path(workspace: &Workspace) -> Result<OsString> {
     env::join_paths(dirs).context("a directory on PATH has a colon in its name")
 }
 
-fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
+fn missing(workspace: &Workspace, tools: &[Tool]) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
-    for (name, packages) in COMMANDS {
+    for &(name, packages, because) in tools {
         if lacks(workspace, name)? {
             needs.push(Need {
                 what: name.to_owned(),
-                because: "the lab builds its networks with it",
+                because,
                 packages,
                 script: None,
                 instead: None,

@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use mptcp_api::saved::{self, Saved};
 
-use super::control::make_directories;
 use super::lock::{Lock, NoLock};
+use super::socket_file::make_directories;
 use super::{boot, file, netns, socket_path};
 
 /// Where the file is unless `--state-dir` says otherwise.
