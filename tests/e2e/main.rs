@@ -59,6 +59,7 @@ mod scheduler;
 mod standby;
 mod support;
 mod traffic;
+mod unit;
 mod web;
 mod weights;
 
