@@ -105,7 +105,7 @@ pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<ExitCode> {
         .worker_threads(1)
         .enable_all()
         // Only this thread, which owns the kernel side, loads anything.
-        .on_thread_start(give_up_privileges)
+        .on_thread_start(host::give_up_privileges)
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
@@ -116,15 +116,6 @@ pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<ExitCode> {
         let outcome = agent.serve(&mut signals).await;
         agent.finish(outcome)
     })
-}
-
-/// Gives up the capabilities that only the start takes, for this thread.
-fn give_up_privileges() {
-    match host::give_up_privileges() {
-        Ok(true) => tracing::debug!("gave up the capabilities that only the start takes"),
-        Ok(false) => {}
-        Err(error) => tracing::warn!("{error:#}"),
-    }
 }
 
 /// How the loop ended.

@@ -33,6 +33,7 @@ pub use listener::{Listener, Socket, open_to_others};
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;
 pub use netns::{Claim as NamespaceClaim, own_cookie as namespace_cookie};
+pub use privileges::give_up as give_up_privileges;
 pub use socket_file::{
     Claim as SocketClaim, Purpose as SocketPurpose, Taken as SocketTaken,
     check as check_socket_path, make_directories,
@@ -46,14 +47,6 @@ pub use standby::{can_bring_back, check as check_standby, has_bbr};
 /// One cannot be removed.
 pub fn remove_dead_sockets() -> Result<Vec<PathBuf>> {
     socket_file::remove_dead()
-}
-
-/// Gives up the capabilities that only the start takes, for this thread.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn give_up_privileges() -> Result<bool> {
-    privileges::give_up()
 }
 
 /// Checks that this process may load and attach eBPF programs.

@@ -18,14 +18,14 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Returns the URL of `page`, such as `metrics`. `tls` says whether addresses
-    /// have TLS; a unix socket never has. What a unix socket has is no URL, but
-    /// names the socket and the page.
+    /// Returns the URL of `page`, such as `metrics`, or the name of a unix socket,
+    /// which has no URL. `tls` says whether addresses have TLS; a unix socket never
+    /// has.
     pub fn url(&self, tls: bool, page: &str) -> String {
         match self {
             Self::Tcp(address) if tls => format!("https://{address}/{page}"),
             Self::Tcp(address) => format!("http://{address}/{page}"),
-            Self::Unix(path) => format!("{UNIX}{} /{page}", path.display()),
+            Self::Unix(_) => self.to_string(),
         }
     }
 }
@@ -90,7 +90,6 @@ mod tests {
             urls("[::1]:1"),
             ["http://[::1]:1/metrics", "https://[::1]:1/metrics"]
         );
-        let unix = "unix:/run/a.sock /metrics".to_owned();
-        assert_eq!(urls("unix:/run/a.sock"), [unix.clone(), unix]);
+        assert_eq!(urls("unix:/run/a.sock"), ["unix:/run/a.sock"; 2]);
     }
 }

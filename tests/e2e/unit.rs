@@ -1,11 +1,12 @@
 //! The systemd unit: its rights are enough, few, and fewer once the agent is ready;
 //! and the agent tells a service manager how it does.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -32,6 +33,22 @@ const TMPFILES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../deploy/systemd/tmpfiles.conf"
 );
+
+/// The control socket. Without a name for it, an agent without root's rights takes
+/// its namespace for the first one, and root's commands do not.
+const CONTROL: &str = "/run/mptcp-agent/control.sock";
+
+/// Gives the agent's binary. Returns from the test with a message if it cannot run
+/// here as the unit runs it.
+macro_rules! require_unit {
+    () => {{
+        let binary = require_agent!();
+        for tool in ["setpriv", "systemd-sysusers", "systemd-tmpfiles"] {
+            require!(require::tool(tool), "needs the program `{tool}`");
+        }
+        binary
+    }};
+}
 
 /// The bits of capabilities in /proc/PID/status: capability.h.
 const NET_ADMIN: u64 = 1 << 12;
@@ -117,9 +134,19 @@ impl User {
         command
             .args(["--mount", "--", "sh", "-c", &script])
             .arg(binary)
-            .args(["run", "--listen", "127.0.0.1:0"]);
+            .args(["run", "--listen", "127.0.0.1:0", "--control", CONTROL]);
         command
     }
+}
+
+/// Returns a command of root's that sees the directories of the agent.
+fn beside(host: &Host, agent: &Agent, binary: &Path) -> Command {
+    let mut command = host.command("nsenter");
+    command
+        .arg(format!("--mount=/proc/{}/ns/mnt", agent.process().pid()))
+        .arg("--")
+        .arg(binary);
+    command
 }
 
 /// Returns the values of `Cap...` of every thread of a process, by name.
@@ -138,12 +165,8 @@ fn sets(process: u32) -> Result<BTreeSet<(String, u64)>> {
 #[test]
 fn systemd_finds_little_to_complain_about() -> Result<()> {
     require!(
-        Command::new("systemd-analyze")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok(),
-        "needs the program systemd-analyze"
+        require::tool("systemd-analyze"),
+        "needs the program `systemd-analyze`"
     );
     // Twenty is 2.0 in tenths.
     let output = Command::new("systemd-analyze")
@@ -162,7 +185,7 @@ fn systemd_finds_little_to_complain_about() -> Result<()> {
 
 #[test]
 fn the_rights_of_the_unit_are_enough_and_dropped_once_they_are_not_needed() -> Result<()> {
-    let binary = require_agent!();
+    let binary = require_unit!();
     let names = capabilities()?;
     assert_eq!(names, ["bpf", "perfmon", "net_admin"]);
     let lab = Lab::new()?;
@@ -221,13 +244,9 @@ fn the_rights_of_the_unit_are_enough_and_dropped_once_they_are_not_needed() -> R
     }
     restored("the pins to be there again", 2.0)?;
     let tell = |args: &str| {
-        let args: Vec<&str> = args.split(' ').collect();
-        let mut command = net.client.command("nsenter");
-        command
-            .arg(format!("--mount=/proc/{process}/ns/mnt"))
-            .arg("--")
-            .arg(&binary);
-        net.client.output(command.args(args))
+        let mut command = beside(&net.client, &agent, &binary);
+        command.args(args.split(' ')).args(["--control", CONTROL]);
+        net.client.output(&mut command)
     };
     tell("policy set redundant")?;
     let status = tell("status")?;
@@ -262,8 +281,35 @@ fn find(directory: &Path, begin: &str) -> Result<PathBuf> {
 }
 
 #[test]
+fn root_takes_over_what_the_unit_has_pinned() -> Result<()> {
+    let binary = require_unit!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let user = User::new(&net.client)?;
+    let args = weighted(&["p1=1", "p2=3"]);
+    let mut command = user.command(&net.client, &binary, &capabilities()?);
+    command.args(&args);
+    let agent = Agent::launch(&net.client, command)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    wait_for_shares(&transfer, &net.links, &[1, 3])?;
+    let before = agent.scrape()?;
+    let mut command = beside(&net.client, &agent, &binary);
+    command
+        .args(["run", "--take-over", "--control", CONTROL, "--listen"])
+        .arg(agent.listen().to_string())
+        .args(&args);
+    let next = agent.take_over_with(command)?;
+    let log = next.stderr();
+    assert!(log.contains("took over the connections"), "{log}");
+    assert_eq!(next.scrape()?.backwards_since(&before), [] as [String; 0]);
+    wait_for_shares(&transfer, &net.links, &[1, 3])?;
+    transfer.stop()?;
+    next.stop()
+}
+
+#[test]
 fn endpoints_and_routes_are_managed_with_the_rights_that_are_left() -> Result<()> {
-    let binary = require_agent!();
+    let binary = require_unit!();
     let lab = Lab::new()?;
     let net = two_paths(&lab)?;
     let mut args = weighted(&["p1=1", "p2=1"]);
@@ -298,7 +344,7 @@ fn endpoints_and_routes_are_managed_with_the_rights_that_are_left() -> Result<()
 
 #[test]
 fn each_right_of_the_unit_is_needed() -> Result<()> {
-    let binary = require_agent!();
+    let binary = require_unit!();
     let lab = Lab::new()?;
     let host = lab.host("alone")?;
     let (names, user) = (capabilities()?, User::new(&host)?);
@@ -315,6 +361,7 @@ fn each_right_of_the_unit_is_needed() -> Result<()> {
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
+    unread: Cell<Vec<Vec<String>>>,
     _directory: tempfile::TempDir,
 }
 
@@ -327,6 +374,7 @@ impl Manager {
         Ok(Self {
             socket,
             path,
+            unread: Cell::default(),
             _directory: directory,
         })
     }
@@ -334,7 +382,7 @@ impl Manager {
     /// Returns the messages that are there, each as its lines.
     fn read(&self) -> Vec<Vec<String>> {
         let mut buffer = [0; 4096];
-        let mut messages = Vec::new();
+        let mut messages = self.unread.take();
         while let Ok(length) = self.socket.recv(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..length]);
             messages.push(text.lines().map(str::to_owned).collect());
@@ -342,15 +390,19 @@ impl Manager {
         messages
     }
 
-    /// Waits for a message with a line that begins like this.
+    /// Waits for a message with a line that begins like this. Later ones stay
+    /// unread.
     fn wait(&self, begin: &str) -> Result<Vec<String>> {
         let mut seen = Vec::new();
         wait::try_until(begin, SETTLE, || {
-            seen.extend(self.read());
-            let found = seen
-                .iter()
-                .find(|lines: &&Vec<String>| lines.iter().any(|line| line.starts_with(begin)));
-            found.cloned().ok_or_else(|| seen.clone())
+            let mut messages = self.read();
+            let begins = |lines: &Vec<String>| lines.iter().any(|line| line.starts_with(begin));
+            let Some(at) = messages.iter().position(begins) else {
+                seen.extend(messages);
+                return Err(seen.clone());
+            };
+            self.unread.set(messages.split_off(at + 1));
+            Ok(messages.swap_remove(at))
         })
     }
 

@@ -24,7 +24,7 @@ use crate::api::control::access::Access;
 use crate::api::{control, http};
 use crate::cli::RunArgs;
 use crate::config::Reloader;
-use crate::host::Listener;
+use crate::host::{self, Listener};
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
 use crate::manage::Wanted;
@@ -201,7 +201,7 @@ impl Agent {
                 );
             }
         }
-        super::give_up_privileges();
+        host::give_up_privileges();
         let tls = self.web.borrow().tls.is_some();
         report::ready(args.log_format, &self.policy, &self.listen, tls);
         self.systemd.ready(format!("policy {}", self.policy));

@@ -27,15 +27,23 @@ const FOR_THE_START: [Capability; 3] = [
 ];
 
 /// Gives up what only the start takes, for this thread and those that it starts.
-/// Root keeps everything, since root could take it back. Returns whether something
-/// was given up.
+/// Root keeps everything, since root could take it back. A failure is logged.
+pub fn give_up() {
+    if geteuid().is_root() {
+        return;
+    }
+    match try_give_up() {
+        Ok(true) => tracing::debug!("gave up the capabilities that only the start takes"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+}
+
+/// Does what [`give_up`] does. Returns whether there was something to give up.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn give_up() -> Result<bool> {
-    if geteuid().is_root() {
-        return Ok(false);
-    }
+fn try_give_up() -> Result<bool> {
     // Effective ones first, because they are part of the permitted ones.
     let mut gave_up = false;
     for set in [
