@@ -58,11 +58,6 @@ impl Host {
         host::privileges()?;
         host::check_mptcp()?;
         let web = Web::read(args.web_config_file.as_deref())?;
-        if !web.guards()
-            && let Some(warning) = host::open_to_others(&args.listen)
-        {
-            tracing::warn!("{warning}");
-        }
         let managed = args.manage.settings();
         Manager::check(&managed)?;
         let provided = policy::provide(policy.clone())?;
@@ -87,6 +82,11 @@ impl Host {
         let copies = policy.copies().or(rules.rules.copies());
         let sockets = copies.map(bind).transpose()?;
         let manager = Some(Manager::claim(managed, namespace.cookie())?);
+        if !web.guards()
+            && let Some(warning) = host::open_to_others(&args.listen)
+        {
+            tracing::warn!("{warning}");
+        }
         Ok(Self {
             cgroup,
             listeners,

@@ -167,9 +167,10 @@ fn closed(place: Listen) -> Listen {
 
 /// Returns `--listen PLACE` for each of these.
 fn flags(places: &[Listen]) -> String {
-    let flags = places
-        .iter()
-        .map(|place| format!("--listen {}", quoted(&place.to_string())));
+    let flags = places.iter().map(|place| match place {
+        Listen::Tcp(address) => format!("--listen {address}"),
+        Listen::Unix(_) => format!("--listen {}", quoted(&place.to_string())),
+    });
     flags.collect::<Vec<_>>().join(" ")
 }
 
