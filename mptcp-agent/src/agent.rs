@@ -53,19 +53,21 @@ mod together;
 mod warnings;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
+use mptcp_api::listen::Listen;
 use mptcp_common::abi::{Event, PathStats, UNKNOWN_PATH, sweep};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, sleep_until};
 
 use crate::api::control::{Call, EventSender};
 use crate::api::http::Request;
 use crate::config::{Loaded, Reloader};
-use crate::host::Cgroup;
+use crate::host::{self, Cgroup};
 use crate::kernel::{Events, Kernel, Sweep};
 use crate::manage::Wanted;
 use crate::net::devices::{self, Present};
@@ -78,6 +80,8 @@ use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
 use crate::state::reach::Reach;
+use crate::systemd::{self, Systemd};
+use crate::web::InForce;
 use change::Revert;
 use claim::Host;
 use quota::Keeper;
@@ -86,11 +90,15 @@ use shutdown::{Caught, Hangup, Signals};
 use sweep_timer::SweepTimer;
 use warnings::Warnings;
 
-/// Runs until a signal or another agent ends it.
+/// The exit code of an agent that has left everything in place for the next one
+/// (`EX_TEMPFAIL`). The unit starts that one then.
+const LEFT: u8 = 75;
+
+/// Runs until a signal or another agent ends it. Returns the exit code.
 ///
 /// # Errors
 /// The agent cannot start, or cannot go on.
-pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
+pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<ExitCode> {
     let (args, policy) = (&loaded.args, &loaded.policy);
     let hangup = Hangup::ignore()?;
     reload::warn(loaded);
@@ -99,6 +107,8 @@ pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
+        // Only this thread, which owns the kernel side, loads anything.
+        .on_thread_start(host::give_up_privileges)
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
@@ -115,6 +125,8 @@ pub fn run(loaded: &Loaded, reloader: Reloader) -> Result<()> {
 enum End {
     /// The signal of this name ended it in good order.
     Signal(&'static str),
+    /// A signal ended it, and everything stays in place for the next agent.
+    Leave,
     /// Another agent takes over. The sender tells it once everything is ready
     /// for it.
     HandOver(oneshot::Sender<()>),
@@ -162,7 +174,12 @@ struct Agent {
     tick: Interval,
     beat: Interval,
     started: Instant,
-    listen: SocketAddr,
+    listen: Vec<Listen>,
+    /// TLS and passwords of HTTP.
+    web: InForce,
+    /// Lets the file with these be read anew.
+    web_again: Arc<Notify>,
+    systemd: Systemd,
     history: History,
     /// The signs by which each path is known to reach somebody or nobody.
     reach: Reach,
@@ -203,6 +220,7 @@ impl Agent {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Caught::Shutdown(name) => return Ok(End::Signal(name)),
+                    Caught::Leave => return Ok(End::Leave),
                     Caught::Hangup => self.on_hangup(),
                 },
                 event = self.events.next() => {
@@ -217,6 +235,7 @@ impl Agent {
                 }
                 _ = self.beat.tick() => {
                     self.kernel.beat().context("cannot renew the heartbeat")?;
+                    self.systemd.beat(Instant::now());
                 }
                 _ = self.tick.tick() => self.sample(),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -260,7 +279,11 @@ impl Agent {
 
     /// Lifts the limits, unless they are the next agent's now. If both the loop
     /// and the lifting have failed, returns the error of the loop.
-    fn finish(self, outcome: Result<End>) -> Result<()> {
+    fn finish(self, outcome: Result<End>) -> Result<ExitCode> {
+        systemd::stopping(match outcome {
+            Ok(End::HandOver(_) | End::Leave) => "leaving everything to the next agent",
+            _ => "lifting limits",
+        });
         let Self {
             kernel,
             redundant,
@@ -276,7 +299,16 @@ impl Agent {
             // for it all the same.
             let _ = successor.send(());
             tracing::info!("handed over: connections, limits and totals are the next agent's");
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Ok(End::Leave) = outcome {
+            kernel.leave().context("cannot leave limits in place")?;
+            keeper.finish();
+            tracing::info!(
+                "SIGUSR2: ended, and left everything in place; the next agent has to start within \
+                 two seconds"
+            );
+            return Ok(ExitCode::from(LEFT));
         }
         let lifted = kernel.shutdown();
         keeper.finish();
@@ -287,7 +319,7 @@ impl Agent {
                 "stopped: every limit is lifted, the programs are detached"
             );
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 
     fn on_event(&mut self, event: &Event) {

@@ -3,9 +3,9 @@
 
 pub mod boot;
 mod cgroup;
-mod control;
 pub mod file;
 mod key;
+mod listener;
 mod lock;
 mod mptcp;
 mod namespace;
@@ -16,6 +16,7 @@ mod privileges;
 pub mod processes;
 #[cfg(test)]
 pub mod skip;
+mod socket_file;
 pub mod socket_path;
 mod standby;
 pub mod store;
@@ -27,13 +28,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 pub use cgroup::{Cgroup, is_root as is_cgroup_root};
-pub use control::{
-    Claim as SocketClaim, Taken as SocketTaken, check as check_socket_path, make_directories,
-};
 pub use key::read as read_key;
+pub use listener::{Listener, Socket, open_to_others};
 pub use mptcp::{VMLINUX, check as check_mptcp};
 pub use namespace::Namespace;
 pub use netns::{Claim as NamespaceClaim, own_cookie as namespace_cookie};
+pub use privileges::give_up as give_up_privileges;
+pub use socket_file::{
+    Claim as SocketClaim, Purpose as SocketPurpose, Taken as SocketTaken,
+    check as check_socket_path, make_directories,
+};
 pub use standby::{can_bring_back, check as check_standby, has_bbr};
 
 /// Removes the control sockets of agents that were killed, and returns their
@@ -42,7 +46,7 @@ pub use standby::{can_bring_back, check as check_standby, has_bbr};
 /// # Errors
 /// One cannot be removed.
 pub fn remove_dead_sockets() -> Result<Vec<PathBuf>> {
-    control::remove_dead()
+    socket_file::remove_dead()
 }
 
 /// Checks that this process may load and attach eBPF programs.

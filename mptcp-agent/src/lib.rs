@@ -9,6 +9,8 @@
 //!   rules (which policy)         -> policy               -> kernel
 //!   policy, net (devices)        -> manage (endpoints)     -> net
 //!   redundancy (peers, copies)  <-> agent, its UDP port   -> kernel
+//!   web (TLS, passwords)        -> api (HTTP)
+//!   agent                        -> systemd (is ready, alive, ends)
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
 //! ```
@@ -29,6 +31,8 @@ mod policy;
 mod redundancy;
 mod rules;
 mod state;
+mod systemd;
+mod web;
 
 use std::process::ExitCode;
 
@@ -68,7 +72,7 @@ pub fn run() -> ExitCode {
         },
         Job::Config(job) => config::run(&job),
         Job::Cleanup(args) => logged(args.log_format, || {
-            agent::cleanup::run(args.cgroup.as_deref())
+            agent::cleanup::run(args.cgroup.as_deref()).map(|()| ExitCode::SUCCESS)
         }),
         Job::Client(job) => client::run(&job),
         Job::Endpoints(args) => client::run_endpoints(&args),
@@ -76,10 +80,10 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn logged(format: LogFormat, job: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+fn logged(format: LogFormat, job: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
     logging::init(format);
     match job() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             logging::report::failure(format, &error);
             ExitCode::FAILURE

@@ -77,7 +77,7 @@ fn the_example_of_a_configuration_passes_the_check() {
             .collect::<Vec<_>>()
     };
     assert_eq!(row("policy.default.weights")[1..], ["fibre=7", "--weight"]);
-    let line = format!("{}:13", path.display());
+    let line = format!("{}:14", path.display());
     assert_eq!(row("listen")[1..], ["127.0.0.1:8684", &line]);
 
     std::fs::write(&path, "[policy.default]\n policy = \"fast\"\n").unwrap();

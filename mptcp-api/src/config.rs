@@ -16,7 +16,7 @@ mod file;
 mod mistake;
 mod suggest;
 
-pub use at::At;
+pub use at::{At, Texts};
 pub use file::{File, Path, Policy};
 pub use mistake::{Mistake, Place};
 pub use suggest::nearest;

@@ -7,6 +7,7 @@
 //!   policy   the settings of each policy, and what is wrong with them
 //!   rule     which connections have which policy
 //!   config   the configuration file: its keys, and where in it something is wrong
+//!   listen   where the agent serves HTTP
 //!   line     encodes and decodes those as lines of JSON
 //!   saved    the file of data plans that agents leave for later agents
 //!   hello    the messages between two agents, on the UDP port of the redundant
@@ -21,6 +22,7 @@
 pub mod config;
 pub mod hello;
 pub mod line;
+pub mod listen;
 pub mod policy;
 pub mod rule;
 pub mod saved;

@@ -254,8 +254,17 @@ pub struct Agent {
     pub pid: u32,
     /// Seconds since it was started.
     pub uptime_seconds: f64,
-    /// The address and port where it serves metrics.
+    /// The first place where it serves metrics.
     pub listen: String,
+    /// Every place where it serves metrics: `ADDR:PORT`, or `unix:PATH`.
+    #[serde(default)]
+    pub listeners: Vec<String>,
+    /// Whether the addresses of these have TLS.
+    #[serde(default)]
+    pub web_tls: bool,
+    /// Whether the addresses of these ask for a password.
+    #[serde(default)]
+    pub web_auth: bool,
     /// Whether the programs outlive it, to lift its limits if it is killed.
     pub outlived: bool,
     /// Why they do not outlive it.

@@ -18,7 +18,9 @@ const REPLIES: [&str; 10] = [
     ),
     concat!(
         r#"{"version":1,"reply":"status","agent":{"version":"0.1.0","commit":"abc","pid":7,"#,
-        r#""uptime_seconds":2.5,"listen":"127.0.0.1:8684","outlived":false,"#,
+        r#""uptime_seconds":2.5,"listen":"127.0.0.1:8684","#,
+        r#""listeners":["127.0.0.1:8684","unix:/run/a.sock"],"web_tls":true,"web_auth":false,"#,
+        r#""outlived":false,"#,
         r#""not_outlived_because":"no bpffs"},"#,
         r#""policy":{"policy":{"name":"default"},"backend":"none"},"#,
         r#""hooks":[{"program":"sockops","purpose":"subflows","attached":false,"reason":"x"}],"#,

@@ -141,7 +141,15 @@ fn arguments_that_make_no_sense() -> Result<()> {
             &["--weighted-mode", "choose policy weighted"],
         ),
         ("--policy weighted --weighted-mode lax", &["lax"]),
-        ("--listen 8684", &["8684", "--listen"]),
+        ("--listen 8684", &["8684", "--listen", "unix:PATH"]),
+        (
+            "--listen unix:relative.sock",
+            &["relative.sock", "absolute"],
+        ),
+        (
+            "--web.config.file /nonexistent",
+            &["/nonexistent", "No such file"],
+        ),
         ("--max-connections 0", &["0", "--max-connections"]),
         ("--log-format xml", &["xml", "--log-format"]),
         ("--control relative.sock", &["relative.sock", "absolute"]),

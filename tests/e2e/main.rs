@@ -27,6 +27,7 @@ mod leave_out;
 mod lifecycle;
 mod limit;
 mod links;
+mod listeners;
 mod manage;
 mod many_devices;
 mod measure;
@@ -64,6 +65,8 @@ mod scheduler;
 mod standby;
 mod support;
 mod traffic;
+mod unit;
+mod web;
 mod weights;
 
 use std::time::Duration;

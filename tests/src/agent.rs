@@ -324,10 +324,10 @@ impl Output {
     }
 }
 
-/// Returns the address in `mptcp-agent ready: ... on http://ADDRESS/metrics`.
+/// Returns the first address in `mptcp-agent ready: ... on http://ADDRESS/metrics`.
 fn listen_address(ready: &str) -> Result<SocketAddr> {
     ready
-        .split_once("http://")
+        .split_once("://")
         .and_then(|(_, url)| url.split('/').next())
         .and_then(|address| address.parse().ok())
         .with_context(|| format!("no address in {ready:?}"))

@@ -12,9 +12,10 @@ use spdx::{Expression, ParseMode};
 use xtask::workspace::Workspace;
 
 /// Licences that a crate may have.
-const LICENCES: [&str; 6] = [
+const LICENCES: [&str; 7] = [
     "Apache-2.0",
     "BSD-3-Clause",
+    "ISC",
     "LGPL-2.1-or-later",
     "MIT",
     "Unicode-3.0",
@@ -26,7 +27,7 @@ const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates that others need in two versions. If a crate no longer has two versions,
 /// remove it from this list.
-const TWICE: [&str; 3] = ["foldhash", "hashbrown", "syn"];
+const TWICE: [&str; 4] = ["foldhash", "getrandom", "hashbrown", "syn"];
 
 /// Checks every crate in `Cargo.lock` that is built on Linux.
 ///

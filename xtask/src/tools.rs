@@ -10,13 +10,20 @@ use crate::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The commands, each with the Debian package that contains it.
-const COMMANDS: [(&str, &[&str]); 5] = [
+/// The commands of the lab, each with the Debian package that contains it.
+const OF_THE_LAB: [(&str, &[&str]); 5] = [
     ("ip", &["iproute2"]),
     ("tc", &["iproute2"]),
     ("ss", &["iproute2"]),
     ("nft", &["nftables"]),
     ("nsenter", &["util-linux"]),
+];
+
+/// The commands that only the tests use.
+const OF_THE_TESTS: [(&str, &[&str]); 3] = [
+    ("setpriv", &["util-linux"]),
+    ("curl", &["curl"]),
+    ("systemd-analyze", &["systemd"]),
 ];
 
 /// The programs of Debian's package `prometheus` that the tests use.
@@ -26,6 +33,8 @@ const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
         let mut needs = missing(workspace)?;
+        let because = "the tests use it on the agent's unit and listeners";
+        needs.extend(lacking(workspace, because, &OF_THE_TESTS)?);
         needs.extend(missing_prometheus(workspace)?);
         Ok(needs)
     })
@@ -106,7 +115,7 @@ pub fn path(workspace: &Workspace) -> Result<OsString> {
 }
 
 fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
-    lacking(workspace, "the lab builds its networks with it", &COMMANDS)
+    lacking(workspace, "the lab builds its networks with it", &OF_THE_LAB)
 }
 
 fn lacking(

@@ -161,7 +161,9 @@ impl Agent {
             agent: state::snapshot::Agent {
                 pid: std::process::id(),
                 uptime: self.started.elapsed(),
-                listen: self.listen,
+                listen: self.listen.clone(),
+                web_tls: self.web.borrow().tls.is_some(),
+                web_auth: self.web.borrow().passwords.is_some(),
             },
             policy: self.in_force(),
             rules: self.rules_view()?,

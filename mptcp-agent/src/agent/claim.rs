@@ -4,7 +4,6 @@
 //! The cheap and general checks come first, then the steps that take something.
 //! Nothing that is taken outlives the process.
 
-use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,14 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::together::{channel, check_copying, copying};
 use crate::cli::RunArgs;
-use crate::host::{self, Cgroup, Namespace, NamespaceClaim, SocketClaim, SocketTaken};
+use crate::host::{
+    self, Cgroup, Listener, Namespace, NamespaceClaim, SocketClaim, SocketPurpose, SocketTaken,
+};
 use crate::manage::Manager;
 use crate::peering::{self, Peering};
 use crate::policy::{self, Policy, Provided, Redundant};
 use crate::rules::{self, Rules};
+use crate::web::Web;
 use crate::{client, kernel, redundancy};
 
 /// Everything that the agent holds of the host.
@@ -24,8 +26,10 @@ use crate::{client, kernel, redundancy};
 pub(super) struct Host {
     /// The cgroup2 directory to attach to.
     pub cgroup: Cgroup,
-    /// Bound to `--listen`, not accepting yet.
-    pub listener: TcpListener,
+    /// Bound to each place of `--listen`, not accepting yet.
+    pub listeners: Vec<Listener>,
+    /// TLS and passwords of HTTP, until the task that follows their file starts.
+    pub web: Option<Web>,
     /// The control socket; `None` if it cannot be had, which was logged.
     pub control: Option<SocketClaim>,
     /// The policy to begin with.
@@ -56,13 +60,14 @@ impl Host {
         peering: Option<peering::Settings>,
     ) -> Result<Self> {
         if let Some(path) = &args.control {
-            host::check_socket_path(path)?;
+            host::check_socket_path(SocketPurpose::Control, path)?;
         }
         if let Some(directory) = &args.state_dir {
             host::store::check(directory)?;
         }
         host::privileges()?;
         host::check_mptcp()?;
+        let web = Web::read(args.web_config_file.as_deref())?;
         let managed = args.manage.settings();
         Manager::check(&managed)?;
         let provided = policy::provide(policy.clone())?;
@@ -78,13 +83,7 @@ impl Host {
         } else {
             NamespaceClaim::take(kernel::is_beating)?
         };
-        let listener = TcpListener::bind(args.listen).map_err(|error| {
-            anyhow!(
-                "cannot listen on {}: {error}; choose another address or port with --listen",
-                args.listen
-            )
-        })?;
-        listener.set_nonblocking(true)?;
+        let listeners = Listener::take_all(&args.listen)?;
         let control = match SocketClaim::take(args.control.as_deref())? {
             SocketTaken::Socket(claim) => Some(claim),
             SocketTaken::Without(reason) => {
@@ -95,9 +94,15 @@ impl Host {
         let channel = channel(copying(policy, &provided.key, &rules), peering.as_ref());
         let sockets = channel.map(|(settings, _, _)| bind(settings)).transpose()?;
         let manager = Some(Manager::claim(managed, namespace.cookie())?);
+        if !web.guards()
+            && let Some(warning) = host::open_to_others(&args.listen)
+        {
+            tracing::warn!("{warning}");
+        }
         Ok(Self {
             cgroup,
-            listener,
+            listeners,
+            web: Some(web),
             control,
             provided,
             rules,

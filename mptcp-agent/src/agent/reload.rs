@@ -19,6 +19,11 @@ impl Agent {
     /// Acts on SIGHUP: reads the file anew beside the loop, which applies it then.
     pub(super) fn on_hangup(&self) {
         let Some(file) = self.reloader.file() else {
+            if let Some(file) = self.reloader.web_file() {
+                tracing::info!(file = %file.display(), "SIGHUP: reading the web configuration anew");
+                self.web_again.notify_one();
+                return;
+            }
             tracing::info!(
                 "SIGHUP changes nothing: the agent goes on as before; `mptcp-agent policy set` \
                  changes the policy"
@@ -39,6 +44,7 @@ impl Agent {
     /// # Errors
     /// Those of [`Agent::set_policy`].
     pub(super) fn reload(&mut self, fresh: Fresh) -> Result<Reloaded, Refusal> {
+        self.web_again.notify_one();
         let Fresh {
             provided,
             rules,

@@ -21,6 +21,7 @@ impl Agent {
     /// meanwhile.
     pub(super) fn sample(&mut self) {
         self.kernel.flush_log();
+        self.systemd.status(format!("policy {}", self.policy));
         self.follow_cgroup();
         self.follow_rule_cgroups();
         if self.unpublished {

@@ -1,5 +1,6 @@
 //! The signals that the agent acts on: SIGINT and SIGTERM end it in good order,
-//! SIGHUP makes it read its configuration file anew, and never ends it.
+//! SIGUSR2 does and leaves everything in place for the next agent, SIGHUP makes it
+//! read its configuration anew, and never ends it.
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{self as sys, SigHandler};
@@ -36,11 +37,13 @@ impl Hangup {
 pub enum Caught {
     /// The one of this name, which ends the agent.
     Shutdown(&'static str),
+    /// SIGUSR2, which ends the agent and leaves everything in place.
+    Leave,
     /// SIGHUP.
     Hangup,
 }
 
-/// The handlers of SIGINT, SIGTERM and, unless it stays ignored, SIGHUP.
+/// The handlers of SIGINT, SIGTERM, SIGUSR2 and, unless it stays ignored, SIGHUP.
 ///
 /// From its creation on, none of these signals ends the process by itself, so
 /// that nothing which was attached is left behind.
@@ -48,6 +51,7 @@ pub enum Caught {
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    leave: Signal,
     hangup: Option<Signal>,
 }
 
@@ -61,6 +65,7 @@ impl Signals {
         Ok(Self {
             interrupt: handler(SignalKind::interrupt())?,
             terminate: handler(SignalKind::terminate())?,
+            leave: handler(SignalKind::user_defined2())?,
             hangup: match hangup {
                 Hangup::StaysIgnored => None,
                 Hangup::Handled => Some(handler(SignalKind::hangup())?),
@@ -73,6 +78,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Caught::Shutdown("SIGINT"),
             _ = self.terminate.recv() => Caught::Shutdown("SIGTERM"),
+            _ = self.leave.recv() => Caught::Leave,
             () = received(self.hangup.as_mut()) => Caught::Hangup,
         }
     }

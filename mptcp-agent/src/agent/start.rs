@@ -2,12 +2,13 @@
 //! previous agent; the policy comes into force; the servers listen.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use mptcp_common::abi::sweep;
-use tokio::sync::mpsc;
 use tokio::sync::watch::channel as watch_channel;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -24,6 +25,7 @@ use crate::api::control::access::Access;
 use crate::api::{control, http};
 use crate::cli::RunArgs;
 use crate::config::Reloader;
+use crate::host::{self, Listener};
 use crate::kernel::{self, Kernel, LoadOptions, Sweep};
 use crate::logging::report;
 use crate::manage::Wanted;
@@ -36,6 +38,7 @@ use crate::state::fitness::Judge;
 use crate::state::paths::PathTable;
 use crate::state::rates::History;
 use crate::state::reach::Reach;
+use crate::systemd::Systemd;
 
 /// How often the paths' totals are sampled, for shares and rates.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -52,8 +55,10 @@ impl Agent {
         host: &mut Host,
         reloader: Reloader,
     ) -> Result<Self> {
-        let listener = host.listener.try_clone().context("cannot serve HTTP")?;
-        let listen = listener.local_addr().context("cannot serve HTTP")?;
+        let sockets = host.listeners.iter().map(Listener::socket);
+        let sockets = sockets.collect::<Result<Vec<_>>>()?;
+        let listen = host.listeners.iter().map(|one| one.place().clone());
+        let web = host.web.take().unwrap_or_default();
         let mut tasks = JoinSet::new();
         let mut links = watch::watch(&mut tasks).await?;
         let present = links.borrow_and_update().clone();
@@ -111,7 +116,9 @@ impl Agent {
         report::attachments(args.log_format, kernel.attachments());
 
         let (sender, requests) = http::channel();
-        tasks.spawn(http::serve(listener, sender));
+        let (in_force, web_again) = (web.in_force(), Arc::new(Notify::new()));
+        tasks.spawn(http::serve(sockets, in_force.clone(), sender));
+        tasks.spawn(web.follow(Arc::clone(&web_again)));
         let subscribers = control::events();
         let (sender, calls) = control::channel();
         if let Some(claim) = &host.control {
@@ -157,7 +164,10 @@ impl Agent {
             tick: ticks(SAMPLE),
             beat: ticks(kernel::BEAT),
             started: Instant::now(),
-            listen,
+            listen: listen.collect(),
+            web: in_force,
+            web_again,
+            systemd: Systemd::new(),
             history: History::default(),
             reach: Reach::default(),
             judge: Judge::default(),
@@ -208,7 +218,10 @@ impl Agent {
             }
         }
         give_memory_back();
-        report::ready(args.log_format, &self.policy, self.listen);
+        host::give_up_privileges();
+        let tls = self.web.borrow().tls.is_some();
+        report::ready(args.log_format, &self.policy, &self.listen, tls);
+        self.systemd.ready(format!("policy {}", self.policy));
     }
 }
 

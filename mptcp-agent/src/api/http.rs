@@ -1,19 +1,24 @@
-//! Serves `/metrics`, `/healthz` and `/` over HTTP.
+//! Serves `/metrics`, `/healthz` and `/` over HTTP, on each place of `--listen`.
 //!
 //! Nothing here touches the kernel. Requests go to the agent's loop, which
 //! answers all that are waiting with the result of one scrape.
 
 mod listener;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::host::Socket;
+use crate::web::InForce;
 
 /// Number of requests that may wait for the agent's loop.
 const QUEUE: usize = listener::MAX_CONNECTIONS;
@@ -39,17 +44,50 @@ pub fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
     mpsc::channel(QUEUE)
 }
 
-/// Serves `listener` for ever. It must be non-blocking.
+/// Serves `sockets` for ever. They must be non-blocking. The web configuration
+/// holds for addresses: a unix socket has its file's mode instead.
 ///
 /// # Errors
-/// The listener fails.
-pub async fn serve(listener: std::net::TcpListener, agent: mpsc::Sender<Request>) -> Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener).context("cannot serve HTTP")?;
-    let bounded = listener::Bounded::new(listener);
-    axum::serve(bounded, router(agent))
-        .await
-        .context("cannot serve HTTP")?;
+/// A listener fails.
+pub async fn serve(sockets: Vec<Socket>, web: InForce, agent: mpsc::Sender<Request>) -> Result<()> {
+    serve_within(sockets, web, agent, listener::LIFETIME).await
+}
+
+async fn serve_within(
+    sockets: Vec<Socket>,
+    web: InForce,
+    agent: mpsc::Sender<Request>,
+    lifetime: Duration,
+) -> Result<()> {
+    let is_tcp = |socket: &Socket| matches!(socket, Socket::Tcp(_));
+    let (tcp, unix): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_tcp);
+    let listeners = |sockets: Vec<Socket>, web: Option<&InForce>| {
+        let sockets = sockets.into_iter().map(|socket| (socket, web.cloned()));
+        listener::Bounded::new(sockets.collect(), lifetime).context("cannot serve HTTP")
+    };
+    let (tcp, unix) = (listeners(tcp, Some(&web))?, listeners(unix, None)?);
+    let open = router(agent.clone());
+    let guarded = router(agent).layer(from_fn_with_state(web, guard));
+    let ended = tokio::select! {
+        ended = axum::serve(tcp, guarded.layer(map_response(close))) => ended,
+        ended = axum::serve(unix, open.layer(map_response(close))) => ended,
+    };
+    ended.context("cannot serve HTTP")?;
     bail!("the HTTP server ended")
+}
+
+/// Lets a request through if it needs no password, or has one.
+async fn guard(State(web): State<InForce>, request: HttpRequest, next: Next) -> Response {
+    let settings = Arc::clone(&web.borrow());
+    if let Some(passwords) = &settings.passwords {
+        let header = request.headers().get(header::AUTHORIZATION);
+        let header = header.map_or(&[][..], |header| header.as_bytes());
+        if !passwords.let_in(header).await {
+            let realm = (header::WWW_AUTHENTICATE, "Basic realm=\"mptcp-agent\"");
+            return (StatusCode::UNAUTHORIZED, [realm], "a password is needed\n").into_response();
+        }
+    }
+    next.run(request).await
 }
 
 fn router(agent: mpsc::Sender<Request>) -> Router {
@@ -58,7 +96,6 @@ fn router(agent: mpsc::Sender<Request>) -> Router {
         .route("/healthz", get(healthz))
         .route("/", get(|| async { Html(INDEX) }))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see /\n") })
-        .layer(axum::middleware::map_response(close))
         .with_state(agent)
 }
 

@@ -1,11 +1,11 @@
 //! Arguments of `run`.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
+use mptcp_api::listen::Listen;
 use mptcp_api::policy::{Given, Redundant};
 
 use super::LogFormat;
@@ -68,7 +68,8 @@ Environment:
             connection and subflow that opens or closes
 
 Exit status: 0 after a signal, 1 if it cannot go on, 2 if the arguments or the
-configuration file are wrong.";
+configuration file are wrong, 75 after SIGUSR2, which leaves everything in place
+for the next agent.";
 
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]
@@ -95,8 +96,24 @@ pub struct RunArgs {
     pub(super) shared: SharedArgs,
 
     /// Where to serve /metrics and /healthz; port 0 takes any free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]
-    pub listen: SocketAddr,
+    ///
+    /// May be given several times. unix:PATH is a unix socket, such as
+    /// unix:/run/mptcp-agent/metrics.sock. It has mode 0660 and the agent's user
+    /// and group; missing directories are made. A socket that a dead agent left
+    /// there is replaced, anything else is not.
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = DEFAULT_LISTEN)]
+    pub listen: Vec<Listen>,
+
+    /// A file with TLS and passwords for HTTP, as Prometheus' exporters read it
+    ///
+    /// It holds for addresses, not for unix sockets. The agent reads it anew when
+    /// it changes, and on SIGHUP. docs/operations.md describes it.
+    #[arg(
+        long = "web.config.file",
+        visible_alias = "web-config-file",
+        value_name = "FILE"
+    )]
+    pub web_config_file: Option<PathBuf>,
 
     /// The control socket's path [default: /run/mptcp-agent/control.sock]
     ///

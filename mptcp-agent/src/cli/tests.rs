@@ -36,7 +36,7 @@ fn the_definition_holds() {
 fn defaults() {
     let (args, policy) = parse("mptcp-agent run").unwrap();
     assert_eq!(policy, Policy::default());
-    assert_eq!(args.listen.to_string(), DEFAULT_LISTEN);
+    assert_eq!(args.listen[0].to_string(), DEFAULT_LISTEN);
     assert_eq!(args.max_connections, 16_384);
     assert_eq!(args.log_format, LogFormat::Text);
     assert_eq!((args.control, args.cgroup), (None, None));
@@ -177,8 +177,9 @@ fn wrong_arguments_say_why() {
             "--policy weighted --weight id:1=1 --weight id:01=2",
             "same path",
         ),
-        ("--listen 8684", "invalid socket address"),
-        ("--listen localhost:8684", "invalid socket address"),
+        ("--listen 8684", "expected ADDR:PORT"),
+        ("--listen localhost:8684", "expected ADDR:PORT"),
+        ("--listen unix:run.sock", "expected an absolute path"),
         ("--max-connections 0", "1..=1048576"),
         ("--max-connections 1048577", "1..=1048576"),
         ("--log-format xml", "[possible values: text, json]"),

@@ -2,7 +2,8 @@
 
 mod peering;
 
-use mptcp_api::schema::{Hook, LeftOut, Path, Reply, Request, Status, one_line};
+use mptcp_api::listen::Listen;
+use mptcp_api::schema::{Agent, Hook, LeftOut, Path, Reply, Request, Status, one_line};
 
 use super::connection::Connection;
 use super::table::{self, Cell, Column, known, left, right};
@@ -32,6 +33,20 @@ fn text(terminal: Terminal, status: &Status) -> String {
     text
 }
 
+/// Returns where the metrics are, as URLs.
+fn metrics(agent: &Agent) -> String {
+    // An agent of an earlier version names one place only.
+    let listeners = match &agent.listeners[..] {
+        [] => std::slice::from_ref(&agent.listen),
+        all => all,
+    };
+    let urls = listeners.iter().map(|text| match text.parse::<Listen>() {
+        Ok(place) => place.url(agent.web_tls, "metrics"),
+        Err(_) => text.clone(),
+    });
+    urls.collect::<Vec<_>>().join(", ")
+}
+
 fn summary(status: &Status) -> Vec<(&'static str, String)> {
     let agent = &status.agent;
     let mut lines = vec![
@@ -46,7 +61,7 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
             ),
         ),
         ("policy", policy::describe(&status.policy)),
-        ("metrics", format!("http://{}/metrics", agent.listen)),
+        ("metrics", metrics(agent)),
         (
             "connections",
             format!("{}, subflows {}", status.connections, status.subflows),

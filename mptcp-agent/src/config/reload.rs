@@ -45,6 +45,11 @@ impl Reloader {
         self.flags.args.config.as_deref()
     }
 
+    /// Returns the file with TLS and passwords, if there is one.
+    pub fn web_file(&self) -> Option<&Path> {
+        self.started.web_config_file.as_deref()
+    }
+
     /// Reads the file anew. Waits for file systems and for the kernel, so the
     /// agent's loop never calls it.
     ///
@@ -90,6 +95,10 @@ pub const NO_FILE: &str =
 fn needs_restart(started: &RunArgs, fresh: &RunArgs) -> Vec<String> {
     let differ = [
         ("listen", started.listen != fresh.listen),
+        (
+            "web-config-file",
+            started.web_config_file != fresh.web_config_file,
+        ),
         ("control", started.control != fresh.control),
         ("cgroup", started.cgroup != fresh.cgroup),
         (

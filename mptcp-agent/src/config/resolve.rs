@@ -1,11 +1,11 @@
 //! Merges defaults, file and flags.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum as _;
-use mptcp_api::config::{At, File, nearest, parse};
+use mptcp_api::config::{At, File, Texts, nearest, parse};
+use mptcp_api::listen::Listen;
 use mptcp_api::policy::{Given, LeaveOut, Overflow, Setting, Shared, Weighted};
 use mptcp_api::rule::{Rule, RuleSet};
 use mptcp_common::abi::MAX_POLICIES;
@@ -172,9 +172,15 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
     }
     // Values that flags replace are checked all the same.
     let listen = file.listen.as_ref();
-    let address = listen.map(|text| listen_at(source, text)).transpose()?;
+    let places = listen.map(|texts| listen_at(source, texts)).transpose()?;
     if pick("listen", start(listen)) {
-        args.listen = address.unwrap_or(args.listen);
+        args.listen = places.unwrap_or(args.listen);
+    }
+    let web = file.web_config_file.as_ref();
+    let path = web.map(|path| absolute(source, "web-config-file", path));
+    let path = path.transpose()?;
+    if pick("web_config_file", start(web)) {
+        args.web_config_file = path;
     }
     let control = file.control.as_ref();
     let path = control.map(|path| absolute(source, "control", path));
@@ -231,9 +237,11 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
         path.as_ref()
             .map_or_else(|| "-".to_owned(), |path| path.display().to_string())
     };
+    let places: Vec<String> = args.listen.iter().map(Listen::to_string).collect();
     let format = args.log_format.to_possible_value();
     let values = [
-        args.listen.to_string(),
+        places.join(" "),
+        path(&args.web_config_file),
         path(&args.control),
         path(&args.cgroup),
         args.max_connections.to_string(),
@@ -253,14 +261,19 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
     Ok((args, rows))
 }
 
-fn listen_at(source: Source<'_>, text: &At<String>) -> Result<SocketAddr, Wrong> {
-    text.parse().map_err(|_| {
-        let why = format!(
-            "listen is \"{}\": expected ADDR:PORT, such as \"127.0.0.1:8684\"",
-            **text
-        );
-        source.wrong(text.start(), &why)
-    })
+fn listen_at(source: Source<'_>, texts: &Texts) -> Result<Vec<Listen>, Wrong> {
+    if texts.is_empty() {
+        let why = "listen is an empty list: expected one place at least, such as \
+                   \"127.0.0.1:8684\"";
+        return Err(source.wrong(texts.start(), why));
+    }
+    let places = texts.iter().map(|text| {
+        text.parse().map_err(|why| {
+            let why = format!("listen is \"{}\": {why}", **text);
+            source.wrong(text.start(), &why)
+        })
+    });
+    places.collect()
 }
 
 fn absolute(source: Source<'_>, key: &str, text: &At<String>) -> Result<PathBuf, Wrong> {

@@ -84,7 +84,10 @@ fn each_setting_is_the_flag_s_else_the_file_s_else_the_default() {
     }
     let args = with(text, "").unwrap().args;
     assert_eq!((args.max_connections, args.measure_programs), (5, true));
-    assert_eq!((args.listen.port(), args.log_format), (1, LogFormat::Json));
+    assert_eq!(
+        (args.listen[0].to_string(), args.log_format),
+        ("127.0.0.1:1".to_owned(), LogFormat::Json)
+    );
     assert_eq!(
         (args.control, args.cgroup),
         (Some("/run/a".into()), Some("/c".into()))
@@ -271,6 +274,21 @@ fn what_has_no_effect_is_a_warning() {
 }
 
 #[test]
+fn several_places_are_one_setting() {
+    let text = "listen = [\"127.0.0.1:1\", \"unix:/run/a.sock\"]\nweb-config-file = \"/w\"\n";
+    let loaded = with(text, "").unwrap();
+    let expected = "127.0.0.1:1 unix:/run/a.sock";
+    assert_eq!(row(&loaded, "listen"), (expected.into(), "f:1".into()));
+    assert_eq!(row(&loaded, "web-config-file"), ("/w".into(), "f:2".into()));
+    assert_eq!(loaded.args.listen.len(), 2);
+    let flags = "--listen unix:/run/b.sock --listen [::1]:2 --web.config.file /v";
+    let loaded = with(text, flags).unwrap();
+    let expected = "unix:/run/b.sock [::1]:2";
+    assert_eq!(row(&loaded, "listen"), (expected.into(), "--listen".into()));
+    assert_eq!(loaded.args.web_config_file, Some("/v".into()));
+}
+
+#[test]
 fn the_example_passes_and_shows_every_setting() {
     let loaded = with(EXAMPLE, "").unwrap();
     assert_eq!(loaded.policies.len(), 2);
@@ -280,6 +298,7 @@ fn the_example_passes_and_shows_every_setting() {
     // The example has every key, if only as a comment.
     for key in [
         "listen",
+        "web-config-file",
         "control",
         "cgroup",
         "state-dir",

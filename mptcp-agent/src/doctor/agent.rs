@@ -4,7 +4,8 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use mptcp_api::schema::Status;
+use mptcp_api::listen::Listen;
+use mptcp_api::schema::{Agent, Status};
 
 use super::finding::{Faults, Finding, Verdict, ok, problem, unknown, warning};
 use super::sight::Sight;
@@ -27,7 +28,7 @@ pub fn checks(sight: &Sight) -> Vec<Finding> {
             hooks(status),
             outlived(status),
             losses(status),
-            metrics(&status.agent.listen, || arguments(status.agent.pid)),
+            metrics(&status.agent, || arguments(status.agent.pid)),
         ]),
     }
     findings
@@ -116,28 +117,61 @@ fn losses(status: &Status) -> Finding {
 }
 
 /// `arguments` are those that the agent was started with, if they can be read.
-fn metrics(listen: &str, arguments: impl FnOnce() -> Option<Vec<String>>) -> Finding {
+fn metrics(agent: &Agent, arguments: impl FnOnce() -> Option<Vec<String>>) -> Finding {
     const NAME: &str = "metrics-address";
-    let address: SocketAddr = match listen.parse() {
-        Ok(address) => address,
-        Err(error) => return unknown(NAME, format!("`{listen}` is no address: {error}")),
+    // An agent of an earlier version names one place only.
+    let all = match &agent.listeners[..] {
+        [] => std::slice::from_ref(&agent.listen),
+        all => all,
     };
-    if !is_open(address.ip()) {
-        return ok(NAME, format!("metrics are served on {listen}"));
+    let mut places = Vec::new();
+    for text in all {
+        match text.parse::<Listen>() {
+            Ok(place) => places.push(place),
+            Err(error) => return unknown(NAME, format!("`{text}` is no address: {error}")),
+        }
     }
-    let seen = format!("metrics are served on {listen}, to anybody who reaches this host");
-    let closed = SocketAddr::new(
-        match address {
-            SocketAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
-            SocketAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-        },
-        address.port(),
-    );
+    let shown = all.join(" and ");
+    let with = match (agent.web_tls, agent.web_auth) {
+        (true, true) => ", with TLS and a password",
+        (true, false) => ", with TLS",
+        (false, true) => ", with a password",
+        (false, false) => "",
+    };
+    let is_open = |place: &Listen| matches!(place, Listen::Tcp(address) if is_open(address.ip()));
+    if !with.is_empty() || !places.iter().any(is_open) {
+        return ok(NAME, format!("metrics are served on {shown}{with}"));
+    }
+    let seen = format!("metrics are served on {shown}, to anybody who reaches this host");
+    let closed: Vec<Listen> = places.into_iter().map(closed).collect();
     let mend = match arguments() {
-        Some(arguments) => successor(&arguments, closed),
-        None => format!("# start the agent with --listen {closed}"),
+        Some(arguments) => successor(&arguments, &closed),
+        None => format!("# start the agent with {}", flags(&closed)),
     };
     warning(NAME, seen, mend)
+}
+
+/// Returns the place that only this host reaches, instead of one that others do.
+fn closed(place: Listen) -> Listen {
+    let loopback = |address: SocketAddr| match address {
+        SocketAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+        SocketAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+    };
+    match place {
+        Listen::Tcp(address) if is_open(address.ip()) => {
+            Listen::Tcp(SocketAddr::new(loopback(address), address.port()))
+        }
+        other => other,
+    }
+}
+
+/// Returns `--listen PLACE` for each of these.
+fn flags(places: &[Listen]) -> String {
+    let flags = places.iter().map(|place| match place {
+        Listen::Tcp(address) => format!("--listen {address}"),
+        Listen::Unix(_) => format!("--listen {}", quoted(&place.to_string())),
+    });
+    flags.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns whether an address is neither this host's alone nor that of a private
@@ -154,8 +188,8 @@ fn is_open(address: IpAddr) -> bool {
 }
 
 /// Returns the command of an agent that takes over, with the same arguments but
-/// another address.
-fn successor(arguments: &[String], listen: SocketAddr) -> String {
+/// other places of `--listen`.
+fn successor(arguments: &[String], places: &[Listen]) -> String {
     let mut words = Vec::new();
     let mut given = arguments.iter();
     while let Some(word) = given.next() {
@@ -165,7 +199,7 @@ fn successor(arguments: &[String], listen: SocketAddr) -> String {
             words.push(quoted(word));
         }
     }
-    format!("{} --take-over --listen {listen}", words.join(" "))
+    format!("{} --take-over {}", words.join(" "), flags(places))
 }
 
 /// Reads the command line of a process that runs `mptcp-agent run`.
@@ -187,6 +221,22 @@ mod tests {
 
     use super::*;
 
+    /// Returns an agent that serves metrics there alone.
+    fn at(listen: &str) -> Agent {
+        Agent {
+            version: String::new(),
+            commit: String::new(),
+            pid: 1,
+            uptime_seconds: 0.0,
+            listen: listen.to_owned(),
+            listeners: Vec::new(),
+            web_tls: false,
+            web_auth: false,
+            outlived: true,
+            not_outlived_because: None,
+        }
+    }
+
     #[test]
     fn an_address_that_the_world_reaches_is_a_warning() {
         for (listen, expected) in [
@@ -199,8 +249,26 @@ mod tests {
             ("198.51.100.1:8684", Verdict::Warning),
             ("nonsense", Verdict::Unknown),
         ] {
-            assert_eq!(metrics(listen, || None).result, expected, "{listen}");
+            assert_eq!(metrics(&at(listen), || None).result, expected, "{listen}");
         }
+        let mut several = at("127.0.0.1:1");
+        several.listeners = vec!["127.0.0.1:1".into(), "unix:/run/a".into()];
+        assert_eq!(metrics(&several, || None).result, Verdict::Ok);
+        several.listeners.push("[::]:2".into());
+        let finding = metrics(&several, || None);
+        assert_eq!(finding.result, Verdict::Warning);
+        assert_eq!(
+            finding.mend.unwrap(),
+            "# start the agent with --listen 127.0.0.1:1 --listen unix:/run/a --listen [::1]:2"
+        );
+        several.web_auth = true;
+        let finding = metrics(&several, || None);
+        assert_eq!(finding.result, Verdict::Ok);
+        assert!(
+            finding.seen.ends_with("with a password"),
+            "{}",
+            finding.seen
+        );
     }
 
     #[test]
@@ -208,13 +276,13 @@ mod tests {
         let words = "/usr/bin/mptcp-agent run --listen 0.0.0.0:1 --policy weighted --weight";
         let mut words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         words.push("my dev=4".to_owned());
-        let mend = metrics("0.0.0.0:1", || Some(words)).mend.unwrap();
+        let mend = metrics(&at("0.0.0.0:1"), || Some(words)).mend.unwrap();
         assert_eq!(
             mend,
             "/usr/bin/mptcp-agent run --policy weighted --weight 'my dev=4' --take-over --listen \
              127.0.0.1:1"
         );
-        let none = metrics("[::]:1", || None).mend.unwrap();
+        let none = metrics(&at("[::]:1"), || None).mend.unwrap();
         assert_eq!(none, "# start the agent with --listen [::1]:1");
     }
 

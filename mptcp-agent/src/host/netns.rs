@@ -21,9 +21,9 @@ use nix::{getsockopt_impl, sockopt_impl};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
 
-use super::control;
 use super::lock::{Lock, NoLock};
 use super::namespace::Namespace;
+use super::socket_file;
 use super::socket_path;
 
 sockopt_impl!(
@@ -76,7 +76,7 @@ impl Claim {
             Name::Of(holder) => Err(holder),
         };
         let path = directory.join(format!("netns-{cookie}.lock"));
-        let made = control::make_directories(directory);
+        let made = socket_file::make_directories(directory);
         let lock = match Lock::take(&path) {
             Ok(lock) => Some(lock),
             Err(NoLock::Held) => bail!(
@@ -176,7 +176,7 @@ fn holder(name: &str) -> Result<String> {
 }
 
 /// Returns whether a process is in the user namespace of this one, and has the
-/// capabilities there that an agent needs.
+/// capability there that an agent needs all the time.
 fn may_be_an_agent(process: i32) -> bool {
     let user_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
     let own = user_namespace("self");
@@ -185,7 +185,7 @@ fn may_be_an_agent(process: i32) -> bool {
     }
     let has =
         |capability| caps::has_cap(Some(process), CapSet::Effective, capability).unwrap_or(false);
-    has(Capability::CAP_NET_ADMIN) && (has(Capability::CAP_BPF) || has(Capability::CAP_SYS_ADMIN))
+    has(Capability::CAP_NET_ADMIN)
 }
 
 /// Returns the cookie of this thread's network namespace.

@@ -1,7 +1,9 @@
-//! Checks the capabilities that loading and attaching take.
+//! The capabilities that loading and attaching take: whether they are there, and
+//! how they are given up once everything is attached.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability};
+use rustix::process::geteuid;
 
 /// The capabilities that the agent needs, and what for.
 const NEEDED: [(Capability, &str); 3] = [
@@ -12,6 +14,55 @@ const NEEDED: [(Capability, &str); 3] = [
         "attach to sockets and set their limits",
     ),
 ];
+
+/// Capabilities that nothing takes after the start: by then every program is
+/// loaded and every map made, and file descriptors are enough to use them. What is
+/// attached again, or to another device, takes `CAP_NET_ADMIN`, as do endpoints
+/// and routes.
+const FOR_THE_START: [Capability; 3] = [
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    // In place of the two, and for mounts, and --measure-programs.
+    Capability::CAP_SYS_ADMIN,
+];
+
+/// Gives up what only the start takes, for this thread and those that it starts.
+/// Root keeps everything, since root could take it back. A failure is logged.
+pub fn give_up() {
+    if geteuid().is_root() {
+        return;
+    }
+    match try_give_up() {
+        Ok(true) => tracing::debug!("gave up the capabilities that only the start takes"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+}
+
+/// Does what [`give_up`] does. Returns whether there was something to give up.
+///
+/// # Errors
+/// The kernel refuses.
+fn try_give_up() -> Result<bool> {
+    // Effective ones first, because they are part of the permitted ones.
+    let mut gave_up = false;
+    for set in [
+        CapSet::Ambient,
+        CapSet::Effective,
+        CapSet::Inheritable,
+        CapSet::Permitted,
+    ] {
+        for capability in FOR_THE_START {
+            // An error means that this kernel does not know the capability.
+            if caps::has_cap(None, set, capability).unwrap_or(false) {
+                caps::drop(None, set, capability)
+                    .with_context(|| format!("cannot give {capability} up"))?;
+                gave_up = true;
+            }
+        }
+    }
+    Ok(gave_up)
+}
 
 /// Checks that this process has them. `CAP_SYS_ADMIN` implies the others, as in
 /// the kernel's `bpf_capable`, `perfmon_capable` and `bpf_net_capable`.

@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use mptcp_api::saved::{self, Saved};
 
-use super::control::make_directories;
 use super::lock::{Lock, NoLock};
+use super::privileges;
+use super::socket_file::make_directories;
 use super::{boot, file, netns, socket_path};
 
 /// Where the file is unless `--state-dir` says otherwise.
@@ -169,7 +170,10 @@ impl Store {
     fn start(&mut self, lock: Option<Lock>) {
         let ((contents, wanted), (sender, results)) = (channel(), channel());
         let names = self.names.clone();
-        let work = move || write_all(&names, lock, &wanted, &sender);
+        let work = move || {
+            privileges::give_up();
+            write_all(&names, lock, &wanted, &sender);
+        };
         match thread::Builder::new().name("state".to_owned()).spawn(work) {
             Ok(_) => self.thread = Some(Writer { contents, results }),
             Err(error) => self.fail(format!("cannot start a thread: {error}")),

@@ -3,14 +3,17 @@
 //! Anybody who may write to the file system may put anything there, and a plain
 //! `mount -t bpf` lets everybody in. So a name is never followed. Each
 //! directory is opened by itself, without following symbolic links, and is used
-//! only if it lies in this very file system, belongs to root or to the user of
-//! this process, and nobody else may write to it. Only entries of such
-//! directories are removed, and so never anything outside of the file system.
+//! only if it lies in this very file system, belongs to root, to the user of
+//! this process or to that of the systemd unit, and nobody else may write to it.
+//! Only entries of such directories are removed, and so never anything outside of
+//! the file system.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::unistd::User;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, fstatfs, mkdirat, openat, renameat,
     stat, statat, statfs, unlinkat,
@@ -325,9 +328,24 @@ impl Unusable {
     }
 }
 
-/// Returns whether root, or the user of this process, owns it.
+/// The user that the systemd unit runs the agent as.
+const USER_OF_UNIT: &str = "mptcp-agent";
+
+/// Returns whether root, or the user of this process, owns it. For root, the user
+/// of the systemd unit is an agent like this one, whose pins root's agents and
+/// `cleanup` find.
 fn is_ours(stat: &Stat) -> bool {
-    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
+    static OF_UNIT: OnceLock<Option<u32>> = OnceLock::new();
+    let of_unit = || {
+        *OF_UNIT.get_or_init(|| {
+            let user = User::from_name(USER_OF_UNIT).ok().flatten();
+            user.map(|user| user.uid.as_raw())
+        })
+    };
+    let own = geteuid();
+    stat.st_uid == 0
+        || stat.st_uid == own.as_raw()
+        || (own.is_root() && Some(stat.st_uid) == of_unit())
 }
 
 /// Returns whether this process and the first one are in different mount

@@ -4,7 +4,8 @@
 //! `--log-format json` they are log lines.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+
+use mptcp_api::listen::Listen;
 
 use crate::cli::LogFormat;
 use crate::kernel::Attachment;
@@ -31,9 +32,11 @@ pub fn attachments(format: LogFormat, attachments: &[Attachment]) {
     }
 }
 
-/// Says that everything is in place.
-pub fn ready(format: LogFormat, policy: &Policy, listen: SocketAddr) {
-    let metrics = format!("http://{listen}/metrics");
+/// Says that everything is in place. `tls` says whether the addresses of `places`
+/// have TLS.
+pub fn ready(format: LogFormat, policy: &Policy, places: &[Listen], tls: bool) {
+    let urls = places.iter().map(|place| place.url(tls, "metrics"));
+    let metrics = urls.collect::<Vec<_>>().join(", ");
     match format {
         LogFormat::Text => {
             print(&format!(

@@ -23,9 +23,9 @@ mod peering;
 mod peers;
 mod quotas;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use mptcp_api::listen::Listen;
 use mptcp_common::abi::Totals;
 use mptcp_common::abi::rule::RuleStats;
 
@@ -94,14 +94,18 @@ impl Snapshot {
 }
 
 /// The agent's process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Agent {
     /// Its process id, in its own namespace.
     pub pid: u32,
     /// Time since it was started.
     pub uptime: Duration,
-    /// The address and port where it serves metrics.
-    pub listen: SocketAddr,
+    /// The places where it serves metrics.
+    pub listen: Vec<Listen>,
+    /// Whether those that are addresses have TLS.
+    pub web_tls: bool,
+    /// Whether those that are addresses ask for a password.
+    pub web_auth: bool,
 }
 
 /// The policy in force, and what follows it.
@@ -181,7 +185,12 @@ impl Default for Agent {
         Self {
             pid: 0,
             uptime: Duration::ZERO,
-            listen: SocketAddr::from(([127, 0, 0, 1], 9100)),
+            listen: vec![Listen::Tcp(std::net::SocketAddr::from((
+                [127, 0, 0, 1],
+                9100,
+            )))],
+            web_tls: false,
+            web_auth: false,
         }
     }
 }

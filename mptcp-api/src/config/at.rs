@@ -1,8 +1,11 @@
 //! A value that knows its place in the file.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::ops::Deref;
 
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A value, and where it starts in the text. Two that differ only in their
@@ -59,6 +62,64 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
         let start = spanned.span().start;
         Ok(Self::new(spanned.into_inner(), start))
     }
+}
+
+/// Strings, each with its place, and the place of the whole.
+pub type Texts = At<Vec<At<String>>>;
+
+/// Reads a list of strings, or one string without the brackets, which has the
+/// place of the whole.
+pub(super) fn one_or_more<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Texts>, D::Error> {
+    let At { value, start } = At::<OneOrMore>::deserialize(deserializer)?;
+    let values = match value {
+        OneOrMore::One(text) => vec![At::new(text, start)],
+        OneOrMore::More(texts) => texts,
+    };
+    Ok(Some(At::new(values, start)))
+}
+
+/// A string, or a list of strings.
+enum OneOrMore {
+    One(String),
+    More(Vec<At<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, or a list of strings")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrMore, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMore::More)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+// The schema of what `one_or_more` reads. A doc comment would replace the
+// description of the key.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is wanted")]
+pub(super) enum OneOrMoreSchema {
+    One(String),
+    More(Vec<String>),
 }
 
 /// The schema of the file has the value alone.

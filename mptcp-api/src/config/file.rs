@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::At;
+#[cfg(test)]
+use super::at::OneOrMoreSchema;
+use super::{At, Texts};
 use crate::rule::Rule;
 
 /// The configuration file of mptcp-agent.
@@ -13,9 +15,15 @@ use crate::rule::Rule;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct File {
-    /// Where to serve /metrics and /healthz, as `ADDR:PORT`; port 0 takes any
-    /// free one. A change needs a restart.
-    pub listen: Option<At<String>>,
+    /// Where to serve /metrics and /healthz: `ADDR:PORT`, where port 0 takes any
+    /// free one, or `unix:PATH`; or a list of these. A change needs a restart.
+    #[serde(default, deserialize_with = "super::at::one_or_more")]
+    #[cfg_attr(test, schemars(with = "Option<OneOrMoreSchema>"))]
+    pub listen: Option<Texts>,
+    /// The absolute path of a file with TLS and passwords for HTTP, in the format
+    /// of Prometheus' exporters. A change of the path needs a restart, one of the
+    /// file does not.
+    pub web_config_file: Option<At<String>>,
     /// The absolute path of the control socket. A change needs a restart.
     pub control: Option<At<String>>,
     /// The cgroup2 directory whose sockets are observed and steered. A change

@@ -83,11 +83,15 @@ fn mistakes_have_their_place() {
         ),
         (
             "listen = 8684",
-            "1:10: wrong kind of value: integer `8684`, expected a string",
+            "1:10: wrong kind of value: integer `8684`, expected a string, or a list of strings",
         ),
         (
             "max-connections = \"many\"",
             "1:19: wrong kind of value: string \"many\", expected a whole number",
+        ),
+        (
+            "listen = [\"a\", 1]",
+            "1:16: wrong kind of value: integer `1`, expected a string",
         ),
         ("listen = \"a\"\nlisten = \"b\"", "2:1: duplicate key"),
         ("[path.a]\n[path.b]\n[path.a]", "3:7: duplicate key"),

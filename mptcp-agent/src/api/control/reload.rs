@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::Call;
 use crate::config::{Edit, NO_FILE, Reloader};
 use crate::policy::Policy;
+use crate::systemd;
 
 /// Time until the file must have been read or written, and the host must have
 /// given what the policy needs.
@@ -24,7 +25,9 @@ const ANSWER: Duration = Duration::from_secs(12);
 /// The file is wrong, or its policy cannot be used; the settings stay. Or the
 /// change has failed, and the message says what is in force.
 pub async fn reload(reloader: &Reloader, agent: &mpsc::Sender<Call>) -> Result<Reloaded, Refusal> {
+    systemd::reloading();
     let done = try_reload(reloader, agent).await;
+    systemd::reloaded();
     if let Err(refusal) = &done {
         tracing::error!("the configuration is not reloaded: {}", refusal.message);
     }

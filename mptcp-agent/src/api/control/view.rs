@@ -37,7 +37,13 @@ pub fn status(snapshot: &Snapshot) -> Status {
             commit: COMMIT.to_owned(),
             pid: agent.pid,
             uptime_seconds: agent.uptime.as_secs_f64(),
-            listen: agent.listen.to_string(),
+            listen: agent
+                .listen
+                .first()
+                .map_or_else(String::new, |place| place.to_string()),
+            listeners: agent.listen.iter().map(|place| place.to_string()).collect(),
+            web_tls: agent.web_tls,
+            web_auth: agent.web_auth,
             outlived: snapshot.not_outlived.is_none(),
             not_outlived_because: snapshot.not_outlived.clone(),
         },

@@ -1,7 +1,15 @@
-//! A TCP listener that limits the number and the lifetime of its connections.
+//! Accepts connections for HTTP, and limits their number and their lifetime.
+//!
+//! ```text
+//!   address       ----> a place ----> TLS, if the web configuration has it --+
+//!   address       ----> a place ----> TLS                                  --+--> Bounded
+//!   unix socket   ----> a place ----------------------------------------------+
+//! ```
+//!
+//! Each listener has places of its own, so that clients that keep those of one
+//! address do not keep others away from the next.
 
 use std::io::{Error, ErrorKind, Result};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,79 +17,152 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-/// Number of connections that are served at once. More wait in the backlog.
+use crate::host::Socket;
+use crate::web::InForce;
+
+/// Number of connections that each listener serves at once. More wait in the
+/// backlog.
 pub const MAX_CONNECTIONS: usize = 32;
 
 /// How long a connection may take, from accept to the last byte.
-const LIFETIME: Duration = Duration::from_secs(10);
+pub const LIFETIME: Duration = Duration::from_secs(10);
 
-/// Accepts at most [`MAX_CONNECTIONS`] at once, each for at most [`LIFETIME`].
+/// The connections of several listeners: at most [`MAX_CONNECTIONS`] of each at
+/// once, each for a time that is limited, too.
 #[derive(Debug)]
 pub struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-    lifetime: Duration,
+    ready: mpsc::Receiver<Connection>,
+    /// The tasks that accept; they end with this.
+    _accepting: JoinSet<()>,
 }
 
 impl Bounded {
-    /// Applies the limits to a listener.
-    pub fn new(listener: TcpListener) -> Self {
-        Self::with_lifetime(listener, LIFETIME)
-    }
-
-    pub(super) fn with_lifetime(listener: TcpListener, lifetime: Duration) -> Self {
-        Self {
-            listener,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            lifetime,
+    /// Accepts from `sockets`, which must not block. Those with a web configuration
+    /// have TLS if that says so. A connection lives for `lifetime` at most.
+    ///
+    /// # Errors
+    /// The runtime takes no further socket.
+    pub fn new(sockets: Vec<(Socket, Option<InForce>)>, lifetime: Duration) -> Result<Self> {
+        let (sender, ready) = mpsc::channel(MAX_CONNECTIONS);
+        let mut accepting = JoinSet::new();
+        for (socket, web) in sockets {
+            let door = Door {
+                web,
+                lifetime,
+                ready: sender.clone(),
+            };
+            match socket {
+                Socket::Tcp(listener) => {
+                    accepting.spawn(door.accept(TcpListener::from_std(listener)?));
+                }
+                Socket::Unix(listener) => {
+                    accepting.spawn(door.accept(UnixListener::from_std(listener)?));
+                }
+            }
         }
+        Ok(Self {
+            ready,
+            _accepting: accepting,
+        })
     }
 }
 
 impl Listener for Bounded {
     type Io = Connection;
-    type Addr = SocketAddr;
+    type Addr = ();
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed, so this always gets a permit.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        // Axum's listener retries after a pause if descriptors run out.
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
-        let deadline = Box::pin(sleep(self.lifetime));
-        (
-            Connection {
-                stream,
-                deadline,
-                _place: place,
-            },
-            peer,
-        )
+    async fn accept(&mut self) -> (Connection, ()) {
+        match self.ready.recv().await {
+            Some(connection) => (connection, ()),
+            // No listener is left: there will never be a connection.
+            None => std::future::pending().await,
+        }
     }
 
-    fn local_addr(&self) -> Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> Result<()> {
+        Ok(())
     }
 }
 
+/// What all connections of a listener have in common.
+struct Door {
+    web: Option<InForce>,
+    lifetime: Duration,
+    ready: mpsc::Sender<Connection>,
+}
+
+impl Door {
+    /// Accepts for ever.
+    async fn accept<L>(self, mut listener: L)
+    where
+        L: Listener,
+        L::Io: Stream + 'static,
+    {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut handshakes = JoinSet::new();
+        loop {
+            // The semaphore is never closed, so this always gets a permit.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            // Axum's listeners retry after a pause if descriptors run out.
+            let (stream, _) = listener.accept().await;
+            while handshakes.try_join_next().is_some() {}
+            let end = Instant::now() + self.lifetime;
+            let web = self.web.as_ref();
+            let tls = web.and_then(|web| web.borrow().tls.clone());
+            let Some(tls) = tls else {
+                let connection = Connection::new(Box::new(stream), end, place);
+                let _ = self.ready.send(connection).await;
+                continue;
+            };
+            // A client that takes its time with the handshake keeps its place, and
+            // nobody else waits for it.
+            let ready = self.ready.clone();
+            handshakes.spawn(async move {
+                match timeout_at(end, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let connection = Connection::new(Box::new(stream), end, place);
+                        let _ = ready.send(connection).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                }
+            });
+        }
+    }
+}
+
+/// A byte stream in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// A connection whose reads and writes fail once its time is over.
-#[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     deadline: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
+    fn new(stream: Box<dyn Stream>, end: Instant, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            stream,
+            deadline: Box::pin(sleep_until(end)),
+            _place: place,
+        }
+    }
+
     /// Returns the stream while there is time left, else the error to report.
-    fn in_time(&mut self, cx: &mut Context<'_>) -> Result<Pin<&mut TcpStream>> {
+    fn in_time(&mut self, cx: &mut Context<'_>) -> Result<Pin<&mut dyn Stream>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Err(Error::from(ErrorKind::TimedOut));
         }
-        Ok(Pin::new(&mut self.stream))
+        Ok(Pin::new(&mut *self.stream))
     }
 }
 

@@ -12,6 +12,15 @@ fn mistakes_name_their_place() {
             "f:1:10: listen is \"8684\": expected ADDR:PORT",
         ),
         (
+            "listen = [\"127.0.0.1:1\", \"unix:a\"]",
+            "f:1:26: listen is \"unix:a\": expected an absolute path",
+        ),
+        ("listen = []", "f:1:10: listen is an empty list"),
+        (
+            "web-config-file = \"web.yml\"",
+            "f:1:19: web-config-file is \"web.yml\": expected an absolute path",
+        ),
+        (
             "control = \"a.sock\"",
             "f:1:11: control is \"a.sock\": expected an absolute path",
         ),

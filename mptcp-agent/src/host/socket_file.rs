@@ -1,6 +1,7 @@
-//! The control socket's file: `--control`, or the default place.
+//! The files of the agent's unix sockets: that of the control socket (`--control`,
+//! or the default place), and those of `--listen unix:PATH`.
 //!
-//! One agent has it at a time. A socket file that a killed agent has left is
+//! One agent has a file at a time. A socket file that a killed agent has left is
 //! taken over. A socket at which somebody answers is not, nor is anything that
 //! is no socket.
 
@@ -21,10 +22,10 @@ use thiserror::Error;
 use super::lock::{Lock, NoLock};
 use super::socket_path;
 
-/// The group whose members may use the socket, if there is such a group.
+/// The group whose members may use the control socket, if there is such a group.
 const GROUP: &str = "mptcp";
 
-/// The mode of the socket: its owner and its group may use it.
+/// The mode of a socket: its owner and its group may use it.
 const MODE: u32 = 0o660;
 
 /// The mode of directories that are made for it.
@@ -36,7 +37,42 @@ const LOCK: &str = ".mptcp-agent.lock";
 /// How long to wait for another agent that is at work in the same directory.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The outcome of taking a socket.
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Commands of the agent's users. Belongs to [`GROUP`].
+    Control,
+    /// HTTP. Belongs to the group of the agent's process.
+    Http,
+}
+
+impl Purpose {
+    /// Returns what the socket is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control socket",
+            Self::Http => "HTTP socket",
+        }
+    }
+
+    /// Returns the flag that names another path.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Control => "--control",
+            Self::Http => "--listen",
+        }
+    }
+
+    /// Returns `path` as it is given on the command line.
+    fn given(self, path: &Path) -> String {
+        match self {
+            Self::Control => format!("--control {}", path.display()),
+            Self::Http => format!("--listen unix:{}", path.display()),
+        }
+    }
+}
+
+/// The outcome of taking the control socket.
 #[derive(Debug)]
 pub enum Taken {
     /// The socket was taken.
@@ -57,7 +93,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes the path that was asked for, or else the default one.
+    /// Takes the path that was asked for, or else the default one, for the control
+    /// socket.
     ///
     /// # Errors
     /// Another agent answers there, or the path that was asked for cannot be
@@ -65,29 +102,38 @@ impl Claim {
     pub fn take(explicit: Option<&Path>) -> Result<Taken> {
         match explicit {
             Some(path) => {
-                check(path)?;
-                Ok(Taken::Socket(Self::at(path)?))
+                check(Purpose::Control, path)?;
+                Ok(Taken::Socket(Self::at(Purpose::Control, path)?))
             }
             None => Self::by_default(&socket_path::default_path()),
         }
     }
 
+    /// Takes a path of `--listen`.
+    ///
+    /// # Errors
+    /// Somebody answers there, or the path cannot be had; one line.
+    pub fn take_http(path: &Path) -> Result<Self> {
+        check(Purpose::Http, path)?;
+        Ok(Self::at(Purpose::Http, path)?)
+    }
+
     fn by_default(path: &Path) -> Result<Taken> {
-        match Self::at(path) {
+        match Self::at(Purpose::Control, path) {
             Ok(claim) => Ok(Taken::Socket(claim)),
-            Err(error @ NotTaken::Answered(_)) => Err(error.into()),
+            Err(error @ NotTaken::Answered(..)) => Err(error.into()),
             Err(NotTaken::Other(error)) => Ok(Taken::Without(format!("{error:#}"))),
         }
     }
 
-    fn at(path: &Path) -> Result<Self, NotTaken> {
+    fn at(purpose: Purpose, path: &Path) -> Result<Self, NotTaken> {
         let shown = path.display();
-        let cannot = || format!("cannot make the control socket {shown}");
+        let cannot = || format!("cannot make the {} {shown}", purpose.name());
         let directory = path.parent().unwrap_or(Path::new("/"));
         make_directories(directory).with_context(cannot)?;
         // Nobody else may do the same between looking and binding.
         let _lock = lock(directory).with_context(cannot)?;
-        clear(path)?;
+        clear(purpose, path)?;
         let listener = UnixListener::bind(path).with_context(cannot)?;
         let made = fs::symlink_metadata(path).with_context(cannot)?;
         let mut claim = Self {
@@ -96,7 +142,9 @@ impl Claim {
             file: (made.dev(), made.ino()),
             group: None,
         };
-        claim.group = give_to_group(path);
+        if purpose == Purpose::Control {
+            claim.group = give_to_group(path);
+        }
         fs::set_permissions(path, Permissions::from_mode(MODE)).with_context(cannot)?;
         claim.listener.set_nonblocking(true).with_context(cannot)?;
         Ok(claim)
@@ -128,10 +176,10 @@ impl Drop for Claim {
 enum NotTaken {
     /// Another agent has the socket.
     #[error(
-        "another agent has the control socket {}: stop it, or choose another path with --control",
-        .0.display()
+        "another agent has the {} {}: stop it, or choose another path with {}",
+        .0.name(), .1.display(), .0.flag()
     )]
-    Answered(PathBuf),
+    Answered(Purpose, PathBuf),
     /// Something else went wrong.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -141,21 +189,20 @@ enum NotTaken {
 ///
 /// # Errors
 /// None could be made; the error says why.
-pub fn check(path: &Path) -> Result<()> {
-    let shown = path.display();
+pub fn check(purpose: Purpose, path: &Path) -> Result<()> {
+    let given = purpose.given(path);
     ensure!(
         path.is_absolute(),
-        "--control {shown} is relative: expected an absolute path, such as {}",
+        "{given} is relative: expected an absolute path, such as {}",
         socket_path::MAIN
     );
     ensure!(
         !path.is_dir() && path.file_name().is_some(),
-        "--control {shown} is a directory: expected the path of a socket in it, such as \
-         {shown}/control.sock"
+        "{given} is a directory: expected the path of a socket in it"
     );
     ensure!(
         socket_path::fits(path),
-        "--control {shown} is too long: a socket's path has at most {} bytes",
+        "{given} is too long: a socket's path has at most {} bytes",
         socket_path::LONGEST
     );
     // The closest ancestor that exists must be a directory that takes entries.
@@ -163,11 +210,11 @@ pub fn check(path: &Path) -> Result<()> {
         let at = ancestor.display();
         ensure!(
             ancestor.is_dir(),
-            "--control {shown} cannot be made: {at} is not a directory"
+            "{given} cannot be made: {at} is not a directory"
         );
         ensure!(
             access(ancestor, Access::WRITE_OK | Access::EXEC_OK).is_ok(),
-            "--control {shown} cannot be made: {at} is not writable"
+            "{given} cannot be made: {at} is not writable"
         );
     }
     Ok(())
@@ -213,19 +260,22 @@ fn lock(directory: &Path) -> Result<Option<Lock>> {
 }
 
 /// Removes a socket at which nobody listens any more.
-fn clear(path: &Path) -> Result<(), NotTaken> {
+fn clear(purpose: Purpose, path: &Path) -> Result<(), NotTaken> {
     let shown = path.display();
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found.with_context(|| format!("cannot look at {shown}"))?,
     };
     if !found.file_type().is_socket() {
-        let why = "is there and is no socket: remove it, or choose another path with --control";
+        let flag = purpose.flag();
+        let why = format!("is there and is no socket: remove it, or choose another with {flag}");
         return Err(anyhow!("{shown} {why}").into());
     }
     match socket_path::connect(path).map_err(|error| (error.kind(), error)) {
         // A listener with a full queue is alive, too.
-        Ok(_) | Err((ErrorKind::WouldBlock, _)) => Err(NotTaken::Answered(path.to_owned())),
+        Ok(_) | Err((ErrorKind::WouldBlock, _)) => {
+            Err(NotTaken::Answered(purpose, path.to_owned()))
+        }
         Err((ErrorKind::ConnectionRefused, _)) => Ok(fs::remove_file(path)
             .with_context(|| format!("cannot remove the dead socket {shown}"))?),
         Err((_, error)) => {

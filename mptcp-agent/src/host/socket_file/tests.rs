@@ -17,7 +17,7 @@ fn paths_that_could_become_a_socket() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let say = |path: &Path| check(path).map_err(|error| error.to_string());
+    let say = |path: &Path| check(Purpose::Control, path).map_err(|error| error.to_string());
 
     assert_eq!(say(&dir.path().join("control.sock")), Ok(()));
     assert_eq!(say(&dir.path().join("a/b/control.sock")), Ok(()));
@@ -145,4 +145,28 @@ fn dead_sockets_are_removed_and_named() {
     }
     drop(living);
     assert_eq!(remove_dead_in(&at("none")).unwrap(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_socket_of_http_is_taken_by_the_same_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metrics.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let claim = Claim::take_http(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
+    let say = |path: &Path| format!("{:#}", Claim::take_http(path).unwrap_err());
+    let taken = say(&path);
+    assert!(
+        taken.contains("another agent has the HTTP socket"),
+        "{taken}"
+    );
+    assert!(taken.contains("another path with --listen"), "{taken}");
+    drop(claim);
+    assert!(!path.exists());
+    fs::write(&path, "precious").unwrap();
+    let file = say(&path);
+    assert!(file.contains("is no socket"), "{file}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    let whole = say(dir.path());
+    assert!(whole.starts_with("--listen unix:/"), "{whole}");
 }
