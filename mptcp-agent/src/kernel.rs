@@ -48,7 +48,7 @@ pub use bpffs::{Mounted as BpfFileSystem, USUAL as BPF_FILE_SYSTEM, mounted as b
 pub use clock::monotonic_ns;
 pub use events::Events;
 pub use life::{BEAT, GRACE};
-pub use load::LoadOptions;
+pub use load::{LoadOptions, put_object_aside};
 pub use others::{SockopsProgram, sockops};
 pub use pages::PAGE;
 pub use publish::PublishError;

@@ -242,6 +242,7 @@ fn resume(kernel: &Kernel, policy: &Policy, rules: &Rules) -> Result<(PathTable,
 /// Gives the kernel the memory that only the start needed, mostly for reading the
 /// kernel's types. glibc would keep it for later, and nothing later needs as much.
 fn give_memory_back() {
+    kernel::put_object_aside();
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches free memory only, and may run beside other threads.
     unsafe {

@@ -312,6 +312,24 @@ fn load_with(
     Ok((kernel, links))
 }
 
+/// Lets the kernel drop the pages that hold [`OBJECT`]. It is read once, and takes
+/// as much memory as everything that the agent allocates. If it is needed again,
+/// its pages come back from the agent's file.
+pub fn put_object_aside() {
+    // SAFETY: sysconf has no precondition.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let range = OBJECT.as_ptr_range();
+    let start = range.start.addr().next_multiple_of(page);
+    let end = range.end.addr() / page * page;
+    let Some(length) = end.checked_sub(start) else {
+        return;
+    };
+    let first = range.start.with_addr(start).cast_mut().cast();
+    // SAFETY: the range is whole pages of OBJECT. They are mapped from the agent's
+    // file and nobody writes to them, so a later read finds the same bytes.
+    unsafe { libc::madvise(first, length, libc::MADV_DONTNEED) };
+}
+
 /// Makes the kernel measure the run time of every BPF program of the host, for
 /// as long as the descriptor is open. If the kernel refuses, only that metric
 /// is missing.

@@ -93,7 +93,8 @@ fn on_a_host(guest: &Guest, package: &Path, next: &Path, before: &Files) -> Resu
         "a fresh install must only observe, but its policy is {policy}: {status}"
     );
     let (first, kept) = (main_pid(guest)?, pins(guest)?);
-    eprintln!("      installed on a host: the agent runs, and observes");
+    let memory = guest.run(&format!("grep VmRSS /proc/{first}/status"))?;
+    eprintln!("      installed on a host: the agent runs, and observes ({memory})");
 
     guest.run(&format!("echo '# of the operator' >> {CONFIG}"))?;
     install(guest, next)?;
