@@ -115,7 +115,11 @@ pub fn path(workspace: &Workspace) -> Result<OsString> {
 }
 
 fn missing(workspace: &Workspace) -> Result<Vec<Need>> {
-    lacking(workspace, "the lab builds its networks with it", &OF_THE_LAB)
+    lacking(
+        workspace,
+        "the lab builds its networks with it",
+        &OF_THE_LAB,
+    )
 }
 
 fn lacking(
