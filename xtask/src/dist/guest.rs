@@ -29,6 +29,7 @@ mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=755 tmpfs dev
 mkdir dev/pts dev/shm
+ln -s pts/ptmx dev/ptmx
 for device in null zero full random urandom; do
     touch "dev/$device"
     mount --bind "/dev/$device" "dev/$device"
