@@ -149,7 +149,7 @@ struct Agent {
     /// The paths whose endpoints are managed, if any are.
     wanted: watch::Sender<Wanted>,
     cgroup: Cgroup,
-    /// What agents ask each other for, if this one asks or may be asked.
+    /// The settings of `--ask-peer` and `--accept-peer-policy`, if either is in use.
     peering: Option<Peering>,
     /// The wishes of others.
     wishes: Book,

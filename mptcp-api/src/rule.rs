@@ -166,13 +166,14 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// One element, or a list of several.
+// The schema of one element, or a list of several. A doc comment would replace the
+// descriptions of the keys.
 #[cfg(test)]
 #[derive(schemars::JsonSchema)]
 #[schemars(inline)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is wanted")]
-enum ListSchema<T> {
+pub(crate) enum ListSchema<T> {
     One(T),
     Many(Vec<T>),
 }

@@ -230,7 +230,8 @@ pub struct Status {
     /// state of the agent at the other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Peers>,
-    /// What agents ask each other for, if this one asks or may be asked.
+    /// The weights that agents ask each other to use, and what has become of that;
+    /// with `--ask-peer` or `--accept-peer-policy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peering: Option<Peering>,
     /// Connections that are open.

@@ -63,7 +63,7 @@ pub struct Held<'a> {
     pub accounts: &'a Accounts,
     /// The policy that replaces it by itself, if any.
     pub revert: Option<&'a Revert>,
-    /// What agents ask each other for, if this one asks or may be asked.
+    /// The settings of `--ask-peer` and `--accept-peer-policy`, if either is in use.
     pub peering: Option<&'a Peering>,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Host {
     pub provided: Provided,
     /// The rules to begin with.
     pub rules: rules::Provided,
-    /// What agents ask each other for, if this one asks or may be asked.
+    /// The settings of `--ask-peer` and `--accept-peer-policy`, if either is in use.
     pub peering: Option<Peering>,
     /// The sockets of the redundant policy, if a policy copies, or if agents ask
     /// each other for something.

@@ -42,7 +42,8 @@ impl Agent {
     ) -> Result<PolicyView, Refusal> {
         let done = change::set(self, provided.clone(), lasting);
         let refused = matches!(&done, Err(refusal) if refusal.code == ErrorCode::Refused);
-        // What others wish for makes way for what the operator wants.
+        // The operator's settings take precedence: if they do not fit beside the
+        // wishes of other agents, these are dropped.
         match refused && self.drop_wishes() {
             true => change::set(self, provided, lasting),
             false => done,

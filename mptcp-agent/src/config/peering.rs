@@ -1,4 +1,4 @@
-//! What agents ask each other for: whom to ask, who may ask, and over which
+//! The weights that agents ask each other to use: whom to ask, who may ask, and over which
 //! channel.
 
 use std::path::PathBuf;

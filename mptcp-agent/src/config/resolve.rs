@@ -34,7 +34,7 @@ pub struct Loaded {
     pub args: RunArgs,
     /// The policy of connections that no rule names.
     pub policy: Policy,
-    /// What agents ask each other for, if this one asks or may be asked.
+    /// The settings of `--ask-peer` and `--accept-peer-policy`, if either is in use.
     pub peering: Option<Settings>,
     /// The policies that rules name, by name.
     pub policies: BTreeMap<String, Given>,

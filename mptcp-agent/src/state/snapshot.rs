@@ -68,7 +68,8 @@ pub struct Snapshot {
     pub quotas: Quotas,
     /// The agents at the other ends, under the redundant policy.
     pub peers: Option<Peers>,
-    /// What agents ask each other for, if this one asks or may be asked.
+    /// The weights that agents ask each other to use, and what has become of that;
+    /// with `--ask-peer` or `--accept-peer-policy`.
     pub peering: Option<Peering>,
     /// The kernel's own counters, by the names of `net::snmp`; empty if they
     /// were not asked for.

@@ -110,18 +110,6 @@ impl<'de> Deserialize<'de> for OneOrMore {
     }
 }
 
-// The schema of what `one_or_more` reads. A doc comment would replace the
-// description of the key.
-#[cfg(test)]
-#[derive(schemars::JsonSchema)]
-#[schemars(inline)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is wanted")]
-pub(super) enum OneOrMoreSchema {
-    One(String),
-    More(Vec<String>),
-}
-
 /// The schema of the file has the value alone.
 #[cfg(test)]
 impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-#[cfg(test)]
-use super::at::OneOrMoreSchema;
 use super::{At, Texts};
+#[cfg(test)]
+use crate::rule::ListSchema;
 use crate::rule::Rule;
 
 /// The configuration file of mptcp-agent.
@@ -18,7 +18,7 @@ pub struct File {
     /// Where to serve /metrics and /healthz: `ADDR:PORT`, where port 0 takes any
     /// free one, or `unix:PATH`; or a list of these. A change needs a restart.
     #[serde(default, deserialize_with = "super::at::one_or_more")]
-    #[cfg_attr(test, schemars(with = "Option<OneOrMoreSchema>"))]
+    #[cfg_attr(test, schemars(with = "Option<ListSchema<String>>"))]
     pub listen: Option<Texts>,
     /// The absolute path of a file with TLS and passwords for HTTP, in the format
     /// of Prometheus' exporters. A change of the path needs a restart, one of the

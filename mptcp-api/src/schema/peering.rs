@@ -1,4 +1,4 @@
-//! What agents ask each other for: `--ask-peer` and `--accept-peer-policy`.
+//! The weights that agents ask each other to use: `--ask-peer` and `--accept-peer-policy`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! What agents ask each other for. Only if this one asks or may be asked.
+//! The weights that agents ask each other to use. These metrics exist only with
+//! `--ask-peer` or `--accept-peer-policy`.
 
 use super::Families;
 use crate::state::snapshot::{Snapshot, WishState};

@@ -1,4 +1,4 @@
-//! What agents ask each other for, in `status`.
+//! The weights that agents ask each other to use, in `status`.
 
 use mptcp_api::schema::{HeardPeer, Peering};
 

@@ -1,4 +1,4 @@
-//! What agents ask each other for: keys and flags, and where the channel's key
+//! The weights that agents ask each other to use: keys and flags, and where the channel's key
 //! comes from.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What agents ask each other for, as the control socket shows it.
+//! The weights that agents ask each other to use, as the control socket shows them.
 
 use mptcp_api::schema::{AskedPeer, HeardPeer, PeerWeight, Peering};
 
