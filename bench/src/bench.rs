@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures the agent's targets on real links.
 
 mod cost;
+mod cpu;
 mod measure;
 pub mod plan;
 mod progress;

@@ -9,6 +9,8 @@ use mptcp_lab::kernel::Recovery;
 use mptcp_lab::metrics::Metrics;
 use mptcp_lab::{Agent, Lab, Path, TwoHosts, wait};
 
+use crate::bench::cpu;
+
 /// How long joins, and the agents' first hellos, may take.
 const READY: Duration = Duration::from_secs(20);
 
@@ -95,16 +97,7 @@ impl Side {
 
     /// Returns the CPU time of the agents' processes.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let mut nanos = 0;
-        for agent in &self.agents {
-            let tasks = format!("/proc/{}/task", agent.process().pid());
-            for task in std::fs::read_dir(tasks)? {
-                // The first number in schedstat is nanoseconds on a CPU.
-                let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-                nanos += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
-            }
-        }
-        Ok(nanos as f64 * 1e-9)
+        self.agents.iter().map(cpu::agent_seconds).sum()
     }
 
     /// Ends the agents; an error if one of them has failed.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Bulk, Cost, Stream, Times};
 use super::side::{Side, Steering};
+use crate::bench::cpu;
 use crate::bench::rows::together;
 
 /// The rate of the stream that a cut should not affect, in Mbit/s.
@@ -142,7 +143,7 @@ impl Counters {
             rescued: side.sum("mptcp_redundant_rescued_bytes_total", &[])?,
             recovery: side.recovery()?,
             wire_bytes: side.wire_bytes()?,
-            cpu_seconds: own_cpu_seconds()? + side.cpu_seconds()?,
+            cpu_seconds: cpu::own_seconds() + side.cpu_seconds()?,
             program_seconds,
             bytes: sink.received(),
             at: Instant::now(),
@@ -161,14 +162,6 @@ impl Counters {
             rescued: self.rescued - before.rescued,
         }
     }
-}
-
-/// Returns the CPU time of this process: client, server, and the kernel's work
-/// for them while it sends. On veth links that includes all that happens to a
-/// packet on its way. (/proc/stat samples at ticks, and misses most of it.)
-fn own_cpu_seconds() -> Result<f64> {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Ok(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
 }
 
 /// Measures all rows at the same time, under the agents and under the default

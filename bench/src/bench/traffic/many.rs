@@ -34,6 +34,11 @@ const GOODPUT_MIN: f64 = 0.95;
 /// The least allowed rate of the slowest connection relative to the mean, as a
 /// part of the same figure under the default scheduler.
 const SLOWEST_MIN: f64 = 0.5;
+/// The most CPU time that a gigabyte may take, by what it takes under the default
+/// scheduler.
+const CPU_MAX: f64 = 1.05;
+/// From so many connections on, the CPU time has a target.
+const CPU_JUDGED_FROM: usize = 100;
 /// The part of the mean below which a connection starves; all that do are alike.
 const STARVING: f64 = 0.01;
 
@@ -87,6 +92,8 @@ pub struct Measured {
     watched: Watched,
     /// How many connections have not joined from every path.
     alone: usize,
+    /// CPU seconds for each gigabyte (10^9 bytes) that was delivered.
+    cpu_per_gigabyte: f64,
 }
 
 impl Case for Many {
@@ -100,7 +107,9 @@ impl Case for Many {
         "many: uploads at once over 80+40 Mbit/s; share: the host's on the first path; window: the \
          worst error of a window of 5 s (at most 0.01); / bound: the goodput by the most that the \
          weights allow (at least 0.95); slowest: the slowest connection by the mean; / default (at \
-         least 0.5); alone: connections with one path"
+         least 0.5); CPU s/GB: CPU seconds of both hosts, their kernel and the agent for each \
+         gigabyte, and CPU /: by that of the default scheduler (from 100 connections on at most \
+         1.05); alone: connections with one path"
     }
 
     fn label(&self, policy: Policy) -> String {
@@ -123,11 +132,18 @@ impl Case for Many {
         let crowd = crowd.start(&net.client, sink.at(net.server_addr()))?;
         let alone = settle(&[(&crowd, self.connections)])?;
         let mut watch = Watch::new(&net.links, || watch::subflows(&[&crowd]));
+        let (busy, delivered) = (side.cpu_seconds()?, sink.received());
         let watched = watch.windows(self.windows, WINDOW, || sink.received(), |_| Ok(()))?;
+        let busy = side.cpu_seconds()? - busy;
+        let cpu_per_gigabyte = busy * 1e9 / (sink.received() - delivered) as f64;
         crowd.stop()?;
         sink.stop()?;
         side.end()?;
-        Ok(Measured { watched, alone })
+        Ok(Measured {
+            watched,
+            alone,
+            cpu_per_gigabyte,
+        })
     }
 
     fn columns(&self, policy: Policy, mine: &[Measured], default: &[Measured]) -> Vec<Column> {
@@ -136,10 +152,13 @@ impl Case for Many {
         let slowest = |all: &[Measured]| all.iter().map(|one| one.watched.slowest).collect();
         let (slow, fair): (Vec<f64>, Vec<f64>) = (slowest(mine), slowest(default));
         let fed = |all: &[f64]| -> Vec<f64> { all.iter().map(|one| one.max(STARVING)).collect() };
-        let compared = match policy {
-            Policy::Default => Vec::new(),
-            _ => ratios(&fed(&slow), &fed(&fair)),
+        let cpu = |all: &[Measured]| all.iter().map(|one| one.cpu_per_gigabyte).collect();
+        let (busy, usual): (Vec<f64>, Vec<f64>) = (cpu(mine), cpu(default));
+        let [compared, busier] = match policy {
+            Policy::Default => [Vec::new(), Vec::new()],
+            _ => [ratios(&fed(&slow), &fed(&fair)), ratios(&busy, &usual)],
         };
+        let most = (self.connections >= CPU_JUDGED_FROM).then_some(Target::AtMost(CPU_MAX));
         let alone = mine.iter().map(|one| one.alone as f64).collect();
         let [share, window, bound] = shares(weights, mine.iter().map(|one| &one.watched));
         vec![
@@ -149,6 +168,8 @@ impl Case for Many {
             bound,
             Column::new("slowest", 2, slow),
             Column::judged("/ default", 2, compared, Some(Target::AtLeast(SLOWEST_MIN))),
+            Column::new("CPU s/GB", 2, busy),
+            Column::judged("CPU /", 2, busier, most),
             Column::new("alone", 0, alone),
         ]
     }

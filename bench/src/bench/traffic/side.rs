@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use mptcp_lab::Agent;
 
 use super::policy::Policy;
+use crate::bench::cpu;
 use crate::bench::measure::Rig;
 use crate::bench::plan::Links;
 
@@ -41,6 +42,12 @@ impl Side {
         let start = |args: Vec<String>| Agent::start(host, binary, &args);
         let agent = policy.args(links).map(start).transpose()?;
         Ok(Self { agent, rig })
+    }
+
+    /// Returns the CPU seconds so far of both hosts with their kernel, and of the agent.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let agent = self.agent.as_ref().map(cpu::agent_seconds).transpose()?;
+        Ok(cpu::own_seconds() + agent.unwrap_or_default())
     }
 
     /// Ends the agent; an error if it has failed.
