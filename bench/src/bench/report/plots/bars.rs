@@ -25,7 +25,7 @@ pub fn hooks(group: &Group, area: &Area) -> Result<bool> {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .caption("Nanoseconds of a run of each program, by policy", CAPTION)
-        .x_label_area_size(38)
+        .x_label_area_size(44)
         .build_cartesian_2d(0.0..right, count..0.0)
         .map_err(failed)?;
     chart
@@ -37,12 +37,13 @@ pub fn hooks(group: &Group, area: &Area) -> Result<bool> {
         .label_style(TEXT)
         .axis_desc_style(TEXT)
         .x_desc("nanoseconds")
+        .x_label_formatter(&|nanos| format!("{nanos:.0}"))
         .draw()
         .map_err(failed)?;
     for (index, (nanos, text)) in bars.into_iter().enumerate() {
         let top = index as f64;
         let bar = Rectangle::new([(0.0, top + 0.15), (nanos, top + 0.85)], AGENT.filled());
-        let beside = (nanos + right * 0.008, top + 0.2);
+        let beside = (nanos + right * 0.008, top + 0.15);
         chart.draw_series([bar]).map_err(failed)?;
         let label = Text::new(text, beside, TEXT);
         chart.draw_series([label]).map_err(failed)?;

@@ -66,8 +66,8 @@ fn draw(group: &Group, area: &Area, title: &str, rows: fn(&str) -> bool) -> Resu
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .caption(title, CAPTION)
-        .x_label_area_size(38)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(72)
         .build_cartesian_2d(
             (least * 0.8..most * 1.3).log_scale(),
             (0..thousandths(top)).with_key_points(marks),

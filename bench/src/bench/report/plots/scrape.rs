@@ -34,8 +34,8 @@ fn draw(area: &Area, title: &str, unit: &str, points: &[(f64, f64)]) -> Result<(
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .caption(title, CAPTION)
-        .x_label_area_size(38)
-        .y_label_area_size(52)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
         .build_cartesian_2d((8.0..most * 1.5).log_scale(), 0.0..top)
         .map_err(failed)?;
     chart

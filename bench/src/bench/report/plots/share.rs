@@ -24,8 +24,8 @@ pub fn over_time(group: &Group, area: &Area) -> Result<bool> {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .caption("Share of the first path while the weights change", CAPTION)
-        .x_label_area_size(38)
-        .y_label_area_size(52)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
         .build_cartesian_2d(0.0..end, 0.0..1.0)
         .map_err(failed)?;
     chart
@@ -35,6 +35,7 @@ pub fn over_time(group: &Group, area: &Area) -> Result<bool> {
         .label_style(TEXT)
         .axis_desc_style(TEXT)
         .x_desc("seconds")
+        .x_label_formatter(&|seconds| format!("{seconds:.0}"))
         .y_desc("share, every half second")
         .draw()
         .map_err(failed)?;
@@ -94,8 +95,8 @@ pub fn goodput(group: &Group, area: &Area) -> Result<bool> {
             "Goodput against the most that ratio and load allow",
             CAPTION,
         )
-        .x_label_area_size(38)
-        .y_label_area_size(52)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
         .build_cartesian_2d(0.0..right, 0.0..top)
         .map_err(failed)?;
     chart
@@ -106,6 +107,8 @@ pub fn goodput(group: &Group, area: &Area) -> Result<bool> {
         .axis_desc_style(TEXT)
         .x_desc("bound, Mbit/s")
         .y_desc("goodput, Mbit/s")
+        .x_label_formatter(&|mbit| format!("{mbit:.0}"))
+        .y_label_formatter(&|mbit| format!("{mbit:.0}"))
         .draw()
         .map_err(failed)?;
     let bound = TARGET.stroke_width(1);
