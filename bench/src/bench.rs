@@ -2,11 +2,15 @@
 
 mod cost;
 mod cpu;
+mod hooks;
+mod live;
 mod measure;
 pub mod plan;
 mod progress;
+mod quantiles;
 mod redundant;
 mod reliability;
+mod report;
 mod rows;
 mod scrape;
 mod table;
@@ -72,6 +76,26 @@ enum Subject {
     /// If MPTCP_AGENT_BIN names an agent, the benchmark measures that one;
     /// otherwise it builds the agent first.
     Scrape(scrape::Args),
+    /// Shares over time while the weights change (a minute)
+    ///
+    /// If MPTCP_AGENT_BIN names an agent, the benchmark measures that one;
+    /// otherwise it builds the agent first.
+    Live(live::Args),
+    /// Nanoseconds that each program takes, under each policy (a minute)
+    ///
+    /// If MPTCP_AGENT_BIN names an agent, the benchmark measures that one;
+    /// otherwise it builds the agent first.
+    Hooks(hooks::Args),
+    /// All of the above, one after the other, with files, plots and tables
+    ///
+    /// The results of each benchmark are kept in a file of its own, so any one can
+    /// be measured again without losing the others. If MPTCP_AGENT_BIN names an
+    /// agent, the benchmarks measure that one; otherwise the agent is built first.
+    Report(report::Args),
+    /// Say what is worse in one directory of results than in another
+    ///
+    /// Exit status 1 if something is worse by more than the noise.
+    Compare(report::CompareArgs),
 }
 
 #[derive(clap::Args)]
@@ -115,19 +139,32 @@ struct Tally {
 
 /// Runs `cargo xtask bench`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
-    ensure!(
-        Machine::is_root(),
-        "the benchmarks need root: they build network namespaces and load eBPF programs. Run \
-         them with: sudo -E env \"PATH=$PATH\" cargo xtask bench"
-    );
-    let agent = prepare(machine)?;
+    match &args.subject {
+        Subject::Report(args) => return args.run(machine),
+        Subject::Compare(args) => return args.run(),
+        _ => {}
+    }
+    let agent = prepare_as_root(machine)?;
     match &args.subject {
         Subject::Weighted(args) => args.run(agent),
         Subject::Redundant(args) => args.run(agent),
         Subject::Reliability(args) => args.run(&agent),
         Subject::Traffic(args) => args.run(agent),
         Subject::Scrape(args) => args.run(&agent),
+        Subject::Live(args) => args.run(&agent),
+        Subject::Hooks(args) => args.run(&agent),
+        Subject::Report(_) | Subject::Compare(_) => Ok(()),
     }
+}
+
+/// Like [`prepare`], but first makes sure that this process may do it.
+fn prepare_as_root(machine: &Machine) -> Result<PathBuf> {
+    ensure!(
+        Machine::is_root(),
+        "the benchmarks need root: they build network namespaces and load eBPF programs. Run \
+         them with: sudo -E env \"PATH=$PATH\" cargo xtask bench"
+    );
+    prepare(machine)
 }
 
 /// Prepares the machine for the lab and returns the agent's binary, building it
@@ -220,7 +257,7 @@ impl Bench {
         match self.measure(row) {
             Ok(outcome) => {
                 self.progress.done(&table::line(row, &outcome));
-                self.tally.add(outcome.ok, outcome.json(row));
+                self.tally.add(row, outcome.ok, outcome.json(row));
             }
             Err(error) => self.broken(row, &table::label(row), &error),
         }
@@ -252,7 +289,7 @@ impl Bench {
         match thin::measure(row, &self.agent, row.rounds(self.quick), progress) {
             Ok(outcome) => {
                 self.progress.done(&thin::line(row, &outcome));
-                self.tally.add(outcome.ok, outcome.json(row));
+                self.tally.add(row, outcome.ok, outcome.json(row));
             }
             Err(error) => self.broken(row, &thin::label(row), &error),
         }
@@ -263,16 +300,16 @@ impl Bench {
         let why = format!("{error:#}");
         self.progress.done(&format!("{label}  BROKEN: {why}"));
         self.tally.broken += 1;
-        self.tally
-            .json
-            .push(json!({ "row": row.to_string(), "broken": why }));
+        let name = row.to_string();
+        let broken = json!({ "row": name, "broken": why });
+        self.tally.json.push(rows::named(&name, broken));
     }
 }
 
 impl Tally {
-    fn add(&mut self, ok: bool, row: Value) {
+    fn add(&mut self, row: &impl ToString, ok: bool, figures: Value) {
         self.ok += usize::from(ok);
         self.over += usize::from(!ok);
-        self.json.push(row);
+        self.json.push(rows::named(&row.to_string(), figures));
     }
 }

@@ -20,6 +20,18 @@ pub struct Cost {
     unknown: Option<String>,
 }
 
+/// The cost of one program.
+pub struct Program<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The mean time of a run in nanoseconds.
+    pub nanos_per_run: f64,
+    /// How often it ran in a second.
+    pub runs_per_second: f64,
+    /// The part of one CPU that it took, in percent.
+    pub percent: f64,
+}
+
 impl Cost {
     /// Adds the cost of a transfer of this length. Call it before the agent ends.
     pub fn add(&mut self, agent: &Agent, transfer: Duration) {
@@ -28,7 +40,11 @@ impl Cost {
         }
     }
 
-    fn scrape(&mut self, agent: &Agent, transfer: Duration) -> Result<()> {
+    /// Like [`Cost::add`].
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub fn scrape(&mut self, agent: &Agent, transfer: Duration) -> Result<()> {
         const RUNS: &str = "mptcp_agent_program_runs_total";
         const SECONDS: &str = "mptcp_agent_program_run_seconds_total";
         let metrics = agent.scrape()?;
@@ -43,15 +59,24 @@ impl Cost {
         Ok(())
     }
 
+    /// Returns the cost of each program that ran.
+    pub fn programs(&self) -> impl Iterator<Item = Program<'_>> {
+        let ran = self.programs.iter().filter(|(_, (runs, _))| *runs > 0.0);
+        ran.map(|(name, (runs, seconds))| Program {
+            name,
+            nanos_per_run: seconds * 1e9 / runs,
+            runs_per_second: runs / self.seconds,
+            percent: seconds / self.seconds * 100.0,
+        })
+    }
+
     /// Returns a line for each program, and one for connections left alone.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (program, (runs, seconds)) in &self.programs {
+        for program in self.programs() {
             lines.push(format!(
-                "cost: {program}: {:.0} ns a run, {:.0} runs a second, {:.2} % of one CPU",
-                seconds * 1e9 / runs.max(1.0),
-                runs / self.seconds,
-                seconds / self.seconds * 100.0
+                "cost: {}: {:.0} ns a run, {:.0} runs a second, {:.2} % of one CPU",
+                program.name, program.nanos_per_run, program.runs_per_second, program.percent
             ));
         }
         lines.push(format!(

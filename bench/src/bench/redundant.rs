@@ -126,7 +126,7 @@ impl Bench {
                 }
             };
             let outcome = table::loss(&format!("{length:5}    none"), &agent, &default, None);
-            self.done.add("loss", Ok(outcome));
+            self.done.add(&format!("loss {length} none"), Ok(outcome));
             for (row, (lossy, default)) in group.iter().zip(results) {
                 let label = row.to_string();
                 let outcome = lossy.and_then(|lossy| Ok((lossy, default?)));

@@ -73,14 +73,15 @@ impl Results {
                 println!("{}", outcome.line);
                 self.ok += usize::from(outcome.ok == Some(true));
                 self.over += usize::from(outcome.ok == Some(false));
-                self.json.push(outcome.json);
+                self.json.push(named(label, outcome.json));
             }
             Err(error) => {
                 cleanup::rest_if_interrupted();
                 let why = format!("{error:#}");
                 println!("{label}  BROKEN: {why}");
                 self.broken += 1;
-                self.json.push(json!({ "row": label, "broken": why }));
+                let row = json!({ "row": label, "broken": why });
+                self.json.push(named(label, row));
             }
         }
     }
@@ -101,6 +102,15 @@ impl Results {
         ensure!(*broken == 0, "{broken} rows broke");
         Ok(())
     }
+}
+
+/// Adds a row's full name to its figures. No other row of a run has that name.
+pub fn named(label: &str, mut row: Value) -> Value {
+    let words: Vec<&str> = label.split_whitespace().collect();
+    if let Value::Object(figures) = &mut row {
+        figures.insert("name".to_owned(), words.join(" ").into());
+    }
+    row
 }
 
 /// Works on all items at the same time, and returns the results in their order.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Blackout, Length, Loss, Times};
 use super::side::{Side, Steering};
+use crate::bench::quantiles;
 use crate::bench::rows::together;
 
 /// The size of a request and of a response, in bytes.
@@ -57,6 +58,7 @@ impl RequestResults {
             "p99_ms": milliseconds(all.p99()),
             "p999_ms": milliseconds(all.p999()),
             "max_ms": milliseconds(all.max()),
+            "quantiles_ms": quantiles::milliseconds(all),
             "late": self.late(),
             "timeouts": self.recovery.timeouts,
             "retransmitted_segments": self.recovery.retransmitted,
