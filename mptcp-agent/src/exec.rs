@@ -7,15 +7,20 @@
 //! | `program` | finds the program, as the shell would |
 //! | `target` | looks which ELF file will run, and how it is linked |
 //! | `way` | chooses the way, or says why none works |
+//! | `bpf` | loads and attaches a BPF program that changes sockets of a cgroup |
+//! | `group` | makes that cgroup, and keeps the program attached while it is in use |
 //! | `library` | finds the preload library, or writes it to a private directory |
 //! | `environment` | adds to `LD_PRELOAD` and `GODEBUG` |
 
+mod bpf;
 mod environment;
+mod group;
 mod library;
 mod program;
 mod target;
 mod way;
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Write as _};
@@ -29,9 +34,10 @@ use nix::unistd::execvpe;
 
 use crate::cli::{EXEC_FAILED, ExecArgs};
 use crate::host;
+use group::Group;
 use program::NotRun;
 use target::Target;
-use way::{Means, Way};
+use way::{Choice, Means, Way};
 
 /// The preload library, built by `build.rs`; empty if it could not be built.
 pub const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libmptcp-preload.so"));
@@ -55,6 +61,8 @@ struct Start {
     file: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    /// The cgroup to run in.
+    group: Option<Group>,
 }
 
 fn prepare(args: &ExecArgs) -> Result<Start, NotRun> {
@@ -62,7 +70,19 @@ fn prepare(args: &ExecArgs) -> Result<Start, NotRun> {
     let name = args.command.first().map_or(OsStr::new(""), |name| name);
     let file = program::find(name, path.as_deref())?;
     let target = Target::of(&file, path.as_deref());
+    let mptcp = host::check_mptcp_enabled();
+    let group = Cell::new(None);
     let means = Means {
+        bpf: &|| {
+            // The library asks for TCP where MPTCP is refused. BPF cannot.
+            if let Err(why) = &mptcp {
+                return Err(why.to_string());
+            }
+            let made = Group::make().map_err(|why| format!("{why:#}"))?;
+            group.set(Some(made));
+            Ok(())
+        },
+        may_load_programs: host::may_load_programs(),
         library: &library::place,
         mptcpize: &|| program::find(OsStr::new("mptcpize"), path.as_deref()).ok(),
     };
@@ -70,27 +90,35 @@ fn prepare(args: &ExecArgs) -> Result<Start, NotRun> {
         code: EXEC_FAILED,
         why,
     };
-    let way = way::choose(args.way, &target, &means).map_err(refused)?;
+    let Choice { way, not_bpf } = way::choose(args.way, &target, &means).map_err(refused)?;
     if !args.quiet {
+        if let Some(why) = not_bpf {
+            say(format_args!("exec: not by bpf: {why}"));
+        }
         say(format_args!("exec: {}", way.describe()));
     }
-    if let Err(why) = host::check_mptcp_enabled() {
+    if let Err(why) = mptcp {
         say(format_args!(
             "exec: warning: {why}; until then, sockets are plain TCP"
         ));
     }
-    Ok(start(&way, file, &args.command))
+    let mut start = start(&way, file, &args.command);
+    start.group = group.take();
+    Ok(start)
 }
 
 /// Works out what is to run, and with which environment.
 fn start(way: &Way, file: PathBuf, command: &[OsString]) -> Start {
-    let mut environment: Vec<_> = env::vars_os().collect();
-    environment::set(&mut environment, "GODEBUG", environment::godebug);
     let mut start = Start {
         file,
         arguments: command.to_vec(),
-        environment,
+        environment: env::vars_os().collect(),
+        group: None,
     };
+    if *way == Way::Bpf {
+        return start;
+    }
+    environment::set(&mut start.environment, "GODEBUG", environment::godebug);
     match way {
         Way::Preload(library) => environment::set(&mut start.environment, "LD_PRELOAD", |old| {
             environment::preload(old, library)
@@ -101,7 +129,7 @@ fn start(way: &Way, file: PathBuf, command: &[OsString]) -> Start {
             start.arguments.splice(..0, words);
             start.file.clone_from(mptcpize);
         }
-        Way::Go => {}
+        Way::Go | Way::Bpf => {}
     }
     start
 }
@@ -109,6 +137,14 @@ fn start(way: &Way, file: PathBuf, command: &[OsString]) -> Start {
 impl Start {
     /// Puts the program in the place of this process. Returns only if that fails.
     fn exec(self) -> NotRun {
+        if let Some(group) = self.group
+            && let Err(why) = group.enter()
+        {
+            return NotRun {
+                code: EXEC_FAILED,
+                why: format!("{why:#}"),
+            };
+        }
         // Rust's runtime ignores SIGPIPE, and the program would inherit that.
         // SAFETY: this installs no handler, and no other thread is running.
         let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };

@@ -76,10 +76,10 @@ impl Nginx {
     }
 }
 
-/// Makes the command `mptcp-agent exec -- PROGRAM`.
+/// Makes the command `mptcp-agent exec --way preload -- PROGRAM`.
 fn exec(host: &Host, agent: &Path, program: &str) -> Command {
     let mut command = host.command(agent);
-    command.args(["exec", "--", program]);
+    command.args(["exec", "--way", "preload", "--", program]);
     command
 }
 
@@ -238,4 +238,66 @@ fn children_and_what_they_start_have_it_too() -> Result<()> {
     let warning = "warning: Multipath TCP is switched off in this network namespace";
     ensure!(said.contains(warning), "{said}");
     Ok(())
+}
+
+/// Prints the protocol of a TCP socket.
+const ONE_SOCKET: &str = "import socket; print(socket.socket().getsockopt(1, 38))";
+
+#[test]
+fn bpf_works_or_says_why_not_and_leaves_nothing() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let host = lab.host("alone")?;
+    let run = |way: &str| -> Result<(Option<i32>, String, String)> {
+        let mut command = host.command(&binary);
+        command
+            .args(["exec", "--way", way, "--", "python3", "-c", ONE_SOCKET])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let process = host.spawn(&mut command)?;
+        let status = process.wait(SOON)?;
+        let streams = process.with_child(|child| (child.stdout.take(), child.stderr.take()));
+        let output = std::io::read_to_string(streams.0.context("no pipe")?)?;
+        let said = std::io::read_to_string(streams.1.context("no pipe")?)?;
+        Ok((status.code(), output, said))
+    };
+    let (code, output, said) = run("bpf")?;
+    let works = code == Some(0);
+    if works {
+        assert_eq!(output, "262\n");
+        ensure!(said.contains("exec: by bpf"), "{said}");
+    } else {
+        // `cargo xtask vm` checks kernels that allow it.
+        assert_eq!((code, said.lines().count()), (Some(125), 1), "{said}");
+        ensure!(said.contains("update_socket_protocol"), "{said}");
+    }
+    // By itself it takes another way then, and says why.
+    let (code, output, said) = run("auto")?;
+    assert_eq!((code, &*output), (Some(0), "262\n"), "{said}");
+    assert_eq!(said.contains("exec: not by bpf: "), !works, "{said}");
+    assert_eq!(said.contains("exec: by preload: "), !works, "{said}");
+    wait::try_until("no cgroup", SOON, || match groups() {
+        Ok(groups) if groups.is_empty() => Ok(()),
+        other => Err(other.map_err(|error| error.to_string())),
+    })
+}
+
+/// Returns the cgroups beside that of this process which `exec` has made.
+fn groups() -> Result<Vec<String>> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let mut found = Vec::new();
+    for line in mounts.lines() {
+        let mut fields = line.split(' ').skip(1);
+        let (place, kind) = (fields.next(), fields.next());
+        let Some(place) = place.filter(|_| kind == Some("cgroup2")) else {
+            continue;
+        };
+        for entry in fs::read_dir(Path::new(place).join(own.unwrap_or_default()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            found.extend(name.starts_with("mptcp-agent-exec-").then_some(name));
+        }
+    }
+    Ok(found)
 }

@@ -43,6 +43,9 @@ pub struct ExecArgs {
 pub enum WayArg {
     /// The first of the others that works here for this program
     Auto,
+    /// A BPF program on sockets of a cgroup of its own: reaches every program, but
+    /// needs Linux 6.6 or later, CAP_BPF, CAP_PERFMON and a cgroup to write to
+    Bpf,
     /// The agent's own library in LD_PRELOAD: needs no rights, works for
     /// dynamically linked programs
     Preload,

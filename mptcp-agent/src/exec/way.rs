@@ -9,6 +9,8 @@ use crate::cli::WayArg;
 /// A way that works for the program.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Way {
+    /// A BPF program for a cgroup that the program runs in.
+    Bpf,
     /// The agent's own library, at this place, in `LD_PRELOAD`.
     Preload(PathBuf),
     /// The installed mptcpize.
@@ -21,6 +23,9 @@ impl Way {
     /// Says in one line what the program gets.
     pub fn describe(&self) -> String {
         match self {
+            Self::Bpf => {
+                "by bpf: a program on update_socket_protocol, for a cgroup of its own".into()
+            }
             Self::Preload(library) => format!(
                 "by preload: {} in LD_PRELOAD, and GODEBUG=multipathtcp=1",
                 library.display()
@@ -36,10 +41,24 @@ impl Way {
 
 /// What this host offers.
 pub struct Means<'a> {
+    /// Attaches the BPF program, or says why that cannot be.
+    pub bpf: &'a dyn Fn() -> Result<(), String>,
+    /// Whether this process has the rights that this takes, so that a refusal is
+    /// worth a line.
+    pub may_load_programs: bool,
     /// Returns the place of the preload library, or why there is none.
     pub library: &'a dyn Fn() -> Result<PathBuf, String>,
     /// Returns the place of mptcpize, if it is installed.
     pub mptcpize: &'a dyn Fn() -> Option<PathBuf>,
+}
+
+/// What was chosen.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The way.
+    pub way: Way,
+    /// Why it is not BPF, if it could have been.
+    pub not_bpf: Option<String>,
 }
 
 /// Chooses a way for a program.
@@ -47,12 +66,34 @@ pub struct Means<'a> {
 /// # Errors
 /// The way that is asked for, or every way, cannot work; one line says why, and
 /// what would.
-pub fn choose(asked: WayArg, target: &Target, means: &Means<'_>) -> Result<Way, String> {
-    let library_ignored = ignores_libraries(target);
+pub fn choose(asked: WayArg, target: &Target, means: &Means<'_>) -> Result<Choice, String> {
+    let mut not_bpf = None;
+    if asked == WayArg::Bpf || (asked == WayArg::Auto && means.may_load_programs) {
+        match (means.bpf)() {
+            Ok(()) => {
+                return Ok(Choice {
+                    way: Way::Bpf,
+                    not_bpf,
+                });
+            }
+            Err(why) if asked == WayArg::Bpf => return Err(why),
+            Err(why) => not_bpf = Some(why),
+        }
+    }
+    match without_bpf(asked, target, means) {
+        Ok(way) => Ok(Choice { way, not_bpf }),
+        Err(why) => Err(match not_bpf {
+            Some(not_bpf) => format!("{why} (bpf: {not_bpf})"),
+            None => why,
+        }),
+    }
+}
+
+fn without_bpf(asked: WayArg, target: &Target, means: &Means<'_>) -> Result<Way, String> {
     if asked == WayArg::Auto && target.is_go && target.linkage == Some(Linkage::Static) {
         return Ok(Way::Go);
     }
-    if let Some(why) = library_ignored {
+    if let Some(why) = ignores_libraries(target) {
         return Err(why);
     }
     let mptcpize = || {
@@ -63,7 +104,7 @@ pub fn choose(asked: WayArg, target: &Target, means: &Means<'_>) -> Result<Way, 
     match asked {
         WayArg::Preload => (means.library)().map(Way::Preload),
         WayArg::Mptcpize => mptcpize().map_err(str::to_owned),
-        WayArg::Auto => (means.library)()
+        WayArg::Auto | WayArg::Bpf => (means.library)()
             .map(Way::Preload)
             .or_else(|why| mptcpize().map_err(|_| why)),
     }
@@ -74,8 +115,8 @@ fn ignores_libraries(target: &Target) -> Option<String> {
     let file = target.file.display();
     if let Some(privilege) = target.privilege {
         return Some(format!(
-            "{file} {privilege}, and such programs ignore LD_PRELOAD: run it as the user whose \
-             rights it takes"
+            "{file} {privilege}, and such programs ignore LD_PRELOAD: use --way bpf, or run it as \
+             the user whose rights it takes"
         ));
     }
     match target.linkage {
@@ -84,8 +125,8 @@ fn ignores_libraries(target: &Target) -> Option<String> {
              which sets GODEBUG=multipathtcp=1"
         )),
         Some(Linkage::Static) => Some(format!(
-            "{file} is statically linked, and LD_PRELOAD does not reach such programs: use a \
-             dynamically linked build of it, or its own setting for MPTCP"
+            "{file} is statically linked, and LD_PRELOAD does not reach such programs: use \
+             --way bpf, a dynamically linked build, or the program's own setting for MPTCP"
         )),
         Some(Linkage::Foreign) => Some(format!(
             "{file} is built for another machine than this agent ({}), so its loader cannot load \
@@ -113,6 +154,8 @@ mod tests {
 
     fn with(library: bool, mptcpize: bool, asked: WayArg, target: &Target) -> Result<Way, String> {
         let means = Means {
+            bpf: &|| Err("no bpf".to_owned()),
+            may_load_programs: false,
             library: &|| {
                 library
                     .then(|| "/l.so".into())
@@ -120,7 +163,42 @@ mod tests {
             },
             mptcpize: &|| mptcpize.then(|| "/m".into()),
         };
-        choose(asked, target, &means)
+        choose(asked, target, &means).map(|choice| choice.way)
+    }
+
+    #[test]
+    fn bpf_comes_first_for_those_who_may() {
+        let of = |works: bool, may: bool, asked, target: &Target| {
+            let means = Means {
+                bpf: &|| works.then_some(()).ok_or("refused".to_owned()),
+                may_load_programs: may,
+                library: &|| Ok("/l.so".into()),
+                mptcpize: &|| None,
+            };
+            choose(asked, target, &means)
+        };
+        let (fixed, plain) = (target(Some(Linkage::Static)), target(None));
+        let bpf = Ok(Choice {
+            way: Way::Bpf,
+            not_bpf: None,
+        });
+        assert_eq!(of(true, true, WayArg::Auto, &fixed), bpf);
+        assert_eq!(of(true, false, WayArg::Bpf, &fixed), bpf);
+        let preload = |not_bpf: Option<&str>| {
+            Ok(Choice {
+                way: Way::Preload("/l.so".into()),
+                not_bpf: not_bpf.map(str::to_owned),
+            })
+        };
+        assert_eq!(of(true, false, WayArg::Auto, &plain), preload(None));
+        assert_eq!(of(true, true, WayArg::Preload, &plain), preload(None));
+        assert_eq!(
+            of(false, true, WayArg::Auto, &plain),
+            preload(Some("refused"))
+        );
+        assert_eq!(of(false, true, WayArg::Bpf, &plain).unwrap_err(), "refused");
+        let why = of(false, true, WayArg::Auto, &fixed).unwrap_err();
+        assert!(why.ends_with("(bpf: refused)"), "{why}");
     }
 
     #[test]
