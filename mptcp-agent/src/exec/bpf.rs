@@ -218,3 +218,29 @@ fn open<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made the descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_jump_leads_to_one_of_the_two_results() {
+        const JUMPS: [u8; 2] = [0x16, 0x56];
+        const EXIT: u8 = 0x95;
+        let code = instructions(3);
+        let is_jump = |one: &Instruction| JUMPS.contains(&one.code);
+        let targets = code.iter().enumerate().filter(|(_, one)| is_jump(one));
+        let targets: Vec<usize> = targets
+            .map(|(at, one)| at + 1 + one.offset as usize)
+            .collect();
+        // The next test, or `return 0`, which is at the end.
+        let last = code.len() - 2;
+        assert_eq!(targets, [5, last, last, 9, last, last]);
+        assert_eq!((code[last].code, code[last].immediate), (0xb7, 0));
+        let results: Vec<i32> = (1..code.len())
+            .filter(|&at| code[at].code == EXIT)
+            .map(|at| code[at - 1].immediate)
+            .collect();
+        assert_eq!(results, [libc::IPPROTO_MPTCP, 0]);
+    }
+}

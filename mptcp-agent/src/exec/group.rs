@@ -215,3 +215,33 @@ fn remove(path: &Path) -> io::Result<()> {
     }
     fs::remove_dir(path)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_uses_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        // In a file system of this kind, a directory with a file is not removed.
+        let make = |name: &str, populated: u8| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.join("below")).unwrap();
+            let events = format!("populated {populated}\nfrozen 0\n");
+            fs::write(path.join("cgroup.events"), events).unwrap();
+            path
+        };
+        let never = u32::MAX;
+        let abandoned = make(&format!("{PREFIX}{never}"), 0);
+        let kept = [
+            make(&format!("{PREFIX}{}", std::process::id()), 0),
+            make(&format!("{PREFIX}{}", never - 1), 1),
+            make("other", 0),
+        ];
+        remove_abandoned(dir.path());
+        assert!(!abandoned.join("below").exists());
+        assert!(kept.iter().all(|path| path.join("below").exists()));
+    }
+}
