@@ -7,10 +7,16 @@
 //! there is none the file is empty, so that `cargo clippy` and editors work;
 //! such an agent refuses to run.
 //!
+//! The preload library of `mptcp-agent exec` is small enough to be compiled here,
+//! into `$OUT_DIR/libmptcp-preload.so`. MPTCP_PRELOAD_LIBRARY names one that is
+//! ready, for a target for which this compiler has no `core`.
+//!
 //! MPTCP_AGENT_COMMIT is the commit that `--version` shows, or `unknown`.
 
 use std::{
-    env, fs, io,
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,6 +24,7 @@ use std::{
 fn main() -> io::Result<()> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     embed_object(&out_dir)?;
+    embed_preload_library(&out_dir)?;
     name_commit();
     Ok(())
 }
@@ -65,6 +72,57 @@ fn left_by_xtask(out_dir: &Path) -> Option<PathBuf> {
         return Some(usual);
     }
     Some(candidates.find(|path| path.exists()).unwrap_or(usual))
+}
+
+fn embed_preload_library(out_dir: &Path) -> io::Result<()> {
+    const SOURCE: &str = "../preload/src/lib.rs";
+    println!("cargo::rerun-if-env-changed=MPTCP_PRELOAD_LIBRARY");
+    println!("cargo::rerun-if-changed={SOURCE}");
+    let embedded = out_dir.join("libmptcp-preload.so");
+    if let Some(given) = env::var_os("MPTCP_PRELOAD_LIBRARY") {
+        println!("cargo::rerun-if-changed={}", given.display());
+        return fs::copy(given, embedded).map(drop);
+    }
+    // Without the flags of the agent: a static agent, too, needs a library that is
+    // loaded at run time.
+    let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
+    rustc
+        .args(["--crate-name", "mptcp_preload", "--edition", "2024"])
+        .args(["--crate-type", "cdylib", "--cfg", "feature=\"interpose\""])
+        .args([
+            "-C",
+            "opt-level=s",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+        ])
+        .args(["-C", "link-arg=-nostdlib"])
+        .args(["-C", "link-arg=-Wl,-soname,libmptcp-preload.so"])
+        .arg("--target")
+        .arg(env::var_os("TARGET").expect("cargo sets TARGET"))
+        .arg("-o")
+        .args([&*embedded, Path::new(SOURCE)]);
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        rustc.arg("-C");
+        rustc.arg(
+            [OsStr::new("linker="), &linker]
+                .into_iter()
+                .collect::<OsString>(),
+        );
+    }
+    let output = rustc.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    for line in String::from_utf8_lossy(&output.stderr).lines() {
+        println!("cargo::warning={line}");
+    }
+    println!(
+        "cargo::warning=the agent is built without the preload library of `mptcp-agent exec`: \
+         name one that is compiled for this target in MPTCP_PRELOAD_LIBRARY"
+    );
+    fs::write(embedded, [])
 }
 
 fn name_commit() {

@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod doctor;
+mod exec;
 mod manage;
 mod peering;
 mod policy;
@@ -20,6 +21,7 @@ use clap::{
 pub use client::{ClientJob, EndpointsArgs, SortKey, Verb};
 pub use config::ConfigJob;
 pub use doctor::{DoctorArgs, USAGE as DOCTOR_USAGE};
+pub use exec::{ExecArgs, FAILED as EXEC_FAILED, WayArg};
 pub use manage::RoleArg;
 pub use policy::flag;
 pub use run::{Flags, RunArgs};
@@ -49,6 +51,8 @@ pub enum Job {
     Cleanup(CleanupArgs),
     /// `doctor`.
     Doctor(DoctorArgs),
+    /// `exec`.
+    Exec(ExecArgs),
 }
 
 /// Describes the command line.
@@ -57,19 +61,18 @@ pub fn command() -> clap::Command {
 }
 
 /// Parses the command line. On a usage error, prints it and exits with 2 (of
-/// `doctor` with [`doctor::USAGE`]); on `--help` and `--version`, with 0.
+/// `doctor` with [`doctor::USAGE`], of `exec` with [`EXEC_FAILED`]); on `--help` and `--version`, with 0.
 pub fn parse() -> Job {
     let parsed = Cli::command().try_get_matches();
     parsed
         .and_then(|matches| job(&matches))
         .unwrap_or_else(|error| {
-            let is_doctor = std::env::args_os()
-                .nth(1)
-                .is_some_and(|arg| arg == "doctor");
-            if is_doctor && error.use_stderr() {
-                doctor::exit(&error);
+            let command = std::env::args_os().nth(1).filter(|_| error.use_stderr());
+            match command.as_ref().and_then(|name| name.to_str()) {
+                Some("doctor") => doctor::exit(&error),
+                Some("exec") => exec::exit(&error),
+                _ => error.exit(),
             }
-            error.exit()
         })
 }
 
@@ -95,6 +98,7 @@ fn job(matches: &ArgMatches) -> Result<Job, clap::Error> {
             let checked = args.check().map(|()| Job::Doctor(args));
             checked.map_err(|message| usage_error(&["doctor"], &message))
         }
+        Command::Exec(args) => Ok(Job::Exec(args)),
     }
 }
 
@@ -194,6 +198,11 @@ enum Command {
     /// Works with and without a running agent, changes nothing, and takes about
     /// a second. Without root it checks what it can.
     Doctor(DoctorArgs),
+    /// Run a program with its TCP sockets turned into MPTCP sockets
+    ///
+    /// The program takes the place of this process. Where the kernel has no
+    /// MPTCP, its sockets stay plain TCP. Works with and without a running agent.
+    Exec(ExecArgs),
     /// Remove what a killed agent left in the kernel, and list it
     Cleanup(CleanupArgs),
 }

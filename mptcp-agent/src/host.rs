@@ -27,13 +27,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-pub use cgroup::{Cgroup, is_root as is_cgroup_root};
+pub use cgroup::{Cgroup, is_root as is_cgroup_root, mounts as cgroup2_mounts};
 pub use key::read as read_key;
 pub use listener::{Listener, Socket, open_to_others};
-pub use mptcp::{VMLINUX, check as check_mptcp};
+pub use mptcp::{VMLINUX, check as check_mptcp, check_enabled as check_mptcp_enabled};
 pub use namespace::Namespace;
 pub use netns::{Claim as NamespaceClaim, own_cookie as namespace_cookie};
-pub use privileges::give_up as give_up_privileges;
+pub use privileges::{give_up as give_up_privileges, may_load as may_load_programs};
 pub use socket_file::{
     Claim as SocketClaim, Purpose as SocketPurpose, Taken as SocketTaken,
     check as check_socket_path, make_directories,

@@ -13,6 +13,7 @@
 //!   agent                        -> systemd (is ready, alive, ends)
 //!   cli -> client                <-> api (control), of the agent that runs (mptcp-api)
 //!   cli -> doctor (checks)        -> host, net, kernel, client: looks, and changes nothing
+//!   cli -> exec                   -> host: becomes another program
 //! ```
 
 mod agent;
@@ -21,6 +22,7 @@ mod cli;
 mod client;
 mod config;
 mod doctor;
+mod exec;
 mod host;
 mod kernel;
 mod logging;
@@ -51,6 +53,10 @@ pub const COMMIT: &str = match option_env!("MPTCP_AGENT_COMMIT") {
 /// A configuration file with every key and comments, as `config example` prints it.
 pub const CONFIG_EXAMPLE: &str = config::EXAMPLE;
 
+/// The preload library of `exec`, and the name of its file, for packages. It is
+/// empty if it could not be built.
+pub const PRELOAD_LIBRARY: (&str, &[u8]) = (exec::LIBRARY_NAME, exec::LIBRARY);
+
 /// Describes the command line, for man pages and completions.
 pub fn command_line() -> clap::Command {
     cli::command()
@@ -77,6 +83,7 @@ pub fn run() -> ExitCode {
         Job::Client(job) => client::run(&job),
         Job::Endpoints(args) => client::run_endpoints(&args),
         Job::Doctor(args) => doctor::run(&args),
+        Job::Exec(args) => exec::run(&args),
     }
 }
 

@@ -12,6 +12,7 @@ mod deployed;
 mod doctor;
 mod endpoint;
 mod exact;
+mod exec;
 mod failover;
 mod fallback;
 mod fast_open;

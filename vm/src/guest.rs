@@ -3,6 +3,7 @@
 
 mod agent;
 mod checks;
+mod exec;
 mod hosts;
 mod subflows;
 mod traffic;
@@ -18,6 +19,8 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::OFlags;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
+
+pub use exec::{VERB as SOCKET_VERB, socket};
 
 use crate::report;
 

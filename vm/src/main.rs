@@ -45,6 +45,9 @@ enum Verb {
     /// Run the checks; the first process of such a machine does
     #[command(hide = true, name = guest::VERB)]
     Guest,
+    /// Print the protocol of a TCP socket; the checks of `mptcp-agent exec` do
+    #[command(hide = true, name = guest::SOCKET_VERB)]
+    Socket,
 }
 
 fn main() -> ExitCode {
@@ -52,5 +55,9 @@ fn main() -> ExitCode {
     xtask::report(match verb {
         Verb::Vm(args) => run::run(&machine, &args),
         Verb::Guest => guest::run(),
+        Verb::Socket => match guest::socket() {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
     })
 }

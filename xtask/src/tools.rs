@@ -20,22 +20,48 @@ const OF_THE_LAB: [(&str, &[&str]); 5] = [
 ];
 
 /// The commands that only the tests use.
-const OF_THE_TESTS: [(&str, &[&str]); 3] = [
+const OF_THE_TESTS: [(&str, &[&str]); 4] = [
     ("setpriv", &["util-linux"]),
     ("curl", &["curl"]),
+    ("python3", &["python3"]),
     ("systemd-analyze", &["systemd"]),
 ];
 
-/// The programs of Debian's package `prometheus` that the tests use.
-const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
+/// Programs that the tests use out of Debian's packages. Installing these would
+/// start a server on a machine with systemd, and leave a user and a service behind.
+const UNPACKED: [Unpacked; 2] = [
+    Unpacked {
+        package: "prometheus",
+        directory: "usr/bin",
+        programs: &["prometheus", "promtool"],
+        because: "the tests check metrics and rules with it, and let it scrape an agent",
+    },
+    Unpacked {
+        package: "nginx",
+        directory: "usr/sbin",
+        programs: &["nginx"],
+        because: "the tests run it by `mptcp-agent exec`",
+    },
+];
+
+/// A Debian package that is unpacked, not installed.
+struct Unpacked {
+    package: &'static str,
+    /// The directory of the programs in the package.
+    directory: &'static str,
+    programs: &'static [&'static str],
+    because: &'static str,
+}
 
 /// Finds or installs all commands of the tests. They are then on [`path`].
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
         let mut needs = missing(workspace)?;
-        let because = "the tests use it on the agent's unit and listeners";
+        let because = "the tests use it beside the agent";
         needs.extend(lacking(workspace, because, &OF_THE_TESTS)?);
-        needs.extend(missing_prometheus(workspace)?);
+        for package in &UNPACKED {
+            needs.extend(package.need(workspace)?);
+        }
         Ok(needs)
     })
 }
@@ -142,36 +168,51 @@ fn lacking(
     Ok(needs)
 }
 
-fn missing_prometheus(workspace: &Workspace) -> Result<Option<Need>> {
-    for name in PROMETHEUS {
-        if lacks(workspace, name)? {
-            return Ok(Some(Need {
-                what: name.to_owned(),
-                because: "the tests check metrics and rules with it, and let it scrape an agent",
-                packages: &[],
-                script: Some(prometheus_script(workspace)),
-                instead: None,
-            }));
-        }
-    }
-    Ok(None)
-}
-
 fn lacks(workspace: &Workspace, name: &str) -> Result<bool> {
     let path = path(workspace)?;
     Ok(which::which_in(name, Some(&path), &workspace.root).is_err())
 }
 
-/// Returns a script that takes [`PROMETHEUS`] out of the package `prometheus`.
-/// Installing the package would start a server on a machine with systemd, and
-/// leave a user and a service behind.
-fn prometheus_script(workspace: &Workspace) -> String {
-    let tools = command::quote(&workspace.tools().to_string_lossy());
-    let files = PROMETHEUS.map(|name| format!("./usr/bin/{name}")).join(" ");
-    format!(
-        "mkdir -p {tools} && cd {tools} && rm -f prometheus_*.deb && \
-         apt-get -q download prometheus && \
-         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=2 {files} && \
-         rm -f prometheus_*.deb && bin/promtool --version"
-    )
+impl Unpacked {
+    /// Returns what to do if one of the programs is missing.
+    fn need(&self, workspace: &Workspace) -> Result<Option<Need>> {
+        for &name in self.programs {
+            if lacks(workspace, name)? {
+                return Ok(Some(Need {
+                    what: name.to_owned(),
+                    because: self.because,
+                    packages: &[],
+                    script: Some(self.script(workspace)),
+                    instead: None,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns a script that takes the programs out of the package, and checks that
+    /// the machine has the libraries that they need.
+    fn script(&self, workspace: &Workspace) -> String {
+        let Self {
+            package, directory, ..
+        } = self;
+        let bin = workspace.tools().join("bin");
+        let bin = command::quote(&bin.to_string_lossy());
+        let files = self.programs.iter();
+        let files: Vec<_> = files.map(|name| format!("./{directory}/{name}")).collect();
+        let unpacked: Vec<_> = self
+            .programs
+            .iter()
+            .map(|name| format!("./{name}"))
+            .collect();
+        let depth = directory.split('/').count() + 1;
+        format!(
+            "mkdir -p {bin} && cd {bin} && rm -f {package}_*.deb && \
+             apt-get -q download {package} && dpkg-deb --fsys-tarfile {package}_*.deb | \
+             tar -x --strip-components={depth} {} && rm -f {package}_*.deb && \
+             if ldd {} | grep 'not found'; then exit 1; fi",
+            files.join(" "),
+            unpacked.join(" ")
+        )
+    }
 }

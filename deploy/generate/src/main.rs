@@ -5,6 +5,7 @@
 //!   man/mptcp-agent*.8         a page for the agent and for each of its commands
 //!   completions/               for bash, zsh and fish
 //!   config.toml                every key, commented out
+//!   libmptcp-preload.so        the library of `mptcp-agent exec`
 //! ```
 //!
 //! `cargo xtask dist` runs it. It is a program of its own, so that the agent
@@ -15,7 +16,7 @@ mod config;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap_complete::Shell;
 
 const NAME: &str = "mptcp-agent";
@@ -39,7 +40,14 @@ fn generate(directory: &Path) -> Result<()> {
     }
     let file = directory.join("config.toml");
     fs::write(&file, config::commented(mptcp_agent::CONFIG_EXAMPLE))
-        .with_context(|| format!("cannot write {}", file.display()))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let (name, library) = mptcp_agent::PRELOAD_LIBRARY;
+    ensure!(
+        !library.is_empty(),
+        "the agent was built without its preload library"
+    );
+    let file = directory.join(name);
+    fs::write(&file, library).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Writes a page for the agent and one for each of its commands.

@@ -122,8 +122,8 @@ fn plain_tcp(
         NAME,
         seen + &of,
         format!(
-            "# start the application with MPTCP sockets: mptcpize run {who}, or, for a service, \
-             mptcpize enable UNIT"
+            "# start the application with MPTCP sockets: mptcp-agent exec -- {who} \
+             (docs/applications.md has the drop-in for a service)"
         ),
     )
 }

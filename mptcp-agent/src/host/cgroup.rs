@@ -104,6 +104,16 @@ impl AsFd for Cgroup {
     }
 }
 
+/// Returns where cgroup2 is mounted, as this process sees it.
+///
+/// # Errors
+/// The table of mounts cannot be read.
+pub fn mounts() -> Result<Vec<PathBuf>> {
+    let mounts =
+        fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    Ok(cgroup2_mounts(&mounts).collect())
+}
+
 /// Returns whether a cgroup2 directory is the root of the whole hierarchy. All
 /// others have the file `cgroup.type`.
 pub fn is_root(directory: &impl AsFd) -> bool {
@@ -133,9 +143,7 @@ fn open(wanted: Option<&Path>) -> Result<OwnedFd> {
         );
         return Ok(directory);
     }
-    let mounts =
-        fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
-    let visible = cgroup2_mounts(&mounts).filter_map(|path| {
+    let visible = mounts()?.into_iter().filter_map(|path| {
         // Another file system may be mounted over it.
         openat(CWD, path, DIRECTORY, Mode::empty())
             .ok()

@@ -17,7 +17,7 @@ const ENABLED: &str = "/proc/sys/net/mptcp/enabled";
 /// # Errors
 /// The kernel lacks MPTCP or its types, or MPTCP is switched off.
 pub fn check() -> Result<()> {
-    check_enabled(fs::read_to_string(ENABLED).ok().as_deref())?;
+    check_enabled()?;
     ensure!(
         Path::new(VMLINUX).exists(),
         "{VMLINUX} is not there: the agent needs a kernel built with CONFIG_DEBUG_INFO_BTF (as \
@@ -26,7 +26,15 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn check_enabled(value: Option<&str>) -> Result<()> {
+/// Checks that sockets can have MPTCP in this network namespace.
+///
+/// # Errors
+/// The kernel lacks MPTCP, or it is switched off.
+pub fn check_enabled() -> Result<()> {
+    judge_enabled(fs::read_to_string(ENABLED).ok().as_deref())
+}
+
+fn judge_enabled(value: Option<&str>) -> Result<()> {
     match value.map(str::trim) {
         Some("0") => bail!(
             "Multipath TCP is switched off in this network namespace: set net.mptcp.enabled to 1 \
@@ -46,8 +54,8 @@ mod tests {
 
     #[test]
     fn on_off_and_absent() {
-        assert!(check_enabled(Some("1\n")).is_ok());
-        let message = |value| check_enabled(value).map_err(|error| error.to_string());
+        assert!(judge_enabled(Some("1\n")).is_ok());
+        let message = |value| judge_enabled(value).map_err(|error| error.to_string());
         assert!(message(Some("0\n")).is_err_and(|text| text.contains("net.mptcp.enabled=1")));
         assert!(message(None).is_err_and(|text| text.contains("CONFIG_MPTCP")));
     }

@@ -64,16 +64,22 @@ fn try_give_up() -> Result<bool> {
     Ok(gave_up)
 }
 
+/// Returns whether this process may load programs that read kernel structures.
+pub fn may_load() -> bool {
+    has(Capability::CAP_SYS_ADMIN) || (has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON))
+}
+
+fn has(capability: Capability) -> bool {
+    // An error means that this kernel does not know the capability.
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
 /// Checks that this process has them. `CAP_SYS_ADMIN` implies the others, as in
 /// the kernel's `bpf_capable`, `perfmon_capable` and `bpf_net_capable`.
 ///
 /// # Errors
 /// Some are missing; the error names them.
 pub fn check() -> Result<()> {
-    let has = |capability| {
-        // An error means that this kernel does not know the capability.
-        caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
-    };
     let missing = missing(has);
     if missing.is_empty() {
         return Ok(());

@@ -24,7 +24,7 @@ fn an_application_without_mptcp_sockets() -> Result<()> {
         "plain-tcp",
         "warning",
         &["1 plain TCP connections beside 0 of MPTCP", name.trim()],
-        &format!("mptcpize run {}", name.trim()),
+        &format!("mptcp-agent exec -- {}", name.trim()),
     )?;
     // With MPTCP sockets, as mptcpize would make them.
     let mptcp = bulk.start(&net.client, sink.at(net.server_addr()))?;

@@ -9,7 +9,7 @@ use mptcp_lab::wait;
 use super::agent::{self, Agent, Hook};
 use super::subflows::Subflow;
 use super::traffic::{FIRST, OTHER, SOON, Upload};
-use super::{complaints, hosts, ip, report};
+use super::{complaints, exec, hosts, ip, report};
 
 /// The pause between two chunks of the connection that is older than the agent.
 /// It is slow in order to leave the processor to the verifier.
@@ -34,6 +34,7 @@ pub fn all() -> Result<()> {
             killed("killed agent, standby", 0)?;
         }
         redundant()?;
+        exec::all();
         hosts::all()
     });
     check("kernel log", || {

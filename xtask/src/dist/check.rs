@@ -23,6 +23,7 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
 ];
 
 const CONFIG: &str = "/etc/mptcp-agent/config.toml";
+const LIBRARY: &str = "/usr/lib/mptcp-agent/libmptcp-preload.so";
 const UNIT: &str = "mptcp-agent.service";
 
 /// Checks the package: lintian finds nothing; in a chroot it installs and purges
@@ -95,6 +96,11 @@ fn on_a_host(guest: &Guest, package: &Path, next: &Path, before: &Files) -> Resu
     ensure!(
         status["agent"]["outlived"] == true,
         "the programs of a fresh install would not outlive their agent: {status}"
+    );
+    let way = guest.run("mptcp-agent exec --way preload -- true 2>&1")?;
+    ensure!(
+        way.contains(LIBRARY),
+        "`exec` does not use the installed library {LIBRARY}: {way}"
     );
     let (first, kept) = (main_pid(guest)?, pins(guest)?);
     let memory = guest.run(&format!("grep VmRSS /proc/{first}/status"))?;

@@ -42,8 +42,9 @@ const DIRECTORIES: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// What mptcp-generate writes, and where it goes.
-const GENERATED: [(&str, &str); 4] = [
+const GENERATED: [(&str, &str); 5] = [
     ("config.toml", "etc/mptcp-agent/"),
+    ("libmptcp-preload.so", "usr/lib/mptcp-agent/"),
     (
         "completions/mptcp-agent.bash",
         "usr/share/bash-completion/completions/mptcp-agent",

@@ -74,7 +74,8 @@ fn lay_out(workspace: &Workspace, agent: &Path, tree: &Path) -> Result<()> {
         .arg(tree)
         .args(["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"])
         .args(["LICENSE-GPL-2.0-only", "docs", "deploy/systemd"])
-        .args(["man", "completions", "config.toml"].map(|file| generated.join(file)));
+        .args(["man", "completions", "config.toml"].map(|file| generated.join(file)))
+        .arg(generated.join("libmptcp-preload.so"));
     command::run(&mut copy)?;
     let file = command::output(Command::new("file").arg(&stripped)).unwrap_or_default();
     ensure!(

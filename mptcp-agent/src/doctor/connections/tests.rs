@@ -51,7 +51,7 @@ fn plain_connections_are_told_by_who_made_them() {
             .seen
             .contains("1 plain TCP connections beside 0 of MPTCP")
     );
-    assert!(finding.mend.unwrap().contains("mptcpize run curl"));
+    assert!(finding.mend.unwrap().contains("mptcp-agent exec -- curl"));
     assert_eq!(plain_tcp(&found, 1, names).result, Verdict::Ok);
     let unseen = plain_tcp(&Err("x".into()), 0, names);
     assert_eq!(unseen.result, Verdict::Unknown);
