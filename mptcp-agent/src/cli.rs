@@ -214,6 +214,10 @@ pub struct CleanupArgs {
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
 
+    /// The file with the kernel's types that the agent was started with, if any
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
     /// How to log
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,

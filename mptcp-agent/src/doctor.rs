@@ -110,6 +110,7 @@ mod tests {
             json: false,
             control: Some("/nonexistent/mptcp-agent.sock".into()),
             cgroup: None,
+            btf: None,
         };
         let findings = examine(&args).unwrap();
         let names: Vec<&str> = findings.iter().map(|finding| finding.name).collect();

@@ -70,7 +70,7 @@ fn prepare(args: &ExecArgs) -> Result<Start, NotRun> {
     let name = args.command.first().map_or(OsStr::new(""), |name| name);
     let file = program::find(name, path.as_deref())?;
     let target = Target::of(&file, path.as_deref());
-    let mptcp = host::check_mptcp_enabled();
+    let mptcp = host::check_mptcp();
     let group = Cell::new(None);
     let means = Means {
         bpf: &|| {

@@ -21,6 +21,7 @@ pub mod socket_path;
 mod standby;
 pub mod store;
 pub mod sysctl;
+pub mod types;
 pub mod zone;
 
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ use anyhow::Result;
 pub use cgroup::{Cgroup, is_root as is_cgroup_root, mounts as cgroup2_mounts};
 pub use key::read as read_key;
 pub use listener::{Listener, Socket, open_to_others};
-pub use mptcp::{VMLINUX, check as check_mptcp, check_enabled as check_mptcp_enabled};
+pub use mptcp::check as check_mptcp;
 pub use namespace::Namespace;
 pub use netns::{Claim as NamespaceClaim, own_cookie as namespace_cookie};
 pub use privileges::{give_up as give_up_privileges, may_load as may_load_programs};

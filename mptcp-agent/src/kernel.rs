@@ -5,7 +5,6 @@
 //! successor.
 
 mod bpffs;
-mod btf;
 mod clock;
 mod clsact;
 mod embedded;

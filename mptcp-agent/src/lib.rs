@@ -78,7 +78,8 @@ pub fn run() -> ExitCode {
         },
         Job::Config(job) => config::run(&job),
         Job::Cleanup(args) => logged(args.log_format, || {
-            agent::cleanup::run(args.cgroup.as_deref()).map(|()| ExitCode::SUCCESS)
+            agent::cleanup::run(args.cgroup.as_deref(), args.btf.as_deref())
+                .map(|()| ExitCode::SUCCESS)
         }),
         Job::Client(job) => client::run(&job),
         Job::Endpoints(args) => client::run_endpoints(&args),

@@ -1,13 +1,14 @@
 //! The agent reports any wrong input in one line, fails, and leaves existing
 //! connections alone.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mptcp_lab::traffic::{Server, Transfer};
-use mptcp_lab::{Agent, Lab, TwoHosts};
+use mptcp_lab::{Agent, Lab, TwoHosts, wait};
 
 use crate::SOON;
 use crate::support::{capped, failure_of, require_agent, two_paths, upload};
@@ -227,8 +228,58 @@ fn no_btf() -> Result<()> {
     let mut command = scene.command(&hidden, &binary, "--listen 127.0.0.1:0");
     scene.refuses(
         &mut command,
-        &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"],
+        &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF", "--btf"],
     )
+}
+
+#[test]
+fn types_of_a_file() -> Result<()> {
+    let binary = require_agent!();
+    let scene = Scene::new()?;
+    let directory = tempfile::tempdir()?;
+    let place = |name: &str| directory.path().join(name);
+    let run = |before: &[&str], file: &Path| {
+        let arguments = format!("--listen 127.0.0.1:0 --btf {}", file.display());
+        scene.command(before, &binary, &arguments)
+    };
+    let hidden = hiding("/sys/kernel/btf");
+    let copy = place("copy");
+    fs::copy("/sys/kernel/btf/vmlinux", &copy)?;
+
+    // Only the file has the types, so an agent that sees connections uses it.
+    for elf in [false, true] {
+        let file = if elf { place("elf") } else { copy.clone() };
+        if elf {
+            let mut objcopy = Command::new("objcopy");
+            objcopy.args(["-I", "binary", "-O", "elf64-little"]);
+            objcopy.args(["--rename-section", ".data=.BTF"]);
+            ensure!(objcopy.arg(&copy).arg(&file).status()?.success(), "objcopy");
+        }
+        let agent = Agent::launch(&scene.net.client, run(&hidden, &file))?;
+        let scrape = || {
+            agent
+                .scrape()
+                .map(|metrics| metrics.sum("mptcp_subflows", &[]))
+        };
+        wait::until_true("two subflows", SOON, || {
+            scrape().is_ok_and(|sum| sum == 2.0)
+        });
+        agent.stop()?;
+    }
+
+    fs::write(place("text"), "types")?;
+    scene.refuses(
+        &mut run(&hidden, &place("none")),
+        &["--btf", "No such file"],
+    )?;
+    scene.refuses(&mut run(&hidden, &place("text")), &["neither BTF nor"])?;
+    scene.refuses(&mut run(&hidden, &binary), &["no section .BTF"])?;
+    let mut types = fs::read(&copy)?;
+    types.truncate(types.len() / 2);
+    fs::write(place("half"), &types)?;
+    scene.refuses(&mut run(&hidden, &place("half")), &["broken"])?;
+    let other = ["leave --btf out", "/sys/kernel/btf/vmlinux"];
+    scene.refuses(&mut run(&[], &place("half")), &other)
 }
 
 /// Returns a command that runs its arguments where `directory` is empty.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::apt::{self, Apt, Source};
+use xtask::apt::{self, Apt, Source};
 use xtask::command;
 
 /// The name of a series that stands for the newest kernel of all.
@@ -50,7 +50,7 @@ pub struct Kernel {
 impl Archive {
     /// Brings the package lists up to date and reads the names of kernels.
     pub fn open(dir: &Path) -> Result<Self> {
-        let apt = Apt::new(dir.join("apt"), &SOURCES)?;
+        let apt = Apt::new(dir.join("apt"), &SOURCES, "amd64")?;
         let updated = apt.update();
         let search = ["search", "--names-only", "^linux-image-.*-cloud-amd64$"];
         let found = command::output(apt.command("apt-cache").args(search)).unwrap_or_default();

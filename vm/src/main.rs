@@ -11,7 +11,6 @@
 //! Nothing is installed, and root is not needed. The processor is emulated, so
 //! this runs on any machine. Expect a minute or two for each kernel.
 
-mod apt;
 mod archive;
 mod guest;
 mod initramfs;

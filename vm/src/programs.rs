@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::apt::{Apt, Source, unpack};
+use xtask::apt::{Apt, Source, unpack};
 
 /// QEMU's name.
 const QEMU: &str = "qemu-system-x86_64";
@@ -67,7 +67,7 @@ impl Programs {
     }
 
     fn unpack(&self, tools: &Path) -> Result<()> {
-        let apt = Apt::new(tools.join("vm-apt"), &SOURCES)?;
+        let apt = Apt::new(tools.join("vm-apt"), &SOURCES, "amd64")?;
         apt.update()?;
         let debs = apt.download_with_dependencies(&PACKAGES)?;
         // An interrupted run must not leave something that looks complete.

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::agent;
+use xtask::apt;
 use xtask::build;
 use xtask::command::Steps;
-use xtask::machine::{Machine, Need};
+use xtask::machine::Machine;
 use xtask::workspace::Workspace;
 
 use crate::archive::{self, Archive, Kernel};
 use crate::programs::Programs;
 use crate::report::{self, Report};
-use crate::{apt, initramfs, qemu};
+use crate::{initramfs, qemu};
 
 /// The kernels of Debian's stable releases, and its newest.
 const KERNELS: [&str; 3] = ["6.1", "6.12", archive::NEWEST];
@@ -58,7 +59,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     };
 
     steps.next("QEMU, and kernels from Debian's archive");
-    supply(machine, &workspace)?;
+    apt::supply_keyring(machine, &workspace)?;
     let programs = Programs::supply(&workspace.tools())?;
     let kernels = kernels(&dir, &wanted)?;
     let names: Vec<&str> = kernels.iter().map(|kernel| &*kernel.name).collect();
@@ -116,20 +117,4 @@ fn boot(
     // Remove it: it has tens of megabytes and is quickly made again.
     let _ = fs::remove_file(&initramfs);
     ended
-}
-
-/// Installs the keys with which Debian's packages are checked. They are the only
-/// thing that this machine itself must have.
-fn supply(machine: &Machine, workspace: &Workspace) -> Result<()> {
-    if Path::new(apt::KEYRING).exists() {
-        return Ok(());
-    }
-    let need = Need {
-        what: "debian-archive-keyring".to_owned(),
-        because: "packages from Debian's archive are checked with it",
-        packages: &["debian-archive-keyring"],
-        script: None,
-        instead: None,
-    };
-    machine.supply(workspace, &[need])
 }

@@ -38,8 +38,13 @@ impl Built {
     /// whenever it compiles the agent.
     pub fn cargo(&self, workspace: &Workspace) -> Command {
         let mut cargo = workspace.cargo();
-        cargo.env("MPTCP_EBPF_OBJECT", &self.object);
+        self.embed(&mut cargo);
         cargo
+    }
+
+    /// Makes another cargo embed this build's object.
+    pub fn embed(&self, cargo: &mut Command) {
+        cargo.env("MPTCP_EBPF_OBJECT", &self.object);
     }
 }
 

@@ -5,8 +5,10 @@
 //! starts, build the agent in the same way. It depends on neither of them nor on
 //! the lab, so that `cargo xtask lint` starts quickly.
 
+pub mod apt;
 pub mod build;
 pub mod command;
+pub mod cross;
 mod linker;
 pub mod machine;
 pub mod toolchain;

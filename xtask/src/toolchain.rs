@@ -180,7 +180,7 @@ fn rustup_prefixes() -> Vec<PathBuf> {
 }
 
 /// Returns the release and LLVM's major version from the output of `rustc -vV`.
-fn parse_version(text: &str) -> Option<(String, u32)> {
+pub(crate) fn parse_version(text: &str) -> Option<(String, u32)> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let llvm = field("LLVM version: ")?.split('.').next()?.parse().ok()?;
     Some((field("release: ")?.to_owned(), llvm))

@@ -67,6 +67,7 @@ impl Host {
         }
         host::privileges()?;
         host::check_mptcp()?;
+        host::types::check(args.btf.as_deref())?;
         let web = Web::read(args.web_config_file.as_deref())?;
         let managed = args.manage.settings();
         Manager::check(&managed)?;

@@ -25,8 +25,9 @@ use crate::state::paths::PathTable;
 /// # Errors
 /// An agent runs in it, or privileges are missing; or a step has failed, in
 /// which case all the others were taken.
-pub fn run(cgroup: Option<&Path>) -> Result<()> {
+pub fn run(cgroup: Option<&Path>, btf: Option<&Path>) -> Result<()> {
     host::privileges()?;
+    host::types::check(btf)?;
     let claim = NamespaceClaim::take(kernel::is_beating)?;
     let namespace = Namespace::own(claim.cookie())?;
     let remains = Remains::find(namespace);
@@ -35,7 +36,7 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
     if let Some(remains) = &remains {
         remains.end_policy();
     }
-    let lifted = lift(namespace, cgroup);
+    let lifted = lift(namespace, cgroup, btf);
     if lifted.is_err()
         && let Some(remains) = Remains::find(namespace)
     {
@@ -69,13 +70,14 @@ pub fn run(cgroup: Option<&Path>) -> Result<()> {
 
 /// Takes over, lifts every limit and leaves. Returns how many subflows are
 /// open.
-fn lift(namespace: Namespace, cgroup: Option<&Path>) -> Result<u64> {
+fn lift(namespace: Namespace, cgroup: Option<&Path>, btf: Option<&Path>) -> Result<u64> {
     let cgroup = Cgroup::open(cgroup)?;
     // Maps that are made now live only for a moment, so they may be small.
     let held = Remains::find(namespace).and_then(|remains| remains.capacity(map::CONNECTIONS));
     let mut kernel = Kernel::load(&LoadOptions {
         max_connections: held.unwrap_or(1),
         cgroup: cgroup.as_fd(),
+        btf,
         namespace,
         measure_programs: false,
         number: redundancy::random_nonzero()?,

@@ -66,6 +66,7 @@ impl Agent {
         let mut kernel = Kernel::load(&LoadOptions {
             max_connections: args.max_connections,
             cgroup: host.cgroup.as_fd(),
+            btf: args.btf.as_deref(),
             namespace: host.namespace()?,
             measure_programs: args.measure_programs,
             number: redundancy::random_nonzero()?,

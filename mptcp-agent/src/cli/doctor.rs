@@ -32,6 +32,10 @@ pub struct DoctorArgs {
     /// The cgroup2 directory of the agent, if it is started with one
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
+
+    /// The file with the kernel's types, if the agent is started with one
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
 }
 
 impl DoctorArgs {

@@ -145,6 +145,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
 
+    /// Take the kernel's types from this file instead of /sys/kernel/btf/vmlinux
+    ///
+    /// For a kernel that has its types (CONFIG_DEBUG_INFO_BTF) and hides them, as
+    /// in a container without /sys. The file is a copy of that one, or the vmlinux
+    /// of the very kernel that runs. The kernel checks programs by types of its
+    /// own, so a kernel built without them refuses the agent with any file.
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
     /// Connections that are tracked at once, 1 to 1048576
     ///
     /// The kernel takes 288 bytes for each in advance, for hash tables (5 MB by

@@ -101,6 +101,7 @@ fn needs_restart(started: &RunArgs, fresh: &RunArgs) -> Vec<String> {
         ),
         ("control", started.control != fresh.control),
         ("cgroup", started.cgroup != fresh.cgroup),
+        ("btf", started.btf != fresh.btf),
         (
             "max-connections",
             started.max_connections != fresh.max_connections,

@@ -194,6 +194,12 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
     if pick("cgroup", start(cgroup)) {
         args.cgroup = path;
     }
+    let btf = file.btf.as_ref();
+    let path = btf.map(|path| absolute(source, "btf", path));
+    let path = path.transpose()?;
+    if pick("btf", start(btf)) {
+        args.btf = path;
+    }
     let most = file.max_connections.as_ref();
     let number = number(source, "max-connections", most, 1..=1_048_576)?;
     if pick("max_connections", start(most)) {
@@ -244,6 +250,7 @@ fn general(flags: &Flags, source: Source<'_>, file: &File) -> Result<(RunArgs, V
         path(&args.web_config_file),
         path(&args.control),
         path(&args.cgroup),
+        path(&args.btf),
         args.max_connections.to_string(),
         args.measure_programs.to_string(),
         format

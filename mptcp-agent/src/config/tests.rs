@@ -50,7 +50,7 @@ fn nothing_said_leaves_the_defaults() {
 
 #[test]
 fn each_setting_is_the_flag_s_else_the_file_s_else_the_default() {
-    let text = "listen = \"127.0.0.1:1\"\ncontrol = \"/run/a\"\ncgroup = \"/c\"\n\
+    let text = "listen = \"127.0.0.1:1\"\ncontrol = \"/run/a\"\ncgroup = \"/c\"\nbtf = \"/d\"\n\
                 max-connections = 5\nmeasure-programs = true\nlog-format = \"json\"\n";
     for (key, file, flag, by_flag) in [
         (
@@ -61,6 +61,7 @@ fn each_setting_is_the_flag_s_else_the_file_s_else_the_default() {
         ),
         ("control", "/run/a", "--control /run/b", "/run/b"),
         ("cgroup", "/c", "--cgroup /d", "/d"),
+        ("btf", "/d", "--btf /e", "/e"),
         ("max-connections", "5", "--max-connections 16384", "16384"),
         (
             "measure-programs",
@@ -80,7 +81,7 @@ fn each_setting_is_the_flag_s_else_the_file_s_else_the_default() {
             .rows
             .iter()
             .filter(|row| row.origin.to_string().starts_with("f:"));
-        assert_eq!(others.count(), 5, "{key}");
+        assert_eq!(others.count(), 6, "{key}");
     }
     let args = with(text, "").unwrap().args;
     assert_eq!((args.max_connections, args.measure_programs), (5, true));
@@ -89,8 +90,8 @@ fn each_setting_is_the_flag_s_else_the_file_s_else_the_default() {
         ("127.0.0.1:1".to_owned(), LogFormat::Json)
     );
     assert_eq!(
-        (args.control, args.cgroup),
-        (Some("/run/a".into()), Some("/c".into()))
+        (args.control, args.cgroup, args.btf),
+        (Some("/run/a".into()), Some("/c".into()), Some("/d".into()))
     );
     assert!(
         !with(text, "--measure-programs=false")
@@ -301,6 +302,7 @@ fn the_example_passes_and_shows_every_setting() {
         "web-config-file",
         "control",
         "cgroup",
+        "btf",
         "state-dir",
         "manage-endpoints",
         "endpoint-role",

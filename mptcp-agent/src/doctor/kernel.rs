@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::finding::{Finding, Look, ok, problem, unknown, warning};
 use super::sight::Sight;
-use crate::host::{self, VMLINUX, sysctl};
+use crate::host::types::{self, VMLINUX};
+use crate::host::{self, sysctl};
 use crate::kernel::{self, BPF_FILE_SYSTEM, BpfFileSystem};
 
 const ENABLED: &str = "net/mptcp/enabled";
@@ -26,10 +27,13 @@ pub fn checks(sight: &Sight) -> Vec<Finding> {
     vec![
         built_in(&value, sysctls),
         enabled(&value),
-        types(
-            Path::new(VMLINUX).exists(),
-            Path::new("/sys/kernel").exists(),
-        ),
+        match &sight.btf {
+            Some(file) => types_of(file, types::check(Some(file))),
+            None => types(
+                Path::new(VMLINUX).exists(),
+                Path::new("/sys/kernel").exists(),
+            ),
+        },
         lockdown(fs::read_to_string(LOCKDOWN)),
         bbr(sysctl::read(AVAILABLE), needs_bbr),
         cgroup2(cgroup.as_ref().map(|_| ()).map_err(|why| why.as_str())),
@@ -70,8 +74,10 @@ fn enabled(value: &io::Result<String>) -> Finding {
     }
 }
 
+const TYPES: &str = "btf";
+
 fn types(vmlinux: bool, sys: bool) -> Finding {
-    const NAME: &str = "btf";
+    const NAME: &str = TYPES;
     if vmlinux {
         return ok(NAME, format!("the kernel's types are in {VMLINUX}"));
     }
@@ -82,9 +88,28 @@ fn types(vmlinux: bool, sys: bool) -> Finding {
     }
     problem(
         NAME,
-        format!("{VMLINUX} is not there: the agent does not start"),
-        "# boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y",
+        format!("{VMLINUX} is not there: the agent does not start without --btf FILE"),
+        "# boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y, or, if this one is and hides \
+         the file, start the agent with --btf and a copy of it",
     )
+}
+
+/// Judges a file of `--btf` by what [`types::check`] says of it.
+fn types_of(file: &Path, checked: anyhow::Result<()>) -> Finding {
+    match checked {
+        Ok(()) => ok(
+            TYPES,
+            format!("the kernel's types are in {}", file.display()),
+        ),
+        Err(error) => problem(
+            TYPES,
+            format!("the agent does not start: {error:#}"),
+            format!(
+                "# put a copy of this kernel's {VMLINUX} at {}",
+                file.display()
+            ),
+        ),
+    }
 }
 
 fn lockdown(levels: io::Result<String>) -> Finding {
@@ -237,6 +262,9 @@ mod tests {
         let mend = |finding: Finding| finding.mend.unwrap_or_default();
         assert_eq!(mend(types(false, false)), "mount -t sysfs sysfs /sys");
         assert!(mend(types(false, true)).contains("CONFIG_DEBUG_INFO_BTF"));
+        let given = |result| types_of(Path::new("/a"), result);
+        assert_eq!(given(Ok(())).result, Verdict::Ok);
+        assert!(mend(given(Err(anyhow::anyhow!("broken")))).ends_with(" at /a"));
     }
 
     #[test]

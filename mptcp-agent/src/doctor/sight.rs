@@ -55,6 +55,8 @@ pub struct Sight {
     pub control: Option<PathBuf>,
     /// The cgroup that the agent's program attaches to, or would.
     pub cgroup: Look<Cgroup>,
+    /// The file with the kernel's types that the user named.
+    pub btf: Option<PathBuf>,
 }
 
 impl Sight {
@@ -94,6 +96,7 @@ impl Sight {
             agent,
             control: args.control.clone(),
             cgroup,
+            btf: args.btf.clone(),
         })
     }
 

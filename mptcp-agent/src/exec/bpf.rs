@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result};
 use btf_rs::{Btf, Type};
 
-use crate::host;
+use crate::host::{self, types};
 
 /// The function that the program is attached to.
 const FUNCTION: &str = "update_socket_protocol";
@@ -151,8 +151,8 @@ pub fn attach(cgroup: &impl AsFd) -> Result<OwnedFd> {
 
 /// Returns the number of the function in the kernel's types.
 fn function() -> Result<u32> {
-    let failed = || format!("cannot read the kernel's types from {}", host::VMLINUX);
-    let btf = Btf::from_file(host::VMLINUX).with_context(failed)?;
+    let failed = || format!("cannot read the kernel's types from {}", types::VMLINUX);
+    let btf = Btf::from_file(types::VMLINUX).with_context(failed)?;
     let ids = btf.resolve_ids_by_name(FUNCTION).unwrap_or_default();
     let is_function = |&id: &u32| matches!(btf.resolve_type_by_id(id), Ok(Type::Func(_)));
     ids.into_iter()

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    Btf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
     maps::Array,
     programs::{BtfTracePoint, CgroupAttachMode, Iter, ProgramError, SockOps, links::FdLink},
     sys::{Stats, enable_stats},
@@ -22,9 +22,7 @@ use mptcp_common::{
 };
 
 use super::{
-    Attachment, Kernel, Link, Restored,
-    btf::Layout,
-    embedded,
+    Attachment, Kernel, Link, Restored, embedded,
     gone::Gone,
     life::{self, Heart},
     members::Members,
@@ -32,7 +30,8 @@ use super::{
     pins::Pins,
     program, tc,
 };
-use crate::host::{Namespace, VMLINUX, can_bring_back, is_cgroup_root};
+use crate::host::types::{self, Layout, VMLINUX};
+use crate::host::{Namespace, can_bring_back, is_cgroup_root};
 
 /// The eBPF object, built by `cargo xtask build`; empty if it was not built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mptcp-ebpf.o"));
@@ -43,6 +42,8 @@ pub struct LoadOptions<'a> {
     pub max_connections: u32,
     /// The cgroup2 directory whose sockets are seen.
     pub cgroup: BorrowedFd<'a>,
+    /// The file with the kernel's types, if it is not the kernel's own.
+    pub btf: Option<&'a Path>,
     /// The agent's network namespace.
     pub namespace: Namespace,
     /// Whether to let the kernel measure the programs' run time.
@@ -199,7 +200,7 @@ fn load_with(
         bail!("this binary was built without its eBPF programs: build it with `cargo xtask build`");
     }
     embedded::check(OBJECT)?;
-    let layout = Layout::read(Path::new(VMLINUX))?;
+    let layout = Layout::new(types::read(options.btf)?)?;
     let members = Members::find(&layout);
     if let Some(missing) = members.refusal(hook::SOCKOPS) {
         bail!("cannot observe MPTCP: {missing}");
@@ -210,9 +211,10 @@ fn load_with(
     // Adopting takes an option that older kernels lack. They would refuse each
     // socket, and the verifier of Linux 6.1 does not get through the code.
     let can_adopt = layout.has_name("TCP_BPF_SOCK_OPS_CB_FLAGS");
-    // Tens of megabytes: it goes before aya reads the same file its own way.
-    drop(layout);
-    let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+    // Tens of megabytes: the parsed form goes before aya makes its own.
+    let types = layout.into_bytes();
+    let btf = Btf::parse(&types, Endianness::default()).context("cannot read the kernel's BTF")?;
+    drop(types);
     let stats = options.measure_programs.then(measure).flatten();
 
     let probe_read = u32::from(probe_read);
@@ -283,7 +285,10 @@ fn load_with(
         });
     }
     if let Some(error) = attachments.first().and_then(|first| first.error.as_ref()) {
-        bail!("cannot observe MPTCP: the kernel refused the sockops program: {error}");
+        bail!(
+            "cannot observe MPTCP: the kernel refused the sockops program: {error}{}",
+            without_types(options.btf)
+        );
     }
     let config = ebpf
         .take_map(map::CONFIG)
@@ -310,6 +315,16 @@ fn load_with(
         stats,
     };
     Ok((kernel, links))
+}
+
+/// Says what may be behind a refusal if the kernel shows no types of its own.
+fn without_types(btf: Option<&Path>) -> &'static str {
+    if btf.is_none() || Path::new(VMLINUX).exists() {
+        return "";
+    }
+    ". The types of --btf tell the agent where things lie, and cannot replace those in the \
+     kernel, which checks each program by its own: a kernel built without CONFIG_DEBUG_INFO_BTF \
+     refuses it, as does one of another build than the file"
 }
 
 /// Lets the kernel drop the pages that hold [`OBJECT`]. It is read once, and takes

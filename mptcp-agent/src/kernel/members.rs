@@ -3,7 +3,7 @@
 
 use mptcp_common::offsets::{ABSENT, MEMBERS, hook};
 
-use super::btf::Layout;
+use crate::host::types::Layout;
 
 /// The globals of the eBPF object, and what is missing.
 pub struct Members {

@@ -29,6 +29,9 @@ pub struct File {
     /// The cgroup2 directory whose sockets are observed and steered. A change
     /// needs a restart.
     pub cgroup: Option<At<String>>,
+    /// The absolute path of a file with the kernel's types (BTF), where the kernel
+    /// does not show them itself. A change needs a restart.
+    pub btf: Option<At<String>>,
     /// Connections that are tracked at once. A change needs a restart.
     #[cfg_attr(test, schemars(range(min = 1, max = 1_048_576)))]
     pub max_connections: Option<At<i64>>,

@@ -39,6 +39,15 @@ fn types_that_are_hidden_or_missing() -> Result<()> {
     patient.is_mended("btf", "problem", &["BTF"], "mount -t sysfs sysfs /sys")?;
     patient.does("mount -t tmpfs none /sys/kernel/btf")?;
     patient.is_told("btf", "problem", &["vmlinux"], "CONFIG_DEBUG_INFO_BTF=y")?;
+    let file = tempfile::NamedTempFile::new()?;
+    let without = patient.doctor.clone();
+    patient.doctor += &format!(" --btf {}", file.path().display());
+    patient.is_told("btf", "problem", &["neither BTF"], "a copy of")?;
+    patient.does("umount /sys/kernel/btf")?;
+    fs::copy("/sys/kernel/btf/vmlinux", &file)?;
+    patient.does("mount -t tmpfs none /sys/kernel/btf")?;
+    patient.is_well("btf")?;
+    patient.doctor = without;
     patient.does("umount /sys/kernel/btf")?;
     patient.is_well("btf")
 }

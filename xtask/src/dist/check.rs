@@ -11,6 +11,7 @@ use super::guest::Guest;
 use super::leftovers::Files;
 use super::release::Release;
 use xtask::command;
+use xtask::cross::Arch;
 use xtask::machine::Machine;
 use xtask::tools;
 use xtask::workspace::Workspace;
@@ -48,11 +49,17 @@ pub fn run(
         "it checks the Debian package",
         &PROGRAMS,
     )?;
-    let lintian = ["--allow-root", "--fail-on=error,warning", "--info"];
-    command::run(Command::new("lintian").args(lintian).arg(package))?;
+    lintian(package)?;
     let next = workspace.target.join("release/package");
     let version = format!("{}+next", release.debian);
-    let next = debian::build(machine, workspace, &version, &next, Packing::Fast)?;
+    let next = debian::build(
+        machine,
+        workspace,
+        &version,
+        &next,
+        Packing::Fast,
+        Arch::own()?,
+    )?;
 
     let mut guest = Guest::fresh(workspace)?;
     for file in [package, &next] {
@@ -63,6 +70,45 @@ pub fn run(
     eprintln!("      installed and purged in a chroot: nothing was started, nothing is left");
     guest.boot()?;
     on_a_host(&guest, package, &next, &before)
+}
+
+/// Checks what was built for another architecture, as far as this machine can: lintian
+/// finds nothing, and the agent starts in an emulator of the other's programs.
+///
+/// # Errors
+/// One of these is not so, or this machine cannot tell.
+pub fn elsewhere(
+    machine: &Machine,
+    workspace: &Workspace,
+    arch: Arch,
+    package: &Path,
+    agent: Option<&Path>,
+) -> Result<()> {
+    let emulator = format!("qemu-{}-static", arch.name());
+    let programs: [(&str, &'static [&'static str]); 2] = [
+        ("lintian", &["lintian"]),
+        (&emulator, &["qemu-user-static"]),
+    ];
+    tools::from_debian(machine, workspace, "it checks what was built", &programs)?;
+    lintian(package)?;
+    let Some(agent) = agent else {
+        return Ok(());
+    };
+    let config = agent.with_file_name("config.toml");
+    for arguments in [
+        &["--version"][..],
+        &["config", "check", &*config.to_string_lossy()],
+    ] {
+        let mut emulated = Command::new(&emulator);
+        command::run(emulated.arg(agent).args(arguments))
+            .with_context(|| format!("the agent for {} does not run", arch.name()))?;
+    }
+    Ok(())
+}
+
+fn lintian(package: &Path) -> Result<()> {
+    let lintian = ["--allow-root", "--fail-on=error,warning", "--info"];
+    command::run(Command::new("lintian").args(lintian).arg(package))
 }
 
 /// Installs a package that was given to the guest.

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use xtask::command;
+use super::roots::Root;
 use xtask::workspace::Workspace;
 
-/// What is in the fresh Debian beside its essential packages.
-const PACKAGES: &str = "--include=systemd-sysv";
+/// A fresh Debian of this machine's own release: its essential packages, and systemd.
+const DEBIAN: Root = Root {
+    name: "debian-root",
+    release: None,
+    options: &["--variant=minbase", "--include=systemd-sysv"],
+};
 
 /// What a boot takes, and what ends it: systemd expects these mounts of whoever
 /// starts it in a container. `$1` is the root.
@@ -51,25 +55,13 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Unpacks a fresh Debian of this machine's own release. The archive of it is
-    /// made once, and stays below the workspace's tools.
+    /// Unpacks a fresh Debian of this machine's own release.
     pub fn fresh(workspace: &Workspace) -> Result<Self> {
-        let archive = workspace.tools().join("debian-root.tar");
-        if !archive.exists() {
-            make(&archive)?;
-        }
         let root = workspace.target.join("dist-root");
         let guest = Self { root, init: None };
         // What a killed run left.
         guest.remove();
-        fs::create_dir_all(&guest.root)
-            .with_context(|| format!("cannot make {}", guest.root.display()))?;
-        let mut tar = Command::new("tar");
-        tar.arg("--extract").arg("--file").arg(&archive);
-        // Devices come from the boot.
-        tar.args(["--exclude=./dev/*", "--directory"])
-            .arg(&guest.root);
-        command::run(&mut tar)?;
+        DEBIAN.unpack(workspace, &guest.root)?;
         Ok(guest)
     }
 
@@ -190,23 +182,4 @@ fn init_of(unshare: &Child) -> Option<u32> {
     let id = unshare.id();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
-}
-
-/// Makes the archive of a fresh Debian from this machine's package sources.
-fn make(archive: &Path) -> Result<()> {
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let name = release
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-        .context("/etc/os-release has no VERSION_CODENAME: the check needs Debian")?;
-    let unfinished = archive.with_extension("tar.tmp");
-    fs::create_dir_all(archive.parent().unwrap_or(archive))?;
-    let mut debootstrap = Command::new("mmdebstrap");
-    debootstrap
-        .args(["--variant=minbase", "--quiet", PACKAGES, "--format=tar"])
-        .arg(name)
-        .arg(&unfinished);
-    command::run(&mut debootstrap)?;
-    fs::rename(&unfinished, archive)
-        .with_context(|| format!("cannot rename {}", unfinished.display()))
 }

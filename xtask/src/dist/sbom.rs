@@ -18,12 +18,13 @@ const VERSION: &str = "0.5.9";
 /// The name that cargo-cyclonedx gives its files, without `.json`.
 const NAME: &str = "mptcp-agent.cdx";
 
-/// Writes what the agent is made of, with versions and licences, in the format of
+/// Writes what the agent for a target is made of, with versions and licences, in the format of
 /// CycloneDX 1.5.
 pub fn write(
     machine: &Machine,
     workspace: &Workspace,
     release: &Release,
+    target: &str,
     out: &Path,
 ) -> Result<()> {
     let program = tools::from_cargo(
@@ -38,7 +39,7 @@ pub fn write(
     list.current_dir(&workspace.root)
         .args(["cyclonedx", "--quiet", "--format", "json", "--all"])
         .args(["--no-build-deps", "--spec-version", "1.5"])
-        .args(["--target", &super::tarball::target()])
+        .args(["--target", target])
         .args(["--override-filename", NAME]);
     let made = command::run(&mut list);
     let text = collect(workspace);

@@ -1,5 +1,5 @@
 //! Lays out the files of the package beside the binary, as they are to lie on a
-//! host: `<target>/release/package/root`, from which cargo-deb takes them.
+//! host: `release/package/root` of the target's directory, from which cargo-deb takes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,11 +59,15 @@ const GENERATED: [(&str, &str); 5] = [
     ),
 ];
 
-/// Makes the tree of files anew.
-pub fn lay_out(workspace: &Workspace, built: &Built, release: &Release) -> Result<PathBuf> {
-    let package = workspace.target.join("release/package");
+/// Makes the tree of files anew, below a directory.
+pub fn lay_out(
+    workspace: &Workspace,
+    built: &Built,
+    release: &Release,
+    package: &Path,
+) -> Result<PathBuf> {
     if package.exists() {
-        fs::remove_dir_all(&package)
+        fs::remove_dir_all(package)
             .with_context(|| format!("cannot empty {}", package.display()))?;
     }
     let (generated, root) = (package.join("generated"), package.join("root"));

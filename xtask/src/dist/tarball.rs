@@ -6,7 +6,6 @@
 //! (`mptcp-agent/src/host/control.rs`), so any kernel that it supports will do,
 //! with whatever C library or none.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,38 +13,23 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::release::Release;
-use xtask::build::Built;
 use xtask::command;
+use xtask::cross::{Arch, Cross};
 use xtask::workspace::Workspace;
 
-/// Returns this machine's target. It is given to cargo by name, because only then
-/// the flags do not hold for procedural macros, which cannot be static.
-pub fn target() -> String {
-    format!("{}-unknown-linux-gnu", env::consts::ARCH)
-}
-
-/// Builds the static agent and packs it with its documentation. Returns the agent.
-pub fn build(
+/// Packs the static agent that was built with its documentation, from a directory
+/// where the files are laid out. Returns the agent.
+pub fn pack(
     workspace: &Workspace,
-    built: &Built,
+    cross: &Cross,
     release: &Release,
+    package: &Path,
     out: &Path,
 ) -> Result<PathBuf> {
-    let flags = env::var("RUSTFLAGS").unwrap_or_default();
-    command::run(
-        built
-            .cargo(workspace)
-            .args(["build", "--locked", "--release", "-p", "mptcp-agent"])
-            .args(["--target", &target()])
-            .env(
-                "RUSTFLAGS",
-                format!("{flags} -C target-feature=+crt-static"),
-            ),
-    )?;
-    let agent = workspace.target.join(target()).join("release/mptcp-agent");
-    let name = format!("mptcp-agent-{}-{}", release.debian, env::consts::ARCH);
-    let tree = workspace.target.join("release/package").join(&name);
-    lay_out(workspace, &agent, &tree)?;
+    let agent = cross.out(workspace).join("mptcp-agent");
+    let name = format!("mptcp-agent-{}-{}", release.debian, cross.arch.name());
+    let tree = package.join(&name);
+    lay_out(workspace, cross.arch, &agent, package, &tree)?;
     let archive = out.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");
     // The same commit gives the same archive.
@@ -55,7 +39,7 @@ pub fn build(
         .args(["--use-compress-program", "gzip -9n", "--file"])
         .arg(&archive)
         .arg("--directory")
-        .arg(workspace.target.join("release/package"))
+        .arg(package)
         .arg(&name);
     command::run(&mut tar)?;
     Ok(tree.join("mptcp-agent"))
@@ -63,11 +47,18 @@ pub fn build(
 
 /// Makes the tree of the archive: the agent, and the files of the package that
 /// make sense anywhere.
-fn lay_out(workspace: &Workspace, agent: &Path, tree: &Path) -> Result<()> {
+fn lay_out(
+    workspace: &Workspace,
+    arch: Arch,
+    agent: &Path,
+    package: &Path,
+    tree: &Path,
+) -> Result<()> {
     fs::create_dir_all(tree).with_context(|| format!("cannot make {}", tree.display()))?;
     let stripped = tree.join("mptcp-agent");
-    command::run(Command::new("strip").arg("-o").arg(&stripped).arg(agent))?;
-    let generated = workspace.target.join("release/package/generated");
+    let strip = arch.tool("strip");
+    command::run(Command::new(strip).arg("-o").arg(&stripped).arg(agent))?;
+    let generated = package.join("generated");
     let mut copy = Command::new("cp");
     copy.current_dir(&workspace.root)
         .args(["--recursive", "--no-preserve=mode", "--target-directory"])

@@ -29,6 +29,10 @@ fn mistakes_name_their_place() {
             "f:1:10: cgroup is \"a\": expected an absolute path",
         ),
         (
+            "btf = \"a\"",
+            "f:1:7: btf is \"a\": expected an absolute path",
+        ),
+        (
             "max-connections = 0",
             "f:1:19: max-connections is 0: expected 1 to 1048576",
         ),

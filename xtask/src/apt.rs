@@ -8,10 +8,30 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use xtask::command;
+use crate::command;
+use crate::machine::{Machine, Need};
+use crate::workspace::Workspace;
 
 /// The keys with which packages are signed.
-pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Installs [`KEYRING`], the only thing that this machine itself must have.
+///
+/// # Errors
+/// It is not there and cannot be installed.
+pub fn supply_keyring(machine: &Machine, workspace: &Workspace) -> Result<()> {
+    if Path::new(KEYRING).exists() {
+        return Ok(());
+    }
+    let need = Need {
+        what: "debian-archive-keyring".to_owned(),
+        because: "packages from Debian's archive are checked with it",
+        packages: &["debian-archive-keyring"],
+        script: None,
+        instead: None,
+    };
+    machine.supply(workspace, &[need])
+}
 
 /// The end of an archive's address, and one of its suites.
 pub type Source = (&'static str, &'static str);
@@ -23,11 +43,12 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Sets up an apt in `dir` that knows these sources.
-    pub fn new(dir: PathBuf, sources: &[Source]) -> Result<Self> {
+    /// Sets up an apt in `dir` that knows these sources, for machines of an
+    /// architecture as Debian names it.
+    pub fn new(dir: PathBuf, sources: &[Source], architecture: &str) -> Result<Self> {
         fs::create_dir_all(dir.join("lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
-        fs::write(dir.join("sources.list"), list(sources)?)?;
+        fs::write(dir.join("sources.list"), list(sources, architecture)?)?;
         // No package counts as installed.
         fs::write(dir.join("status"), "")?;
         let config = dir.join("apt.conf");
@@ -35,7 +56,9 @@ impl Apt {
         fs::write(
             &config,
             format!(
-                "Dir::Etc::SourceList \"{own}/sources.list\";\n\
+                "APT::Architecture \"{architecture}\";\n\
+                 APT::Architectures {{ \"{architecture}\"; }};\n\
+                 Dir::Etc::SourceList \"{own}/sources.list\";\n\
                  Dir::Etc::SourceParts \"/dev/null\";\n\
                  Dir::State::Lists \"{own}/lists\";\n\
                  Dir::State::Status \"{own}/status\";\n\
@@ -126,7 +149,7 @@ fn debs_in(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Returns the list of sources, at the mirrors that this machine's apt uses.
-fn list(sources: &[Source]) -> Result<String> {
+fn list(sources: &[Source], architecture: &str) -> Result<String> {
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", "$(REPO_URI)"]);
     let known = command::output(&mut targets).unwrap_or_default();
@@ -136,11 +159,12 @@ fn list(sources: &[Source]) -> Result<String> {
         let mirror = mirrors.rfind(|line| line.ends_with(ending));
         let mirror = mirror.with_context(|| {
             format!(
-                "this machine's apt has no archive that ends in {ending}: kernels, and QEMU, come from Debian's"
+                "this machine's apt has no archive that ends in {ending}: packages for other \
+                 machines, kernels and QEMU come from Debian's"
             )
         })?;
         list.push_str(&format!(
-            "deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite}\n"
+            "deb [arch={architecture} signed-by={KEYRING}] {mirror} {suite}\n"
         ));
     }
     Ok(list)
