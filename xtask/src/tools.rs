@@ -20,9 +20,10 @@ const OF_THE_LAB: [(&str, &[&str]); 5] = [
 ];
 
 /// The commands that only the tests use.
-const OF_THE_TESTS: [(&str, &[&str]); 3] = [
+const OF_THE_TESTS: [(&str, &[&str]); 4] = [
     ("setpriv", &["util-linux"]),
     ("curl", &["curl"]),
+    ("chromium-headless-shell", &["chromium-headless-shell"]),
     ("systemd-analyze", &["systemd"]),
 ];
 
@@ -33,7 +34,7 @@ const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
 pub fn prepare(machine: &Machine, workspace: &Workspace) -> Result<()> {
     supply(machine, workspace, || {
         let mut needs = missing(workspace)?;
-        let because = "the tests use it on the agent's unit and listeners";
+        let because = "the tests use it on the agent's unit, listeners and page";
         needs.extend(lacking(workspace, because, &OF_THE_TESTS)?);
         needs.extend(missing_prometheus(workspace)?);
         Ok(needs)
