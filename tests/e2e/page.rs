@@ -3,6 +3,7 @@
 mod browser;
 mod looks;
 mod screenshots;
+mod streams;
 
 use std::path::Path;
 
@@ -229,7 +230,9 @@ fn events_appear_as_subflows_come_and_go() -> Result<()> {
         .browser
         .wait_for("document.querySelectorAll('tr.subflow').length === 1")?;
     transfer.stop()?;
-    scene.browser.wait_for(&entry("closed", "p1"))?;
+    scene
+        .browser
+        .wait_for("document.querySelector('#events [data-event=closed]')")?;
     scene
         .browser
         .wait_for("!document.getElementById('no-connections').hidden")?;

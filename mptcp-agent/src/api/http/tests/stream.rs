@@ -30,13 +30,16 @@ async fn open(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads until `part` has come, and returns everything so far.
+/// Reads until `part` has come, and returns what has come lately.
 async fn read_until(stream: &mut TcpStream, part: &str) -> String {
     let mut text = String::new();
     while !text.contains(part) {
         let mut buffer = [0; 4096];
         let count = stream.read(&mut buffer).await.unwrap();
         assert!(count > 0, "closed after: {text}");
+        if text.len() > 64 * 1024 {
+            text.drain(..32 * 1024);
+        }
         text += &String::from_utf8_lossy(&buffer[..count]);
     }
     text
