@@ -26,6 +26,7 @@ const MOST: usize = 1000;
 pub const KNOWN: &str = "not found: /api/v1/ has connections, events, policy, quotas, rules, \
      scheduler and status\n";
 
+/// Returns the routes below `/api/v1/`, except that of the events.
 pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/api/v1/connections", get(connections))

@@ -31,6 +31,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// Returns the routes of the page's files.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let route = |router: Router<S>, (path, kind, text)| {
         router.route(path, get(move || async move { file(kind, text) }))

@@ -37,6 +37,7 @@ struct Follower {
     _place: OwnedSemaphorePermit,
 }
 
+/// Answers with the events from now on, or with 503 if too many follow them already.
 pub async fn events(
     State(shared): State<Shared>,
     ConnectInfo(lease): ConnectInfo<Lease>,
