@@ -8,7 +8,7 @@ use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mptcp_lab::{Host, Process, wait};
@@ -194,7 +194,9 @@ impl Browser {
         let params = json!({"format": "png", "optimizeForSpeed": false});
         let result = self.call("Page.captureScreenshot", &params)?;
         let data = result["data"].as_str().context("no picture")?;
-        Ok(BASE64.decode(data)?)
+        BASE64
+            .decode(data)
+            .map_err(|error| anyhow!("no picture: {error}"))
     }
 }
 
