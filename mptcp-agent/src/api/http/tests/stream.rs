@@ -60,7 +60,7 @@ async fn events_come_as_lines_of_the_control_socket_for_longer_than_other_answer
         ..Limits::default()
     });
     let mut stream = open(address).await;
-    let head = read_until(&mut stream, "\"to_client\":0}\n\n").await;
+    let head = read_until(&mut stream, "retry: 1000\n\n").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("content-type: text/event-stream"), "{head}");
     assert!(head.contains("retry: 1000\n"), "{head}");
