@@ -13,6 +13,7 @@ mod event;
 mod peering;
 mod quota;
 mod rules;
+mod scheduler;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub use event::{Event, Lost, Sender};
 pub use peering::{AskedPeer, HeardPeer, PeerWeight, Peering};
 pub use quota::{NamedQuota, PathQuota, Quotas};
 pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
+pub use scheduler::{Choices, PathChoices, Scheduler};
 
 use crate::policy::Given;
 use crate::rule::RuleSet;
@@ -113,6 +115,8 @@ pub enum Reply {
     Connections(Connections),
     /// The quotas of all paths.
     Quotas(Quotas),
+    /// What the kernel's packet scheduler has chosen; only over HTTP.
+    Scheduler(Scheduler),
     /// An event.
     Event(Event),
     /// Events were lost.
@@ -342,6 +346,11 @@ pub struct Path {
     /// Its part of all acknowledged bytes, 0 to 1; none without traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// The share that is asked of it, 0 to 1: its weight over the sum of the weights of
+    /// the paths that are named or in use; only under the weighted policy. A path that
+    /// is left out has the weight that it has meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_share: Option<f64>,
     /// Mean of the round trips; none without samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_seconds: Option<f64>,

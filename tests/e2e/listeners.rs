@@ -157,7 +157,7 @@ fn allow_files(count: u64) -> Result<()> {
 }
 
 /// Returns a value of /proc/PID/status, kB, and the number of open files.
-fn footprint(agent: &Agent) -> Result<(u64, usize)> {
+pub(crate) fn footprint(agent: &Agent) -> Result<(u64, usize)> {
     let process = agent.process().pid();
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -36,6 +36,7 @@ mod messages;
 mod observe;
 mod options;
 mod overflow;
+mod page;
 mod path_state;
 mod peering;
 mod pins;

@@ -11,6 +11,7 @@ mod fuzz;
 mod hand_over;
 mod lint;
 mod rooms;
+mod screenshots;
 mod test;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Verb {
     Vm(hand_over::Args),
     /// Build a Debian package, a static agent, checksums and a list of what is in them
     Dist(dist::Args),
+    /// Make the pictures of the page in docs/images, from a live agent
+    Screenshots,
     /// Write Grafana's dashboard anew from deploy/grafana/dashboard.toml
     Dashboard,
     /// Check the format, the rooms and the documentation, and run clippy, in user
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::run(&machine, &args),
         Verb::Vm(args) => hand_over::to("mptcp-vm", "vm", &machine, &args),
         Verb::Dist(args) => dist::run(&machine, &args),
+        Verb::Screenshots => screenshots::run(&machine),
         Verb::Dashboard => dashboard::run(),
         Verb::Lint => lint::run(&machine),
     })

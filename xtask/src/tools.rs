@@ -20,10 +20,11 @@ const OF_THE_LAB: [(&str, &[&str]); 5] = [
 ];
 
 /// The commands that only the tests use.
-const OF_THE_TESTS: [(&str, &[&str]); 4] = [
+const OF_THE_TESTS: [(&str, &[&str]); 5] = [
     ("setpriv", &["util-linux"]),
     ("curl", &["curl"]),
     ("python3", &["python3"]),
+    ("chromium-headless-shell", &["chromium-headless-shell"]),
     ("systemd-analyze", &["systemd"]),
 ];
 

@@ -31,6 +31,11 @@ impl Agent {
             match request {
                 Request::Health(reply) => drop(reply.send(())),
                 Request::Metrics(reply) if reply.is_closed() => {}
+                Request::Look(reply) if reply.is_closed() => {}
+                Request::Look(reply) => {
+                    let look = self.snapshot(&Want::OpenConnections).map(Box::new);
+                    drop(reply.send(look.map_err(|error| format!("cannot look: {error:#}"))));
+                }
                 Request::Metrics(reply) => {
                     let text = scrape.get_or_insert_with(|| self.scrape());
                     drop(reply.send(text.clone()));

@@ -118,9 +118,10 @@ impl Agent {
 
         let (sender, requests) = http::channel();
         let (in_force, web_again) = (web.in_force(), Arc::new(Notify::new()));
-        tasks.spawn(http::serve(sockets, in_force.clone(), sender));
-        tasks.spawn(web.follow(Arc::clone(&web_again)));
         let subscribers = control::events();
+        let followed = subscribers.clone();
+        tasks.spawn(http::serve(sockets, in_force.clone(), sender, followed));
+        tasks.spawn(web.follow(Arc::clone(&web_again)));
         let (sender, calls) = control::channel();
         if let Some(claim) = &host.control {
             let listener = claim.listener().try_clone();

@@ -1,9 +1,25 @@
-//! Serves `/metrics`, `/healthz` and `/` over HTTP, on each place of `--listen`.
+//! Serves the metrics, the page and the state as JSON over HTTP, on each place of
+//! `--listen`. Everything is read-only: there is no method but GET and HEAD.
 //!
 //! Nothing here touches the kernel. Requests go to the agent's loop, which
 //! answers all that are waiting with the result of one scrape.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | this file | `/metrics` and `/healthz`, and what all answers have in common |
+//! | `listener` | connections: their number, their lifetime, TLS |
+//! | `json` | `/api/v1/`: the state of the agent |
+//! | `looks` | looks at that state, which all who ask share |
+//! | `speeds` | rates of subflows, from one look to the next |
+//! | `stream` | `/api/v1/events`: events as they come |
+//! | `page` | `/`: the files of the page |
 
+mod json;
 mod listener;
+mod looks;
+mod page;
+mod speeds;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +27,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::api::control::EventSender;
 use crate::host::Socket;
+use crate::state::snapshot::Snapshot;
 use crate::web::InForce;
+use listener::{Lease, Limits};
+use looks::Looks;
 
 /// Number of requests that may wait for the agent's loop.
 const QUEUE: usize = listener::MAX_CONNECTIONS;
@@ -26,15 +46,13 @@ const QUEUE: usize = listener::MAX_CONNECTIONS;
 /// How long a request waits before it is answered with 503.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const INDEX: &str = "<!doctype html>\n<title>mptcp-agent</title>\n<h1>mptcp-agent</h1>\n\
-    <p><a href=\"/metrics\">/metrics</a>: for Prometheus\n\
-    <p><a href=\"/healthz\">/healthz</a>: whether the agent answers\n";
-
 /// A request to the agent's loop. The answer is dropped if nobody waits for it.
 #[derive(Debug)]
 pub enum Request {
     /// Return the metrics in the text format, or why there are none.
     Metrics(oneshot::Sender<Result<String, String>>),
+    /// Return the state of the agent, with its open connections.
+    Look(oneshot::Sender<Result<Box<Snapshot>, String>>),
     /// Return a sign of life.
     Health(oneshot::Sender<()>),
 }
@@ -44,33 +62,62 @@ pub fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
     mpsc::channel(QUEUE)
 }
 
+/// What all requests share.
+#[derive(Clone, Debug)]
+struct Shared {
+    agent: mpsc::Sender<Request>,
+    looks: Looks,
+    events: EventSender,
+    /// Places for streams.
+    streams: Arc<Semaphore>,
+    limits: Limits,
+}
+
 /// Serves `sockets` for ever. They must be non-blocking. The web configuration
-/// holds for addresses: a unix socket has its file's mode instead.
+/// holds for addresses: a unix socket has its file's mode instead. `events` brings
+/// the events to those who follow them.
 ///
 /// # Errors
 /// A listener fails.
-pub async fn serve(sockets: Vec<Socket>, web: InForce, agent: mpsc::Sender<Request>) -> Result<()> {
-    serve_within(sockets, web, agent, listener::LIFETIME).await
+pub async fn serve(
+    sockets: Vec<Socket>,
+    web: InForce,
+    agent: mpsc::Sender<Request>,
+    events: EventSender,
+) -> Result<()> {
+    serve_within(sockets, web, agent, events, Limits::default()).await
 }
 
 async fn serve_within(
     sockets: Vec<Socket>,
     web: InForce,
     agent: mpsc::Sender<Request>,
-    lifetime: Duration,
+    events: EventSender,
+    limits: Limits,
 ) -> Result<()> {
     let is_tcp = |socket: &Socket| matches!(socket, Socket::Tcp(_));
     let (tcp, unix): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_tcp);
     let listeners = |sockets: Vec<Socket>, web: Option<&InForce>| {
         let sockets = sockets.into_iter().map(|socket| (socket, web.cloned()));
-        listener::Bounded::new(sockets.collect(), lifetime).context("cannot serve HTTP")
+        listener::Bounded::new(sockets.collect(), limits).context("cannot serve HTTP")
     };
     let (tcp, unix) = (listeners(tcp, Some(&web))?, listeners(unix, None)?);
-    let open = router(agent.clone());
-    let guarded = router(agent).layer(from_fn_with_state(web, guard));
+    let shared = Shared {
+        looks: Looks::new(agent.clone()),
+        agent,
+        events,
+        streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+        limits,
+    };
+    let open = router(shared.clone());
+    let guarded = router(shared).layer(from_fn_with_state(web, guard));
+    let service = |router: Router| {
+        let router = router.layer(map_response(finish));
+        router.into_make_service_with_connect_info::<Lease>()
+    };
     let ended = tokio::select! {
-        ended = axum::serve(tcp, guarded.layer(map_response(close))) => ended,
-        ended = axum::serve(unix, open.layer(map_response(close))) => ended,
+        ended = axum::serve(tcp, service(guarded)) => ended,
+        ended = axum::serve(unix, service(open)) => ended,
     };
     ended.context("cannot serve HTTP")?;
     bail!("the HTTP server ended")
@@ -90,25 +137,46 @@ async fn guard(State(web): State<InForce>, request: HttpRequest, next: Next) -> 
     next.run(request).await
 }
 
-fn router(agent: mpsc::Sender<Request>) -> Router {
+fn router(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
-        .route("/", get(|| async { Html(INDEX) }))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see /\n") })
-        .with_state(agent)
+        .route("/api/v1/events", get(stream::events))
+        .merge(json::routes())
+        .merge(page::routes())
+        .method_not_allowed_fallback(|| async {
+            let why = "everything here is read-only: use GET or HEAD\n";
+            (StatusCode::METHOD_NOT_ALLOWED, why)
+        })
+        .fallback(|uri: Uri| async move {
+            let is_api = uri.path().starts_with("/api");
+            let why = if is_api {
+                json::KNOWN
+            } else {
+                "not found: see /\n"
+            };
+            (StatusCode::NOT_FOUND, why)
+        })
+        .with_state(shared)
 }
 
-/// Ends a connection after one request, since [`listener`] limits its lifetime.
-async fn close(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+/// Says what browsers may do with an answer. Ends a connection after one request,
+/// since [`listener`] limits its lifetime.
+async fn finish(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONNECTION, "close"),
+        (header::CONTENT_SECURITY_POLICY, page::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
-async fn metrics(State(agent): State<mpsc::Sender<Request>>) -> Response {
-    match ask(&agent, Request::Metrics).await {
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match ask(&shared.agent, Request::Metrics).await {
         Some(Ok(text)) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Some(Err(error)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
@@ -117,8 +185,8 @@ async fn metrics(State(agent): State<mpsc::Sender<Request>>) -> Response {
     }
 }
 
-async fn healthz(State(agent): State<mpsc::Sender<Request>>) -> Response {
-    match ask(&agent, Request::Health).await {
+async fn healthz(State(shared): State<Shared>) -> Response {
+    match ask(&shared.agent, Request::Health).await {
         Some(()) => "ok\n".into_response(),
         None => unavailable(),
     }

@@ -21,6 +21,7 @@ pub fn run(agent: &mut Agent, output: Output, sort: SortKey) -> Result<(), Failu
     let reply = Reply::Connections(Connections {
         connections,
         last: true,
+        open: None,
     });
     output.write(&reply, |terminal| match &reply {
         Reply::Connections(all) => text(terminal, &all.connections),

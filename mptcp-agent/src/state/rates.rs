@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use mptcp_common::abi::PathStats;
+use mptcp_common::abi::{PathStats, candidate};
 
 /// The window of `mptcp_path_share_ratio`, in samples of one second.
 pub const WINDOW: usize = 10;
@@ -33,6 +33,51 @@ pub struct Rates {
     pub received: f64,
     /// Mean of the round-trip times, in seconds; `None` without samples.
     pub rtt_seconds: Option<f64>,
+}
+
+/// What the packet scheduler did with a path's subflows, as in [`PathStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Decisions that chose the path.
+    pub decisions: u64,
+    /// Decisions for the path that sent nothing.
+    pub blocked: u64,
+    /// Subflows that decisions looked at, by [`candidate`].
+    pub candidates: [u64; candidate::COUNT],
+}
+
+impl From<&PathStats> for Choices {
+    fn from(stats: &PathStats) -> Self {
+        Self {
+            decisions: stats.decisions,
+            blocked: stats.blocked,
+            candidates: stats.candidates,
+        }
+    }
+}
+
+impl Choices {
+    /// Returns what came on top of an earlier count.
+    fn since(self, before: &Self) -> Self {
+        Self {
+            decisions: self.decisions.saturating_sub(before.decisions),
+            blocked: self.blocked.saturating_sub(before.blocked),
+            candidates: std::array::from_fn(|state| {
+                self.candidates[state].saturating_sub(before.candidates[state])
+            }),
+        }
+    }
+
+    /// Returns the sum of two counts.
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            decisions: self.decisions + other.decisions,
+            blocked: self.blocked + other.blocked,
+            candidates: std::array::from_fn(|state| {
+                self.candidates[state] + other.candidates[state]
+            }),
+        }
+    }
 }
 
 impl History {
@@ -96,6 +141,15 @@ impl History {
             received: rate(|stats| stats.received_bytes),
             rtt_seconds: (samples != 0).then(|| sum_us / samples as f64 / 1e6),
         }
+    }
+
+    /// Returns what the packet scheduler did with a path within the window.
+    pub fn choices(&self, path: u32) -> Choices {
+        let of = |sample: &Sample| sample.paths.get(path as usize).map(Choices::from);
+        let first = self.samples.front().and_then(of);
+        let last = self.samples.back().and_then(of);
+        let both = first.zip(last);
+        both.map_or_else(Choices::default, |(first, last)| last.since(&first))
     }
 }
 
@@ -172,6 +226,30 @@ mod tests {
         assert_eq!(history.rates(1), Rates::default());
         history.forget(0);
         assert_eq!(history.rates(0), Rates::default());
+    }
+
+    #[test]
+    fn choices_are_those_of_the_window() {
+        let mut history = History::default();
+        assert_eq!(history.choices(0), Choices::default());
+        let mut stats = PathStats {
+            decisions: 100,
+            ..PathStats::default()
+        };
+        history.push(SECOND, vec![stats]);
+        stats.decisions = 107;
+        stats.blocked = 2;
+        stats.candidates[usize::from(candidate::STANDBY)] = 9;
+        history.push(2 * SECOND, vec![stats]);
+        let mut candidates = [0; candidate::COUNT];
+        candidates[usize::from(candidate::STANDBY)] = 9;
+        let expected = Choices {
+            decisions: 7,
+            blocked: 2,
+            candidates,
+        };
+        assert_eq!(history.choices(0), expected);
+        assert_eq!(expected.plus(&expected).decisions, 14);
     }
 
     proptest! {

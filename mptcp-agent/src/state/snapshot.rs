@@ -92,6 +92,20 @@ impl Snapshot {
     pub fn traffic(&self) -> impl Iterator<Item = &Path> + Clone {
         self.paths.iter().filter(|path| path.counts)
     }
+
+    /// Returns the part of the traffic that the policy's weights ask of each path. A
+    /// path counts if the user named it or if it is in use, and the part refers to all
+    /// these paths. A connection that does not have all of them divides its traffic
+    /// among those it has.
+    pub fn targets(&self) -> impl Iterator<Item = (&Path, f64)> {
+        let counts = |path: &&Path| path.is_listed_or_used();
+        let weights = self.traffic().filter(counts);
+        let sum: u32 = weights.map(|path| path.present_weight).sum();
+        self.traffic().filter(counts).map(move |path| {
+            // If the sum is 0, all these paths are on standby.
+            (path, f64::from(path.present_weight) / f64::from(sum.max(1)))
+        })
+    }
 }
 
 /// The agent's process.

@@ -5,10 +5,13 @@ use serde::{Deserialize, Serialize};
 /// Part of the answer to `connections`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
-    /// The connections, in no particular order.
+    /// The connections, in no particular order; over HTTP, the busiest first.
     pub connections: Vec<Connection>,
     /// Whether this is the last part.
     pub last: bool,
+    /// Over HTTP only: how many connections are open, of which the busiest are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<u64>,
 }
 
 /// A connection.
@@ -44,6 +47,13 @@ pub struct Connection {
     /// them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub short: bool,
+    /// Payload acknowledged, over the last seconds; only over HTTP, and none if it is
+    /// not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acked_bytes_per_second: Option<f64>,
+    /// Payload received, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes_per_second: Option<f64>,
     /// Its open subflows.
     pub subflows: Vec<Subflow>,
 }
@@ -120,6 +130,13 @@ pub struct Subflow {
     pub acked_bytes: u64,
     /// Bytes received.
     pub received_bytes: u64,
+    /// Payload acknowledged, over the last seconds; only over HTTP, and none if it is
+    /// not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acked_bytes_per_second: Option<f64>,
+    /// Payload received, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes_per_second: Option<f64>,
     /// Segments retransmitted.
     pub retransmitted_segments: u32,
     /// Bytes given to it and not sent yet.

@@ -13,6 +13,9 @@ pub struct PathCopies {
     pub received_first: u64,
     /// Copies that arrived after their original.
     pub received_duplicate: u64,
+    /// Payload bytes that a copy delivered before their original.
+    #[serde(default)]
+    pub rescued_bytes: u64,
 }
 
 /// Numbers of pairs of addresses by state, as in `mptcp_redundant_peers`.

@@ -363,7 +363,11 @@ impl Client {
         loop {
             let connections: Vec<_> = rest.by_ref().take(PART).collect();
             let last = rest.len() == 0;
-            let part = Connections { connections, last };
+            let part = Connections {
+                connections,
+                last,
+                open: None,
+            };
             self.send(&Reply::Connections(part)).await?;
             if last {
                 return Ok(());

@@ -4,6 +4,7 @@
 
 mod peering;
 mod quota;
+mod scheduler;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -24,6 +25,7 @@ use crate::state::snapshot::{self, InForce, Open, PeerState, Program, Snapshot};
 use crate::{COMMIT, VERSION};
 
 pub use quota::{quota_event, quotas};
+pub use scheduler::scheduler;
 
 /// Converts a snapshot with its open connections.
 pub fn status(snapshot: &Snapshot) -> Status {
@@ -31,6 +33,10 @@ pub fn status(snapshot: &Snapshot) -> Status {
     let in_force = &snapshot.policy.policy;
     let paths = snapshot.traffic();
     let quotas = &snapshot.quotas;
+    let target = |path: &snapshot::Path| {
+        let mut targets = snapshot.targets();
+        targets.find_map(|(one, share)| (one.index == path.index).then_some(share))
+    };
     Status {
         agent: Agent {
             version: VERSION.to_owned(),
@@ -52,6 +58,7 @@ pub fn status(snapshot: &Snapshot) -> Status {
         paths: paths
             .map(|one| Path {
                 quota: quotas.of(&one.label).map(quota::path_quota),
+                target_share: in_force.caps().then(|| target(one)).flatten(),
                 ..path(one, &snapshot.open, in_force)
             })
             .collect(),
@@ -83,7 +90,8 @@ pub fn connections(open: Open) -> impl ExactSizeIterator<Item = Connection> {
     connections.map(move |one| connection(&one, endpoints.as_ref()))
 }
 
-fn connection(connection: &snapshot::Connection, endpoints: Option<&Endpoints>) -> Connection {
+/// Converts a connection.
+pub fn connection(connection: &snapshot::Connection, endpoints: Option<&Endpoints>) -> Connection {
     let allowed = endpoints.and_then(|endpoints| connection.allowed(endpoints));
     let lacks = allowed.is_some_and(|allowed| (connection.subflows.len() as u64) < allowed);
     let acked = connection.acked_bytes();
@@ -98,6 +106,8 @@ fn connection(connection: &snapshot::Connection, endpoints: Option<&Endpoints>) 
         peer_proven: connection.proven,
         subflows_allowed: allowed,
         short: lacks && connection.is_settled(),
+        acked_bytes_per_second: None,
+        received_bytes_per_second: None,
         subflows: subflows.map(|one| subflow(one, acked)).collect(),
     }
 }
@@ -128,6 +138,8 @@ fn subflow(subflow: &snapshot::Subflow, acked: u64) -> Subflow {
         sent_bytes: known.sent_bytes,
         acked_bytes: known.acked_bytes,
         received_bytes: known.received_bytes,
+        acked_bytes_per_second: None,
+        received_bytes_per_second: None,
         retransmitted_segments: known.retransmitted_segments,
         queued_bytes: known.queued,
         share: (acked != 0).then(|| known.acked_bytes as f64 / acked as f64),
@@ -160,6 +172,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         limit_bytes_per_second: path.limit,
         quota: None,
         share: path.share,
+        target_share: None,
         rtt_seconds: path.rates.rtt_seconds,
         sent_bytes_per_second: path.rates.sent,
         acked_bytes_per_second: path.rates.acked,
@@ -213,6 +226,7 @@ fn copies(stats: &CopyStats) -> PathCopies {
         dropped: stats.not_sent.iter().sum(),
         received_first: stats.received[usize::from(outcome::FIRST)],
         received_duplicate: stats.received[usize::from(outcome::DUPLICATE)],
+        rescued_bytes: stats.rescued_bytes,
     }
 }
 

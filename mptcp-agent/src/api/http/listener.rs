@@ -6,16 +6,23 @@
 //!   unix socket   ----> a place ----------------------------------------------+
 //! ```
 //!
+//! A connection lives for [`Limits::lifetime`], unless whoever answers its request
+//! makes a stream of it ([`Lease::stream`]). A stream lives on as long as its client
+//! takes what it is sent: each byte that the kernel accepts buys it
+//! [`Limits::stall`].
+//!
 //! Each listener has places of its own, so that clients that keep those of one
 //! address do not keep others away from the next.
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -29,8 +36,48 @@ use crate::web::InForce;
 /// backlog.
 pub const MAX_CONNECTIONS: usize = 32;
 
-/// How long a connection may take, from accept to the last byte.
-pub const LIFETIME: Duration = Duration::from_secs(10);
+/// How long connections may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a connection may take, from accept to the last byte.
+    pub lifetime: Duration,
+    /// How long the client of a stream may take nothing of what it is sent.
+    pub stall: Duration,
+    /// How long a stream lasts at most. Browsers open the next one by themselves.
+    pub longest: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
+            longest: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// What a connection is used for. The connection and whoever answers its request
+/// have a copy each.
+#[derive(Clone, Debug, Default)]
+pub struct Lease(Arc<AtomicBool>);
+
+impl Lease {
+    /// Lets the connection live on, because its answer is a stream.
+    pub fn stream(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stream(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Lease {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
 
 /// The connections of several listeners: at most [`MAX_CONNECTIONS`] of each at
 /// once, each for a time that is limited, too.
@@ -43,17 +90,17 @@ pub struct Bounded {
 
 impl Bounded {
     /// Accepts from `sockets`, which must not block. Those with a web configuration
-    /// have TLS if that says so. A connection lives for `lifetime` at most.
+    /// have TLS if that says so. A connection lives as long as `limits` allow.
     ///
     /// # Errors
     /// The runtime takes no further socket.
-    pub fn new(sockets: Vec<(Socket, Option<InForce>)>, lifetime: Duration) -> Result<Self> {
+    pub fn new(sockets: Vec<(Socket, Option<InForce>)>, limits: Limits) -> Result<Self> {
         let (sender, ready) = mpsc::channel(MAX_CONNECTIONS);
         let mut accepting = JoinSet::new();
         for (socket, web) in sockets {
             let door = Door {
                 web,
-                lifetime,
+                limits,
                 ready: sender.clone(),
             };
             match socket {
@@ -74,25 +121,28 @@ impl Bounded {
 
 impl Listener for Bounded {
     type Io = Connection;
-    type Addr = ();
+    type Addr = Lease;
 
-    async fn accept(&mut self) -> (Connection, ()) {
+    async fn accept(&mut self) -> (Connection, Lease) {
         match self.ready.recv().await {
-            Some(connection) => (connection, ()),
+            Some(connection) => {
+                let lease = connection.lease.clone();
+                (connection, lease)
+            }
             // No listener is left: there will never be a connection.
             None => std::future::pending().await,
         }
     }
 
-    fn local_addr(&self) -> Result<()> {
-        Ok(())
+    fn local_addr(&self) -> Result<Lease> {
+        Ok(Lease::default())
     }
 }
 
 /// What all connections of a listener have in common.
 struct Door {
     web: Option<InForce>,
-    lifetime: Duration,
+    limits: Limits,
     ready: mpsc::Sender<Connection>,
 }
 
@@ -111,11 +161,11 @@ impl Door {
             // Axum's listeners retry after a pause if descriptors run out.
             let (stream, _) = listener.accept().await;
             while handshakes.try_join_next().is_some() {}
-            let end = Instant::now() + self.lifetime;
+            let (limits, end) = (self.limits, Instant::now() + self.limits.lifetime);
             let web = self.web.as_ref();
             let tls = web.and_then(|web| web.borrow().tls.clone());
             let Some(tls) = tls else {
-                let connection = Connection::new(Box::new(stream), end, place);
+                let connection = Connection::new(Box::new(stream), limits, end, place);
                 let _ = self.ready.send(connection).await;
                 continue;
             };
@@ -125,7 +175,7 @@ impl Door {
             handshakes.spawn(async move {
                 match timeout_at(end, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        let connection = Connection::new(Box::new(stream), end, place);
+                        let connection = Connection::new(Box::new(stream), limits, end, place);
                         let _ = ready.send(connection).await;
                     }
                     Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
@@ -144,25 +194,47 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection whose reads and writes fail once its time is over.
 pub struct Connection {
     stream: Box<dyn Stream>,
+    limits: Limits,
     deadline: Pin<Box<Sleep>>,
+    lease: Lease,
+    /// Whether the deadline is that of a stream.
+    streams: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    fn new(stream: Box<dyn Stream>, end: Instant, place: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(
+        stream: Box<dyn Stream>,
+        limits: Limits,
+        end: Instant,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             stream,
+            limits,
             deadline: Box::pin(sleep_until(end)),
+            lease: Lease::default(),
+            streams: false,
             _place: place,
         }
     }
 
     /// Returns the stream while there is time left, else the error to report.
     fn in_time(&mut self, cx: &mut Context<'_>) -> Result<Pin<&mut dyn Stream>> {
+        if self.lease.is_stream() && !self.streams {
+            self.streams = true;
+            self.go_on();
+        }
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Err(Error::from(ErrorKind::TimedOut));
         }
         Ok(Pin::new(&mut *self.stream))
+    }
+
+    /// Gives a stream time until its client must have taken more.
+    fn go_on(&mut self) {
+        let end = Instant::now() + self.limits.stall;
+        self.deadline.as_mut().reset(end);
     }
 }
 
@@ -182,7 +254,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        self.in_time(cx)?.poll_write(cx, bytes)
+        let written = self.in_time(cx)?.poll_write(cx, bytes);
+        if self.streams && matches!(written, Poll::Ready(Ok(1..))) {
+            self.go_on();
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -1,5 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod page;
+mod stream;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
+use crate::api::control;
 use crate::host::Listener;
 use crate::web::Web;
 
@@ -18,6 +22,20 @@ fn start_with(
     directory: &Path,
     web: Option<&Path>,
     lifetime: Duration,
+) -> (SocketAddr, mpsc::Receiver<Request>) {
+    let limits = Limits {
+        lifetime,
+        ..Limits::default()
+    };
+    start_within(directory, web, limits, control::events())
+}
+
+/// Likewise, with these limits, and events from this sender.
+fn start_within(
+    directory: &Path,
+    web: Option<&Path>,
+    limits: Limits,
+    events: EventSender,
 ) -> (SocketAddr, mpsc::Receiver<Request>) {
     let unix = format!("unix:{}", unix_path(directory).display());
     let places = ["127.0.0.1:0", "127.0.0.1:0", &unix].map(|place| place.parse().unwrap());
@@ -30,7 +48,7 @@ fn start_with(
     std::mem::forget(listeners);
     let (sender, requests) = channel();
     let web = Web::read(web).unwrap().in_force();
-    tokio::spawn(serve_within(sockets, web, sender, lifetime));
+    tokio::spawn(serve_within(sockets, web, sender, events, limits));
     (address, requests)
 }
 
@@ -50,6 +68,7 @@ fn answer(mut requests: mpsc::Receiver<Request>) {
             match request {
                 Request::Metrics(reply) => drop(reply.send(Ok("x 1\n".to_owned()))),
                 Request::Health(reply) => drop(reply.send(())),
+                Request::Look(reply) => drop(reply.send(Ok(Box::default()))),
             }
         }
     });
@@ -83,10 +102,23 @@ async fn pages_and_their_answers() {
         ),
         ("GET /healthz", "200", "ok\n"),
         ("GET /", "200", "href=\"/metrics\""),
+        ("HEAD /", "200", "content-type: text/html"),
         ("HEAD /metrics", "200", ""),
-        ("GET /else", "404", "not found"),
+        ("GET /else", "404", "not found: see /\n"),
         ("GET /metrics/", "404", "not found"),
-        ("POST /metrics", "405", ""),
+        ("GET /page/", "404", "not found"),
+        ("GET /page/../web.yml", "404", "not found"),
+        (
+            "GET /api/v1/",
+            "404",
+            "not found: /api/v1/ has connections,",
+        ),
+        ("GET /api/v2/status", "404", "not found: /api/v1/ has"),
+        ("GET /api/v1/connections?top=0", "400", "from 1 to 1000"),
+        ("POST /metrics", "405", "read-only: use GET or HEAD"),
+        ("POST /", "405", "read-only"),
+        ("PUT /api/v1/policy", "405", "read-only"),
+        ("DELETE /api/v1/events", "405", "read-only"),
     ] {
         let answer = fetch(address, request).await;
         assert!(
@@ -220,6 +252,7 @@ async fn clients_that_never_read_lose_their_places() {
             match request {
                 Request::Metrics(reply) => drop(reply.send(Ok(text.clone()))),
                 Request::Health(reply) => drop(reply.send(())),
+                Request::Look(_) => {}
             }
         }
     });

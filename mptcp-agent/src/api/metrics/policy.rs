@@ -3,7 +3,7 @@
 
 use super::Families;
 use crate::state::fitness::{Reason, Standing};
-use crate::state::snapshot::{Path, Snapshot};
+use crate::state::snapshot::Snapshot;
 
 pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
     let policy = &snapshot.policy.policy;
@@ -76,7 +76,7 @@ fn ranks(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_path_rank",
         "Place of the path in the order of preference: 1 is the preferred one.",
     );
-    for row in snapshot.traffic().filter(counts) {
+    for row in snapshot.traffic().filter(|path| path.is_listed_or_used()) {
         if let Some(rank) = policy.rank(row.weight) {
             ranks.add_count(&[("path", &row.label)], rank.into());
         }
@@ -89,34 +89,20 @@ fn limits(snapshot: &Snapshot, families: &mut Families) {
         "mptcp_path_limit_bytes_per_second",
         "The most that this host may send over the path, in acknowledged bytes.",
     );
-    for row in snapshot.traffic().filter(counts) {
+    for row in snapshot.traffic().filter(|path| path.is_listed_or_used()) {
         if let Some(limit) = row.limit {
             limits.add_count(&[("path", &row.label)], limit);
         }
     }
 }
 
-/// Returns whether the user named a path or it is in use.
-fn counts(row: &&Path) -> bool {
-    row.listed || row.stats.live != 0
-}
-
-/// Describes the weight ratios. A path counts if the user named it or if it is
-/// in use, and the ratio refers to all these paths. A connection that does not
-/// have all of them divides its traffic among those it has.
+/// Describes the weight ratios.
 fn weights(snapshot: &Snapshot, families: &mut Families) {
-    let sum: u32 = snapshot
-        .traffic()
-        .filter(counts)
-        .map(|row| row.present_weight)
-        .sum();
     let mut ratio = families.gauge(
         "mptcp_path_weight_ratio",
         "Part of the traffic that is asked of the path: its weight over the sum of weights.",
     );
-    for row in snapshot.traffic().filter(counts) {
-        // If the sum is 0, all these paths are on standby.
-        let asked = f64::from(row.present_weight) / f64::from(sum.max(1));
-        ratio.add(&[("path", &row.label)], asked);
+    for (path, asked) in snapshot.targets() {
+        ratio.add(&[("path", &path.label)], asked);
     }
 }

@@ -9,7 +9,7 @@ use mptcp_common::abi::{PathStats, redundant::CopyStats};
 use crate::net::devices::{Device, Present};
 use crate::state::fitness::{Fitness, Judge};
 use crate::state::paths::PathTable;
-use crate::state::rates::{History, Rates};
+use crate::state::rates::{Choices, History, Rates};
 use crate::state::reach::{Down, Reach};
 
 /// One path. Paths with the same label are one.
@@ -45,6 +45,8 @@ pub struct Path {
     pub share: Option<f64>,
     /// What it did during the last ten seconds.
     pub rates: Rates,
+    /// What the packet scheduler did with it during that time.
+    pub choices: Choices,
     /// The device, if the path is one.
     pub device: Option<String>,
     /// Whether the device has a carrier; `None` without a device that exists.
@@ -154,6 +156,7 @@ impl Sources<'_> {
             listed: self.table.is_listed(index),
             present: self.table.is_present(index),
             rates: self.history.rates(index),
+            choices: self.history.choices(index),
             device: name.map(str::to_owned),
             carrier: device.map(|device| device.carrier),
             addresses: device.map(|device| device.addresses.clone()),
@@ -163,6 +166,11 @@ impl Sources<'_> {
 }
 
 impl Path {
+    /// Returns whether the user named it or it is in use.
+    pub fn is_listed_or_used(&self) -> bool {
+        self.listed || self.stats.live != 0
+    }
+
     /// Adds a path with the same label and a higher index.
     fn join(&mut self, other: Self) {
         let copies = match (self.copies, &other.copies) {
@@ -173,6 +181,7 @@ impl Path {
             *self = other;
         } else if other.counts {
             self.stats = self.stats.plus(&other.stats);
+            self.choices = self.choices.plus(&other.choices);
             self.share = self.share.zip(other.share).map(|(one, other)| one + other);
         }
         self.copies = copies;
