@@ -13,6 +13,7 @@ mod event;
 mod peering;
 mod quota;
 mod rules;
+mod scheduler;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub use event::{Event, Lost, Sender};
 pub use peering::{AskedPeer, HeardPeer, PeerWeight, Peering};
 pub use quota::{NamedQuota, PathQuota, Quotas};
 pub use rules::{NamedPolicy, RuleCounts, RuleView, RulesView};
+pub use scheduler::PathScheduler;
 
 use crate::policy::Given;
 use crate::rule::RuleSet;
@@ -353,6 +355,9 @@ pub struct Path {
     pub received_bytes_per_second: f64,
     /// Segments retransmitted, in total.
     pub retransmitted_segments: u64,
+    /// What the kernel's scheduler has done with it, in total.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<PathScheduler>,
     /// Copies, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<PathCopies>,

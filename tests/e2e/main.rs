@@ -64,6 +64,7 @@ mod rules;
 mod scheduler;
 mod standby;
 mod support;
+mod top;
 mod traffic;
 mod unit;
 mod web;

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use mptcp_api::schema::{
-    Agent, Connection, Event, Hook, LeftOut, Path, PathCopies, Peers, PolicyView, Sender, Side,
-    Status, Subflow, Then,
+    Agent, Connection, Event, Hook, LeftOut, Path, PathCopies, PathScheduler, Peers, PolicyView,
+    Sender, Side, Status, Subflow, Then,
 };
 use mptcp_common::abi::redundant::{CopyStats, outcome};
-use mptcp_common::abi::{self, subflow_flag};
+use mptcp_common::abi::{self, PathStats, candidate, subflow_flag};
 use mptcp_common::controller::{MARKED_LOWAT, NO_CAP};
 
 use crate::net::endpoints::Endpoints;
@@ -165,7 +165,21 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         acked_bytes_per_second: path.rates.acked,
         received_bytes_per_second: path.rates.received,
         retransmitted_segments: path.stats.retransmitted_segments,
+        scheduler: Some(scheduler(&path.stats)),
         copies: path.copies.as_ref().map(copies),
+    }
+}
+
+fn scheduler(stats: &PathStats) -> PathScheduler {
+    let count = |state: u8| stats.candidates[usize::from(state)];
+    PathScheduler {
+        chosen: stats.decisions,
+        blocked: stats.blocked,
+        eligible: count(candidate::ELIGIBLE),
+        backup: count(candidate::BACKUP),
+        stale: count(candidate::STALE),
+        inactive: count(candidate::INACTIVE),
+        standby: count(candidate::STANDBY),
     }
 }
 
