@@ -156,10 +156,15 @@ impl Screen {
         })
     }
 
-    /// Waits until the screen has all these words, and returns its text.
-    pub(super) fn shows(&self, words: &[&str]) -> Result<String> {
-        self.until(&format!("{words:?}"), |text| {
-            words.iter().all(|word| text.contains(word))
+    /// Waits until the screen has all these texts, which may be wrapped in a box,
+    /// and returns its text.
+    pub(super) fn shows(&self, texts: &[&str]) -> Result<String> {
+        self.until(&format!("{texts:?}"), |screen| {
+            let words = screen.split(|one: char| one == '│' || one.is_whitespace());
+            let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+            let unwrapped = words.join(" ");
+            let mut texts = texts.iter();
+            texts.all(|text| screen.contains(text) || unwrapped.contains(text))
         })
     }
 

@@ -34,11 +34,11 @@ pub const HELP: [(&str, &str); 12] = [
     ("q Ctrl-C", "quit; what the agent does goes on"),
     (
         "SHARE TARGET",
-        "part of the bytes of 10 s, and what weights ask for",
+        "part of the bytes of 10 s; what the weights ask for",
     ),
     (
         "RATE RTT",
-        "sent and received together; the last look is at the right",
+        "both ways together; the newest look is at the right",
     ),
 ];
 

@@ -15,7 +15,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::style::ResetColor;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::{Frame, Terminal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -70,12 +70,10 @@ impl Tty {
         enable_raw_mode()?;
         TAKEN.store(true, Ordering::SeqCst);
         spawn(end_by_hangup);
-        let taken = execute!(stdout(), EnterAlternateScreen)
-            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())))
-            .and_then(|mut terminal| {
-                terminal.clear()?;
-                Ok(terminal)
-            });
+        // The terminal is not asked where its cursor is, as `Terminal::clear` does:
+        // some do not answer.
+        let taken = execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All))
+            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
         taken.map(Self).inspect_err(|_| restore())
     }
 
