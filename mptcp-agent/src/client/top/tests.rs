@@ -296,7 +296,7 @@ fn events_are_bounded_and_stay_in_sight() {
     };
     (0..600).for_each(|number| model.event(&event(number)));
     assert_eq!(model.events.len(), 500);
-    assert!(text(&model).contains("21:14:45  joined           p599\u{fffd}"));
+    assert!(text(&model).contains("21:14:45  joined          p599\u{fffd}"));
     press(&mut model, "kk");
     model.event(&event(600));
     let shown = text(&model);
