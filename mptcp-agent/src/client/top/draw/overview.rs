@@ -58,11 +58,9 @@ pub fn draw(canvas: &mut Canvas<'_, '_>, area: Rect, model: &Model) -> &'static 
     grid::draw(canvas, top, &PATHS, &rows, None);
     if paths.len() > usize::from(lines) {
         let hidden = paths.len() - usize::from(lines) + 1;
-        let text = format!(
-            "{:width$}",
-            format!("{hidden} more: Tab"),
-            width = usize::from(area.width)
-        );
+        let text = format!("{hidden} more: Tab");
+        // The blanks cover the row that is there.
+        let text = format!("{text:width$}", width = usize::from(area.width));
         canvas.write(top, lines, 0, Style::Notable, &text);
     }
 
