@@ -53,7 +53,7 @@ fn what_is_shown_is_what_the_agent_says() -> Result<()> {
 
     let top = open(&net.client, &binary)?;
     let text = top.shows(&["PATH", "TARGET", "p1", "p2", &token, "steered", "q quit"])?;
-    assert!(text.contains("--weight p2=3"), "{text}");
+    assert!(text.contains("policy weighted"), "{text}");
     assert!(text.lines().count() <= 24, "{text}");
     wait::try_until("shares as in status", SETTLE, || {
         let (text, status) = (
@@ -197,7 +197,10 @@ fn the_menu_changes_the_policy_and_shows_a_refusal() -> Result<()> {
         .client
         .in_ns(|| Ok(std::net::UdpSocket::bind("[::]:9000")?))?;
     top.keys(" ")?;
-    top.until("no dialog", |text| !text.contains("is changed"))?;
+    // The menu marks the policy of the last look.
+    top.until("no dialog, and a look", |text| {
+        !text.contains("is changed") && text.contains("policy weighted")
+    })?;
     top.keys("p")?;
     top.shows(&["> weighted"])?;
     top.keys("jjj\r")?;
