@@ -92,6 +92,7 @@ fn job(matches: &ArgMatches) -> Result<Job, clap::Error> {
         Command::Connections(args) => client(args.job()),
         Command::Quota(args) => client(args.job()),
         Command::Events(args) => client(args.job()),
+        Command::Top(args) => client(args.job()),
         Command::Endpoints(args) => Ok(Job::Endpoints(args)),
         Command::Cleanup(args) => Ok(Job::Cleanup(args)),
         Command::Doctor(args) => {
@@ -120,6 +121,37 @@ fn run_flags(
         Ok(Box::new(flags))
     });
     flags.map_err(|message| usage_error(command, &message))
+}
+
+/// Reads what follows `policy set` on a command line, split at spaces.
+///
+/// # Errors
+/// Returns what is wrong, without the usage that a shell would show.
+pub fn policy_set(text: &str) -> Result<Verb, String> {
+    let words = ["mptcp-agent", "policy", "set"].into_iter();
+    let parsed = Cli::command().try_get_matches_from(words.chain(text.split_whitespace()));
+    match parsed.and_then(|matches| job(&matches)) {
+        Ok(Job::Client(ClientJob {
+            control: None,
+            json: false,
+            verb: verb @ Verb::PolicySet { .. },
+        })) => Ok(verb),
+        Ok(_) => Err("only a policy and its settings go here".to_owned()),
+        Err(error) if !error.use_stderr() => Err("help is in `policy set --help`".to_owned()),
+        Err(error) => Err(complaint(&error)),
+    }
+}
+
+/// Returns the lines of a usage error that say what is wrong.
+fn complaint(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.starts_with("Usage:"));
+    let words: Vec<&str> = lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let said = words.join(" ");
+    said.strip_prefix("error: ").unwrap_or(&said).to_owned()
 }
 
 /// Returns the flags of a command line of `run`, for the tests of other rooms.
@@ -153,8 +185,8 @@ fn usage_error(subcommands: &[&str], message: &str) -> clap::Error {
 /// preference, or sends every segment on more than one of them. Applications and kernel stay as they
 /// are; when the agent stops, every limit that it set on a socket is lifted.
 ///
-/// The commands policy, rules, reload, status, connections, quota and events talk to a running
-/// agent through its control socket.
+/// The commands policy, rules, reload, status, connections, quota, events and top talk to a
+/// running agent through its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "mptcp-agent", version = LONG_VERSION.as_str(), max_term_width = 100)]
 struct Cli {
@@ -188,6 +220,12 @@ enum Command {
     /// Where events were lost, a line says how many, and stderr says at the end
     /// how many were lost in total.
     Events(client::EventsArgs),
+    /// Watch paths, connections and events live, and change the policy
+    ///
+    /// Needs a terminal of at least 40x10 characters; 80x24 shows everything.
+    /// Keys are named on the screen, and in full on `?`. Colours are left out if
+    /// NO_COLOR is set. Goes on when the agent is restarted.
+    Top(client::TopArgs),
     /// Show the kernel's endpoints and limits beside the paths of the agent
     ///
     /// Works with and without a running agent, and needs no rights beyond those

@@ -17,6 +17,7 @@ mod rules;
 mod status;
 mod table;
 pub mod terminal;
+mod top;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
@@ -134,6 +135,7 @@ fn perform(job: &ClientJob) -> Result<(), Failure> {
         Verb::QuotaShow => quota::show(&mut agent, output),
         Verb::QuotaReset { path } => quota::reset(&mut agent, output, path),
         Verb::Events => events::run(agent, output),
+        Verb::Top => top::run(agent, job.control.as_deref(), output.terminal),
     }
 }
 

@@ -362,6 +362,9 @@ pub struct Path {
     pub received_bytes_per_second: f64,
     /// Segments retransmitted, in total.
     pub retransmitted_segments: u64,
+    /// What the kernel's scheduler has done with it, in total.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Choices>,
     /// Copies, under the redundant policy only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<PathCopies>,

@@ -66,6 +66,7 @@ mod rules;
 mod scheduler;
 mod standby;
 mod support;
+mod top;
 mod traffic;
 mod unit;
 mod web;

@@ -96,6 +96,8 @@ pub enum Verb {
     },
     /// `events`.
     Events,
+    /// `top`.
+    Top,
 }
 
 /// `--sort`.
@@ -361,6 +363,26 @@ pub struct EndpointsArgs {
     /// Print everything as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXIT_STATUS)]
+pub struct TopArgs {
+    /// The agent's control socket [default: that of this network namespace's agent]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+}
+
+impl TopArgs {
+    /// Checks that the arguments go together.
+    pub fn job(self) -> Checked {
+        let target = Target {
+            control: self.control,
+            json: false,
+        };
+        target.job(&["top"], Verb::Top)
+    }
 }
 
 /// Arguments of `events`.

@@ -50,7 +50,7 @@ pub(super) fn all(agent: &mut Agent) -> Result<Vec<Connection>, Failure> {
 }
 
 /// Sorts connections by `sort`, and those that are equal by token.
-fn by(sort: SortKey, connections: &mut [Connection]) {
+pub(super) fn by(sort: SortKey, connections: &mut [Connection]) {
     connections.sort_by(|a, b| a.token.cmp(&b.token));
     let total = |value: fn(&Subflow) -> u64| {
         move |of: &Connection| Reverse(of.subflows.iter().map(value).fold(0, u64::saturating_add))
@@ -78,31 +78,38 @@ fn greatest_first(connections: &mut [Connection], value: fn(&Subflow) -> Option<
     connections.sort_by(|a, b| greatest(b).total_cmp(&greatest(a)));
 }
 
+/// The columns of the table of subflows. Those of the connection come first.
+static COLUMNS: [Column; 22] = [
+    left("TOKEN", 0),
+    left("SIDE", 7),
+    left("POLICY", 4),
+    left("RULE", 5),
+    right("SUBFLOWS", 1),
+    left("PATH", 0),
+    left("LOCAL", 1),
+    left("REMOTE", 1),
+    right("IDS", 6),
+    left("STATE", 0),
+    right("SRTT", 2),
+    right("CWND", 5),
+    right("ACKED", 0),
+    right("SENT", 5),
+    right("RECEIVED", 2),
+    right("SHARE", 0),
+    right("CAP", 3),
+    right("QUEUED", 6),
+    right("QUEUE LIMIT", 8),
+    right("RETRANSMITTED", 7),
+    right("COPIES", 4),
+    left("DEVICE", 8),
+];
+
+/// Returns the columns that [`cells`] fills.
+pub(super) fn subflow_columns() -> &'static [Column] {
+    &COLUMNS[5..]
+}
+
 fn text(terminal: Terminal, connections: &[Connection]) -> String {
-    const COLUMNS: [Column; 22] = [
-        left("TOKEN", 0),
-        left("SIDE", 7),
-        left("POLICY", 4),
-        left("RULE", 5),
-        right("SUBFLOWS", 1),
-        left("PATH", 0),
-        left("LOCAL", 1),
-        left("REMOTE", 1),
-        right("IDS", 6),
-        left("STATE", 0),
-        right("SRTT", 2),
-        right("CWND", 5),
-        right("ACKED", 0),
-        right("SENT", 5),
-        right("RECEIVED", 2),
-        right("SHARE", 0),
-        right("CAP", 3),
-        right("QUEUED", 6),
-        right("QUEUE LIMIT", 8),
-        right("RETRANSMITTED", 7),
-        right("COPIES", 4),
-        left("DEVICE", 8),
-    ];
     if connections.is_empty() {
         return "no connections\n".to_owned();
     }
@@ -158,7 +165,8 @@ fn shortage(connections: &[Connection]) -> String {
     format!("{said} fewer subflows than this host's endpoints allow (`ip mptcp endpoint`)\n")
 }
 
-fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {
+/// Returns what the row of a subflow says beside its connection.
+pub(super) fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {
     let id = |id: Option<u8>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
     let (style, state) = state(connection, subflow);
     [
@@ -198,7 +206,7 @@ fn cells(connection: &Connection, subflow: &Subflow) -> [Cell; 17] {
 }
 
 /// Returns the most important fact about a subflow, in a word or two.
-fn state(connection: &Connection, subflow: &Subflow) -> (Style, &'static str) {
+pub(super) fn state(connection: &Connection, subflow: &Subflow) -> (Style, &'static str) {
     if connection.fallback {
         (Style::Notable, "plain TCP")
     } else if subflow.stale {

@@ -74,29 +74,39 @@ pub(super) fn listen(
     Ok(())
 }
 
-fn gap_text(terminal: Terminal, lost: Lost) -> String {
-    let mut text = String::new();
-    for (count, why) in [
+/// Says in a line for each cause how many events were lost.
+pub(super) fn gaps(lost: Lost) -> impl Iterator<Item = String> {
+    [
         (lost.in_ring, "came faster than the agent reads"),
         (lost.to_client, "came faster than this command reads"),
-    ] {
-        if count > 0 {
-            let line = format!("{count} events are lost here: they {why}");
-            text += &terminal.paint(Style::Bad, &line);
-            text.push('\n');
-        }
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, why)| format!("{count} events are lost here: they {why}"))
+}
+
+fn gap_text(terminal: Terminal, lost: Lost) -> String {
+    let mut text = String::new();
+    for line in gaps(lost) {
+        text += &terminal.paint(Style::Bad, &line);
+        text.push('\n');
     }
     text
 }
 
-fn text(terminal: Terminal, event: &Event) -> String {
-    let style = match event.event.as_str() {
+/// Returns the style of an event's name.
+pub(super) fn style(event: &Event) -> Style {
+    match event.event.as_str() {
         "path_down" | "path_left_out" | "path_quota_spent" | "stale" | "fallback" => Style::Bad,
         "subflow_closed" if event.reason.as_deref() != Some("fin") => Style::Bad,
         "path_up" | "path_back" | "path_quota_renewed" => Style::Good,
         "priority" | "path_let_in" | "path_tried_again" => Style::Notable,
         _ => Style::Plain,
-    };
+    }
+}
+
+fn text(terminal: Terminal, event: &Event) -> String {
+    let style = style(event);
     let name = format!("{:14}", one_line(&event.event));
     let mut text = format!(
         "{}  {}  {:10}",
@@ -113,7 +123,7 @@ fn text(terminal: Terminal, event: &Event) -> String {
 
 /// Returns the fields of an event beside time, event and path, with their
 /// names.
-fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
+pub(super) fn details(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
     let side = event.side.map(|side| side.name().to_owned());
     let sender = event.reset_by.map(|sender| sender.name().to_owned());
     let id = |id: Option<u8>| id.map(|id| id.to_string());

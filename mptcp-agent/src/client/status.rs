@@ -123,29 +123,31 @@ fn hooks(terminal: Terminal, hooks: &[Hook]) -> String {
     text
 }
 
+/// The columns of the table of paths.
+pub(super) const PATH_COLUMNS: [Column; 18] = [
+    left("PATH", 0),
+    left("STATE", 0),
+    right("WEIGHT", 0),
+    right("RANK", 1),
+    right("LIMIT", 1),
+    right("QUOTA", 1),
+    right("SHARE", 0),
+    right("ACKED", 0),
+    right("SENT", 3),
+    right("RECEIVED", 2),
+    right("RTT", 1),
+    right("SUBFLOWS", 2),
+    right("RETRANSMITTED", 5),
+    right("COPIES", 3),
+    right("NOT COPIED", 6),
+    right("RECEIVED FIRST/LATE", 6),
+    left("DEVICE", 4),
+    left("ADDRESSES", 4),
+];
+
 fn paths(terminal: Terminal, paths: &[Path]) -> String {
-    const COLUMNS: [Column; 18] = [
-        left("PATH", 0),
-        left("STATE", 0),
-        right("WEIGHT", 0),
-        right("RANK", 1),
-        right("LIMIT", 1),
-        right("QUOTA", 1),
-        right("SHARE", 0),
-        right("ACKED", 0),
-        right("SENT", 3),
-        right("RECEIVED", 2),
-        right("RTT", 1),
-        right("SUBFLOWS", 2),
-        right("RETRANSMITTED", 5),
-        right("COPIES", 3),
-        right("NOT COPIED", 6),
-        right("RECEIVED FIRST/LATE", 6),
-        left("DEVICE", 4),
-        left("ADDRESSES", 4),
-    ];
     let rows: Vec<_> = paths.iter().map(path).collect();
-    table::render(terminal, &COLUMNS, &rows)
+    table::render(terminal, &PATH_COLUMNS, &rows)
 }
 
 /// After this long without news from a path, it is unknown whether it is alive.
@@ -204,7 +206,8 @@ fn unreached(down: &str) -> Option<&'static str> {
     }
 }
 
-fn state(path: &Path) -> (Style, String) {
+/// Returns the most important fact about a path.
+pub(super) fn state(path: &Path) -> (Style, String) {
     let (style, state) = if !path.present {
         (Style::Bad, "absent")
     } else if path.carrier == Some(false) {
@@ -244,7 +247,8 @@ fn state(path: &Path) -> (Style, String) {
     (style, state.to_owned())
 }
 
-fn path(path: &Path) -> Vec<Cell> {
+/// Returns the row of a path.
+pub(super) fn path(path: &Path) -> Vec<Cell> {
     let (style, state) = state(path);
     let subflows = match path.alive == path.subflows {
         true => path.subflows.to_string(),

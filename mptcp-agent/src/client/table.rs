@@ -9,13 +9,15 @@ use mptcp_api::schema::one_line;
 use super::terminal::{Style, Terminal};
 
 /// The space between columns.
-const GAP: &str = "  ";
+pub const GAP: &str = "  ";
 
 /// A column. One whose `expendable` is 0 is never left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    title: &'static str,
-    right: bool,
+    /// The heading.
+    pub title: &'static str,
+    /// Whether it is aligned to the right.
+    pub right: bool,
     expendable: u8,
 }
 
@@ -42,7 +44,8 @@ pub const fn right(title: &'static str, expendable: u8) -> Column {
 #[derive(Clone, Debug)]
 pub struct Cell {
     text: String,
-    style: Style,
+    /// Its style.
+    pub style: Style,
 }
 
 impl Cell {
@@ -51,6 +54,11 @@ impl Cell {
         // Names of devices may contain anything, even escape sequences.
         let text = one_line(text.as_ref());
         Self { text, style }
+    }
+
+    /// Returns the text, which has no control characters.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -65,9 +73,19 @@ pub fn known<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> Cell {
     value.map_or_else(|| Cell::from("-"), |value| Cell::from(show(value)))
 }
 
-/// Lays out the rows, each of which has a cell for each column. A column with
-/// nothing but dashes is left out without a note, unless it is essential.
-pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> String {
+/// The columns of a table that fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// Indices and widths of the columns that are shown.
+    pub shown: Vec<(usize, usize)>,
+    /// Indices of those for which there is no room.
+    hidden: Vec<usize>,
+}
+
+/// Chooses the columns that fit into `room`. Each row has a cell for each column.
+/// A column with nothing but dashes is neither shown nor hidden, unless it is
+/// essential.
+pub fn fit(columns: &[Column], rows: &[Vec<Cell>], room: usize) -> Fit {
     let width = |index: usize| {
         let cells = rows.iter().filter_map(|row| row.get(index));
         let widest = cells.map(|cell| cell.text.chars().count()).max();
@@ -77,27 +95,32 @@ pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> Str
         let mut cells = rows.iter().filter_map(|row| row.get(*index));
         columns[*index].expendable == 0 || cells.any(|cell| cell.text != "-")
     };
-    let mut shown: Vec<usize> = (0..columns.len()).filter(says).collect();
+    let shown = (0..columns.len()).filter(says);
+    let mut shown: Vec<_> = shown.map(|index| (index, width(index))).collect();
     let mut hidden = Vec::new();
-    let total = |shown: &[usize]| -> usize {
-        let widths: usize = shown.iter().map(|index| width(*index)).sum();
+    let total = |shown: &[(usize, usize)]| -> usize {
+        let widths: usize = shown.iter().map(|(_, width)| width).sum();
         widths + GAP.len() * shown.len().saturating_sub(1)
     };
-    let room = terminal.width.unwrap_or(usize::MAX);
     while total(&shown) > room {
-        let worst = shown
-            .iter()
-            .copied()
-            .max_by_key(|index| columns[*index].expendable);
+        let indices = shown.iter().map(|(index, _)| *index);
+        let worst = indices.max_by_key(|index| columns[*index].expendable);
         match worst.filter(|index| columns[*index].expendable > 0) {
             Some(worst) => {
-                shown.retain(|index| *index != worst);
+                shown.retain(|(index, _)| *index != worst);
                 hidden.push(worst);
             }
             None => break,
         }
     }
     hidden.sort_unstable();
+    Fit { shown, hidden }
+}
+
+/// Lays out the rows, each of which has a cell for each column.
+pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> String {
+    let room = terminal.width.unwrap_or(usize::MAX);
+    let Fit { shown, hidden } = fit(columns, rows, room);
 
     let titles: Vec<Cell> = columns
         .iter()
@@ -105,9 +128,9 @@ pub fn render(terminal: Terminal, columns: &[Column], rows: &[Vec<Cell>]) -> Str
         .collect();
     let mut text = String::new();
     for row in std::iter::once(&titles).chain(rows) {
-        let cells = shown.iter().filter_map(|index| {
+        let cells = shown.iter().filter_map(|(index, width)| {
             let cell = row.get(*index)?;
-            Some((cell, width(*index), columns[*index].right))
+            Some((cell, *width, columns[*index].right))
         });
         text += &line(terminal, room, cells);
     }
@@ -151,7 +174,7 @@ fn line<'a>(
 }
 
 /// Returns as much of the text as fits.
-fn cut(text: &str, room: usize) -> String {
+pub fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
     }

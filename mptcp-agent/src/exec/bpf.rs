@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result};
 use btf_rs::{Btf, Type};
 
-use crate::host::{self, types};
+use crate::host::types;
 
 /// The function that the program is attached to.
 const FUNCTION: &str = "update_socket_protocol";

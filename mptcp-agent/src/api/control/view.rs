@@ -178,6 +178,7 @@ fn path(path: &snapshot::Path, open: &Open, policy: &Policy) -> Path {
         acked_bytes_per_second: path.rates.acked,
         received_bytes_per_second: path.rates.received,
         retransmitted_segments: path.stats.retransmitted_segments,
+        scheduler: Some(scheduler::total(&path.stats)),
         copies: path.copies.as_ref().map(copies),
     }
 }

@@ -1,7 +1,7 @@
 //! Converts what the packet scheduler has chosen.
 
 use mptcp_api::schema::{Choices, PathChoices, Scheduler};
-use mptcp_common::abi::candidate;
+use mptcp_common::abi::{PathStats, candidate};
 use mptcp_common::names::program::GET_SEND;
 
 use crate::state::rates;
@@ -12,13 +12,18 @@ pub fn scheduler(snapshot: &Snapshot) -> Scheduler {
     let mut programs = snapshot.programs.iter();
     let paths = snapshot.traffic().map(|path| PathChoices {
         path: path.label.clone(),
-        total: choices(&rates::Choices::from(&path.stats)),
+        total: total(&path.stats),
         recent: choices(&path.choices),
     });
     Scheduler {
         observed: programs.any(|one| one.name == GET_SEND && one.error.is_none()),
         paths: paths.collect(),
     }
+}
+
+/// Converts all choices about a path since the agent counts.
+pub fn total(stats: &PathStats) -> Choices {
+    choices(&rates::Choices::from(stats))
 }
 
 fn choices(counted: &rates::Choices) -> Choices {
