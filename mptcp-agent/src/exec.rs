@@ -124,7 +124,7 @@ fn start(way: &Way, file: PathBuf, command: &[OsString]) -> Start {
             environment::preload(old, library)
         }),
         Way::Mptcpize(mptcpize) => {
-            // It looks on PATH by itself, and takes the rest as it is.
+            // mptcpize looks for the program on PATH, and passes its arguments on.
             let words = [OsString::from("mptcpize"), OsString::from("run")];
             start.arguments.splice(..0, words);
             start.file.clone_from(mptcpize);

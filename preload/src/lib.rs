@@ -47,7 +47,7 @@ unsafe extern "C" {
     static mptcp_preload_dlsym: Option<Dlsym>;
 }
 
-// Rust has no weak symbols, so a word in a table of addresses holds this one.
+// Stable Rust has no weak symbols, so a word in a table of addresses holds `dlsym`.
 global_asm!(
     ".pushsection .data.rel.ro.mptcp_preload, \"aw\"",
     ".weak dlsym",
@@ -101,7 +101,7 @@ fn is_unsupported(errno: c_int) -> bool {
 /// Calls `socket` of the next library in line, which may be another wrapper.
 ///
 /// # Safety
-/// As [`socket`].
+/// The same holds as for [`socket`].
 unsafe fn next_socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
     let mut next = NEXT.load(Relaxed);
     if next.is_null() {
@@ -133,8 +133,8 @@ fn look_up() -> *mut c_void {
     next
 }
 
-/// Looks the next `socket` up when the library is loaded: a program may call
-/// `socket` in a signal handler, and `dlsym` not.
+/// Looks the next `socket` up when the library is loaded, because a program may call
+/// `socket` in a signal handler, where `dlsym` must not be called.
 #[cfg(feature = "interpose")]
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -145,7 +145,7 @@ static AT_LOAD: extern "C" fn() = {
     at_load
 };
 
-/// Nothing here panics, but the compiler wants to know.
+/// Nothing here panics, but the compiler demands a handler.
 #[cfg(feature = "interpose")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

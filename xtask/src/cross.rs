@@ -51,7 +51,7 @@ impl Arch {
             .find(|arch| arch.name() == env::consts::ARCH);
         own.with_context(|| {
             format!(
-                "this machine is {}, for which nothing is packed: only for x86_64 and aarch64",
+                "this machine is {}, and packages can be built only on x86_64 and aarch64",
                 env::consts::ARCH
             )
         })
@@ -112,7 +112,7 @@ pub struct Cross {
 }
 
 impl Cross {
-    /// Finds or installs what it takes.
+    /// Finds or installs the library and the linker that the build needs.
     ///
     /// # Errors
     /// Something is missing and cannot be installed; the error says what would.
@@ -162,8 +162,8 @@ impl Cross {
                 cargo
             }
         };
-        // Given by name, also if it is this machine's, because only then the flags
-        // do not hold for procedural macros, which cannot be static.
+        // The target is named even if it is this machine's. Otherwise the flags would
+        // also apply to procedural macros, which cannot be static.
         flags.push("-Ctarget-feature=+crt-static".to_owned());
         cargo
             .args([

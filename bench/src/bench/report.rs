@@ -119,7 +119,7 @@ impl Args {
                 one.title(),
             );
             let run = one.run(&agent, self.quick, &raw);
-            // Read again what is there: somebody may have measured another group.
+            // Read the results again: another run may have added a group meanwhile.
             let mut results = Results::read(directory)?;
             if let Some(group) = run.group {
                 let header = header.after(self.quick, run.took, run.failed.clone());
@@ -144,7 +144,7 @@ impl Args {
     }
 }
 
-/// Makes the plots and tables of the documentation of the results in it.
+/// Makes the documentation's plots and tables from the results that it holds.
 fn document(root: &Path) -> Result<()> {
     let docs = root.join("docs");
     let results = Results::read_some(&root.join(COMMITTED))?;

@@ -6,10 +6,11 @@
 //!   int update_socket_protocol(int family, int type, int protocol)    Linux 6.6
 //! ```
 //!
-//! `socket(2)` asks this function for the protocol, and it returns the one it is
-//! given. A result other than 0 of the program takes its place. The program is a few
-//! instructions long and no part of the agent's object: it is loaded by another
-//! process, at another time, and lives as long as one program that was started.
+//! `socket(2)` asks this function for the protocol, and the function returns the one
+//! that it is given. If the BPF program returns something other than 0, that takes the
+//! place of the function's result. The BPF program is a few instructions long. It is
+//! not in the agent's eBPF object, because `exec` loads it without a running agent, and
+//! it lives only as long as the command that `exec` has started.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -183,7 +184,7 @@ fn instructions(map: libc::c_int) -> [Instruction; 18] {
         op(LOAD_DOUBLE, 4, 1, 16, 0),
         op(IF_EQUAL, 2, 0, 1, libc::AF_INET),
         op(IF_NOT, 2, 0, 11, libc::AF_INET6),
-        // Without SOCK_CLOEXEC and SOCK_NONBLOCK.
+        // Mask out the flags SOCK_CLOEXEC and SOCK_NONBLOCK.
         op(AND, 3, 0, 0, 0xf),
         op(IF_NOT, 3, 0, 9, libc::SOCK_STREAM),
         op(IF_EQUAL, 4, 0, 1, 0),
@@ -212,7 +213,7 @@ fn call<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
     }
 }
 
-/// Does the same with a command that returns a new descriptor.
+/// Calls bpf(2) with a command that returns a new descriptor.
 fn open<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     let descriptor = call(command, attributes)?;
     // SAFETY: the kernel has just made the descriptor; nothing else owns it.
@@ -233,7 +234,7 @@ mod tests {
         let targets: Vec<usize> = targets
             .map(|(at, one)| at + 1 + one.offset as usize)
             .collect();
-        // The next test, or `return 0`, which is at the end.
+        // Each jump leads to the next test, or to `return 0` at the end.
         let last = code.len() - 2;
         assert_eq!(targets, [5, last, last, 9, last, last]);
         assert_eq!((code[last].code, code[last].immediate), (0xb7, 0));

@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// A cgroup of its own below that of this process, with the program attached.
 pub struct Group {
     path: PathBuf,
-    /// Tells the keeper by its end that this process has become another program.
+    /// Is closed when this process becomes another program, which tells the keeper.
     started: Option<PipeWriter>,
 }
 
@@ -91,8 +91,8 @@ impl Group {
                 Ok(())
             }
             ForkResult::Child => {
-                // A child of nobody: the program must not find one that it has not
-                // started.
+                // This child starts the keeper and ends, so that the program does not
+                // find a child that it has not started.
                 let _ = setsid();
                 self.started.take();
                 // SAFETY: as above.
@@ -125,7 +125,7 @@ fn keep(path: &Path, link: &OwnedFd, mut events: File, mut started: PipeReader) 
         Signal::SIGTERM,
         Signal::SIGQUIT,
     ] {
-        // What ends the program, too: it may take its time.
+        // These signals reach the program as well, which may take its time to end.
         // SAFETY: this installs no handler.
         let _ = unsafe { signal(one, SigHandler::SigIgn) };
     }

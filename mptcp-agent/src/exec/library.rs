@@ -18,10 +18,10 @@ use sha2::{Digest as _, Sha256};
 use super::{LIBRARY, LIBRARY_NAME};
 use crate::host::file;
 
-/// Others may read a library that is written, and nobody else may change it.
+/// The mode of the library's copy: everybody may read it, only its owner may change it.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
-/// The permissions of others to write.
+/// The bits of a mode that let group and others write.
 const WRITABLE: u32 = 0o022;
 
 /// Returns the place of a library that is this agent's own, byte for byte. Writes
@@ -113,7 +113,7 @@ fn write(directory: &Path) -> io::Result<PathBuf> {
         return Ok(file);
     }
     let fresh = directory.join(format!(".{}.new", std::process::id()));
-    // One that a killed process of the same number has left.
+    // A process with the same id may have been killed and left its file here.
     if let Err(error) = fs::remove_file(&fresh)
         && error.kind() != ErrorKind::NotFound
     {

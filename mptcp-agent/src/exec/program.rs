@@ -22,12 +22,12 @@ pub struct NotRun {
 }
 
 impl NotRun {
-    /// It is not there.
+    /// Describes a program that is not there.
     pub fn not_found(why: String) -> Self {
         Self { code: 127, why }
     }
 
-    /// It is there, but cannot be run.
+    /// Describes a program that is there, but cannot be run.
     pub fn not_runnable(why: String) -> Self {
         Self { code: 126, why }
     }

@@ -18,13 +18,13 @@ use rustix::process::{getgid, getuid};
 use super::{LIBRARY, program};
 use crate::host::file;
 
-/// How many interpreters the kernel follows, and we with it.
+/// How many interpreters in a row the kernel follows. [`Target`] follows as many.
 const DEPTH: usize = 5;
 /// How many bytes of a script's first line the kernel reads.
 const FIRST_LINE: u64 = 256;
 /// The type of the note with the build ID that every Go program has.
 const GO_BUILD_ID: u32 = 4;
-/// The place of the machine in an ELF header, of either class.
+/// The bytes of an ELF header that name the machine, with 32 and with 64 bits alike.
 const MACHINE: std::ops::Range<usize> = 18..20;
 
 /// The file that will run.

@@ -43,8 +43,8 @@ impl Way {
 pub struct Means<'a> {
     /// Attaches the BPF program, or says why that cannot be.
     pub bpf: &'a dyn Fn() -> Result<(), String>,
-    /// Whether this process has the rights that this takes, so that a refusal is
-    /// worth a line.
+    /// Whether this process has the rights to load BPF programs. If it has, a refusal
+    /// is unexpected and worth a line.
     pub may_load_programs: bool,
     /// Returns the place of the preload library, or why there is none.
     pub library: &'a dyn Fn() -> Result<PathBuf, String>,

@@ -88,7 +88,7 @@ const RULES: &[(&str, Rule)] = &[
 
 /// Returns how a figure is compared; `None` if it is not.
 pub fn rule(figure: &str) -> Option<Rule> {
-    // The default scheduler is not ours to keep fast.
+    // Figures of the default scheduler do not depend on this project.
     if figure.starts_with("default") || figure.ends_with(".ok") {
         return None;
     }

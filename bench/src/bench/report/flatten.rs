@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::results::{Group, Row};
 
-/// The digits of a figure that are kept. No benchmark repeats itself so exactly.
+/// How many digits of a figure are kept: more than a benchmark can repeat exactly.
 const DIGITS: usize = 5;
 
 /// Returns the rows of a benchmark's JSON.

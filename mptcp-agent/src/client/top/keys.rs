@@ -1,4 +1,4 @@
-//! What keys do.
+//! Translates keys into changes of the model and requests to the agent.
 
 use mptcp_api::schema::Request;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

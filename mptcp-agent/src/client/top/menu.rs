@@ -1,4 +1,4 @@
-//! What lies over a page: the help, and the menu that changes the policy.
+//! The dialogs over a page: the help, and the menu that changes the policy.
 //!
 //! ```text
 //!   Choose  ->  Edit  ->  Confirm  ->  Wait  ->  Said
@@ -67,7 +67,7 @@ impl Typed {
     }
 }
 
-/// What lies over a page.
+/// A dialog over a page.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dialog {
     /// The keys.

@@ -77,15 +77,15 @@ pub struct EventLine {
     pub time: String,
     /// Its kind.
     pub name: String,
-    /// The style of that.
+    /// The style of the kind.
     pub style: Style,
-    /// The rest.
+    /// The text behind the kind.
     pub details: String,
     /// The token of its connection.
     pub token: Option<String>,
 }
 
-/// Everything.
+/// The state of the view.
 #[derive(Debug, Default)]
 pub struct Model {
     /// What the agent said last.
@@ -102,7 +102,7 @@ pub struct Model {
     pub events: VecDeque<EventLine>,
     /// The page that is shown.
     pub page: Page,
-    /// What lies over it.
+    /// The dialog that covers part of the page, if there is one.
     pub dialog: Option<Dialog>,
     /// The order of connections.
     pub order: Order,
@@ -189,7 +189,7 @@ impl Model {
             self.events.pop_front();
         }
         self.events.push_back(line);
-        // Whoever reads older events keeps them in sight.
+        // A user who has scrolled back keeps the same events in sight.
         if self.back > 0 {
             self.back = (self.back + 1).min(self.events.len() - 1);
         }

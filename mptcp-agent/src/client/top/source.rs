@@ -1,5 +1,5 @@
-//! What the view is told: threads that ask the agent, and the messages that they
-//! and the terminal send.
+//! The threads that ask the agent, and the messages that they and the terminal send
+//! to the view.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,15 +17,15 @@ use super::model::Look;
 /// reach it.
 const STEP: Duration = Duration::from_secs(1);
 
-/// A look takes at most one part in so many of the time, so that an agent with
-/// very many connections is asked less often.
+/// After each look, the view waits for at least this many times as long as the look
+/// took, so that an agent with very many connections is asked less often.
 const RESPITE: u32 = 4;
 
 /// How many messages wait for the view. If more come, the agent counts the
 /// events that this client is too slow for.
 const QUEUE: usize = 1024;
 
-/// What the view is told.
+/// A message to the view.
 #[derive(Debug)]
 pub enum Message {
     /// A key was pressed.

@@ -1,5 +1,5 @@
-//! How latencies are distributed. The axis of the part of the requests goes by
-//! nines, since what matters are the slowest.
+//! Plots how latencies are distributed. The axis with the part of the requests is
+//! in nines (0.9, 0.99, 0.999), because the slowest requests matter most.
 
 use anyhow::Result;
 use plotters::prelude::*;

@@ -1,4 +1,4 @@
-//! What lies over a page.
+//! Draws the dialogs: boxes that cover part of a page.
 
 use mptcp_api::schema::one_line;
 use ratatui::layout::Rect;
