@@ -113,6 +113,7 @@ fn embed_preload_library(out_dir: &Path) -> io::Result<()> {
     }
     let output = rustc.output()?;
     if output.status.success() {
+        strip_as_packagers_do(&embedded);
         return Ok(());
     }
     for line in String::from_utf8_lossy(&output.stderr).lines() {
@@ -123,6 +124,20 @@ fn embed_preload_library(out_dir: &Path) -> io::Result<()> {
          name one that is compiled for this target in MPTCP_PRELOAD_LIBRARY"
     );
     fs::write(embedded, [])
+}
+
+/// Removes what packaging tools (dh_strip, cargo-deb) remove from libraries, so that
+/// the packaged library is the embedded one byte for byte: the agent uses no other.
+/// Does nothing for another machine's library, or where there is no `strip`.
+fn strip_as_packagers_do(library: &Path) {
+    if env::var_os("TARGET") == env::var_os("HOST") {
+        // Without it the library works as well.
+        let _ = Command::new("strip")
+            .args(["--strip-unneeded", "--remove-section=.comment"])
+            .arg("--remove-section=.note")
+            .arg(library)
+            .output();
+    }
 }
 
 fn name_commit() {
