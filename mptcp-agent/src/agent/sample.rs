@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mptcp_api::schema::{Lost, Reply};
-use mptcp_common::abi::{WAKE_SECONDS, sweep};
+use mptcp_common::abi::sweep;
 
 use super::Agent;
 use crate::kernel::monotonic_ns;
 use crate::redundancy;
 
-/// How long after a sweep the timers of held-out subflows are set anew. The next
-/// sample may be a second late, and may take another one.
-const PUT_OFF: Duration = Duration::from_secs(WAKE_SECONDS as u64 - 3);
+/// A sample that comes this long after the last sweep sets the timers of held-out
+/// subflows anew ([`WAKE_SECONDS`]). Every sample does, unless another sweep has
+/// just done it. If a sample comes late, the kernel sends a keepalive probe, and the
+/// subflow stays held out, because the programs see that the agent lives.
+///
+/// [`WAKE_SECONDS`]: mptcp_common::abi::WAKE_SECONDS
+const PUT_OFF: Duration = Duration::from_millis(500);
 
 impl Agent {
     /// Takes a sample of what the kernel counts, and mends what has changed

@@ -113,8 +113,10 @@ pub mod capability {
 pub const ALIVE_NS: u64 = 2_000_000_000;
 
 /// How long after the agent's last sweep a subflow wakes that is idle and held
-/// out, seconds (`TCP_KEEPIDLE`).
-pub const WAKE_SECONDS: u32 = 5;
+/// out, seconds (`TCP_KEEPIDLE`). The agent sweeps once a second, so an agent that
+/// is killed counts as dead ([`ALIVE_NS`]) by then, and the subflow wakes at most
+/// that much later plus the kernel's rounding of timers (a quarter of a second).
+pub const WAKE_SECONDS: u32 = 3;
 
 const _: () = assert!(WAKE_SECONDS as u64 * 1_000_000_000 > ALIVE_NS);
 
