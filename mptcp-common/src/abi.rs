@@ -15,8 +15,8 @@ mod totals;
 
 pub use crate::controller::MAX_PATHS;
 pub use config::{
-    ALIVE_NS, Config, DEFAULT_POLICY, HEARTBEAT_OFFSET, LABEL, MAX_POLICIES, PathConfig, Policy,
-    WAKE_SECONDS, capability, id_kind, path_kind,
+    ALIVE_NS, Config, DEFAULT_POLICY, HEARTBEAT_OFFSET, HOLD_ALIVE_NS, LABEL, MAX_POLICIES,
+    PathConfig, Policy, WAKE_SECONDS, capability, id_kind, path_kind,
 };
 pub use decision::{Decision, Seen};
 pub use image::ConnectionImage;

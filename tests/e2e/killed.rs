@@ -12,7 +12,7 @@ use crate::standby::{idle, wait_until_held_out};
 use crate::support::{require_agent, two_paths, weighted};
 use crate::{SETTLE, SOON};
 
-/// Longer than the timer, which runs for three seconds.
+/// Longer than the timer, which runs for two seconds.
 const LONGER: Duration = Duration::from_secs(8);
 
 /// Returns how many sockets of a host have a keepalive timer.

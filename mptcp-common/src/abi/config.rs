@@ -36,6 +36,16 @@ impl Config {
         // the code that comes after.
         self.enforced * u32::from(now_ns < self.alive_until_ns)
     }
+
+    /// Returns whether subflows may be held out at `now_ns`: only while the last
+    /// heartbeat is at most [`HOLD_ALIVE_NS`] old. A subflow that is idle and held
+    /// out wakes late ([`WAKE_SECONDS`]), so an agent that may have died is not
+    /// obeyed in this for as long as in the rest.
+    #[inline(always)]
+    #[must_use]
+    pub fn holds_out_at(&self, now_ns: u64) -> bool {
+        now_ns + (ALIVE_NS - HOLD_ALIVE_NS) < self.alive_until_ns
+    }
 }
 
 /// Entries of map `POLICIES`.
@@ -112,13 +122,18 @@ pub mod capability {
 /// How long an agent counts as alive after a heartbeat.
 pub const ALIVE_NS: u64 = 2_000_000_000;
 
-/// How long after the agent's last sweep a subflow wakes that is idle and held
-/// out, seconds (`TCP_KEEPIDLE`). The agent sweeps once a second, so an agent that
-/// is killed counts as dead ([`ALIVE_NS`]) by then, and the subflow wakes at most
-/// that much later plus the kernel's rounding of timers (a quarter of a second).
-pub const WAKE_SECONDS: u32 = 3;
+/// How long after a heartbeat subflows may be held out.
+pub const HOLD_ALIVE_NS: u64 = 1_000_000_000;
 
-const _: () = assert!(WAKE_SECONDS as u64 * 1_000_000_000 > ALIVE_NS);
+/// How long after the agent's last sweep a subflow wakes that is idle and held
+/// out, seconds (`TCP_KEEPIDLE`). The agent sweeps once a second. If the timer runs
+/// out within [`HOLD_ALIVE_NS`] after the last heartbeat, the subflow stays held out
+/// and wakes when the timer runs out again. So it wakes at most
+/// [`HOLD_ALIVE_NS`] and this long after the agent has died.
+pub const WAKE_SECONDS: u32 = 2;
+
+const _: () = assert!(HOLD_ALIVE_NS < ALIVE_NS);
+const _: () = assert!(WAKE_SECONDS as u64 * 1_000_000_000 > HOLD_ALIVE_NS);
 
 /// Offset of `alive_until_ns` in every version of [`Config`], so that an agent
 /// can tell whether an agent of another version is alive.

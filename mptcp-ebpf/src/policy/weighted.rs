@@ -226,10 +226,13 @@ pub fn obey(
         }
         _ => Limits::NONE,
     };
-    // `revive` could not bring a subflow back later whose route locks the
-    // congestion control.
-    if limits.cap == HELD_OUT && (subflow.flags() & subflow_flag::LOCKED != 0 || !can_wake()) {
-        limits = Limits::NONE;
+    if limits.cap == HELD_OUT {
+        // `revive` could not bring a subflow back later whose route locks the
+        // congestion control.
+        let is_locked = subflow.flags() & subflow_flag::LOCKED != 0;
+        if is_locked || !config().holds_out_at(now_ns) || !can_wake() {
+            limits = Limits::NONE;
+        }
     }
     want(subflow, limits);
     limit::lower(subflow, now_ns);

@@ -16,7 +16,7 @@ use crate::bench::table::verdict;
 
 /// How long an option may stay set without an agent. The longest is that of a path
 /// that was held out and is idle: its subflow wakes three seconds after the agent's
-/// last sweep, and the kernel may round that up by a quarter of a second.
+/// death, or a round trip later, since its timer counts from the last ACK.
 pub const FREE_WITHIN: Duration = Duration::from_millis(3300);
 /// How long the kernel may take to free objects that nothing holds any more.
 const FREED: Duration = Duration::from_secs(10);
