@@ -76,7 +76,10 @@ fn replaced(page: &str, screen: &str) -> Option<String> {
     let (_, after) = rest.split_once(END)?;
     let lines: Vec<&str> = screen.lines().map(str::trim_end).collect();
     let screen = lines.join("\n");
-    Some(format!("{before}{BEGIN}{}\n{END}{after}", screen.trim_end()))
+    Some(format!(
+        "{before}{BEGIN}{}\n{END}{after}",
+        screen.trim_end()
+    ))
 }
 
 #[cfg(test)]

@@ -198,3 +198,29 @@ const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(core::mem::offset_of!(Config, alive_until_ns) == HEARTBEAT_OFFSET);
 const _: () = assert!(size_of::<Policy>() == 8 + 2 * 4 * MAX_PATHS);
 const _: () = assert!(size_of::<PathConfig>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_agent_is_obeyed_for_less_long_in_holding_out() {
+        let beat_ns = 7_000_000_000;
+        let config = Config {
+            enforced: 1,
+            generation: 0,
+            owner: 0,
+            rules: 0,
+            alive_until_ns: beat_ns + ALIVE_NS,
+        };
+        let obeyed = |after_ns: u64| {
+            let now_ns = beat_ns + after_ns;
+            (config.enforced_at(now_ns) == 1, config.holds_out_at(now_ns))
+        };
+        assert_eq!(obeyed(0), (true, true));
+        assert_eq!(obeyed(HOLD_ALIVE_NS - 1), (true, true));
+        assert_eq!(obeyed(HOLD_ALIVE_NS), (true, false));
+        assert_eq!(obeyed(ALIVE_NS - 1), (true, false));
+        assert_eq!(obeyed(ALIVE_NS), (false, false));
+    }
+}

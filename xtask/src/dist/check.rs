@@ -27,6 +27,10 @@ const CONFIG: &str = "/etc/mptcp-agent/config.toml";
 const LIBRARY: &str = "/usr/lib/mptcp-agent/libmptcp-preload.so";
 const UNIT: &str = "mptcp-agent.service";
 
+/// The most resident memory of an agent without connections, KiB. The aim is
+/// 16 MiB; the rest allows for another allocator state or kernel.
+const RESIDENT_KIB: u64 = 18 * 1024;
+
 /// Checks the package: lintian finds nothing; in a chroot it installs and purges
 /// and starts nothing; on a booted Debian the agent runs at once and observes, an
 /// upgrade replaces it and keeps the configuration, and a purge leaves nothing.
@@ -149,8 +153,13 @@ fn on_a_host(guest: &Guest, package: &Path, next: &Path, before: &Files) -> Resu
         "`exec` does not use the installed library {LIBRARY}: {way}"
     );
     let (first, kept) = (main_pid(guest)?, pins(guest)?);
-    let memory = guest.run(&format!("grep VmRSS /proc/{first}/status"))?;
-    eprintln!("      installed on a host: the agent runs, and observes ({memory})");
+    let memory = resident_kib(guest, first)?;
+    eprintln!("      installed on a host: the agent runs, and observes ({memory} KiB resident)");
+    ensure!(
+        memory <= RESIDENT_KIB,
+        "an agent without connections has {memory} KiB of resident memory, and may have \
+         {RESIDENT_KIB}"
+    );
 
     guest.run(&format!("echo '# of the operator' >> {CONFIG}"))?;
     install(guest, next)?;
@@ -205,6 +214,15 @@ fn main_pid(guest: &Guest) -> Result<u32> {
     let text = guest.run(&format!("systemctl show -P MainPID {UNIT}"))?;
     text.parse()
         .with_context(|| format!("systemd names no process of {UNIT}: {text}"))
+}
+
+/// Returns the resident memory of a process of the guest, KiB.
+fn resident_kib(guest: &Guest, process: u32) -> Result<u64> {
+    let line = guest.run(&format!("grep VmRSS /proc/{process}/status"))?;
+    let number = line.split_whitespace().nth(1);
+    number
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("no resident memory in {line:?}"))
 }
 
 fn nothing_is_left(guest: &Guest, before: &Files) -> Result<()> {
