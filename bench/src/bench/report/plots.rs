@@ -10,7 +10,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use super::results::{Group, Results, write_whole};
@@ -34,6 +36,8 @@ const TEXT: (&str, u32) = ("sans-serif", 16);
 
 /// An area on which a plot is drawn.
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// A chart on such an area.
+type Chart<'a, X, Y> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>;
 
 /// A plot of the documentation.
 pub struct Plot {
@@ -148,7 +152,82 @@ pub fn draw_all(directory: &Path, results: &Results) -> Result<()> {
     Ok(())
 }
 
-/// An error of plotters. It borrows from the drawing, so only its text is kept.
+/// Makes a chart with a title. The text left of the vertical axis has `left` pixels.
+///
+/// # Errors
+/// Plotters cannot draw the title.
+fn chart<'a, X: AsRangedCoord, Y: AsRangedCoord>(
+    area: &Area<'a>,
+    title: &str,
+    left: u32,
+    x: X,
+    y: Y,
+) -> Result<Chart<'a, X::CoordDescType, Y::CoordDescType>> {
+    ChartBuilder::on(area)
+        .margin(12)
+        .caption(title, CAPTION)
+        .x_label_area_size(44)
+        .y_label_area_size(left)
+        .build_cartesian_2d(x, y)
+        .map_err(failed)
+}
+
+/// Returns a chart's axes and grid in the style of all plots, for the caller to name
+/// and to draw.
+fn axes<'a, 'b, X, Y>(chart: &'b mut Chart<'a, X, Y>) -> MeshStyle<'a, 'b, X, Y, SVGBackend<'a>>
+where
+    X: Ranged + ValueFormatter<X::ValueType>,
+    Y: Ranged + ValueFormatter<Y::ValueType>,
+{
+    let mut axes = chart.configure_mesh();
+    axes.light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .label_style(TEXT)
+        .axis_desc_style(TEXT);
+    axes
+}
+
+/// Draws a line through `points`, and names it for the legend.
+///
+/// # Errors
+/// Plotters cannot draw the line.
+fn curve<X, Y>(
+    chart: &mut Chart<'_, X, Y>,
+    name: impl Into<String>,
+    style: ShapeStyle,
+    points: impl IntoIterator<Item = (X::ValueType, Y::ValueType)>,
+) -> Result<()>
+where
+    X: Ranged<ValueType: Clone + 'static>,
+    Y: Ranged<ValueType: Clone + 'static>,
+{
+    chart
+        .draw_series(LineSeries::new(points, style))
+        .map_err(failed)?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    Ok(())
+}
+
+/// Draws the legend of a chart whose series have names.
+///
+/// # Errors
+/// Plotters cannot draw the legend.
+fn legend<X: Ranged, Y: Ranged>(
+    chart: &mut Chart<'_, X, Y>,
+    position: SeriesLabelPosition,
+) -> Result<()> {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE)
+        .border_style(GRID)
+        .label_font(TEXT)
+        .draw()
+        .map_err(failed)
+}
+
+/// Converts an error of plotters. It borrows from the drawing, so only its text is kept.
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("{error}")
 }
