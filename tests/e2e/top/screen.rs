@@ -29,7 +29,7 @@ pub(super) struct Screen {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What the terminal has been sent.
+/// The bytes that were sent to the terminal.
 struct Seen {
     parser: vt100::Parser,
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Plots of the results, as SVG with an opaque background, so that they can be read
-//! on light and on dark pages. The same results give the same bytes.
+//! Draws the results as SVG with an opaque background, so that the plots can be read on
+//! light and on dark pages. The same results give the same bytes.
 
 mod bars;
 mod latency;
@@ -17,15 +17,15 @@ use plotters::prelude::*;
 
 use super::results::{Group, Results, write_whole};
 
-/// The directory of the plots in the documentation's.
+/// The directory of the plots, from that of the documentation.
 const IMAGES: &str = "images";
-/// The size in pixels.
+/// The usual size of a plot, in pixels.
 const SIZE: (u32, u32) = (760, 380);
-/// The agent, the default scheduler, and what was asked for.
+/// The colours of the agent, of the default scheduler, and of what was asked for.
 const AGENT: RGBColor = RGBColor(9, 105, 218);
 const DEFAULT: RGBColor = RGBColor(207, 80, 20);
 const TARGET: RGBColor = RGBColor(110, 119, 129);
-/// The same again for a second row in the same plot.
+/// The colours of the agent and the default scheduler in a plot's second row.
 const AGENT_TOO: RGBColor = RGBColor(84, 174, 255);
 const DEFAULT_TOO: RGBColor = RGBColor(245, 160, 90);
 /// The lines behind the curves.
@@ -45,7 +45,7 @@ pub struct Plot {
     pub name: &'static str,
     /// The group that it shows.
     pub group: &'static str,
-    /// What it shows, for those who cannot see it.
+    /// A description for readers who cannot see the plot.
     pub about: &'static str,
     size: (u32, u32),
     /// Draws it. Returns false if the group has no such rows.

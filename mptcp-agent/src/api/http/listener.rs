@@ -57,8 +57,8 @@ impl Default for Limits {
     }
 }
 
-/// What a connection is used for. The connection and whoever answers its request
-/// have a copy each.
+/// Says whether a connection serves a stream. The connection and whoever answers its
+/// request have a copy each.
 #[derive(Clone, Debug, Default)]
 pub struct Lease(Arc<AtomicBool>);
 
@@ -139,7 +139,7 @@ impl Listener for Bounded {
     }
 }
 
-/// What all connections of a listener have in common.
+/// The settings that all connections of a listener have in common.
 struct Door {
     web: Option<InForce>,
     limits: Limits,

@@ -30,7 +30,8 @@ fn start_with(
     start_within(directory, web, limits, control::events())
 }
 
-/// Likewise, with these limits, and events from this sender.
+/// Starts a server as [`start_with`] does, with these limits, and with events from
+/// this sender.
 fn start_within(
     directory: &Path,
     web: Option<&Path>,

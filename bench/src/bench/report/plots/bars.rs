@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use super::{AGENT, Area, TEXT, axes, chart, failed, largest};
 use crate::bench::report::results::{Group, Row};
 
-/// How much room the text beside the longest bar takes, as a part of the bar.
+/// The room for the text beside the longest bar, as a part of the bar.
 const TEXT_ROOM: f64 = 0.75;
 
 /// Draws the nanoseconds of a run.

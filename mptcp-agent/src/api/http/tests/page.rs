@@ -14,7 +14,7 @@ use crate::rules::Rules;
 use crate::state::paths::PathTable;
 use crate::state::snapshot::{Gather, Names};
 
-/// A state with this many connections. The last one has carried the most.
+/// Returns a state with this many connections, the last of which has carried the most.
 fn state(connections: u64) -> Snapshot {
     let table = PathTable::new(&Weights::EQUAL);
     let names = Names::new(false, &Rules::default());
