@@ -183,7 +183,7 @@ struct Agent {
     history: History,
     /// The signs by which each path is known to reach somebody or nobody.
     reach: Reach,
-    /// Which paths are left out beyond their bounds.
+    /// The judge of paths that are beyond their bounds, and so are left out.
     judge: Judge,
     /// The totals that it has seen last, by index of the path.
     judged: Vec<PathStats>,

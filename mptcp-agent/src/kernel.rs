@@ -106,8 +106,8 @@ pub struct ProgramStats {
     pub run_time: Option<Duration>,
 }
 
-/// What the programs do with connections: the policies, and the rules that
-/// choose between them.
+/// The programs' instructions for connections: the policies, and the rules that choose
+/// between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policies {
     /// By index, [`MAX_POLICIES`] of them.

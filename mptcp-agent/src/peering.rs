@@ -105,8 +105,8 @@ impl Peering {
             spill: is(given.weighted_mode, "spill"),
             per_connection: is(given.weighted_scope, "connection"),
         };
-        // What is left out here, or has spent its quota, is not to be filled from
-        // there either.
+        // A path that is left out here, or has spent its quota, must not be filled from
+        // the other end either.
         let weight = |path: u32| match table.present_weight(path) {
             0 => 0,
             _ => table.weight(path),

@@ -197,7 +197,7 @@ fn the_rights_of_the_unit_are_enough_and_dropped_once_they_are_not_needed() -> R
     let agent = Agent::launch(&net.client, command)?;
     let process = agent.process().pid();
 
-    // What is left, of every thread.
+    // The rights that every thread has left.
     let expected = [
         ("Amb", NET_ADMIN),
         ("Bnd", BPF | PERFMON | NET_ADMIN),
@@ -227,8 +227,8 @@ fn the_rights_of_the_unit_are_enough_and_dropped_once_they_are_not_needed() -> R
         Some(1.0)
     );
 
-    // What comes later takes no right that was given up: programs that are
-    // detached come back, and another policy attaches its own.
+    // Later work needs no right that was given up: programs that are detached come
+    // back, and another policy attaches its own.
     let bpffs = PathBuf::from(format!("/proc/{process}/root/sys/fs/bpf/mptcp-agent"));
     let link = find(&bpffs, "sockops-")?;
     detach_pinned_link(&link)?;

@@ -138,8 +138,7 @@ pub struct InForce {
 pub struct Rules {
     /// The rules.
     pub rules: rules::Rules,
-    /// What was counted, by number of the rule; 0: connections that no rule
-    /// matches.
+    /// The counts, by number of the rule; 0: connections that no rule matches.
     pub counted: Vec<RuleStats>,
     /// Cgroups that rules name, and that do not exist now.
     pub missing_cgroups: Vec<String>,

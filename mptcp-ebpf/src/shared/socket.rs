@@ -27,7 +27,7 @@ pub struct Ids {
     pub flags: u8,
 }
 
-/// What the kernel keeps of a subflow's reset: the reason and the flag of the
+/// The kernel's record of a subflow's reset: the reason and the flag of the
 /// option MP_TCPRST in the bits of `abi::reset`, and the bits below.
 #[derive(Clone, Copy, Default)]
 pub struct KeptReset(pub u8);

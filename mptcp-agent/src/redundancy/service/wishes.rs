@@ -17,7 +17,7 @@ const SHOWN: usize = 8;
 /// Whom the agent asks, and whether others may ask it.
 #[derive(Clone, Debug, Default)]
 pub struct Wishing {
-    /// What it asks for.
+    /// The wish of this agent.
     pub own: Own,
     /// Whether others may ask.
     pub accepts: bool,

@@ -44,7 +44,7 @@ pub(super) struct Segment {
     pub(super) completes: Option<u64>,
 }
 
-/// What becomes of a segment that reaches a link.
+/// The fate of a segment that reaches a link.
 #[derive(PartialEq, Eq)]
 pub(super) enum Fate {
     Queued,
