@@ -131,20 +131,30 @@ async fn pages_and_their_answers() {
     }
 }
 
-#[tokio::test]
-async fn trouble_in_the_agent_is_told() {
-    let (address, mut requests) = start(Duration::from_secs(10));
-    let answer = tokio::spawn(fetch(address, "GET /metrics"));
-    let Some(Request::Metrics(reply)) = requests.recv().await else {
-        panic!("no request")
-    };
-    reply.send(Err("no maps".to_owned())).unwrap();
+/// Checks that a client learns why the agent cannot answer its request.
+async fn tells_of_trouble(
+    address: SocketAddr,
+    requests: &mut mpsc::Receiver<Request>,
+    request: &'static str,
+) {
+    let answer = tokio::spawn(fetch(address, request));
+    let trouble = "no maps".to_owned();
+    match requests.recv().await {
+        Some(Request::Metrics(reply)) => reply.send(Err(trouble)).unwrap(),
+        Some(Request::Look(reply)) => reply.send(Err(trouble)).unwrap(),
+        other => panic!("{other:?}"),
+    }
     let answer = answer.await.unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 500") && answer.contains("no maps"),
         "{answer}"
     );
+}
 
+#[tokio::test]
+async fn trouble_in_the_agent_is_told() {
+    let (address, mut requests) = start(Duration::from_secs(10));
+    tells_of_trouble(address, &mut requests, "GET /metrics").await;
     drop(requests);
     let answer = fetch(address, "GET /healthz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
