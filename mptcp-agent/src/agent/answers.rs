@@ -170,6 +170,7 @@ impl Agent {
                 web_tls: self.web.borrow().tls.is_some(),
                 web_auth: self.web.borrow().passwords.is_some(),
             },
+            streams: self.streams.count(),
             policy: self.in_force(),
             rules: self.rules_view()?,
             not_outlived: self.kernel.outlived().err().map(str::to_owned),

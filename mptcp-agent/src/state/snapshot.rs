@@ -45,6 +45,8 @@ use crate::rules;
 pub struct Snapshot {
     /// The agent's process.
     pub agent: Agent,
+    /// The clients that follow the events over HTTP.
+    pub streams: Streams,
     /// The policy in force.
     pub policy: InForce,
     /// The rules, and what their connections have done.
@@ -121,6 +123,15 @@ pub struct Agent {
     pub web_tls: bool,
     /// Whether those that are addresses ask for a password.
     pub web_auth: bool,
+}
+
+/// The clients that follow the events over HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// Number of open streams.
+    pub open: usize,
+    /// Number of those that the agent ended because their clients did not read.
+    pub dropped: u64,
 }
 
 /// The policy in force, and what follows it.

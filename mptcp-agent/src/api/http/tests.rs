@@ -27,16 +27,23 @@ fn start_with(
         lifetime,
         ..Limits::default()
     };
-    start_within(directory, web, limits, control::events())
+    start_within(
+        directory,
+        web,
+        limits,
+        control::events(),
+        Streams::default(),
+    )
 }
 
 /// Starts a server as [`start_with`] does, with these limits, and with events from
-/// this sender.
+/// this sender, whose followers `streams` counts.
 fn start_within(
     directory: &Path,
     web: Option<&Path>,
     limits: Limits,
     events: EventSender,
+    streams: Streams,
 ) -> (SocketAddr, mpsc::Receiver<Request>) {
     let unix = format!("unix:{}", unix_path(directory).display());
     let places = ["127.0.0.1:0", "127.0.0.1:0", &unix].map(|place| place.parse().unwrap());
@@ -49,7 +56,7 @@ fn start_within(
     std::mem::forget(listeners);
     let (sender, requests) = channel();
     let web = Web::read(web).unwrap().in_force();
-    tokio::spawn(serve_within(sockets, web, sender, events, limits));
+    tokio::spawn(serve_within(sockets, web, sender, events, streams, limits));
     (address, requests)
 }
 
