@@ -98,7 +98,7 @@ pub struct Attachment {
 /// The cost of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramStats {
-    /// As in [`Attachment::program`].
+    /// The program's name, as in [`Attachment::program`].
     pub program: &'static str,
     /// How often it ran, as counted by the program itself.
     pub runs: u64,

@@ -53,7 +53,7 @@ pub fn apply(action: &Action, now: &endpoints::Manager, record: &mut Record) -> 
 /// from it that connections lack.
 ///
 /// # Errors
-/// As [`apply`].
+/// Those of [`apply`].
 pub fn reopen(endpoint: &endpoints::Endpoint, record: &mut Record) -> Result<()> {
     pm::remove(endpoint)?;
     let added = pm::add(endpoint);
@@ -66,7 +66,7 @@ pub fn reopen(endpoint: &endpoints::Endpoint, record: &mut Record) -> Result<()>
 /// Takes one step with routes, in the same way.
 ///
 /// # Errors
-/// As [`apply`].
+/// Those of [`apply`].
 pub fn apply_route(action: &routes::Action, record: &mut Record) -> Result<()> {
     match action {
         routes::Action::Repair(own) => own.add(),

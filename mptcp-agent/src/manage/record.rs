@@ -121,7 +121,7 @@ impl Record {
     /// Opens the record, if there is one.
     ///
     /// # Errors
-    /// As [`Record::open`].
+    /// The file or its directory cannot be used.
     pub fn find(cookie: u64) -> Result<Option<Self>> {
         let exists = path(cookie).exists();
         exists.then(|| Self::open(cookie)).transpose()

@@ -67,8 +67,8 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the record of what earlier agents have made, if anything is to be
-    /// managed. `cookie` is that of the network namespace.
+    /// Opens the record of what earlier agents have made, if the settings ask to manage
+    /// anything. `cookie` is that of the network namespace.
     ///
     /// # Errors
     /// Nothing can be recorded.

@@ -263,7 +263,7 @@ impl Book {
 
     /// Notes what is in force now.
     pub fn put_in_force(&mut self, wanted: Vec<Wanted>, now_ns: u64) {
-        // Whoever goes makes room.
+        // A peer that goes makes room.
         let goes = |one: &Wanted| !wanted.iter().any(|wanted| wanted.peer == one.peer);
         if self.in_force.iter().any(goes) {
             self.reconsider();

@@ -256,7 +256,7 @@ impl Accounts {
         true
     }
 
-    /// Returns what is to be shown of the quota of a path, if it has one.
+    /// Returns the part of a path's quota that is shown, if it has one.
     pub fn standing(&self, path: &str, quotas: &Quotas) -> Option<Standing> {
         let (quota, account) = quotas.of(path).zip(self.by_path.get(path))?;
         Some(account.standing(quota))

@@ -262,7 +262,7 @@ impl Judge {
         overlay
     }
 
-    /// Returns what is to be shown of a path; `None` if it has no bounds.
+    /// Returns the part of a path that is shown; `None` if it has no bounds.
     pub fn fitness(&self, index: u32, now: Instant) -> Option<Fitness> {
         let path = self.paths.get(&index)?;
         let why = path.why.filter(|_| path.standing != Standing::Used);

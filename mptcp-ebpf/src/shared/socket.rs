@@ -80,7 +80,7 @@ impl Socket {
     /// connection, so nothing can be read of the connection.
     ///
     /// # Safety
-    /// As [`Socket::of_sockops`].
+    /// The same promise is needed as for [`Socket::of_sockops`].
     #[inline(always)]
     pub unsafe fn of_closing(sk: *mut c_void) -> Option<Self> {
         // SAFETY: the caller's promise; null means another kind of socket.

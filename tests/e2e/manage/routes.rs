@@ -63,7 +63,7 @@ fn each_of_two_uplinks_has_its_own_way() -> Result<()> {
         let net = two_uplinks(&lab, family)?;
         let second = &net.uplinks[1];
         let (ip, gateway) = (ip_of(second.server_addr), second.server_addr);
-        // As a DHCP client does it.
+        // A DHCP client does the same.
         let default = |gateway: IpAddr| {
             net.client.run(&format!(
                 "{ip} route replace default via {gateway} dev up2 metric 700"

@@ -139,7 +139,7 @@ impl Screen {
         self.until_within(what, SOON * 2, fits)
     }
 
-    /// The same, for what takes longer.
+    /// Waits until the screen's text fits, for at most `within`, and returns it.
     pub(super) fn until_within(
         &self,
         what: &str,

@@ -272,7 +272,7 @@ fn the_documentation_lists_each_metric_with_its_type() {
     let served: BTreeSet<(&str, &str)> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE mptcp_")?.split_once(' '))
-        // Has a section of its own, whose table `net::snmp` checks.
+        // This family has a section of its own, whose table `net::snmp` checks.
         .filter(|(name, _)| *name != "kernel_events_total")
         .collect();
     assert_eq!(documented, served);

@@ -199,7 +199,8 @@ pub struct Finding {
     /// Whether the loss is good, and whether it is beyond the bound; `None`
     /// while too little was sent to tell.
     loss: Option<(bool, bool)>,
-    /// Likewise the round trip.
+    /// Whether the round trip is good, and whether it is beyond the bound; `None`
+    /// while too few were measured to tell.
     rtt: Option<(bool, bool)>,
     /// Whether no segment was retransmitted of those that were sent.
     clean: bool,
