@@ -46,7 +46,7 @@ impl Args {
     }
 }
 
-/// Which of the agent's policies.
+/// A policy of the agent that the demo shows.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Policy {
     Weighted,

@@ -65,7 +65,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, sleep_until};
 
 use crate::api::control::{Call, EventSender};
-use crate::api::http::Request;
+use crate::api::http::{Request, Streams};
 use crate::config::{Loaded, Reloader};
 use crate::host::{self, Cgroup};
 use crate::kernel::{Events, Kernel, Sweep};
@@ -169,6 +169,8 @@ struct Agent {
     hand_over: Option<oneshot::Sender<()>>,
     /// Sends events to the clients that asked for them.
     subscribers: EventSender,
+    /// Counts those that follow the events over HTTP.
+    streams: Streams,
     events_lost: u64,
     tasks: JoinSet<Result<()>>,
     tick: Interval,
@@ -183,7 +185,7 @@ struct Agent {
     history: History,
     /// The signs by which each path is known to reach somebody or nobody.
     reach: Reach,
-    /// Which paths are left out beyond their bounds.
+    /// The judge of paths that are beyond their bounds, and so are left out.
     judge: Judge,
     /// The totals that it has seen last, by index of the path.
     judged: Vec<PathStats>,

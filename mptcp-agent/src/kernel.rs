@@ -98,7 +98,7 @@ pub struct Attachment {
 /// The cost of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramStats {
-    /// As in [`Attachment::program`].
+    /// The program's name, as in [`Attachment::program`].
     pub program: &'static str,
     /// How often it ran, as counted by the program itself.
     pub runs: u64,
@@ -106,8 +106,8 @@ pub struct ProgramStats {
     pub run_time: Option<Duration>,
 }
 
-/// What the programs do with connections: the policies, and the rules that
-/// choose between them.
+/// The programs' instructions for connections: the policies, and the rules that choose
+/// between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policies {
     /// By index, [`MAX_POLICIES`] of them.

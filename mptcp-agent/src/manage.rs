@@ -2,11 +2,10 @@
 //! addresses of the paths that the user named (`--manage-endpoints`,
 //! `--manage-routes`).
 //!
-//! What is done is decided by a pure function of what there is. What the agent
-//! makes is recorded before it is made, so that nothing is leaked or made twice
-//! after a crash; nothing else is touched. The work is done beside the agent's
-//! loop, since adding or removing an endpoint takes the kernel a while for each
-//! open connection.
+//! A pure function of what there is decides what to do. The agent records what it
+//! makes before it makes it, so that nothing is leaked or made twice after a crash,
+//! and touches nothing else. The work is done beside the agent's loop, since adding or
+//! removing an endpoint takes the kernel a while for each open connection.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -34,7 +34,7 @@ use crate::state::paths::PathTable;
 /// The most prefixes whose hosts may ask.
 pub const MOST_PREFIXES: usize = 64;
 
-/// Whom the agent asks, and who may ask it.
+/// The peers that the agent asks, and those that may ask it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whether it asks its peers.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub channel: Redundant,
 }
 
-/// The same, and what it needs of the host.
+/// The settings, and what they need of the host.
 #[derive(Clone, Debug)]
 pub struct Peering {
     /// The settings.
@@ -105,8 +105,8 @@ impl Peering {
             spill: is(given.weighted_mode, "spill"),
             per_connection: is(given.weighted_scope, "connection"),
         };
-        // What is left out here, or has spent its quota, is not to be filled from
-        // there either.
+        // A path that is left out here, or has spent its quota, must not be filled from
+        // the other end either.
         let weight = |path: u32| match table.present_weight(path) {
             0 => 0,
             _ => table.weight(path),

@@ -116,9 +116,10 @@ policies! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     kind: AnyKind,
-    /// Hold under every policy.
+    /// The limits of paths, which hold under every policy.
     limits: Limits,
-    /// Likewise, but only some policies can make a path standby.
+    /// The quotas of paths, which count under every policy. Only some policies can
+    /// make a path standby.
     quotas: Quotas,
 }
 

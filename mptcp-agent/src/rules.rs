@@ -30,7 +30,7 @@ pub use provide::{Provided, cgroups, provide};
 
 use crate::policy::{Policy, Redundant, Weight, Weights};
 
-/// What rules call the policy that `--policy` and `policy set` set.
+/// The name in rules of the policy that `--policy` and `policy set` set.
 pub const DEFAULT_NAME: &str = "default";
 
 /// The longest name of a policy or a rule, bytes.
@@ -42,7 +42,7 @@ const MAX_NAMED: usize = MAX_POLICIES - 1;
 /// A policy beside the default one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// What rules call it.
+    /// Its name in rules.
     pub name: String,
     /// Its index in map `POLICIES`.
     pub index: u32,
@@ -57,12 +57,12 @@ pub struct Rules {
     rules: Vec<Rule>,
 }
 
-/// What is wrong with rules, and where.
+/// A mistake in rules, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     /// The place.
     pub place: Place,
-    /// What is wrong there, in one line.
+    /// The mistake, in one line.
     pub why: String,
 }
 

@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 /// The part of the watchdog's time after which the agent says that it is alive.
 const PART: u32 = 4;
 
-/// What a service manager is told by the agent's loop.
+/// Tells a service manager what the agent's loop does.
 #[derive(Debug, Default)]
 pub struct Systemd {
     /// The time between two signs of life; `None` if nobody waits for them.

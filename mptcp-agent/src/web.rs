@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// The most bytes of the file, and of each that it names.
 const LONGEST: u64 = 1024 * 1024;
 
-/// What the file says. Without a file there is neither TLS nor a password.
+/// The settings of the file. Without a file there is neither TLS nor a password.
 #[derive(Default)]
 pub struct Settings {
     /// Makes TLS connections, if there is TLS.
@@ -151,7 +151,7 @@ impl Default for Web {
     }
 }
 
-/// What tells whether files have changed.
+/// The states of files, which tell whether they have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Stamp(Vec<(PathBuf, Option<State>)>);
 

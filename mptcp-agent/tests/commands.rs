@@ -66,7 +66,7 @@ fn the_example_of_a_configuration_passes_the_check() {
     assert_eq!(said(&output), (0, String::new()));
     let ok = format!("{}: ok\n", path.display());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), ok);
-    // What is shown is what the example says, with its lines.
+    // The command shows what the example says, with its lines.
     let mut show = command("config show --weight eth0=7 --config", None);
     let shown = show.arg(&path).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What a unix socket's path starts with.
+/// The text in front of a unix socket's path.
 const UNIX: &str = "unix:";
 
 /// One value of `--listen`: `ADDR:PORT` or `unix:PATH`.

@@ -223,9 +223,9 @@ where
     deserializer.deserialize_any(OneOrMany(std::marker::PhantomData))
 }
 
-/// What an element of a list can be.
+/// An element of a list that a number can be.
 trait FromNumber: Sized {
-    /// What is expected, in words.
+    /// The expected elements, in words.
     const EXPECTED: &'static str;
 
     /// Returns the element that a number stands for, if it can be a number.

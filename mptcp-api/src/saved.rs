@@ -1,4 +1,4 @@
-//! What an agent leaves for the agents after it: the file of data plans.
+//! The file of data plans, which an agent leaves for the agents after it.
 //!
 //! ```text
 //!   {"version":1,"checksum":"<32 hexadecimal digits>","saved":{"boot":...,"accounts":[...]}}
@@ -35,7 +35,7 @@ pub struct Saved {
     pub accounts: Vec<Account>,
 }
 
-/// What a path has carried.
+/// The bytes that a path has carried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
@@ -47,7 +47,7 @@ pub struct Account {
     pub start: i64,
     /// When the next one begins.
     pub end: i64,
-    /// What was carried in this period.
+    /// The bytes that were carried in this period.
     pub used: Bytes,
     /// The period before, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ pub struct Before {
     pub start: i64,
     /// When it ended.
     pub end: i64,
-    /// What was carried in it.
+    /// The bytes that were carried in it.
     pub used: Bytes,
 }
 
@@ -94,7 +94,7 @@ pub struct Device {
     pub boot: String,
     /// The device's index. A device that is made anew has another one.
     pub ifindex: u32,
-    /// What they said.
+    /// The bytes that they counted.
     pub bytes: Bytes,
 }
 

@@ -115,7 +115,7 @@ pub enum Reply {
     Connections(Connections),
     /// The quotas of all paths.
     Quotas(Quotas),
-    /// What the kernel's packet scheduler has chosen; only over HTTP.
+    /// The choices of the kernel's packet scheduler; only over HTTP.
     Scheduler(Scheduler),
     /// An event.
     Event(Event),
@@ -204,7 +204,7 @@ pub struct Reloaded {
     /// after a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
-    /// What has no effect, with its place in the file.
+    /// The settings that have no effect, each with its place in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -362,7 +362,7 @@ pub struct Path {
     pub received_bytes_per_second: f64,
     /// Segments retransmitted, in total.
     pub retransmitted_segments: u64,
-    /// What the kernel's scheduler has done with it, in total.
+    /// The choices of the kernel's scheduler, in total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Choices>,
     /// Copies, under the redundant policy only.

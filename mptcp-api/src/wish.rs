@@ -63,7 +63,7 @@ pub struct Wish {
     pub weights: Vec<(IpAddr, u16)>,
 }
 
-/// What a hello asks for.
+/// The wish in a hello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Asked {
     /// Nothing about this connection; what was asked about others stays.
@@ -75,7 +75,7 @@ pub enum Asked {
     NoMore,
 }
 
-/// What has become of a wish.
+/// The answer to a wish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
     /// Nothing was asked.
@@ -91,7 +91,7 @@ pub enum Answer {
     NotHere,
 }
 
-/// What is wrong with a wish.
+/// A fault of a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is none that this version of the agent can read.
@@ -124,7 +124,7 @@ impl Wish {
     /// Checks that this is a wish.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first fault of the wish.
     pub fn check(&self) -> Result<(), Fault> {
         let count = self.weights.len();
         if count == 0 || count > MOST_WEIGHTS {
@@ -189,7 +189,7 @@ impl Asked {
     /// Reads the block of a hello.
     ///
     /// # Errors
-    /// What is wrong with it. It is not exactly what [`Asked::encode`] makes, then.
+    /// The fault of the block, if it is not exactly what [`Asked::encode`] makes.
     pub fn decode(block: &[u8; BLOCK]) -> Result<Self, Fault> {
         match block[0] {
             0 | 2 if block[1..].iter().any(|byte| *byte != 0) => return Err(Fault::Unreadable),

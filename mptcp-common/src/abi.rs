@@ -82,7 +82,7 @@ pub const UNKNOWN_PATH: u32 = 0;
 /// first and, as most hosts allow, up to three more.
 pub const SUBFLOWS_PER_CONNECTION: u32 = 4;
 
-/// Which end opened the connection: indices of [`Totals::opened`].
+/// The end that opened the connection: indices of [`Totals::opened`].
 pub mod side {
     /// This host connected.
     pub const CLIENT: u8 = 0;
@@ -125,7 +125,7 @@ pub struct Connection {
     pub local_key: Word,
     /// The peer's key; 0 until it is known.
     pub remote_key: Word,
-    /// What rules can ask about it.
+    /// The facts that rules can ask about it.
     pub facts: Facts,
 }
 

@@ -157,7 +157,7 @@ pub struct Controller {
     /// When data was last given to a subflow after a pause, or after something
     /// was received.
     burst_ns: Word,
-    /// What `given` was then.
+    /// The value of `given` at that time.
     burst_given: Word,
     /// When the ledger last counted the connection.
     reported_ns: Word,
@@ -178,7 +178,7 @@ crate::layout::layout! {
     }
 }
 
-/// What the policy asks of a step.
+/// The work that the policy asks of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Paths may exceed their ratio while another is full.
@@ -189,7 +189,7 @@ pub struct Asked {
     pub revives: bool,
 }
 
-/// What a callback of a subflow found about its connection.
+/// Findings of a subflow's callback about its connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
     /// Up to where the data was given to subflows (`mptcp_sock.snd_nxt`).
@@ -213,7 +213,7 @@ impl Controller {
     /// Notes what a callback of a subflow found.
     #[inline(always)]
     pub fn notice(&self, found: Found, now_ns: u64) {
-        // What is sent after something was received, while nothing waited, is
+        // Data that is sent after something was received, while nothing waited, is
         // the next request or answer.
         if found.received != self.received.get() {
             self.received.set(found.received);

@@ -1,4 +1,4 @@
-//! What each policy does in the kernel.
+//! The part of each policy that acts in the kernel.
 
 pub mod limit;
 pub mod overflow;

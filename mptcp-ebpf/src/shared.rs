@@ -1,4 +1,4 @@
-//! What the hooks and the policies share.
+//! Code that the hooks and the policies share.
 
 pub mod emit;
 pub mod entry;

@@ -101,7 +101,7 @@ fn is_unsupported(errno: c_int) -> bool {
 /// Calls `socket` of the next library in line, which may be another wrapper.
 ///
 /// # Safety
-/// The same holds as for [`socket`].
+/// The program has a C library.
 unsafe fn next_socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
     let mut next = NEXT.load(Relaxed);
     if next.is_null() {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::SOON;
-use crate::support::{failure_of, require_agent, two_paths, upload, wait_for_shares};
+use crate::support::{failure_of, require_agent, two_paths, upload, wait_for_log, wait_for_shares};
 
 /// A configuration file in a directory of its own.
 struct Config {
@@ -47,17 +47,6 @@ impl Config {
         let path = self.path.to_str().context("a path of UTF-8")?;
         Agent::start(host, binary, &[&["--config", path], more].concat())
     }
-}
-
-/// Waits for a line of the log that has this text.
-fn wait_for_log(agent: &Agent, text: &str) -> Result<()> {
-    wait::try_until(&format!("a line with: {text}"), SOON, || {
-        let log = agent.stderr();
-        match log.contains(text) {
-            true => Ok(()),
-            false => Err(log),
-        }
-    })
 }
 
 fn policy(agent: &Agent) -> Result<Value> {

@@ -1,4 +1,4 @@
-//! What `deploy/` has for many hosts: the DaemonSet's agent runs with the rights
+//! The files of `deploy/` for many hosts: the DaemonSet's agent runs with the rights
 //! that it gets there, and all files agree with each other.
 
 use std::collections::BTreeSet;
@@ -127,7 +127,7 @@ fn the_pod_has_what_it_mounts_and_nothing_more() -> Result<()> {
         names.map(str::to_owned).collect()
     };
     assert_eq!(names(&container["volumeMounts"]), names(&pod["volumes"]));
-    // What the agent only reads, it cannot write.
+    // The agent cannot write what it only reads.
     for mount in each(&container["volumeMounts"]) {
         let written = ["bpf", "run", "state"]
             .map(Value::from)

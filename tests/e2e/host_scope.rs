@@ -8,7 +8,7 @@ use mptcp_lab::traffic::{ANY, Crowd, Crowding, PollServer, Service, Sockets};
 use mptcp_lab::{Agent, Direction, Lab, Path, TwoHosts, agent, wait};
 
 use crate::SOON;
-use crate::support::require_agent;
+use crate::support::{require_agent, wait_for_window};
 
 /// Enough that each gets less than 64 kB/s on a path.
 const CONNECTIONS: usize = 60;
@@ -23,31 +23,20 @@ fn two_paths(lab: &Lab) -> Result<TwoHosts> {
     ])
 }
 
-/// Waits until the host's share on the first path over two seconds is `asked`.
+/// Waits for a window in which the host's share on the first path is `asked`.
 fn wait_for_share(crowd: &Crowding, net: &TwoHosts, asked: f64) -> Result<()> {
     let addresses: Vec<_> = net.links.iter().map(|link| link.client_addr).collect();
     let mut totals = Totals::default();
-    let mut read = || -> Result<Vec<u64>, String> {
-        let subflows = crowd.subflows().map_err(|error| format!("{error:#}"))?;
-        totals.read(&subflows, &addresses);
+    let acked = || {
+        totals.read(&crowd.subflows()?, &addresses);
         Ok(totals.paths.clone())
     };
-    let mut before = read().map_err(anyhow::Error::msg)?;
-    wait::try_until("the host's share", 2 * SOON, || {
-        std::thread::sleep(Duration::from_secs(2));
-        let now = read()?;
-        let fresh: Vec<u64> = now
-            .iter()
-            .zip(&before)
-            .map(|(now, then)| now - then)
-            .collect();
-        before = now;
-        let share = fresh[0] as f64 / fresh.iter().sum::<u64>().max(1) as f64;
-        if (share - asked).abs() < ERROR_MAX {
-            return Ok(());
-        }
-        Err(format!("{share:.3} of {fresh:?}"))
-    })
+    let fits = |shares: &[f64]| (shares[0] - asked).abs() < ERROR_MAX;
+    wait_for_window(
+        &format!("a share of {asked} on the first path"),
+        acked,
+        fits,
+    )
 }
 
 #[test]

@@ -28,6 +28,14 @@ fn probes(host: &Host) -> Result<u64> {
     Ok(host.netstat()?.get("TcpExt", "TCPKeepAlive"))
 }
 
+/// Waits until a host has sent no keepalive probe for [`LONGER`], and returns how many
+/// it has sent in all.
+fn probes_at_rest(host: &Host) -> Result<u64> {
+    let sent = || probes(host).map_err(|error| format!("{error:#}"));
+    let sent = wait::until_steady("no more keepalive probes", 2 * LONGER, LONGER, sent);
+    sent.map_err(anyhow::Error::msg)
+}
+
 #[test]
 fn an_idle_subflow_that_is_held_out_wakes_when_the_agent_is_killed() -> Result<()> {
     let binary = require_agent!();
@@ -41,8 +49,7 @@ fn an_idle_subflow_that_is_held_out_wakes_when_the_agent_is_killed() -> Result<(
 
         // The timer never runs out while the agent lives.
         let before = probes(&net.client)?;
-        std::thread::sleep(LONGER);
-        assert_eq!(probes(&net.client)?, before, "{options:?}");
+        assert_eq!(probes_at_rest(&net.client)?, before, "{options:?}");
         assert_eq!(timers(&net.client)?, 1, "{options:?}");
         wait_until_held_out(&exchange, &net, 1)?;
 
@@ -101,7 +108,8 @@ fn an_applications_keepalive_is_left_alone() -> Result<()> {
     exchange.wait_for_subflows(2, SOON)?;
     exchange.wait_for_responses(1, SOON)?;
     wait_until_held_out(&exchange, &net, 1)?;
-    std::thread::sleep(LONGER);
+    // No timer of the agent runs out, and none has taken the place of these.
+    probes_at_rest(&net.client)?;
     let seen = net.client.run("ss --tcp --numeric --options")?;
     // Both subflows' timers run for two hours.
     assert_eq!(seen.matches("timer:(keepalive,119min").count(), 2, "{seen}");

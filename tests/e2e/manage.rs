@@ -1,4 +1,4 @@
-//! What the agent manages beside its policy.
+//! The agent manages endpoints and routes beside its policy.
 
 mod endpoints;
 mod lasting;

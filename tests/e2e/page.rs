@@ -59,7 +59,7 @@ fn is_live() -> &'static str {
     "document.getElementById('reached').textContent.includes('live')"
 }
 
-/// What the page shows of each path, connection and choice.
+/// A script that returns what the page shows of each path, connection and choice.
 const SHOWN: &str = "(() => {
     const text = (node, what) => node.querySelector(what)?.textContent;
     const cells = (row) => [...row.children].map((cell) => cell.textContent);

@@ -1,4 +1,4 @@
-//! What `deploy/` gives a Prometheus and a Grafana holds on real series.
+//! The files of `deploy/` for Prometheus and Grafana hold on real series.
 
 mod dashboard;
 mod live;

@@ -102,7 +102,7 @@ fn a_spent_path_rests_over_a_kill_until_it_is_reset() -> Result<()> {
     assert_eq!(of_p2(&metrics, "mptcp_path_quota_bytes"), Some(12 * MB));
     let ratio = metrics.value("mptcp_path_weight_ratio", &[("path", "p2")]);
     assert_eq!(ratio, Some(0.0));
-    // What counts is what the kernel counts, headers included.
+    // The quota counts what the kernel counts, headers included.
     let (counted, carried) = (used(&metrics).context("no quota")?, wire(&net)? - at_start);
     println!("spent at {told} bytes; {counted} counted of {carried} on the wire");
     ensure!(counted.abs_diff(carried) < MB / 2, "{counted} of {carried}");
@@ -178,7 +178,7 @@ fn a_spent_path_rests_under_the_policies_that_have_no_weights() -> Result<()> {
     Ok(())
 }
 
-/// What docs/operations.md says of downloads.
+/// Shows that downloads behave as docs/operations.md says.
 #[test]
 fn a_download_leaves_a_spent_path_once_its_endpoint_is_a_backup() -> Result<()> {
     let binary = require_agent!();
@@ -334,7 +334,7 @@ fn connections_count_under_the_default_policy_and_over_a_take_over() -> Result<(
         (&"week".into(), &true.into())
     );
 
-    // What cannot be is told in one line, and changes nothing.
+    // An impossible setting is told in one line, and changes nothing.
     for (words, expected) in [
         (
             &["policy", "set", "default", "--quota", "p2=1GB/day"][..],

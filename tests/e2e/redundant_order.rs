@@ -11,19 +11,7 @@ use crate::SETTLE;
 use crate::redundant_support::{Scene, arrived};
 use crate::support::require_agent;
 
-/// The head of `union bpf_attr` for `BPF_PROG_LOAD`.
-#[repr(C)]
-#[derive(Default)]
-struct ProgLoad {
-    kind: u32,
-    count: u32,
-    instructions: u64,
-    license: u64,
-    log: [u64; 2],
-    flags: [u64; 2],
-}
-
-/// The same for `BPF_LINK_CREATE`, of a tcx link.
+/// The head of `union bpf_attr` for `BPF_LINK_CREATE`, of a tcx link.
 #[repr(C)]
 #[derive(Default)]
 struct LinkCreate {
@@ -39,26 +27,14 @@ struct LinkCreate {
 /// Puts a program that returns `TCX_PASS` for every packet before all others, at
 /// tcx ingress of a device. Dropping the returned link removes it.
 pub(crate) fn pass_ahead(host: &Host, device: &str) -> Result<OwnedFd> {
-    const BPF_PROG_LOAD: i32 = 5;
     const BPF_LINK_CREATE: i32 = 28;
     const SCHED_CLS: u32 = 3;
     const TCX_INGRESS: u32 = 46;
     const BPF_F_BEFORE: u32 = 1 << 3;
     // r0 = 0; exit.
-    let instructions = [0xb7_u64, 0x95];
-    let license = c"GPL";
+    let code = [bpf::op(0xb7, 0, 0, 0, 0), bpf::op(0x95, 0, 0, 0, 0)];
     host.in_ns(|| {
-        let program = bpf::open(
-            BPF_PROG_LOAD,
-            &ProgLoad {
-                kind: SCHED_CLS,
-                count: 2,
-                instructions: instructions.as_ptr().expose_provenance() as u64,
-                license: license.as_ptr().expose_provenance() as u64,
-                ..ProgLoad::default()
-            },
-        )
-        .context("load a program")?;
+        let program = bpf::load(SCHED_CLS, "pass_ahead", &code).context("load a program")?;
         let ifindex = if_nametoindex(device).with_context(|| format!("no device {device}"))?;
         let link = bpf::open(
             BPF_LINK_CREATE,

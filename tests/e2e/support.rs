@@ -101,6 +101,14 @@ impl Watched {
     }
 }
 
+/// Waits for a line of the agent's log that has this text.
+pub(crate) fn wait_for_log(agent: &Agent, text: &str) -> Result<()> {
+    wait::try_until(&format!("a line with: {text}"), SOON, || {
+        let log = agent.stderr();
+        log.contains(text).then_some(()).ok_or(log)
+    })
+}
+
 /// Runs a command that must fail, and returns the line with its error.
 pub(crate) fn failure_of(host: &Host, command: &mut Command) -> Result<String> {
     command

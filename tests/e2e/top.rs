@@ -172,7 +172,7 @@ fn the_menu_changes_the_policy_and_shows_a_refusal() -> Result<()> {
     top.keys("j\r")?;
     // The limit stays, and each path has a weight.
     top.shows(&["weighted --weight p1=1 --weight p2=1 --limit p1=30"])?;
-    // What makes no sense is not even sent.
+    // A setting that makes no sense is not even sent.
     top.keys(" --redundant-copies 3\r")?;
     top.shows(&["policy redundant"])?;
     assert_eq!(status(&agent)?["policy"]["policy"]["name"], "default");

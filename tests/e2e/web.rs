@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::SOON;
 use crate::listeners::curl;
-use crate::support::{failure_of, require_agent};
+use crate::support::{failure_of, require_agent, wait_for_log};
 
 /// A certificate of 127.0.0.1, and its key.
 const CERT: &str = concat!(
@@ -106,13 +106,7 @@ fn tls_and_a_password_hold_for_the_address_and_follow_the_file() -> Result<()> {
     // A mistake changes nothing and is named; what is right holds at once.
     fs::write(&scene.file, "nonsense: 1\n")?;
     agent.process().signal(Signal::SIGHUP)?;
-    let said = |part: &str| {
-        wait::try_until(part, SOON, || {
-            let log = agent.stderr();
-            log.contains(part).then_some(()).ok_or(log)
-        })
-    };
-    said("web.yml:1:1: unknown field `nonsense`")?;
+    wait_for_log(&agent, "web.yml:1:1: unknown field `nonsense`")?;
     get(&["--user", "me:secret", &https])?;
     fs::write(&scene.file, tls(""))?;
     wait::try_until("the new file to hold", SOON, || {

@@ -81,7 +81,7 @@ impl Agent {
     /// `binary run --listen ...`; any log format will do.
     ///
     /// # Errors
-    /// As [`Agent::start`].
+    /// Those of [`Agent::start`].
     pub fn launch(host: &Host, command: Command) -> Result<Self> {
         Self::launch_within(host, command, READY)
     }
@@ -89,7 +89,7 @@ impl Agent {
     /// Like [`Agent::launch`], but waits up to `within`, for slow machines.
     ///
     /// # Errors
-    /// As [`Agent::start`].
+    /// Those of [`Agent::start`].
     pub fn launch_within(host: &Host, mut command: Command, within: Duration) -> Result<Self> {
         command
             .stdin(Stdio::null())
@@ -133,7 +133,7 @@ impl Agent {
     /// Starts an agent with `--policy redundant` and the arguments in `more`.
     ///
     /// # Errors
-    /// As [`Agent::start`].
+    /// Those of [`Agent::start`].
     pub fn redundant(host: &Host, binary: &Path, more: &[&str]) -> Result<Self> {
         Self::start(host, binary, &redundant_args(more))
     }
@@ -144,7 +144,7 @@ impl Agent {
     /// this agent can still be read afterwards.
     ///
     /// # Errors
-    /// As [`Agent::start`]; or this agent does not end, or ends with a status
+    /// Those of [`Agent::start`]; or this agent does not end, or ends with a status
     /// other than 0.
     pub fn take_over(&self, args: &[impl AsRef<str>]) -> Result<Self> {
         let mut command = self.host.command(&self.binary);
@@ -159,7 +159,7 @@ impl Agent {
     /// `binary run --take-over ...`; any log format will do.
     ///
     /// # Errors
-    /// As [`Agent::take_over`].
+    /// Those of [`Agent::take_over`].
     pub fn take_over_with(&self, command: Command) -> Result<Self> {
         let successor = Self::launch(&self.host, command)?;
         ensure_success(self.ended()?)?;

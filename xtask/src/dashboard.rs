@@ -17,7 +17,7 @@ use xtask::workspace::Workspace;
 
 /// The description, below the workspace's root.
 const DESCRIPTION: &str = "deploy/grafana/dashboard.toml";
-/// What is made of it.
+/// The dashboard that is made of it.
 const DASHBOARD: &str = "deploy/grafana/mptcp-agent.json";
 
 /// The number of columns of a dashboard.

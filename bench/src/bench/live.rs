@@ -18,7 +18,7 @@ use super::table::{DEVIATION_MAX, verdict};
 
 /// The weights, one after the other.
 const WEIGHTS: [[u16; 2]; 4] = [[4, 1], [1, 1], [1, 4], [2, 1]];
-/// How long each weights are in force. The last [`WINDOW`] of it is judged.
+/// The time for which each of them is in force. The last [`WINDOW`] of it is judged.
 const PHASE: Duration = Duration::from_secs(8);
 /// The time between two samples.
 const TICK: Duration = Duration::from_millis(500);

@@ -80,7 +80,7 @@ impl Args {
         } else {
             self.measure(machine, &workspace, &directory)
         };
-        // What was measured before a failure is shown as well.
+        // The figures that were measured before a failure are shown as well.
         let results = Results::read_some(&directory);
         if self.docs {
             let mut all = Results::read(&committed)?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use mptcp_lab::cleanup;
 use serde_json::{Value, json};
 
-/// Which rows are measured, and where their figures go.
+/// Selects the rows to measure, and the file for their figures.
 #[derive(Default, clap::Args)]
 pub struct Choice {
     /// Only rows that have each of these words, such as --only thin, or

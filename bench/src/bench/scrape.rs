@@ -28,7 +28,7 @@ const JOINS: Duration = Duration::from_secs(60);
 const COUNTED: Duration = Duration::from_secs(20);
 /// The time between two requests of a connection: most sockets rest.
 const INTERVAL: Duration = Duration::from_secs(20);
-/// The same, where copies are wanted soon.
+/// The time between two requests where copies are wanted soon.
 const BRISK: Duration = Duration::from_millis(100);
 /// The bytes of a request and of a response.
 const SIZE: usize = 100;

@@ -21,7 +21,7 @@ use super::screen::WIDTH;
 /// The number of lines of the terminal.
 const LINES: u16 = 30;
 
-/// What a program printed, and when.
+/// The output of a program, with the times at which it was printed.
 struct Recording {
     /// Seconds after the start, and what was printed then.
     events: Vec<(f64, String)>,

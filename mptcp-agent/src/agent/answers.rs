@@ -69,7 +69,8 @@ impl Agent {
             Call::RulesShow(reply) => drop(reply.send(self.shown_rules())),
             Call::RulesHeld(reply) => drop(reply.send(self.rules.rules.clone())),
             Call::RulesSet { provided, reply } => {
-                // As with the policy.
+                // The server has already told the client that the change
+                // failed, so it must not be made.
                 if reply.is_closed() {
                     return;
                 }
@@ -79,7 +80,8 @@ impl Agent {
                 drop(reply.send(answer.and_then(|()| self.shown_rules())));
             }
             Call::Reload { fresh, reply } => {
-                // As above.
+                // The server has already told the client that the change
+                // failed, so it must not be made.
                 if reply.is_closed() {
                     return;
                 }
@@ -170,6 +172,7 @@ impl Agent {
                 web_tls: self.web.borrow().tls.is_some(),
                 web_auth: self.web.borrow().passwords.is_some(),
             },
+            streams: self.streams.count(),
             policy: self.in_force(),
             rules: self.rules_view()?,
             not_outlived: self.kernel.outlived().err().map(str::to_owned),

@@ -22,6 +22,7 @@ use super::together::{channel, copying, policies};
 use super::warnings::Warnings;
 use super::{Agent, is_unused};
 use crate::api::control::access::Access;
+use crate::api::http::Streams;
 use crate::api::{control, http};
 use crate::cli::RunArgs;
 use crate::config::Reloader;
@@ -119,8 +120,14 @@ impl Agent {
         let (sender, requests) = http::channel();
         let (in_force, web_again) = (web.in_force(), Arc::new(Notify::new()));
         let subscribers = control::events();
-        let followed = subscribers.clone();
-        tasks.spawn(http::serve(sockets, in_force.clone(), sender, followed));
+        let (followed, streams) = (subscribers.clone(), Streams::default());
+        tasks.spawn(http::serve(
+            sockets,
+            in_force.clone(),
+            sender,
+            followed,
+            streams.clone(),
+        ));
         tasks.spawn(web.follow(Arc::clone(&web_again)));
         let (sender, calls) = control::channel();
         if let Some(claim) = &host.control {
@@ -162,6 +169,7 @@ impl Agent {
             reloader,
             hand_over: None,
             subscribers,
+            streams,
             tasks,
             tick: ticks(SAMPLE),
             beat: ticks(kernel::BEAT),

@@ -31,7 +31,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::control::EventSender;
 use crate::host::Socket;
@@ -39,6 +39,7 @@ use crate::state::snapshot::Snapshot;
 use crate::web::InForce;
 use listener::{Lease, Limits};
 use looks::Looks;
+pub use stream::Streams;
 
 /// Number of requests that may wait for the agent's loop.
 const QUEUE: usize = listener::MAX_CONNECTIONS;
@@ -62,20 +63,19 @@ pub fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
     mpsc::channel(QUEUE)
 }
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Clone, Debug)]
 struct Shared {
     agent: mpsc::Sender<Request>,
     looks: Looks,
     events: EventSender,
-    /// Places for streams.
-    streams: Arc<Semaphore>,
+    streams: Streams,
     limits: Limits,
 }
 
 /// Serves `sockets` for ever. They must be non-blocking. The web configuration
 /// holds for addresses: a unix socket has its file's mode instead. `events` brings
-/// the events to those who follow them.
+/// the events to those who follow them, whom `streams` counts.
 ///
 /// # Errors
 /// A listener fails.
@@ -84,8 +84,9 @@ pub async fn serve(
     web: InForce,
     agent: mpsc::Sender<Request>,
     events: EventSender,
+    streams: Streams,
 ) -> Result<()> {
-    serve_within(sockets, web, agent, events, Limits::default()).await
+    serve_within(sockets, web, agent, events, streams, Limits::default()).await
 }
 
 async fn serve_within(
@@ -93,6 +94,7 @@ async fn serve_within(
     web: InForce,
     agent: mpsc::Sender<Request>,
     events: EventSender,
+    streams: Streams,
     limits: Limits,
 ) -> Result<()> {
     let is_tcp = |socket: &Socket| matches!(socket, Socket::Tcp(_));
@@ -106,7 +108,7 @@ async fn serve_within(
         looks: Looks::new(agent.clone()),
         agent,
         events,
-        streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+        streams,
         limits,
     };
     let open = router(shared.clone());

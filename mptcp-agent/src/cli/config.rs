@@ -13,7 +13,7 @@ Exit status:
   1  the file cannot be read
   2  the file or the arguments are wrong";
 
-/// What `config` is asked to do. None of it needs or touches a running agent.
+/// The subcommands of `config`. None of them needs or touches a running agent.
 #[derive(Debug)]
 pub enum ConfigJob {
     /// `config check FILE`.

@@ -197,7 +197,7 @@ pub struct RunArgs {
     pub(super) redundant: RedundantArgs,
 }
 
-/// What the flags of `run` ask for, before the configuration file and the
+/// The settings that the flags of `run` ask for, before the configuration file and the
 /// defaults are looked at.
 #[derive(Clone, Debug)]
 pub struct Flags {

@@ -15,7 +15,7 @@ pub fn show(agent: &mut Connection, output: Output) -> Result<(), Failure> {
     print(agent, output, &Request::QuotaShow)
 }
 
-/// Has a path's quota begin anew, and prints the quotas.
+/// Lets a path's quota begin anew, and prints the quotas.
 pub fn reset(agent: &mut Connection, output: Output, path: &str) -> Result<(), Failure> {
     let path = path.to_owned();
     print(agent, output, &Request::QuotaReset { path })

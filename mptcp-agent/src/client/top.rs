@@ -80,7 +80,7 @@ fn show(
         let Ok(mut message) = messages.recv() else {
             return Ok(());
         };
-        // Draw at once after a key. What else comes in quick succession is
+        // Draw at once after a key. Messages that come in quick succession are
         // drawn together.
         loop {
             let urgent = matches!(message, Message::Key(_) | Message::Resized);

@@ -1,5 +1,5 @@
-//! What holds for a path under a policy: its limit, its quota, its bounds, and
-//! whether it is on standby.
+//! Settings of a path under a policy: its limit, its quota, its bounds, and whether it
+//! is on standby.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,7 +19,7 @@ pub struct Named<'a> {
     pub name: &'a At<String>,
     /// The selector that the name stands for.
     pub selector: Selector,
-    /// What the file says of it.
+    /// Its entry in the file.
     pub entry: &'a Path,
 }
 

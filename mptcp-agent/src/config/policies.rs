@@ -62,7 +62,7 @@ pub struct Merged {
     pub of_paths: on_paths::Origins,
 }
 
-/// What a policy is made of.
+/// The parts from which a policy is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// The file.

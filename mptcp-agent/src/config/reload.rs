@@ -11,7 +11,7 @@ use crate::cli::{Flags, RunArgs};
 use crate::policy::{self, Policy, Provided};
 use crate::rules::{self, Rules};
 
-/// What a running agent was started with. Cheap to clone.
+/// The settings that a running agent was started with. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reloader {
     flags: Arc<Flags>,
@@ -27,7 +27,7 @@ pub struct Fresh {
     pub rules: rules::Provided,
     /// The settings that differ and need a restart.
     pub needs_restart: Vec<String>,
-    /// What has no effect.
+    /// The settings that have no effect.
     pub warnings: Vec<String>,
 }
 

@@ -42,7 +42,7 @@ pub struct Loaded {
     pub rules: Vec<Rule>,
     /// Every setting, with its origin.
     pub rows: Vec<Row>,
-    /// What has no effect, with its place.
+    /// The settings that have no effect, each with its place.
     pub warnings: Vec<String>,
 }
 

@@ -22,7 +22,7 @@ const DEFAULT_STALE_AFTER: u8 = 4;
 
 /// The least that `tcp_wmem` should allow, bytes: 20 Mbit/s over 100 ms.
 const LEAST_BUFFER: u64 = 256 << 10;
-/// What `tcp_wmem` allows on hosts with memory enough, bytes.
+/// The limit of `tcp_wmem` on hosts with enough memory, bytes.
 const USUAL_BUFFER: u64 = 4 << 20;
 
 /// How many things of a kind are named.

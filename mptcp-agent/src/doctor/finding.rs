@@ -35,14 +35,14 @@ pub struct Finding {
     pub name: &'static str,
     /// The result.
     pub result: Verdict,
-    /// What was seen, in one line; of an unknown result, why nothing was.
+    /// The observation, in one line; for an unknown result, the reason why there is none.
     pub seen: String,
     /// The commands that mend it, a line each. A line that begins with `#` says
     /// what no command does on this host.
     pub mend: Option<String>,
 }
 
-/// What a check needs to see, or why it cannot see it.
+/// The state that a check needs to see, or the reason why it cannot see it.
 pub type Look<T> = Result<T, String>;
 
 /// Makes a finding of a check that found nothing wrong.

@@ -1,4 +1,4 @@
-//! What the checks of several subjects need, looked at once.
+//! Takes the looks that the checks of several subjects need, each of them once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub struct Twice<T> {
     pub after: T,
 }
 
-/// What was seen of the host.
+/// The state of the host, as it was seen.
 #[derive(Debug)]
 pub struct Sight {
     /// The devices and their addresses.

@@ -169,7 +169,8 @@ fn instructions(map: libc::c_int) -> [Instruction; 18] {
     const MOVE: u8 = 0xb7;
     const CALL: u8 = 0x85;
     const EXIT: u8 = 0x95;
-    // On the lower half of a register: what is above an `int` is not defined.
+    // These compare the lower half of a register, since the bits above an `int` are
+    // not defined.
     const IF_EQUAL: u8 = 0x16;
     const IF_NOT: u8 = 0x56;
     let op = |code, to, from: u8, offset, immediate| Instruction {

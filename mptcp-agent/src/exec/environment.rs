@@ -1,10 +1,10 @@
-//! What is added to the program's environment.
+//! Builds the variables that are added to the program's environment.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// What makes Go's own package `net` use MPTCP, since Go 1.21.
+/// The setting that makes Go's own package `net` use MPTCP, since Go 1.21.
 const GO_SETTING: &str = "multipathtcp=1";
 
 /// Replaces a variable by what `change` makes of its value, or adds it.

@@ -32,7 +32,7 @@ use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork,
 use super::bpf;
 use crate::host;
 
-/// The name of such a cgroup, before the number of the process.
+/// The beginning of such a cgroup's name. The number of the process follows.
 const PREFIX: &str = "mptcp-agent-exec-";
 
 /// How long the keeper waits for news of the cgroup, before it looks by itself.
@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// A cgroup of its own below that of this process, with the program attached.
 pub struct Group {
     path: PathBuf,
-    /// Is closed when this process becomes another program, which tells the keeper.
+    /// The pipe to the keeper. It closes when this process becomes another program.
     started: Option<PipeWriter>,
 }
 
@@ -49,8 +49,8 @@ impl Group {
     /// Makes the cgroup, attaches the program, and starts the keeper.
     ///
     /// # Errors
-    /// There is no cgroup2 that this process may change, or no attaching. Nothing is
-    /// left then.
+    /// There is no cgroup2 that this process may change, or the program cannot be
+    /// attached. Nothing is left behind then.
     pub fn make() -> Result<Self> {
         let parent = own()?;
         remove_abandoned(&parent);
@@ -95,7 +95,7 @@ impl Group {
                 // find a child that it has not started.
                 let _ = setsid();
                 self.started.take();
-                // SAFETY: as above.
+                // SAFETY: this process has one thread, so the child may do what it likes.
                 if let Ok(ForkResult::Child) = unsafe { fork() } {
                     keep(&self.path, &link, events, started);
                 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-/// Where `execvp` looks if there is no PATH.
+/// The directories in which `execvp` looks if there is no PATH.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Why a program was not run.
@@ -17,7 +17,7 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 pub struct NotRun {
     /// The exit code.
     pub code: u8,
-    /// One line.
+    /// The reason, in one line.
     pub why: String,
 }
 
@@ -77,7 +77,7 @@ fn obstacle(file: &Path) -> Option<ErrorKind> {
         Ok(_) => access(file, Access::EXEC_OK)
             .err()
             .map(|_| ErrorKind::PermissionDenied),
-        // A file in the place of a directory: there is no such program.
+        // A file stands in the place of a directory, so there is no such program.
         Err(error) if error.kind() == ErrorKind::NotADirectory => Some(ErrorKind::NotFound),
         Err(error) => Some(error.kind()),
     }

@@ -34,7 +34,7 @@ pub struct Target {
     pub file: PathBuf,
     /// How it is linked; `None` if it is no ELF file or cannot be read.
     pub linkage: Option<Linkage>,
-    /// What gives it rights of its own, for which the loader ignores `LD_PRELOAD`.
+    /// The source of rights of its own, for which the loader ignores `LD_PRELOAD`.
     pub privilege: Option<&'static str>,
     /// Whether it was built by Go's own toolchain.
     pub is_go: bool,

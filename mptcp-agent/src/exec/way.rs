@@ -39,7 +39,7 @@ impl Way {
     }
 }
 
-/// What this host offers.
+/// The means that this host offers.
 pub struct Means<'a> {
     /// Attaches the BPF program, or says why that cannot be.
     pub bpf: &'a dyn Fn() -> Result<(), String>,
@@ -52,7 +52,7 @@ pub struct Means<'a> {
     pub mptcpize: &'a dyn Fn() -> Option<PathBuf>,
 }
 
-/// What was chosen.
+/// The way that was chosen.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The way.

@@ -33,7 +33,7 @@ impl Lock {
     /// Takes the lock at `path`, or says at once why not.
     ///
     /// # Errors
-    /// As [`NoLock`] says.
+    /// Somebody else holds the lock, or it cannot be had at all.
     pub(super) fn take(path: &Path) -> Result<Self, NoLock> {
         let unavailable =
             |error: Errno| NoLock::Unavailable(format!("cannot lock {}: {error}", path.display()));

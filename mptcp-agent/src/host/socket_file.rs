@@ -37,7 +37,7 @@ const LOCK: &str = ".mptcp-agent.lock";
 /// How long to wait for another agent that is at work in the same directory.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a socket is for.
+/// The use of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Commands of the agent's users. Belongs to [`GROUP`].

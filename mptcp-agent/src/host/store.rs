@@ -99,10 +99,10 @@ impl Names {
     }
 }
 
-/// What an agent finds at its start.
+/// The files that an agent finds at its start.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// What was saved.
+    /// The accounts that were saved.
     pub saved: Option<Saved>,
     /// How many files were set aside.
     pub set_aside: u32,

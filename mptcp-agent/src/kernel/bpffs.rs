@@ -207,7 +207,7 @@ impl Directory {
     /// and cannot be trusted out of the way, under another name.
     ///
     /// # Errors
-    /// As there; or the untrusted entry cannot be moved.
+    /// Those of [`Directory::open_or_make`]; or the untrusted entry cannot be moved.
     pub(super) fn open_or_replace(&self, name: &str) -> Result<Self> {
         let mut last = None;
         for _ in 0..ATTEMPTS {

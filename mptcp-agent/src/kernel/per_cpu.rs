@@ -16,7 +16,7 @@ pub(super) fn sum<V: Pod + Default>(map: &Map, index: u32, plus: fn(V, &V) -> V)
 /// Returns the sum of each entry, by its index.
 ///
 /// # Errors
-/// As for [`sum`].
+/// The map is no per-CPU array of such values, or cannot be read.
 pub(super) fn sums<V: Pod + Default>(map: &Map, plus: fn(V, &V) -> V) -> Result<Vec<V>> {
     let entries = PerCpuArray::<_, V>::try_from(map)?.len();
     (0..entries).map(|index| sum(map, index, plus)).collect()

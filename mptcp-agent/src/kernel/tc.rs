@@ -306,11 +306,11 @@ pub struct DeviceProgram {
     pub ingress: bool,
     /// Its name, of which the kernel may keep only 15 bytes.
     pub name: String,
-    /// What keeps it there.
+    /// The means that keeps it there.
     pub by: AttachedBy,
 }
 
-/// What keeps a tc program on a device.
+/// The means that keeps a tc program on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachedBy {
     /// The BPF link with this id.

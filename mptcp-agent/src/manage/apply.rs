@@ -53,7 +53,7 @@ pub fn apply(action: &Action, now: &endpoints::Manager, record: &mut Record) -> 
 /// from it that connections lack.
 ///
 /// # Errors
-/// As [`apply`].
+/// Those of [`apply`].
 pub fn reopen(endpoint: &endpoints::Endpoint, record: &mut Record) -> Result<()> {
     pm::remove(endpoint)?;
     let added = pm::add(endpoint);
@@ -66,7 +66,7 @@ pub fn reopen(endpoint: &endpoints::Endpoint, record: &mut Record) -> Result<()>
 /// Takes one step with routes, in the same way.
 ///
 /// # Errors
-/// As [`apply`].
+/// Those of [`apply`].
 pub fn apply_route(action: &routes::Action, record: &mut Record) -> Result<()> {
     match action {
         routes::Action::Repair(own) => own.add(),
@@ -87,7 +87,7 @@ fn forget(record: &mut Record, id: u8) -> Result<()> {
 
 /// Takes note that the limit goes from `before` to `raised`.
 fn raise(made: &mut Made, before: u32, raised: u32) {
-    // What the agent has set itself is not what was there before it.
+    // A value that the agent has set itself is not the one from before it.
     let before = match made.limit {
         Some(limit) if limit.raised == before => limit.before,
         _ => before,
@@ -95,7 +95,7 @@ fn raise(made: &mut Made, before: u32, raised: u32) {
     made.limit = Some(Limit { before, raised });
 }
 
-/// What was taken back.
+/// Everything that was taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undone {
     /// Endpoints that were removed.

@@ -55,7 +55,7 @@ pub enum Without {
     NoRoom(IpAddr),
 }
 
-/// What has to be done, in this order, and what is left as it is.
+/// The steps to take, in this order, and what is left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The steps.

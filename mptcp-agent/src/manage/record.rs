@@ -1,9 +1,9 @@
-//! What the agent has made, in a file beside the control sockets.
+//! A record of what the agent has made, in a file beside the control sockets.
 //!
 //! The file belongs to a network namespace and a boot of the host, and is
-//! replaced as a whole. What is to be made is written before it is made: after a
-//! crash the file may name what is not there, but nothing is there that it does
-//! not name.
+//! replaced as a whole. The agent writes down what it will make before it makes it:
+//! after a crash the file may name what is not there, but nothing is there that it
+//! does not name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -85,9 +85,9 @@ impl OwnEndpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    /// What it was.
+    /// The value from before.
     pub before: u32,
-    /// What the agent has made of it.
+    /// The value that the agent has set.
     pub raised: u32,
 }
 
@@ -121,7 +121,7 @@ impl Record {
     /// Opens the record, if there is one.
     ///
     /// # Errors
-    /// As [`Record::open`].
+    /// The file or its directory cannot be used.
     pub fn find(cookie: u64) -> Result<Option<Self>> {
         let exists = path(cookie).exists();
         exists.then(|| Self::open(cookie)).transpose()
@@ -193,7 +193,7 @@ impl Record {
             made: made.clone(),
         };
         let draft = self.path.with_extension("new");
-        // What a killed agent has left would keep its mode.
+        // A draft that a killed agent has left would keep its mode.
         let _ = fs::remove_file(&draft);
         let mut file = create(&draft)?;
         file.write_all(&serde_json::to_vec_pretty(&content)?)?;

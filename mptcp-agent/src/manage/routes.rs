@@ -45,7 +45,7 @@ pub enum Without {
     NoRouter(IpAddr, String),
 }
 
-/// What has to be done, in this order, and what is left as it is.
+/// The steps to take, in this order, and what is left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The steps.
@@ -228,7 +228,7 @@ mod tests {
             planned(&routes, &rules, &present(true), &both),
             Plan::default()
         );
-        // What the kernel drops while a device is down is made anew afterwards.
+        // Routes that the kernel drops while a device is down are made anew afterwards.
         let lacking = &routes[..2];
         assert_eq!(
             planned(lacking, &rules, &present(false), &both),

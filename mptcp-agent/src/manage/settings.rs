@@ -1,10 +1,10 @@
-//! What the user asked for.
+//! The settings that the user asked for.
 
 use serde::{Deserialize, Serialize};
 
 use crate::net::endpoints::flag;
 
-/// What the agent manages beside its policy.
+/// The things that the agent manages beside its policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Settings {
@@ -15,7 +15,7 @@ pub struct Settings {
     pub manage_routes: bool,
 }
 
-/// What an endpoint is for.
+/// The role of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {

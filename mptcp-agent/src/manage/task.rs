@@ -38,7 +38,7 @@ const WAITING: Duration = Duration::from_millis(100);
 /// DHCP clients add the address first.
 const ROUTE: Duration = Duration::from_secs(1);
 
-/// What the agent manages, from before its start.
+/// The endpoints and routes that the agent manages, from before its start.
 #[derive(Debug)]
 pub struct Manager {
     settings: Settings,
@@ -67,8 +67,8 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the record of what earlier agents have made, if anything is to be
-    /// managed. `cookie` is that of the network namespace.
+    /// Opens the record of what earlier agents have made, if the settings ask to manage
+    /// anything. `cookie` is that of the network namespace.
     ///
     /// # Errors
     /// Nothing can be recorded.
@@ -133,10 +133,10 @@ async fn serve(
     }
 }
 
-/// What does the work, one step at a time.
+/// The worker that takes one step at a time.
 struct Worker {
     manager: Manager,
-    /// What the user has been told, and is not told again while it lasts.
+    /// The remarks that the user has been told, and is not told again while they last.
     told: BTreeSet<String>,
     /// Addresses that wait for their routes, and since when.
     waiting: BTreeMap<IpAddr, Instant>,
@@ -153,7 +153,7 @@ struct Look {
     at: Instant,
     present: Present,
     wanted: Wanted,
-    /// What there was to say.
+    /// The remarks that there were to make.
     remarks: BTreeSet<String>,
 }
 

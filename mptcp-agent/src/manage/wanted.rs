@@ -1,4 +1,4 @@
-//! Which addresses belong to paths that the user named.
+//! Finds the addresses that belong to paths that the user named.
 //!
 //! Pure: devices and addresses are arguments.
 

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often the counters are read.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What a device has carried since it was made, headers of its link layer
+/// The bytes that a device has carried since it was made, headers of its link layer
 /// included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carried {

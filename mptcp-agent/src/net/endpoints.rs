@@ -158,7 +158,7 @@ pub fn read() -> Result<Option<Endpoints>> {
 /// Does the same, with all that the path manager was told.
 ///
 /// # Errors
-/// As [`read`].
+/// The kernel refuses it, or gives an answer that makes no sense.
 pub fn read_all() -> Result<Option<Manager>> {
     let failed = || "cannot read the endpoints of the kernel's path manager";
     let Some(family) = family().with_context(failed)? else {

@@ -93,7 +93,7 @@ pub fn tcp() -> Result<Vec<Tcp>> {
 /// or are being closed by this end or the other.
 ///
 /// # Errors
-/// As [`tcp`].
+/// The kernel has no TCP diagnostics, or its answer makes no sense.
 pub fn subflow_addresses() -> Result<BTreeSet<IpAddr>> {
     let over = 1 << CLOSE | 1 << TIME_WAIT | 1 << LISTEN;
     let answers = dump(libc::IPPROTO_TCP, ALL_STATES & !over, 1 << (INFO - 1))

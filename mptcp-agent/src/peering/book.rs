@@ -1,4 +1,4 @@
-//! Who wishes what: which addresses count, and until when.
+//! Keeps the wishes of peers: which addresses count, and until when.
 //!
 //! An address counts if it lies within an accepted prefix, and if the peer that
 //! names it has sent a wish from it, which proves that the peer has both the
@@ -35,7 +35,7 @@ const REST: u64 = 100 * MS;
 /// The most peers that are remembered.
 const MOST: usize = 256;
 
-/// What to put in force for a peer.
+/// The weights to put in force for a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The peer's agent id.
@@ -60,11 +60,11 @@ struct Peer {
     last_ns: u64,
     manner: Manner,
     named: BTreeMap<IpAddr, Named>,
-    /// What is wrong with a wish, and when the last one like that arrived. While it
-    /// counts, others of this peer do not: connections that are about to open
-    /// their subflows would bring back what those with all of them are refused.
+    /// The fault of a wish, and when the last wish like that arrived. While it counts,
+    /// others of this peer do not: connections that are about to open their subflows
+    /// would bring back what those with all of them are refused.
     fault: Option<(String, u64)>,
-    /// What the agent refused to put in force, and why.
+    /// The wish that the agent refused to put in force, and why.
     refused: Option<(Wanted, String)>,
 }
 
@@ -77,7 +77,7 @@ pub struct Book {
     owners: BTreeMap<IpAddr, (u64, u64)>,
     /// When a mistake of each peer was last logged.
     told: BTreeMap<u64, u64>,
-    /// What is in force.
+    /// The wishes that are in force.
     in_force: Vec<Wanted>,
     changed_ns: u64,
     /// When [`Book::due`] was last asked.
@@ -225,7 +225,7 @@ impl Book {
             let counts = |address: &IpAddr| self.has(*id, address);
             let all = peer.named.keys().all(counts);
             if !all && now_ns < peer.first_ns + PATIENCE {
-                // What was in force for it stays until then.
+                // Its earlier wish stays in force until then.
                 let before = self.in_force.iter().find(|one| one.peer == *id);
                 return before.cloned();
             }
@@ -263,7 +263,7 @@ impl Book {
 
     /// Notes what is in force now.
     pub fn put_in_force(&mut self, wanted: Vec<Wanted>, now_ns: u64) {
-        // Whoever goes makes room.
+        // A peer that goes makes room.
         let goes = |one: &Wanted| !wanted.iter().any(|wanted| wanted.peer == one.peer);
         if self.in_force.iter().any(goes) {
             self.reconsider();

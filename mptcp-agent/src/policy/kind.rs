@@ -86,8 +86,8 @@ pub struct Needs<'a> {
 /// Says in an error why paths are held out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldsOut {
-    /// What asks for it.
+    /// The part of the policy that asks for it.
     pub what: &'static str,
-    /// What the user could do instead.
+    /// The advice for the user.
     pub instead: &'static str,
 }

@@ -10,7 +10,7 @@ use super::selector::Selector;
 use super::weights::{MAX_SELECTORS, Weight};
 use super::{Rate, Weights};
 
-/// What takes a limit away.
+/// The word that takes a limit away.
 const NONE: &str = "none";
 
 /// The limit of one path: `SELECTOR=RATE`.

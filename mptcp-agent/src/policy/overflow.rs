@@ -24,7 +24,7 @@ use crate::policy::selector::Selector;
 pub struct Overflow {
     /// The paths, the preferred one first.
     prefer: Vec<Selector>,
-    /// What the programs are told: the larger the weight, the lower the rank.
+    /// The ranks as the programs know them: the larger the weight, the lower the rank.
     weights: Weights,
     /// The bounds beyond which paths are left out.
     bounds: Bounds,

@@ -30,7 +30,7 @@ pub use period::{Every, Span};
 const OPTIONS: &str = "expected reset:DAY, count:device, count:connections, direction:both, \
                        direction:tx, direction:rx, action:standby or action:warn";
 
-/// What counts against a quota.
+/// The traffic that counts against a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// Every byte that the device sends and receives, whatever it belongs to, as
@@ -63,12 +63,12 @@ impl Choice for Count {
 /// The direction that counts, seen from this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// What is sent and what is received.
+    /// The sum of both directions.
     #[default]
     Both,
-    /// What is sent.
+    /// The bytes that are sent.
     Sent,
-    /// What is received.
+    /// The bytes that are received.
     Received,
 }
 
@@ -92,7 +92,7 @@ impl Choice for Direction {
     }
 }
 
-/// What happens to the path when its quota is spent.
+/// The consequence for the path when its quota is spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
     /// It becomes standby: it carries nothing while another path is alive.
@@ -129,11 +129,11 @@ pub struct Quota {
     pub amount: Amount,
     /// How often the quota is renewed.
     pub every: Every,
-    /// What counts.
+    /// The traffic that counts.
     pub count: Count,
     /// The direction that counts.
     pub direction: Direction,
-    /// What happens when it is spent.
+    /// The consequence when it is spent.
     pub action: Action,
 }
 

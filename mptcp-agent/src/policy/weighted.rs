@@ -64,7 +64,7 @@ impl Choice for WeightedScope {
     }
 }
 
-/// What happens to connections that are too thin to be steered.
+/// The treatment of connections that are too thin to be steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thin {
     /// The kernel's scheduler uses all their paths.
@@ -98,7 +98,7 @@ pub struct Weighted {
     pub mode: WeightedMode,
     /// The connections whose bytes follow the weights together.
     pub scope: WeightedScope,
-    /// What happens to thin connections.
+    /// The treatment of thin connections.
     pub thin: Thin,
     /// The weights.
     pub weights: Weights,

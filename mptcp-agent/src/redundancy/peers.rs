@@ -128,8 +128,8 @@ pub struct Peers {
     asking: HashMap<ChannelKey, usize>,
     /// Number of connections that were kept after they closed, so far.
     retired: u64,
-    /// What is asked for and by whom, if these peers are not for copies but for
-    /// wishes: messages have a block then (version 3).
+    /// The wishes, and who has them, if these peers are not for copies but for wishes:
+    /// messages have a block then (version 3).
     wishing: Option<Wishing>,
 }
 

@@ -34,7 +34,7 @@ pub struct Ports {
     linked: BTreeSet<u32>,
     /// Devices whose link layer the programs do not know; each is logged once.
     odd: BTreeSet<u32>,
-    /// Which devices count for the segment sizes.
+    /// The devices that count for the segment sizes.
     counting: Counting,
     written: Option<Redundant>,
 }

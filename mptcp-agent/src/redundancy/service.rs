@@ -75,13 +75,13 @@ pub struct Service {
     events_lost: u64,
     /// The addresses that proven peers send from.
     known: Known,
-    /// The same, of the peers with wishes.
+    /// The addresses that proven peers with wishes send from.
     known_wishing: wishes::KnownChannels,
     /// Datagrams that the listeners dropped.
     dropped: Arc<Dropped>,
     /// The value of `dropped.too_many` that was logged last.
     told_dropped: u64,
-    /// Likewise, of `dropped.malformed`.
+    /// The value of `dropped.malformed` that was logged last.
     told_malformed: u64,
     unwritten: Unwritten,
     /// Whether a failed write was logged already; reset once all are done.

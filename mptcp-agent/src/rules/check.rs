@@ -24,7 +24,7 @@ const LONGEST_CONGESTION: usize = 15;
 /// asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// As it was written.
+    /// The rule as it was written.
     pub given: api::Rule,
     /// Its place, the first one being 1.
     pub number: usize,

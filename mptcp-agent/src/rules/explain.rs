@@ -35,7 +35,7 @@ pub struct Candidate {
     pub congestion: Option<String>,
 }
 
-/// What becomes of a connection.
+/// The policy that a connection gets, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained<'a> {
     /// The rules before the one that matches, each with the reasons why it does

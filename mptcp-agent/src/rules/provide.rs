@@ -1,4 +1,4 @@
-//! What rules need of the host.
+//! Finds what rules need of the host.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;

@@ -33,7 +33,7 @@ use crate::policy::{Action, Direction, Quota, Quotas, Span};
 /// The most accounts that are kept of paths that have no quota any more.
 const MOST: usize = 256;
 
-/// What a path has carried, as its quota counts it.
+/// The traffic that a path has carried, as its quota counts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// The counters of its device.
@@ -51,12 +51,12 @@ pub struct Now<'a> {
     pub zone: &'a TimeZone,
 }
 
-/// What has become of a quota.
+/// A change of a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The label of the path.
     pub path: String,
-    /// What happened.
+    /// The kind of change.
     pub to: Turn,
     /// The quota now.
     pub standing: Standing,
@@ -93,7 +93,7 @@ impl Cause {
     }
 }
 
-/// What is shown of a quota.
+/// The part of a quota that is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The quota.
@@ -111,7 +111,7 @@ impl Standing {
     }
 }
 
-/// What is remembered of one path.
+/// The memory of one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Account {
     /// The period, as its quota writes it.
@@ -256,7 +256,7 @@ impl Accounts {
         true
     }
 
-    /// Returns what is to be shown of the quota of a path, if it has one.
+    /// Returns the part of a path's quota that is shown, if it has one.
     pub fn standing(&self, path: &str, quotas: &Quotas) -> Option<Standing> {
         let (quota, account) = quotas.of(path).zip(self.by_path.get(path))?;
         Some(account.standing(quota))
@@ -276,8 +276,8 @@ impl Account {
         let every = quota.every.to_string();
         let second = now.time.as_second();
         if every != self.every {
-            // What was used before in the new period is not known, so that all
-            // that was used counts.
+            // It is unknown how much of the use falls into the new period, so all of it
+            // counts.
             self.every = every;
             self.span = quota.every.span(now.time, now.zone);
             self.before = None;

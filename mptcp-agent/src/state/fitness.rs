@@ -62,7 +62,7 @@ const BETTER: f64 = 0.8;
 /// A tried path gets about one part of so many.
 const SMALL: u32 = 20;
 
-/// What is known of one path after a second.
+/// The knowledge of one path after a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     /// Its bounds.
@@ -71,27 +71,27 @@ pub struct Seen {
     pub weight: u16,
     /// Open subflows.
     pub live: u64,
-    /// What it did during this second.
+    /// Its traffic during this second.
     pub did: Second,
 }
 
-/// What has become of a path.
+/// A change of a path's standing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
     /// The path.
     pub path: u32,
-    /// What it is from now on.
+    /// Its standing from now on.
     pub to: Standing,
     /// Why it was left out, at first or again; otherwise why it had been.
     pub reason: Reason,
-    /// What was measured, just now if something was.
+    /// The last measurement; that of just now if there was one.
     pub measured: Measured,
 }
 
-/// What a path may carry.
+/// The traffic that a path may carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// What the policy gives it.
+    /// It carries what the policy gives it.
     #[default]
     Used,
     /// Nothing while another path carries.
@@ -109,7 +109,7 @@ pub struct Overlay {
     pub scale: u32,
 }
 
-/// What is remembered of one path.
+/// The memory of one path.
 #[derive(Clone, Debug, Default)]
 struct Path {
     seen: Seen,
@@ -170,10 +170,10 @@ impl Path {
     }
 }
 
-/// What is shown of a path that has bounds.
+/// The part that is shown of a path that has bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fitness {
-    /// What it may carry.
+    /// The traffic that it may carry.
     pub standing: Standing,
     /// Its bounds.
     pub bound: Bound,
@@ -262,7 +262,7 @@ impl Judge {
         overlay
     }
 
-    /// Returns what is to be shown of a path; `None` if it has no bounds.
+    /// Returns the part of a path that is shown; `None` if it has no bounds.
     pub fn fitness(&self, index: u32, now: Instant) -> Option<Fitness> {
         let path = self.paths.get(&index)?;
         let why = path.why.filter(|_| path.standing != Standing::Used);
@@ -379,7 +379,7 @@ impl Judge {
         let long = path.tried >= LONG_TRIAL;
         let enough = match path.tried {
             0..=2 => false,
-            // What is bad already need not become worse.
+            // A path that is bad already need not become worse.
             3..TRIAL => finding.passes(),
             _ => long || finding.decides(),
         };

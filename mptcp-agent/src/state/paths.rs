@@ -122,7 +122,7 @@ pub struct PathTable {
     unlisted_weight: u16,
     limits: Limits,
     generation: u32,
-    /// What paths weigh while some are left out.
+    /// The weights of paths while some are left out.
     overlay: Overlay,
 }
 

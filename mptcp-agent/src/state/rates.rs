@@ -35,7 +35,7 @@ pub struct Rates {
     pub rtt_seconds: Option<f64>,
 }
 
-/// What the packet scheduler did with a path's subflows, as in [`PathStats`].
+/// The packet scheduler's choices among a path's subflows, as in [`PathStats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choices {
     /// Decisions that chose the path.

@@ -1,4 +1,4 @@
-//! Which paths are known not to reach anybody.
+//! Finds the paths that are known not to reach anybody.
 //!
 //! ```text
 //!   absent        its device does not exist, or no device has an address of its prefix
@@ -31,7 +31,7 @@ pub enum Down {
     Absent,
     /// Its device has no carrier.
     NoCarrier,
-    /// What is sent over it is not answered.
+    /// Nothing that is sent over it is answered.
     Unanswered,
     /// The agents at the other ends do not answer over it.
     PeerSilent,
@@ -49,7 +49,7 @@ impl Down {
     }
 }
 
-/// What was heard of each path.
+/// The signs of life from each path.
 #[derive(Debug, Default)]
 pub struct Reach {
     paths: Vec<Heard>,

@@ -45,6 +45,8 @@ use crate::rules;
 pub struct Snapshot {
     /// The agent's process.
     pub agent: Agent,
+    /// The clients that follow the events over HTTP.
+    pub streams: Streams,
     /// The policy in force.
     pub policy: InForce,
     /// The rules, and what their connections have done.
@@ -123,6 +125,15 @@ pub struct Agent {
     pub web_auth: bool,
 }
 
+/// The clients that follow the events over HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// Number of open streams.
+    pub open: usize,
+    /// Number of those that the agent ended because their clients did not read.
+    pub dropped: u64,
+}
+
 /// The policy in force, and what follows it.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Default))]
@@ -138,8 +149,7 @@ pub struct InForce {
 pub struct Rules {
     /// The rules.
     pub rules: rules::Rules,
-    /// What was counted, by number of the rule; 0: connections that no rule
-    /// matches.
+    /// The counts, by number of the rule; 0: connections that no rule matches.
     pub counted: Vec<RuleStats>,
     /// Cgroups that rules name, and that do not exist now.
     pub missing_cgroups: Vec<String>,

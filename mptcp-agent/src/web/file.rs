@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
     let keys = parse(&text).map_err(|why| anyhow!("{shown}:{why}"))?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let named = keys.tls_server_config.iter().flat_map(|tls| {
-        // As the toolkit has it: relative to the file that names them.
+        // The toolkit, too, takes paths relative to the file that names them.
         [&tls.cert_file, &tls.key_file].map(|file| directory.join(&file.value))
     });
     Ok(File {

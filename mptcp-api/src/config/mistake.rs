@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file, and where.
+//! Mistakes in a configuration file, with their places.
 
 use std::fmt;
 
@@ -31,13 +31,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong with a file. Written as `LINE:COLUMN: MESSAGE`, in one short
-/// line.
+/// A mistake in a file. Written as `LINE:COLUMN: MESSAGE`, in one short line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// Where it is.
     pub place: Place,
-    /// What is wrong, in one line.
+    /// The mistake, in one line.
     pub message: String,
 }
 

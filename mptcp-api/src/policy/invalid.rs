@@ -1,4 +1,4 @@
-//! What is wrong with settings.
+//! Mistakes in settings.
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ pub struct Weighted {
     /// The connections whose bytes follow the weights together: `host` or `connection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighted_scope: Option<String>,
-    /// What happens to connections that are too thin to be steered: `free` or
+    /// The treatment of connections that are too thin to be steered: `free` or
     /// `place`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thin: Option<String>,

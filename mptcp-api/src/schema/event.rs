@@ -94,22 +94,22 @@ pub struct Event {
     /// lost, 0 to 1; none if it sent nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// Likewise: the largest part that it may lose.
+    /// In the same events: the largest part that it may lose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_bound: Option<f64>,
-    /// Likewise: the mean of its round trips.
+    /// In the same events: the mean of its round trips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_seconds: Option<f64>,
-    /// Likewise: the longest round trip that it may have.
+    /// In the same events: the longest round trip that it may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_bound_seconds: Option<f64>,
     /// `path_quota_spent` and `path_quota_renewed`: bytes used in this period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
-    /// Likewise: bytes that may be used in a period.
+    /// In the same events: bytes that may be used in a period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,
-    /// Likewise: when the next period begins; RFC 3339, UTC.
+    /// In the same events: when the next period begins; RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// The subflow's socket cookie.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked for, and by whom.
+/// The wishes, and who has them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Peering {
     /// Whether this agent asks the agents at the other ends to use its weights.

@@ -42,10 +42,10 @@ pub struct PathQuota {
     pub since: String,
     /// When the next one begins.
     pub until: String,
-    /// What counts: `device` or `connections`.
+    /// The traffic that counts: `device` or `connections`.
     pub count: String,
     /// The direction that counts: `both`, `tx` or `rx`.
     pub direction: String,
-    /// What happens when it is spent: `standby` or `warn`.
+    /// The consequence when it is spent: `standby` or `warn`.
     pub action: String,
 }

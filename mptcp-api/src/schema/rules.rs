@@ -40,13 +40,12 @@ pub struct RuleView {
     /// nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cgroup_missing: bool,
-    /// What was counted.
+    /// The counts.
     #[serde(flatten)]
     pub counts: RuleCounts,
 }
 
-/// What the connections of a rule have done since the rule, or the agent, is
-/// there.
+/// Counts of a rule's connections, since the rule or the agent is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleCounts {
     /// Connections that are open.

@@ -1,4 +1,4 @@
-//! What the kernel's packet scheduler has chosen, and from what.
+//! The choices of the kernel's packet scheduler, and the candidates that it had.
 
 use std::collections::BTreeMap;
 

@@ -73,7 +73,8 @@ pub struct Redundant {
     /// `TCP_MAXSEG` of sockets that connect or listen over IPv4; 0: leave it
     /// unchanged.
     pub mss_v4: u32,
-    /// The same over IPv6.
+    /// `TCP_MAXSEG` of sockets that connect or listen over IPv6; 0: leave it
+    /// unchanged.
     pub mss_v6: u32,
 }
 

@@ -31,7 +31,7 @@ pub mod criterion {
     pub const FWMARK: u32 = 64;
     /// The differentiated services code point.
     pub const DSCP: u32 = 128;
-    /// Which end this host is.
+    /// The end that this host is.
     pub const SIDE: u32 = 256;
     /// The congestion control.
     pub const CONGESTION: u32 = 512;
@@ -103,8 +103,7 @@ impl Rule {
     pub const NO_CGROUP: u64 = u64::MAX;
 }
 
-/// What is known of a connection's first subflow, at the time when it was
-/// established.
+/// Facts about a connection's first subflow, as they were when it was established.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Facts {

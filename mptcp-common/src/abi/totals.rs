@@ -127,8 +127,8 @@ pub mod close_reason {
     pub const NAMES: [&str; COUNT] = ["fin", "reset", "timeout", "unreachable", "aborted", "error"];
 }
 
-/// What is known of a reset: [`Event::reset`](super::Event::reset), and indices
-/// of [`PathStats::reset_early`].
+/// Properties of a reset: [`Event::reset`](super::Event::reset), and indices of
+/// [`PathStats::reset_early`].
 pub mod reset {
     /// The bits that hold the reason: a code of the option MP_TCPRST (RFC 8684,
     /// 3.6), or [`NONE`].

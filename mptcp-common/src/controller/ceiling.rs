@@ -18,7 +18,7 @@
 //! others. A subflow that wants less never feels the level. One that is new can
 //! have as much as the others at once.
 //!
-//! What counts are acked bytes, and the debt makes up for whatever the caps do
+//! The account counts acked bytes, and the debt makes up for whatever the caps do
 //! not achieve: a cap that paces a little too fast ends with a small debt, one
 //! that paces too slowly with a small credit. So the mean is the limit, whatever
 //! the congestion control does. The credit is small, because the path may exceed

@@ -40,12 +40,12 @@ pub struct Account {
     progress_ns: Word,
     /// The path's weight, as that connection had it.
     weight: Word,
-    /// What the last step found: see [`Account::lead_permille`].
+    /// The lead that the last step found: see [`Account::lead_permille`].
     lead_permille: Word,
     /// The path's share of the host's rate, bytes per second.
     fair: Word,
-    /// What connections that were placed on the path have sent lately, and are
-    /// expected to send, bytes: see [`Account::load_for`].
+    /// The load of connections that were placed on the path: what they have sent lately,
+    /// and are expected to send, bytes. See [`Account::load_for`].
     load: Word,
     /// How many of [`LOTS`] connections do without the path: see
     /// [`Account::is_spared`].
@@ -320,7 +320,7 @@ impl Ledger {
         };
         let acked = account.acked_bytes.get();
         let fresh = acked.wrapping_sub(account.counted_bytes.get());
-        // What is acked while the path takes no part must not count as a burst
+        // Bytes that are acked while the path takes no part must not count as a burst
         // once it takes part again.
         account.counted_bytes.set(acked);
         // Kilobytes, so that the product fits.

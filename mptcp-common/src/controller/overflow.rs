@@ -65,7 +65,7 @@ pub const MAX_ROOM_NS: u64 = 4 * ROOM_NS;
 /// A path that is let in again within this time was held out too early.
 const SOON_NS: u64 = 2 * NS_PER_SEC;
 
-/// What the looks at one path found.
+/// Findings of the looks at one path.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct Mark {
@@ -136,7 +136,7 @@ crate::layout::layout! {
     }
 }
 
-/// What a step does for each path in turn, before it does the next.
+/// The things that a step does, each for every path in turn before the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Phase {
@@ -161,7 +161,7 @@ impl Phase {
     }
 }
 
-/// What a callback found about a subflow.
+/// Findings of a callback about a subflow.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// Bytes that it was given and has not sent.

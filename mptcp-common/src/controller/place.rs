@@ -19,7 +19,7 @@ use crate::word::Word;
 pub struct Place {
     /// The home's path, as in [`Slot::path`]; 0: there is none yet.
     home: Word,
-    /// The same while the connection is placed there, else 0.
+    /// The home's path while the connection is placed there, else 0.
     pub(super) placed: Word,
     /// Since when the connection is thin; 0: it is not.
     thin_ns: Word,

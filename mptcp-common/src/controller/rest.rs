@@ -1,4 +1,4 @@
-//! Which callbacks of a thin connection are passed over.
+//! Decides which callbacks of a thin connection are passed over.
 //!
 //! Accounting and a step at each callback would be most of the delay that the
 //! policy adds to a request and its response: a callback runs before the data

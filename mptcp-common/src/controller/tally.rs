@@ -1,4 +1,4 @@
-//! What a step knows of all paths before it looks at them one by one.
+//! The knowledge that a step has of all paths before it looks at them one by one.
 
 use super::slot::Role;
 use super::tuning::*;
@@ -110,7 +110,7 @@ crate::layout::layout! {
     }
 }
 
-/// What a step does for each path in turn, before it does the next.
+/// The things that a step does, each for every path in turn before the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Phase {

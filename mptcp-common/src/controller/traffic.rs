@@ -1,5 +1,5 @@
-//! What a connection's application does: whether it sends all the time, has just
-//! begun to, or has more than its paths take.
+//! Recognises what a connection's application does: whether it sends all the time, has
+//! just begun to, or has more than its paths take.
 
 use super::Controller;
 use super::tuning::*;

@@ -98,7 +98,7 @@ pub(super) const MAX_REGAIN: u64 = 4;
 /// A connection is placed on a path after it has been thin for this long.
 pub(super) const PLACE_NS: u64 = 500_000_000;
 
-/// What a connection that is placed on a path adds to the path's load, bytes.
+/// The load that a connection adds to the path on which it is placed, bytes.
 pub(super) const PLACE_CHARGE: u64 = 32_768;
 
 /// The bytes that a path carries count in its load for about this long.

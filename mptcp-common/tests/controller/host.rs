@@ -9,7 +9,7 @@
 use crate::simulation::{Link, Load, Outcome, Steering, Variation, World};
 use crate::{MBIT, link, worst};
 
-/// What a case has shown under a steering, and under the default scheduler.
+/// The outcomes of a case under a steering, and under the default scheduler.
 struct Pair {
     steered: Outcome,
     default: Outcome,

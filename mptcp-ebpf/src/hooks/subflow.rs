@@ -54,8 +54,8 @@ pub fn open(socket: Socket, cookie: u64, prior_cb_flags: u32, new: bool, now_ns:
     tuple.flags |= socket.is_server() * subflow_flag::SERVER;
     tuple.flags |= socket.is_locked() * subflow_flag::LOCKED;
     if first || tuple.flags & subflow_flag::JOIN == 0 {
-        // Of a connection that is older than the agent, a sweep may have found
-        // another subflow first.
+        // If the connection is older than the agent, a sweep may have found another
+        // subflow first.
         rule::note(socket, connection, &tuple);
         rule::choose(connection, rule::OPENING, now_ns, u32::from(!first));
     }

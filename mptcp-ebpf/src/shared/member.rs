@@ -65,7 +65,7 @@ pub unsafe fn load<T: Copy>(base: *const u8, offset: &'static u32) -> T {
 /// Loads a flag, whose offset counts bits, through a BTF-typed pointer.
 ///
 /// # Safety
-/// As [`load`].
+/// The same promise is needed as for [`load`].
 #[inline(always)]
 pub unsafe fn load_bit(base: *const u8, offset: &'static u32) -> bool {
     let bit = global(offset);

@@ -1,7 +1,7 @@
 //! Rules: which policy a connection has.
 //!
-//! What rules can ask is read from the socket of the first subflow when it is
-//! established, and kept in the connection's entry. So a connection is matched
+//! The facts that rules can ask are read from the socket of the first subflow when it
+//! is established, and kept in the connection's entry. So a connection is matched
 //! again, after rules have changed, whoever calls next and whether or not that
 //! subflow is still there. The comparison itself is in `mptcp_common::rule`.
 //!

@@ -27,7 +27,7 @@ pub struct Ids {
     pub flags: u8,
 }
 
-/// What the kernel keeps of a subflow's reset: the reason and the flag of the
+/// The kernel's record of a subflow's reset: the reason and the flag of the
 /// option MP_TCPRST in the bits of `abi::reset`, and the bits below.
 #[derive(Clone, Copy, Default)]
 pub struct KeptReset(pub u8);
@@ -80,7 +80,7 @@ impl Socket {
     /// connection, so nothing can be read of the connection.
     ///
     /// # Safety
-    /// As [`Socket::of_sockops`].
+    /// The same promise is needed as for [`Socket::of_sockops`].
     #[inline(always)]
     pub unsafe fn of_closing(sk: *mut c_void) -> Option<Self> {
         // SAFETY: the caller's promise; null means another kind of socket.

@@ -32,7 +32,7 @@ fn fallbacks_that_go_on() -> Result<()> {
     let seen = ["capable_fallback_synack by"];
     patient.is_told("fallbacks", "warning", &seen, "net.mptcp.enabled=1")?;
     churning.stop().all()?;
-    // What the report says: MPTCP at the other end.
+    // Follow the report's advice: let the other end speak MPTCP.
     let server = Server::spawn(&net.server, ANY, Behaviour::Echo)?;
     let churning = connect(&net.client, server.at(net.server_addr()));
     patient.is_well("fallbacks")?;

@@ -1,5 +1,5 @@
-//! What the kernel offers. A fault of the kernel is made by hiding the file that
-//! shows it.
+//! Checks of what the kernel offers. Each test makes a fault of the kernel by hiding
+//! the file that shows it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -139,7 +139,7 @@ fn a_container_that_sees_its_own_cgroup_only() -> Result<()> {
         &["this cgroup namespace"],
         "docker run --cgroupns=host, or -v /sys/fs/cgroup:/host/cgroup:ro",
     )?;
-    // What the second one does.
+    // Follow the advice of the second one.
     let directory = tempfile::tempdir()?;
     let root = cgroup.path().parent().context("no mount")?;
     let inside = Container::default().bind(root, directory.path())?;

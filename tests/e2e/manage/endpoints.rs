@@ -185,7 +185,7 @@ fn standby_is_a_backup_and_what_others_made_stays() -> Result<()> {
     ))?;
     let second = (p2, "p2", "subflow");
     wait_for_endpoints(&net.client, &[first, second, foreign])?;
-    // What others take away is made anew; what others made is theirs to remove.
+    // The agent makes anew what others take away, and leaves what others made.
     let id = |address| -> Result<u8> {
         let mut all = endpoints(&net.client)?.into_iter();
         Ok(all

@@ -1,5 +1,5 @@
-//! What the agent manages outlives a crash, and is not made twice; and where
-//! others do the same, the agent does not start.
+//! Endpoints and routes of the agent outlive a crash, and are not made twice; and
+//! where others do the same, the agent does not start.
 
 use std::process::Stdio;
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use mptcp_lab::traffic::{ANY, Behaviour, Bulk, Server};
 use mptcp_lab::{Agent, Family, Host, Lab, Path, Routed, wait};
 
-use crate::support::{require_agent, weighted};
+use crate::support::{require_agent, wait_for_log, weighted};
 use crate::{SOON, VERY_LONG};
 
 /// Makes two uplinks to a router, without the routes by source that the lab makes.
@@ -63,7 +63,7 @@ fn each_of_two_uplinks_has_its_own_way() -> Result<()> {
         let net = two_uplinks(&lab, family)?;
         let second = &net.uplinks[1];
         let (ip, gateway) = (ip_of(second.server_addr), second.server_addr);
-        // As a DHCP client does it.
+        // A DHCP client does the same.
         let default = |gateway: IpAddr| {
             net.client.run(&format!(
                 "{ip} route replace default via {gateway} dev up2 metric 700"
@@ -160,14 +160,7 @@ fn rules_of_others_stay_and_an_unknown_router_is_told() -> Result<()> {
         format!("{first} has a rule that this agent has not made"),
         format!("{second} gets no routes: no default route by up2"),
     ] {
-        wait::until(&words, SOON, || {
-            let log = agent.stderr();
-            if log.contains(&words) {
-                Ok(())
-            } else {
-                Err(log)
-            }
-        });
+        wait_for_log(&agent, &words)?;
     }
     assert_eq!(rules(&net.client)?, before);
     agent.stop()
@@ -181,15 +174,10 @@ fn without_managed_routes_missing_ones_are_told() -> Result<()> {
     let before = rules(&net.client)?;
     let agent = Agent::start(&net.client, &binary, &weighted(&["up1=1", "up2=1"]))?;
     let second = net.uplinks[1].client_addr;
-    let words = format!("packets from {second} do not leave by up2");
-    wait::until(&words, SOON, || {
-        let log = agent.stderr();
-        if log.contains(&words) {
-            Ok(())
-        } else {
-            Err(log)
-        }
-    });
+    wait_for_log(
+        &agent,
+        &format!("packets from {second} do not leave by up2"),
+    )?;
     let first = net.uplinks[0].client_addr;
     let log = agent.stderr();
     assert!(!log.contains(&format!("packets from {first} ")), "{log}");

@@ -132,7 +132,7 @@ impl Browser {
 
     /// Returns the errors and warnings in the browser's console so far.
     pub(super) fn complaints(&mut self) -> Result<Vec<String>> {
-        // What was said before this answer has been read by then.
+        // Messages that came before this answer have been read by then.
         self.evaluate("0")?;
         Ok(self.complaints.clone())
     }

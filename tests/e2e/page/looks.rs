@@ -138,7 +138,7 @@ fn keyboard_and_screen_reader_reach_everything() -> Result<()> {
         "{}",
         browser.evaluate(focused)?
     );
-    // Whoever pauses the page has it rest.
+    // A page that is paused rests.
     browser.evaluate("document.getElementById('pause').click()")?;
     browser.wait_for("document.getElementById('reached').textContent.includes('paused')")?;
     browser.evaluate("document.getElementById('pause').click()")?;

@@ -6,12 +6,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use mptcp_lab::metrics::Metrics;
 use mptcp_lab::traffic::{ANY_V4, Behaviour, Churn, Server};
 use mptcp_lab::{Agent, Lab};
 
 use crate::SOON;
 use crate::listeners::footprint;
-use crate::support::{require_agent, two_paths};
+use crate::support::{require_agent, scrape_until, two_paths};
 
 /// Asks for the events, and reads the head of the answer.
 fn follow(agent: SocketAddr) -> Result<(TcpStream, String)> {
@@ -44,6 +45,9 @@ fn followers_that_never_read_cost_little_and_delay_nobody() -> Result<()> {
         Ok(all)
     })?;
     ensure!(followers.iter().all(|(_, head)| head == "HTTP/1.1 200"));
+    let open = |metrics: &Metrics| metrics.value("mptcp_agent_event_streams", &[]);
+    let metrics = agent.scrape()?;
+    ensure!(open(&metrics) == Some(FOLLOWERS as f64), "{metrics:?}");
     let echo = Server::spawn(&net.server, ANY_V4, Behaviour::Echo)?;
     let churn = Churn::new(CONNECTIONS).start(&net.client, echo.at(net.server_addr()));
     let mut slowest = Duration::ZERO;
@@ -69,5 +73,9 @@ fn followers_that_never_read_cost_little_and_delay_nobody() -> Result<()> {
             other => Err(format!("{other:?}")),
         }
     })?;
+    // They have left by themselves, which is no reason to complain of them.
+    let metrics = scrape_until(&agent, "no stream", |metrics| open(metrics) == Some(0.0))?;
+    let dropped = metrics.value("mptcp_agent_event_streams_dropped_total", &[]);
+    ensure!(dropped == Some(0.0), "{dropped:?}");
     agent.stop()
 }

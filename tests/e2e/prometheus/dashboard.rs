@@ -16,9 +16,9 @@ use crate::redundant_key::KeyFile;
 use crate::redundant_support::ask;
 use crate::support::{require_agent, two_paths, upload};
 
-/// What Grafana puts in for the choices on top of the dashboard, if all agents and
-/// paths are chosen. `$__rate_interval` is four times the interval of scrapes, at
-/// least.
+/// The text that Grafana puts in for the choices on top of the dashboard, if all agents
+/// and paths are chosen. `$__rate_interval` is at least four times the interval of
+/// scrapes.
 const CHOSEN: [(&str, &str); 4] = [
     ("$job", ".*"),
     ("$instance", ".*"),

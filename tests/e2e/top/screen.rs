@@ -29,7 +29,7 @@ pub(super) struct Screen {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What the terminal has been sent.
+/// The bytes that were sent to the terminal.
 struct Seen {
     parser: vt100::Parser,
     bytes: Vec<u8>,
@@ -139,7 +139,7 @@ impl Screen {
         self.until_within(what, SOON * 2, fits)
     }
 
-    /// The same, for what takes longer.
+    /// Waits until the screen's text fits, for at most `within`, and returns it.
     pub(super) fn until_within(
         &self,
         what: &str,

@@ -17,7 +17,7 @@ const SOCK_OPS: u32 = 13;
 /// `struct bpf_insn`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct Instruction {
+pub struct Instruction {
     code: u8,
     /// Destination in the lower half, source in the upper one.
     registers: u8,
@@ -26,7 +26,7 @@ pub(super) struct Instruction {
 }
 
 /// Makes an instruction of a program that is written by hand.
-pub(super) fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
+pub fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
     Instruction {
         code,
         registers: to | from << 4,
@@ -107,17 +107,26 @@ pub(super) fn open_pin(path: &std::path::Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel refuses it.
 pub(super) fn load_sockops(name: &str, code: &[Instruction]) -> Result<OwnedFd> {
+    load(SOCK_OPS, name, code).context("load a sockops program")
+}
+
+/// Loads a program of this kind (`enum bpf_prog_type`). The kernel shows the first 15
+/// bytes of its `name`.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn load(kind: u32, name: &str, code: &[Instruction]) -> io::Result<OwnedFd> {
     let mut shown = [0; 16];
     for (place, byte) in shown[..15].iter_mut().zip(name.bytes()) {
         *place = byte;
     }
     let attributes = LoadAttributes {
-        kind: SOCK_OPS,
+        kind,
         instructions: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
+        code: code.as_ptr().expose_provenance() as u64,
+        license: c"GPL".as_ptr().expose_provenance() as u64,
         name: shown,
         ..LoadAttributes::default()
     };
-    open(PROG_LOAD, &attributes).context("load a sockops program")
+    open(PROG_LOAD, &attributes)
 }

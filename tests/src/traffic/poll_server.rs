@@ -65,7 +65,7 @@ struct Connection {
     frame: usize,
 }
 
-/// What the thread owns.
+/// The state that the thread owns.
 struct Work {
     listener: Socket,
     service: Service,

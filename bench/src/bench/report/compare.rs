@@ -18,9 +18,9 @@ const ROUNDS: usize = 3;
 /// The differences between two results.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// What is worse.
+    /// The figures that are worse.
     pub worse: Vec<Difference>,
-    /// What is better.
+    /// The figures that are better.
     pub better: Vec<Difference>,
     /// Rows that cannot be compared, and why.
     pub missing: Vec<String>,

@@ -1,7 +1,7 @@
-//! What the figures of the benchmarks mean: which way is better, and how large a
-//! difference is noise where a figure was measured once only.
+//! Defines how the figures of the benchmarks are judged: whether lower or higher is
+//! better, and how large a difference is noise where a figure was measured only once.
 
-/// Which way is better.
+/// The direction in which a figure improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     /// A lower figure.
@@ -13,7 +13,7 @@ pub enum Better {
 /// How a figure is compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// Which way is better.
+    /// The direction in which the figure improves.
     pub better: Better,
     /// A difference of less than this part of the figure is noise.
     pub relative: f64,

@@ -83,7 +83,7 @@ pub fn select(only: &[String]) -> Result<Vec<Selection>> {
 
 /// The result of running a benchmark.
 pub struct Run {
-    /// What was measured, even if the benchmark failed later.
+    /// The figures that were measured, even if the benchmark failed later.
     pub group: Option<Group>,
     /// Why it failed, if it did.
     pub failed: Option<String>,

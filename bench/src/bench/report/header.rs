@@ -1,4 +1,4 @@
-//! Says where and when something was measured.
+//! The header of results, which says where and when they were measured.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where and when a group was measured.
+/// The place and the time of a group's measurement.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// The commit that was checked out, in short.
     pub commit: String,
-    /// What the agent that was measured says of its version.
+    /// The version that the measured agent reports.
     pub agent: String,
     /// The kernel's release.
     pub kernel: String,
@@ -62,7 +62,7 @@ impl Header {
         })
     }
 
-    /// Adds how it went.
+    /// Returns the header of a measurement that has ended, with how it went.
     pub fn after(&self, quick: bool, took: Duration, failed: Option<String>) -> Self {
         Self {
             quick,

@@ -1,5 +1,5 @@
-//! Plots of the results, as SVG with an opaque background, so that they can be read
-//! on light and on dark pages. The same results give the same bytes.
+//! Draws the results as SVG with an opaque background, so that the plots can be read on
+//! light and on dark pages. The same results give the same bytes.
 
 mod bars;
 mod latency;
@@ -10,20 +10,22 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use super::results::{Group, Results, write_whole};
 
-/// The directory of the plots in the documentation's.
+/// The directory of the plots, from that of the documentation.
 const IMAGES: &str = "images";
-/// The size in pixels.
+/// The usual size of a plot, in pixels.
 const SIZE: (u32, u32) = (760, 380);
-/// The agent, the default scheduler, and what was asked for.
+/// The colours of the agent, of the default scheduler, and of what was asked for.
 const AGENT: RGBColor = RGBColor(9, 105, 218);
 const DEFAULT: RGBColor = RGBColor(207, 80, 20);
 const TARGET: RGBColor = RGBColor(110, 119, 129);
-/// The same again for a second row in the same plot.
+/// The colours of the agent and the default scheduler in a plot's second row.
 const AGENT_TOO: RGBColor = RGBColor(84, 174, 255);
 const DEFAULT_TOO: RGBColor = RGBColor(245, 160, 90);
 /// The lines behind the curves.
@@ -34,6 +36,8 @@ const TEXT: (&str, u32) = ("sans-serif", 16);
 
 /// An area on which a plot is drawn.
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// A chart on such an area.
+type Chart<'a, X, Y> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>;
 
 /// A plot of the documentation.
 pub struct Plot {
@@ -41,7 +45,7 @@ pub struct Plot {
     pub name: &'static str,
     /// The group that it shows.
     pub group: &'static str,
-    /// What it shows, for those who cannot see it.
+    /// A description for readers who cannot see the plot.
     pub about: &'static str,
     size: (u32, u32),
     /// Draws it. Returns false if the group has no such rows.
@@ -148,7 +152,82 @@ pub fn draw_all(directory: &Path, results: &Results) -> Result<()> {
     Ok(())
 }
 
-/// An error of plotters. It borrows from the drawing, so only its text is kept.
+/// Makes a chart with a title. The text left of the vertical axis has `left` pixels.
+///
+/// # Errors
+/// Plotters cannot draw the title.
+fn chart<'a, X: AsRangedCoord, Y: AsRangedCoord>(
+    area: &Area<'a>,
+    title: &str,
+    left: u32,
+    x: X,
+    y: Y,
+) -> Result<Chart<'a, X::CoordDescType, Y::CoordDescType>> {
+    ChartBuilder::on(area)
+        .margin(12)
+        .caption(title, CAPTION)
+        .x_label_area_size(44)
+        .y_label_area_size(left)
+        .build_cartesian_2d(x, y)
+        .map_err(failed)
+}
+
+/// Returns a chart's axes and grid in the style of all plots, for the caller to name
+/// and to draw.
+fn axes<'a, 'b, X, Y>(chart: &'b mut Chart<'a, X, Y>) -> MeshStyle<'a, 'b, X, Y, SVGBackend<'a>>
+where
+    X: Ranged + ValueFormatter<X::ValueType>,
+    Y: Ranged + ValueFormatter<Y::ValueType>,
+{
+    let mut axes = chart.configure_mesh();
+    axes.light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .label_style(TEXT)
+        .axis_desc_style(TEXT);
+    axes
+}
+
+/// Draws a line through `points`, and names it for the legend.
+///
+/// # Errors
+/// Plotters cannot draw the line.
+fn curve<X, Y>(
+    chart: &mut Chart<'_, X, Y>,
+    name: impl Into<String>,
+    style: ShapeStyle,
+    points: impl IntoIterator<Item = (X::ValueType, Y::ValueType)>,
+) -> Result<()>
+where
+    X: Ranged<ValueType: Clone + 'static>,
+    Y: Ranged<ValueType: Clone + 'static>,
+{
+    chart
+        .draw_series(LineSeries::new(points, style))
+        .map_err(failed)?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    Ok(())
+}
+
+/// Draws the legend of a chart whose series have names.
+///
+/// # Errors
+/// Plotters cannot draw the legend.
+fn legend<X: Ranged, Y: Ranged>(
+    chart: &mut Chart<'_, X, Y>,
+    position: SeriesLabelPosition,
+) -> Result<()> {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE)
+        .border_style(GRID)
+        .label_font(TEXT)
+        .draw()
+        .map_err(failed)
+}
+
+/// Converts an error of plotters. It borrows from the drawing, so only its text is kept.
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("{error}")
 }

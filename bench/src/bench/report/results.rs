@@ -80,7 +80,7 @@ impl Results {
     /// Reads a directory that must have results.
     ///
     /// # Errors
-    /// As [`Results::read`]; or there are none.
+    /// A file is not what [`Results::write`] writes, or there are no results.
     pub fn read_some(directory: &Path) -> Result<Self> {
         let results = Self::read(directory)?;
         ensure!(

@@ -1,5 +1,5 @@
-//! The tables of the documentation: which rows and figures each shows. The figures
-//! come from the results alone.
+//! Makes the tables of the documentation: each shows some rows and figures. The
+//! figures come from the results alone.
 
 mod all;
 
@@ -7,7 +7,7 @@ use super::compare::median;
 use super::results::{Group, Row};
 use all::ALL;
 
-/// What stands for a figure that a row does not have.
+/// The text of a cell whose figure the row does not have.
 const NONE: &str = "–";
 
 /// A table of the documentation.
@@ -24,7 +24,7 @@ pub struct Table {
 /// A column: its title, and what it shows.
 struct Column(&'static str, Cell);
 
-/// What a column shows of a row.
+/// The part of a row that a column shows.
 enum Cell {
     /// The row's name, without so many words at its start.
     Name(usize),

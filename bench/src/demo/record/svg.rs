@@ -17,7 +17,7 @@ const FLEETING: f64 = 0.15;
 /// For how many seconds the last frame stays before all begins again.
 const LAST: f64 = 5.0;
 
-/// What the terminal shows from some moment on: the text of each line that has one.
+/// The screen of the terminal from some moment on: the text of each line that has one.
 struct Frame {
     seconds: f64,
     /// The number of each line on the screen, and its content as SVG.
@@ -192,7 +192,7 @@ mod tests {
         let svg = draw(&events, 5, "x");
         assert!(svg.contains(">one</text>"));
         assert!(svg.contains("class=\"c2\">two &amp; &lt;3</text>"), "{svg}");
-        // Neither what stays for a moment only nor what is the same is a frame.
+        // A screen that stays for a moment only is no frame, nor is one without a change.
         assert_eq!(svg.matches("<g class=").count(), 2);
         assert_eq!(svg.matches("<g class=\"f last\"").count(), 1);
         assert!(svg.contains("fill=\"#0d1117\""));

@@ -21,7 +21,7 @@ const CLOSE: f64 = 0.02;
 pub struct Frame<'a> {
     /// The load's title.
     pub load: &'a str,
-    /// Which second this is, from 1.
+    /// The number of this second, from 1.
     pub second: u32,
     /// The length of the demo.
     pub seconds: u32,

@@ -22,7 +22,7 @@ const TOP: usize = 50;
 /// The most connections that a request may ask for.
 const MOST: usize = 1000;
 
-/// What an unknown path below `/api/` is answered with.
+/// The answer to a request for an unknown path below `/api/`.
 pub const KNOWN: &str = "not found: /api/v1/ has connections, events, policy, quotas, rules, \
      scheduler and status\n";
 

@@ -16,8 +16,8 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -57,19 +57,27 @@ impl Default for Limits {
     }
 }
 
-/// What a connection is used for. The connection and whoever answers its request
-/// have a copy each.
+/// Says whether a connection serves a stream. The connection and whoever answers its
+/// request have a copy each.
 #[derive(Clone, Debug, Default)]
-pub struct Lease(Arc<AtomicBool>);
+pub struct Lease(Arc<OnceLock<Arc<AtomicU64>>>);
 
 impl Lease {
-    /// Lets the connection live on, because its answer is a stream.
-    pub fn stream(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Lets the connection live on, because its answer is a stream. If it ends because
+    /// its client takes nothing, `dropped` counts that.
+    pub fn stream(&self, dropped: Arc<AtomicU64>) {
+        // There is one request on a connection, so this is not set yet.
+        let _ = self.0.set(dropped);
     }
 
     fn is_stream(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.get().is_some()
+    }
+
+    fn note_dropped(&self) {
+        if let Some(dropped) = self.0.get() {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -139,7 +147,7 @@ impl Listener for Bounded {
     }
 }
 
-/// What all connections of a listener have in common.
+/// The settings that all connections of a listener have in common.
 struct Door {
     web: Option<InForce>,
     limits: Limits,
@@ -199,6 +207,8 @@ pub struct Connection {
     lease: Lease,
     /// Whether the deadline is that of a stream.
     streams: bool,
+    /// Whether the deadline has passed.
+    over: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -215,6 +225,7 @@ impl Connection {
             deadline: Box::pin(sleep_until(end)),
             lease: Lease::default(),
             streams: false,
+            over: false,
             _place: place,
         }
     }
@@ -225,7 +236,12 @@ impl Connection {
             self.streams = true;
             self.go_on();
         }
-        if self.deadline.as_mut().poll(cx).is_ready() {
+        // A deadline that has passed may be asked again, but counts once.
+        if !self.over && self.deadline.as_mut().poll(cx).is_ready() {
+            self.over = true;
+            self.lease.note_dropped();
+        }
+        if self.over {
             return Err(Error::from(ErrorKind::TimedOut));
         }
         Ok(Pin::new(&mut *self.stream))

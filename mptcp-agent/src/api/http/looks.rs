@@ -19,10 +19,10 @@ use super::{Request, ask};
 use crate::api::control::view;
 use crate::state::snapshot::{Connection, Snapshot};
 
-/// How long a look is good for others who ask, at least.
+/// A look is good for others who ask for at least this time.
 const SHARED: Duration = Duration::from_millis(500);
 
-/// How many times as long as the last look has taken it is good for, at least.
+/// A look is good for at least this many times as long as it has taken.
 const REST: u32 = 10;
 
 /// A look is forgotten after this time, because it may be large.

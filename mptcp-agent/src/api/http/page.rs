@@ -5,9 +5,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// What a browser may do with anything that the agent serves: it may load the page's
-/// own files and ask the agent. No script or style is inline, nothing comes from
-/// elsewhere, no other site may frame the page, and no text becomes HTML.
+/// The content security policy of everything that the agent serves: a browser may load
+/// the page's own files and ask the agent. No script or style is inline, nothing comes
+/// from elsewhere, no other site may frame the page, and no text becomes HTML.
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
@@ -39,7 +39,8 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), route)
 }
 
-/// Browsers ask for a file each time: after an upgrade, all files are of one version.
+/// Answers with a file. Browsers ask for it each time, so that all files are of one
+/// version after an upgrade.
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, kind),

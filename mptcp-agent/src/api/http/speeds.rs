@@ -1,12 +1,12 @@
-//! What each subflow did lately: its rates, from the totals of one look at all
-//! subflows to those of a later one.
+//! Computes the rates of each subflow, from the totals of one look at all subflows to
+//! those of a later one.
 //!
 //! Pure: the time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Rates are those of at least this long, once looks have gone on for that long.
+/// Rates cover at least this time, once looks have gone on for that long.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Totals that are older than this say nothing about what happens now.

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
@@ -15,13 +16,14 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt as _};
 use mptcp_api::line;
 use mptcp_api::schema::{Lost, Reply};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::Shared;
 use super::listener::Lease;
+use crate::state::snapshot;
 
 /// Number of streams at once, over all listeners. There are fewer of them than
 /// places of one listener, so that short requests are still served.
@@ -29,6 +31,32 @@ pub const MAX_STREAMS: usize = 16;
 
 /// After this time a browser asks again when a stream has ended.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The streams over all listeners: their places, and the clients that were dropped.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    places: Arc<Semaphore>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(MAX_STREAMS)),
+            dropped: Arc::default(),
+        }
+    }
+}
+
+impl Streams {
+    /// Counts the streams, for the metrics.
+    pub fn count(&self) -> snapshot::Streams {
+        snapshot::Streams {
+            open: MAX_STREAMS - self.places.available_permits(),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+}
 
 /// A client that follows the events.
 struct Follower {
@@ -42,7 +70,7 @@ pub async fn events(
     State(shared): State<Shared>,
     ConnectInfo(lease): ConnectInfo<Lease>,
 ) -> Response {
-    let Ok(place) = Arc::clone(&shared.streams).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&shared.streams.places).try_acquire_owned() else {
         let why = format!("{MAX_STREAMS} clients follow the events already: try again later\n");
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
@@ -51,7 +79,7 @@ pub async fn events(
         started: false,
         _place: place,
     };
-    lease.stream();
+    lease.stream(shared.streams.dropped);
     let limits = shared.limits;
     let messages = follow(follower).take_until(sleep(limits.longest));
     // Something is written so often that a client that reads never seems stalled.

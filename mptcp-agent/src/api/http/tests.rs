@@ -27,15 +27,23 @@ fn start_with(
         lifetime,
         ..Limits::default()
     };
-    start_within(directory, web, limits, control::events())
+    start_within(
+        directory,
+        web,
+        limits,
+        control::events(),
+        Streams::default(),
+    )
 }
 
-/// Likewise, with these limits, and events from this sender.
+/// Starts a server as [`start_with`] does, with these limits, and with events from
+/// this sender, whose followers `streams` counts.
 fn start_within(
     directory: &Path,
     web: Option<&Path>,
     limits: Limits,
     events: EventSender,
+    streams: Streams,
 ) -> (SocketAddr, mpsc::Receiver<Request>) {
     let unix = format!("unix:{}", unix_path(directory).display());
     let places = ["127.0.0.1:0", "127.0.0.1:0", &unix].map(|place| place.parse().unwrap());
@@ -48,7 +56,7 @@ fn start_within(
     std::mem::forget(listeners);
     let (sender, requests) = channel();
     let web = Web::read(web).unwrap().in_force();
-    tokio::spawn(serve_within(sockets, web, sender, events, limits));
+    tokio::spawn(serve_within(sockets, web, sender, events, streams, limits));
     (address, requests)
 }
 
@@ -130,20 +138,30 @@ async fn pages_and_their_answers() {
     }
 }
 
-#[tokio::test]
-async fn trouble_in_the_agent_is_told() {
-    let (address, mut requests) = start(Duration::from_secs(10));
-    let answer = tokio::spawn(fetch(address, "GET /metrics"));
-    let Some(Request::Metrics(reply)) = requests.recv().await else {
-        panic!("no request")
-    };
-    reply.send(Err("no maps".to_owned())).unwrap();
+/// Checks that a client learns why the agent cannot answer its request.
+async fn tells_of_trouble(
+    address: SocketAddr,
+    requests: &mut mpsc::Receiver<Request>,
+    request: &'static str,
+) {
+    let answer = tokio::spawn(fetch(address, request));
+    let trouble = "no maps".to_owned();
+    match requests.recv().await {
+        Some(Request::Metrics(reply)) => reply.send(Err(trouble)).unwrap(),
+        Some(Request::Look(reply)) => reply.send(Err(trouble)).unwrap(),
+        other => panic!("{other:?}"),
+    }
     let answer = answer.await.unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 500") && answer.contains("no maps"),
         "{answer}"
     );
+}
 
+#[tokio::test]
+async fn trouble_in_the_agent_is_told() {
+    let (address, mut requests) = start(Duration::from_secs(10));
+    tells_of_trouble(address, &mut requests, "GET /metrics").await;
     drop(requests);
     let answer = fetch(address, "GET /healthz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");

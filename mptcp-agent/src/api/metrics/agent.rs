@@ -27,6 +27,18 @@ pub(super) fn describe(snapshot: &Snapshot, families: &mut Families) {
         .add_count(&[], totals.events_lost);
     families
         .gauge(
+            "mptcp_agent_event_streams",
+            "Clients that follow the events over HTTP.",
+        )
+        .add(&[], snapshot.streams.open as f64);
+    families
+        .counter(
+            "mptcp_agent_event_streams_dropped_total",
+            "Such clients that were dropped because they took nothing for 20 seconds.",
+        )
+        .add_count(&[], snapshot.streams.dropped);
+    families
+        .gauge(
             "mptcp_agent_outlived",
             "1 if the programs outlive the agent and lift its limits if it is killed, else 0.",
         )

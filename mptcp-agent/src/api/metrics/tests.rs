@@ -15,7 +15,9 @@ use crate::policy::{
 };
 use crate::state::accounts::Standing;
 use crate::state::fitness::{self, Fitness};
-use crate::state::snapshot::{InForce, Path, Peering, Program, Quotas, Restored, Rules, Saving};
+use crate::state::snapshot::{
+    InForce, Path, Peering, Program, Quotas, Restored, Rules, Saving, Streams,
+};
 
 fn carried(acked_bytes: u64, live: u64) -> PathStats {
     PathStats {
@@ -91,6 +93,10 @@ fn full() -> Snapshot {
     };
     Snapshot {
         policy: weighted(),
+        streams: Streams {
+            open: 2,
+            dropped: 1,
+        },
         sees_all_cgroups: true,
         restored: Restored {
             pins: 1,
@@ -207,6 +213,8 @@ fn names_and_values() {
         "mptcp_agent_restored_total{what=\"pins\"} 1",
         "mptcp_agent_restored_total{what=\"programs\"} 0",
         "mptcp_agent_events_lost_total 8",
+        "mptcp_agent_event_streams 2",
+        "mptcp_agent_event_streams_dropped_total 1",
         "mptcp_agent_map_full_total{map=\"connections\"} 0",
         "mptcp_agent_map_full_total{map=\"subflows\"} 0",
         "mptcp_agent_unsteered_subflows_total 0",
@@ -264,7 +272,7 @@ fn the_documentation_lists_each_metric_with_its_type() {
     let served: BTreeSet<(&str, &str)> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE mptcp_")?.split_once(' '))
-        // Has a section of its own, whose table `net::snmp` checks.
+        // This family has a section of its own, whose table `net::snmp` checks.
         .filter(|(name, _)| *name != "kernel_events_total")
         .collect();
     assert_eq!(documented, served);

@@ -1,5 +1,5 @@
-//! What the view remembers of earlier looks: the course of each path's rate and
-//! round trip, and how fast each connection is.
+//! The view's memory of earlier looks: the course of each path's rate and round trip,
+//! and the speed of each connection.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;

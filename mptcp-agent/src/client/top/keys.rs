@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::menu::{self, Dialog, Typed};
 use super::model::{Model, Page};
 
-/// What is left to do for a key, beside changing the model.
+/// The work that a key leaves to do, beside changing the model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Nothing.

@@ -1,5 +1,5 @@
-//! What the view knows and shows. Pure: the agent's answers and the keys come in,
-//! and drawing reads.
+//! The model of the view: all that it knows and shows. Pure: the agent's answers and
+//! the keys change it, and drawing only reads it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub enum Order {
     /// The fastest first.
     #[default]
     Rate,
-    /// As `connections --sort` has them.
+    /// An order of `connections --sort`.
     By(SortKey),
 }
 
@@ -88,7 +88,7 @@ pub struct EventLine {
 /// The state of the view.
 #[derive(Debug, Default)]
 pub struct Model {
-    /// What the agent said last.
+    /// The agent's last answer to `status`.
     pub status: Option<Status>,
     /// Why the agent cannot be reached.
     pub gone: Option<String>,

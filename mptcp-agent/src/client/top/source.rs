@@ -34,7 +34,7 @@ pub enum Message {
     Resized,
     /// The terminal cannot be read.
     TerminalFailed(std::io::Error),
-    /// What the agent says.
+    /// The agent's answers.
     Looked(Box<Look>),
     /// The agent cannot be reached, and why.
     Gone(String),

@@ -39,15 +39,15 @@ const PANICKED: i32 = 101;
 /// Whether the terminal is in the modes of the view.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Held while something is drawn.
+/// The lock that is held while something is drawn.
 static DRAWING: Mutex<()> = Mutex::new(());
 
 /// The terminal in the modes of the view. Dropping it restores the modes.
 pub struct Tty(Terminal<CrosstermBackend<Stdout>>);
 
 impl Tty {
-    /// Takes the terminal, and sees to it that every end restores it. To be
-    /// called before the process has other threads: they inherit the mask of
+    /// Takes the terminal, and sees to it that every end restores it. Call this
+    /// before the process has other threads, because they inherit the mask of
     /// signals.
     ///
     /// # Errors

@@ -119,7 +119,7 @@ fn what_the_flags_overrule_cannot_be_saved() {
 fn a_file_with_a_mistake_is_not_edited() {
     let wrong = saved("listen = 1", "--policy default", "").unwrap_err();
     assert!(wrong.starts_with("f:1:10: wrong kind of value"), "{wrong}");
-    // What is no table cannot be edited, nor be read.
+    // A key that is no table can be neither edited nor read.
     assert!(saved("path = 1", "--policy default", "").is_err());
     // Inline tables can.
     let inline = "policy = { default = { policy = \"default\" } }\n";

@@ -98,7 +98,7 @@ fn without_quotas_nothing_is_made_until_there_is_one() {
     assert!(store.is_saved());
     store.finish(Some(saved::encode(&of("b")).unwrap()));
     assert_eq!(path_of(&place.found()), Some("b"));
-    // What is there is read by an agent without quotas, too.
+    // The file that is there is read by an agent without quotas, too.
     let (store, found) = Store::at(place.names.clone(), false);
     assert_eq!(path_of(&found), Some("b"));
     store.finish(None);

@@ -238,7 +238,7 @@ fn the_limit_is_raised_first_and_only_if_it_is_too_low() {
         &BTreeSet::new(),
     );
     assert_eq!(meshed.actions[0], Action::Raise(pm::MOST));
-    // What others made is their concern.
+    // Endpoints that others made are their concern.
     kernel.subflows = 0;
     assert_eq!(actions(&kernel, &Present::new(), &Made::default()), []);
 }

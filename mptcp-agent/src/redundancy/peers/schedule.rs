@@ -23,8 +23,8 @@ pub const ALIVE: u64 = 2500 * MS;
 /// Time between hellos on a channel while they are answered.
 pub const KEEP: u64 = 500 * MS;
 
-/// The same on a channel over which much is copied: the answers control the
-/// rate of the copies, so they must come often.
+/// Time between hellos on a channel over which much is copied: the answers control
+/// the rate of the copies, so they must come often.
 pub const KEEP_LIVELY: u64 = 100 * MS;
 
 /// With more channels than this, [`KEEP_LIVELY`] is not used.
@@ -38,13 +38,14 @@ pub const KEEP_UNANSWERED: u64 = 250 * MS;
 /// The next connection between the two agents then has copies from the start.
 pub const LINGER: u64 = 60_000 * MS;
 
-/// The same at the end that answers: longer, so that it does not go first.
+/// How long a channel outlives its last subflow at the end that answers. It is longer,
+/// so that this end does not forget the channel first.
 pub const LINGER_SERVER: u64 = 65_000 * MS;
 
 /// Time between hellos to a peer that fell silent, at first.
 const SILENT: u64 = 500 * MS;
 
-/// The same, later.
+/// Time between such hellos later.
 const SILENT_LATER: u64 = 2000 * MS;
 
 /// Silence after which [`SILENT_LATER`] applies.

@@ -25,7 +25,7 @@ const FORGET: u64 = 60_000_000_000;
 /// The most peers whose answers are remembered.
 const MOST: usize = 1024;
 
-/// What this agent asks for.
+/// The wish of this agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Own {
     /// It never asks, and sends no hellos by itself.
@@ -48,12 +48,12 @@ pub struct Heard {
     pub asked: Result<Asked, Fault>,
 }
 
-/// What a peer that is asked says.
+/// The answer of a peer that is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// An address of the peer: the one that answered last.
     pub remote: IpAddr,
-    /// What it says; an error: why it cannot be asked.
+    /// Its answer; an error says why it cannot be asked.
     pub answer: Result<Answer, &'static str>,
     /// Whether it has answered lately.
     pub present: bool,
@@ -67,7 +67,7 @@ struct Replied {
     at_ns: u64,
 }
 
-/// What is asked for, and by whom.
+/// The wishes, and who has them.
 #[derive(Debug, Default)]
 pub(super) struct Wishing {
     own: Own,
@@ -75,7 +75,7 @@ pub(super) struct Wishing {
     accepts: bool,
     replied: BTreeMap<u64, Replied>,
     heard: Vec<Heard>,
-    /// What has become of each peer's wish.
+    /// The answer to each peer's wish.
     answers: HashMap<u64, Answer>,
 }
 

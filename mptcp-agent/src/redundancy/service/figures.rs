@@ -1,4 +1,4 @@
-//! What others see of the peers and the devices.
+//! Figures about the peers and the devices, for the snapshot and the metrics.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

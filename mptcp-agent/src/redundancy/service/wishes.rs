@@ -14,10 +14,10 @@ use crate::redundancy::peers::{Change, Heard, Own, Peers, Reply};
 /// The most addresses without an agent that are shown.
 const SHOWN: usize = 8;
 
-/// Whom the agent asks, and whether others may ask it.
+/// The weights that the agent asks for, and whether others may ask it.
 #[derive(Clone, Debug, Default)]
 pub struct Wishing {
-    /// What it asks for.
+    /// The wish of this agent.
     pub own: Own,
     /// Whether others may ask.
     pub accepts: bool,

@@ -1,4 +1,4 @@
-//! What a path did, and whether that is within its bounds.
+//! Measures what a path did, and judges whether that is within its bounds.
 
 use std::collections::VecDeque;
 
@@ -57,7 +57,7 @@ impl Reason {
     }
 }
 
-/// What a path did in one second, or in several.
+/// The traffic of a path in one second, or in several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Second {
     /// Segments sent, retransmissions included.
@@ -117,7 +117,7 @@ impl Second {
     }
 }
 
-/// What the last second says of a path.
+/// The judgement of a path by its last second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vote {
     /// It has passed this bound.
@@ -193,13 +193,14 @@ impl Recent {
     }
 }
 
-/// What a trial has shown.
+/// The result of a trial.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding {
     /// Whether the loss is good, and whether it is beyond the bound; `None`
     /// while too little was sent to tell.
     loss: Option<(bool, bool)>,
-    /// Likewise the round trip.
+    /// Whether the round trip is good, and whether it is beyond the bound; `None`
+    /// while too few were measured to tell.
     rtt: Option<(bool, bool)>,
     /// Whether no segment was retransmitted of those that were sent.
     clean: bool,

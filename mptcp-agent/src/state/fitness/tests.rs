@@ -67,7 +67,7 @@ impl Scene {
         for _ in 0..seconds {
             self.seconds += 1;
             let (now, second) = (self.now(), self.seconds);
-            // What is left out carries nothing.
+            // A path that is left out carries nothing.
             let paths: Vec<(u32, Seen)> = self
                 .paths
                 .iter()
@@ -158,7 +158,7 @@ fn each_trial_that_fails_makes_the_next_wait_twice_as_long() {
     let waits = outs.iter().zip(&trials).map(|(out, trial)| trial - out);
     let waits: Vec<u64> = waits.collect();
     assert_eq!(waits[..7], [10, 20, 40, 80, 160, 300, 300]);
-    // What is that bad ends the trial early.
+    // A path that is that bad ends its trial early.
     assert_eq!(outs[1] - trials[0], 3);
     // A trial that fails does not leave it out anew.
     assert_eq!(scene.judge.fitness(1, scene.now()).unwrap().count, [1, 0]);

@@ -159,7 +159,7 @@ mod tests {
         let other = Weights::new(&given.expect("weights")).expect("weights");
         assert_eq!(table.weights_under(&other)[..4], [0, 0, 9, 0]);
         assert_eq!(table.weights_under(&Weights::EQUAL)[..4], [1, 1, 1, 0]);
-        // What is left out, or is tried, carries nothing.
+        // A path that is left out, or is tried, carries nothing.
         table.set_overlay(overlay(&[(1, 0), (2, 1)], 10));
         assert_eq!(table.weights_under(&Weights::EQUAL)[..4], [1, 0, 0, 0]);
     }

@@ -1,4 +1,4 @@
-//! What each path carries, and how.
+//! Shows what each path carries, and how.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -43,9 +43,9 @@ pub struct Path {
     pub present: bool,
     /// Its part of all recently acked bytes, 0 to 1; `None` without traffic.
     pub share: Option<f64>,
-    /// What it did during the last ten seconds.
+    /// Its rates over the last ten seconds.
     pub rates: Rates,
-    /// What the packet scheduler did with it during that time.
+    /// The packet scheduler's choices during that time.
     pub choices: Choices,
     /// The device, if the path is one.
     pub device: Option<String>,
@@ -77,7 +77,7 @@ pub struct Sources<'a> {
     pub history: &'a History,
     /// The signs by which each path is known to reach somebody or nobody.
     pub reach: &'a Reach,
-    /// Which paths are left out, and why.
+    /// The judge of paths, which knows those that are left out, and why.
     pub judge: &'a Judge,
     /// The time.
     pub now: Instant,

@@ -1,10 +1,10 @@
-//! What this agent asks others for, and what others ask it for.
+//! The wishes of this agent to others, and of others to it.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// What is asked for, and by whom.
+/// The wishes in both directions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peering {
     /// Whether this agent asks.
@@ -21,7 +21,7 @@ pub struct Peering {
     pub refused: u64,
 }
 
-/// What has become of a wish.
+/// The state of a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WishState {
     /// It is not decided yet.
@@ -63,7 +63,7 @@ impl WishState {
 pub struct AskedPeer {
     /// An address of the peer.
     pub remote: IpAddr,
-    /// What has become of the wish.
+    /// The state of the wish.
     pub state: WishState,
     /// Why it was refused.
     pub reason: Option<String>,
@@ -75,7 +75,7 @@ pub struct HeardPeer {
     /// Its addresses and their weights, and whether the peer has proven to have
     /// each: only those count.
     pub weights: Vec<(IpAddr, u16, bool)>,
-    /// What has become of the wish.
+    /// The state of the wish.
     pub state: WishState,
     /// Why it was refused.
     pub reason: Option<String>,

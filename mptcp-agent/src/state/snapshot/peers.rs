@@ -24,7 +24,7 @@ pub enum NoRoom {
     Full,
 }
 
-/// What became of a message of peer discovery.
+/// The fate of a message of peer discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hello {
     /// A hello that was sent.

@@ -91,7 +91,7 @@ fn one_weight_after_the_other_is_let_in_and_held_out() {
     assert_eq!(looked.look(80, &[0, 9000, 9000], true), [LET_IN]);
     assert_eq!(looked.let_in(), [1, 3, 2]);
     assert_eq!(looked.look(3000, &[9000; 3], true), []);
-    // What the least path has queued does not matter.
+    // The queue of the least path does not matter.
     assert_eq!(looked.look(600, &[9000, 9000, 0], false), [HELD_OUT]);
     assert_eq!(
         (looked.let_in(), looked.overflow.moved.get()),

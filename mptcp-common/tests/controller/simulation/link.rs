@@ -32,7 +32,7 @@ pub struct Variation {
 /// A segment of a subflow.
 #[derive(Clone, Copy)]
 pub(super) struct Segment {
-    /// Whose it is: an index of `World::connections`, and which of the
+    /// Its connection: an index of `World::connections`, and which of the
     /// connections that had this index one after the other.
     pub(super) connection: usize,
     pub(super) life: u32,
@@ -44,7 +44,7 @@ pub(super) struct Segment {
     pub(super) completes: Option<u64>,
 }
 
-/// What becomes of a segment that reaches a link.
+/// The fate of a segment that reaches a link.
 #[derive(PartialEq, Eq)]
 pub(super) enum Fate {
     Queued,

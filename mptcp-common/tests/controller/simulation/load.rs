@@ -1,4 +1,4 @@
-//! What an application writes to its connection, and how long that takes.
+//! Simulates what an application writes to its connection, and how long that takes.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ pub enum Load {
     Idle,
 }
 
-/// What was written and is not acked yet, and how long the rest took.
+/// The bytes that were written and are not acked yet, and the time that the rest took.
 #[derive(Default)]
 pub(super) struct Deliveries {
     /// The end of each message, and when it was written, oldest first.

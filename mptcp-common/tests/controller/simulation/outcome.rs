@@ -1,6 +1,6 @@
-//! What a run of a world has shown.
+//! The outcome of a world's run.
 
-/// What a run of a world has shown.
+/// The figures that a run of a world has shown.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Bytes of all connections that were acked, for each link.

@@ -1,4 +1,4 @@
-//! What the programs do under the overflow policy.
+//! Simulates what the programs do under the overflow policy.
 
 use mptcp_common::controller::overflow::{Look, Overflow};
 use mptcp_common::controller::{HELD_OUT, Limits, Slot};

@@ -65,7 +65,7 @@ pub(super) struct Path {
     fresh: u64,
 }
 
-/// What TCP CUBIC (RFC 9438) remembers of the last loss.
+/// The memory of TCP CUBIC (RFC 9438) of the last loss.
 #[derive(Default)]
 struct Cubic {
     /// The window when it was cut, bytes.

@@ -32,7 +32,7 @@ pub enum Steering {
     Overflow,
 }
 
-/// What all connections of a host see. Each call of a controller gets it
+/// The state that all connections of a host see. Each call of a controller gets it
 /// (`Connection::step`), so whatever the controllers share belongs here.
 pub struct Host {
     pub(super) now_ms: u64,

@@ -61,7 +61,7 @@ impl Arriving {
     }
 }
 
-/// What [`deliver`] did: one of these, a [`Verdict`] unless it is `NOBODY`.
+/// The results of [`deliver`]: each is a [`Verdict`], except `NOBODY`.
 /// With `FIRST`, the upper half holds how many bytes were missing.
 pub mod done {
     /// No socket was found.

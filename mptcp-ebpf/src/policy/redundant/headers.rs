@@ -1,8 +1,8 @@
 //! The headers of a packet, read by a global function.
 //!
-//! What such a function returns or writes is one unknown value to the verifier
-//! in its caller. Read inline, each length that a header can have would be
-//! followed through all the code that comes after.
+//! The verifier takes what such a function returns or writes for one unknown value in
+//! its caller. If headers were read inline, the verifier would follow each length that a
+//! header can have through all the code that comes after.
 
 use aya_ebpf::bindings::__sk_buff;
 use mptcp_common::packet::{self, Ip, Segment};

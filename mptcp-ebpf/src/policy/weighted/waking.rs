@@ -28,7 +28,7 @@ pub const WAKE_CALLBACK: u32 = BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
 const SO_KEEPALIVE: i32 = 9;
 const TCP_KEEPIDLE: i32 = 4;
 
-/// What `TCP_KEEPIDLE` is unless an application or an administrator has set it,
+/// The value of `TCP_KEEPIDLE` unless an application or an administrator has set it,
 /// seconds (`TCP_KEEPALIVE_TIME`).
 const DEFAULT_KEEPIDLE: u32 = 7200;
 

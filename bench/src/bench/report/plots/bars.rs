@@ -1,12 +1,12 @@
-//! What each program costs, as bars.
+//! Plots the cost of each program, as bars.
 
 use anyhow::Result;
 use plotters::prelude::*;
 
-use super::{AGENT, Area, CAPTION, GRID, TEXT, failed, largest};
+use super::{AGENT, Area, TEXT, axes, chart, failed, largest};
 use crate::bench::report::results::{Group, Row};
 
-/// How much room the text beside the longest bar takes, as a part of the bar.
+/// The room for the text beside the longest bar, as a part of the bar.
 const TEXT_ROOM: f64 = 0.75;
 
 /// Draws the nanoseconds of a run.
@@ -22,20 +22,11 @@ pub fn hooks(group: &Group, area: &Area) -> Result<bool> {
     }
     let right = largest(bars.iter().map(|(nanos, _)| *nanos), 1.0) * (1.0 + TEXT_ROOM);
     let count = bars.len() as f64;
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .caption("Nanoseconds of a run of each program, by policy", CAPTION)
-        .x_label_area_size(44)
-        .build_cartesian_2d(0.0..right, count..0.0)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
+    let title = "Nanoseconds of a run of each program, by policy";
+    let mut chart = chart(area, title, 0, 0.0..right, count..0.0)?;
+    axes(&mut chart)
         .disable_y_mesh()
         .disable_y_axis()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .label_style(TEXT)
-        .axis_desc_style(TEXT)
         .x_desc("nanoseconds")
         .x_label_formatter(&|nanos| format!("{nanos:.0}"))
         .draw()

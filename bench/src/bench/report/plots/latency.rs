@@ -4,7 +4,9 @@
 use anyhow::Result;
 use plotters::prelude::*;
 
-use super::{AGENT, AGENT_TOO, Area, CAPTION, DEFAULT, DEFAULT_TOO, GRID, TEXT, failed, largest};
+use super::{
+    AGENT, AGENT_TOO, Area, DEFAULT, DEFAULT_TOO, axes, chart, curve, failed, largest, legend,
+};
 use crate::bench::quantiles;
 use crate::bench::report::results::{Group, Row};
 
@@ -63,52 +65,22 @@ fn draw(group: &Group, area: &Area, title: &str, rows: fn(&str) -> bool) -> Resu
     let mut marks = vec![0.0, 2.0_f64.log10(), 1.0, 2.0, 3.0, 4.0];
     marks.retain(|mark| *mark <= top);
     let marks = marks.into_iter().map(thousandths).collect();
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .caption(title, CAPTION)
-        .x_label_area_size(44)
-        .y_label_area_size(72)
-        .build_cartesian_2d(
-            (least * 0.8..most * 1.3).log_scale(),
-            (0..thousandths(top)).with_key_points(marks),
-        )
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .label_style(TEXT)
-        .axis_desc_style(TEXT)
+    let (x, y) = (least * 0.8..most * 1.3, 0..thousandths(top));
+    let y = y.with_key_points(marks);
+    let mut chart = chart(area, title, 72, x.log_scale(), y)?;
+    axes(&mut chart)
         .x_desc("milliseconds until the response")
         .y_desc("part of the requests")
         .x_label_formatter(&|ms| format!("{ms}"))
         .y_label_formatter(&|nines| percent(f64::from(*nines) / 1e3))
         .draw()
         .map_err(failed)?;
-    for Curve {
-        name,
-        colour,
-        points,
-    } in curves
-    {
-        let style = colour.stroke_width(2);
-        let points = points
-            .into_iter()
-            .map(|(ms, nines)| (ms, thousandths(nines)));
-        chart
-            .draw_series(LineSeries::new(points, style))
-            .map_err(failed)?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    for one in curves {
+        let points = one.points.into_iter();
+        let points = points.map(|(ms, nines)| (ms, thousandths(nines)));
+        curve(&mut chart, one.name, one.colour.stroke_width(2), points)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE)
-        .border_style(GRID)
-        .label_font(TEXT)
-        .draw()
-        .map_err(failed)?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     Ok(true)
 }
 

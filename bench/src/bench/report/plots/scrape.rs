@@ -1,9 +1,9 @@
-//! What scrapes cost, by the number of subflows.
+//! Plots the cost of scrapes, by the number of subflows.
 
 use anyhow::Result;
 use plotters::prelude::*;
 
-use super::{AGENT, Area, CAPTION, GRID, TEXT, failed, largest};
+use super::{AGENT, Area, axes, chart, failed, largest};
 use crate::bench::report::results::Group;
 
 /// Draws the time of a scrape, and the agent's memory.
@@ -31,19 +31,8 @@ pub fn by_subflows(group: &Group, area: &Area) -> Result<bool> {
 fn draw(area: &Area, title: &str, unit: &str, points: &[(f64, f64)]) -> Result<()> {
     let most = largest(points.iter().map(|(subflows, _)| *subflows), 100.0);
     let top = largest(points.iter().map(|(_, value)| *value), 1e-3) * 1.15;
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .caption(title, CAPTION)
-        .x_label_area_size(44)
-        .y_label_area_size(60)
-        .build_cartesian_2d((8.0..most * 1.5).log_scale(), 0.0..top)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .label_style(TEXT)
-        .axis_desc_style(TEXT)
+    let mut chart = chart(area, title, 60, (8.0..most * 1.5).log_scale(), 0.0..top)?;
+    axes(&mut chart)
         .x_desc("open subflows")
         .y_desc(unit)
         .x_label_formatter(&|subflows| format!("{subflows}"))

@@ -1,65 +1,43 @@
-//! Shares over time, and goodput against the bound.
+//! Plots shares over time, and goodput against its bound.
 
 use anyhow::Result;
 use plotters::prelude::*;
 
-use super::{AGENT, Area, CAPTION, DEFAULT, GRID, TARGET, TEXT, failed, largest};
+use super::{AGENT, Area, DEFAULT, TARGET, axes, chart, curve, failed, largest, legend};
 use crate::bench::report::results::{Group, Row};
 
 /// Draws the first path's share over time while the weights change.
 pub fn over_time(group: &Group, area: &Area) -> Result<bool> {
-    let curve = |row: &str, figure: &str| -> Option<Vec<(f64, f64)>> {
+    let series = |row: &str, figure: &str| -> Option<Vec<(f64, f64)>> {
         let row = group.row(row)?;
         let seconds = row.values("seconds")?;
         Some(seconds.into_iter().zip(row.values(figure)?).collect())
     };
     let (Some(agent), Some(default), Some(target)) = (
-        curve("live series agent", "share"),
-        curve("live series default", "share"),
-        curve("live series agent", "target"),
+        series("live series agent", "share"),
+        series("live series default", "share"),
+        series("live series agent", "target"),
     ) else {
         return Ok(false);
     };
     let end = largest(agent.iter().map(|(second, _)| *second), 1.0);
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .caption("Share of the first path while the weights change", CAPTION)
-        .x_label_area_size(44)
-        .y_label_area_size(60)
-        .build_cartesian_2d(0.0..end, 0.0..1.0)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .label_style(TEXT)
-        .axis_desc_style(TEXT)
+    let title = "Share of the first path while the weights change";
+    let mut chart = chart(area, title, 60, 0.0..end, 0.0..1.0)?;
+    axes(&mut chart)
         .x_desc("seconds")
         .x_label_formatter(&|seconds| format!("{seconds:.0}"))
         .y_desc("share, every half second")
         .draw()
         .map_err(failed)?;
     let curves = [
-        ("asked for", TARGET, 2, steps(&target)),
-        ("default scheduler", DEFAULT, 2, default),
-        ("mptcp-agent", AGENT, 2, agent),
+        ("asked for", TARGET, steps(&target)),
+        ("default scheduler", DEFAULT, default),
+        ("mptcp-agent", AGENT, agent),
     ];
-    for (name, colour, width, points) in curves {
-        let style = colour.stroke_width(width);
-        chart
-            .draw_series(LineSeries::new(points, style))
-            .map_err(failed)?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    for (name, colour, points) in curves {
+        curve(&mut chart, name, colour.stroke_width(2), points)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerLeft)
-        .background_style(WHITE)
-        .border_style(GRID)
-        .label_font(TEXT)
-        .draw()
-        .map_err(failed)?;
+    legend(&mut chart, SeriesLabelPosition::LowerLeft)?;
     Ok(true)
 }
 
@@ -89,34 +67,22 @@ pub fn goodput(group: &Group, area: &Area) -> Result<bool> {
     }
     let right = largest(agent.iter().map(|(bound, _)| *bound), 1.0) * 1.05;
     let top = largest(agent.iter().chain(&default).map(|(_, mbit)| *mbit), right) * 1.05;
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .caption(
-            "Goodput against the most that ratio and load allow",
-            CAPTION,
-        )
-        .x_label_area_size(44)
-        .y_label_area_size(60)
-        .build_cartesian_2d(0.0..right, 0.0..top)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .label_style(TEXT)
-        .axis_desc_style(TEXT)
+    let title = "Goodput against the most that ratio and load allow";
+    let mut chart = chart(area, title, 60, 0.0..right, 0.0..top)?;
+    axes(&mut chart)
         .x_desc("bound, Mbit/s")
         .y_desc("goodput, Mbit/s")
         .x_label_formatter(&|mbit| format!("{mbit:.0}"))
         .y_label_formatter(&|mbit| format!("{mbit:.0}"))
         .draw()
         .map_err(failed)?;
-    let bound = TARGET.stroke_width(1);
-    chart
-        .draw_series(LineSeries::new([(0.0, 0.0), (right, right)], bound))
-        .map_err(failed)?
-        .label("the bound itself")
-        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], bound));
+    let bound = [(0.0, 0.0), (right, right)];
+    curve(
+        &mut chart,
+        "the bound itself",
+        TARGET.stroke_width(1),
+        bound,
+    )?;
     let series = [
         (
             "default scheduler, which ignores the ratio",
@@ -133,14 +99,7 @@ pub fn goodput(group: &Group, area: &Area) -> Result<bool> {
             .label(name)
             .legend(move |(x, y)| Circle::new((x + 9, y), 4, colour.filled()));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(GRID)
-        .label_font(TEXT)
-        .draw()
-        .map_err(failed)?;
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
     Ok(true)
 }
 

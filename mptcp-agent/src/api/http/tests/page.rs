@@ -14,7 +14,7 @@ use crate::rules::Rules;
 use crate::state::paths::PathTable;
 use crate::state::snapshot::{Gather, Names};
 
-/// A state with this many connections. The last one has carried the most.
+/// Returns a state with this many connections, the last of which has carried the most.
 fn state(connections: u64) -> Snapshot {
     let table = PathTable::new(&Weights::EQUAL);
     let names = Names::new(false, &Rules::default());
@@ -109,16 +109,7 @@ async fn whoever_asks_at_the_same_time_shares_a_look() {
 #[tokio::test]
 async fn trouble_with_a_look_is_told() {
     let (address, mut requests) = start(Duration::from_secs(10));
-    let answer = tokio::spawn(fetch(address, "GET /api/v1/status"));
-    let Some(Request::Look(reply)) = requests.recv().await else {
-        panic!("no request")
-    };
-    reply.send(Err("no maps".to_owned())).unwrap();
-    let answer = answer.await.unwrap();
-    assert!(
-        answer.starts_with("HTTP/1.1 500") && answer.contains("no maps"),
-        "{answer}"
-    );
+    tells_of_trouble(address, &mut requests, "GET /api/v1/status").await;
     drop(requests);
     tokio::time::sleep(Duration::from_millis(600)).await;
     let answer = fetch(address, "GET /api/v1/status").await;

@@ -16,12 +16,38 @@ fn event(number: usize) -> Arc<Reply> {
     }))
 }
 
-/// Starts a server whose events come from the returned sender.
-fn serve_events(limits: Limits) -> (SocketAddr, EventSender, mpsc::Receiver<Request>) {
-    let directory = tempfile::tempdir().unwrap();
-    let events = control::events();
-    let (address, requests) = start_within(directory.path(), None, limits, events.clone());
-    (address, events, requests)
+/// A server whose events come from `events`.
+struct Scene {
+    address: SocketAddr,
+    events: EventSender,
+    streams: Streams,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Scene {
+    fn new(limits: Limits) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (events, streams) = (control::events(), Streams::default());
+        let (address, requests) = start_within(
+            directory.path(),
+            None,
+            limits,
+            events.clone(),
+            streams.clone(),
+        );
+        Self {
+            address,
+            events,
+            streams,
+            requests,
+        }
+    }
+
+    /// Returns how many streams are open, and how many clients were dropped.
+    fn count(&self) -> (usize, u64) {
+        let count = self.streams.count();
+        (count.open, count.dropped)
+    }
 }
 
 async fn open(address: SocketAddr) -> TcpStream {
@@ -55,17 +81,17 @@ async fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn events_come_as_lines_of_the_control_socket_for_longer_than_other_answers() {
-    let (address, events, _requests) = serve_events(Limits {
+    let scene = Scene::new(Limits {
         lifetime: Duration::from_millis(100),
         ..Limits::default()
     });
-    let mut stream = open(address).await;
+    let mut stream = open(scene.address).await;
     let head = read_until(&mut stream, "retry: 1000\n\n").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("content-type: text/event-stream"), "{head}");
     assert!(head.contains("retry: 1000\n"), "{head}");
     tokio::time::sleep(Duration::from_millis(300)).await;
-    events.send(event(7)).unwrap();
+    scene.events.send(event(7)).unwrap();
     let text = read_until(&mut stream, "\n\n").await;
     let line = text.split_once("data: ").unwrap().1;
     let line = line.split('\n').next().unwrap();
@@ -77,24 +103,26 @@ async fn events_come_as_lines_of_the_control_socket_for_longer_than_other_answer
 
 #[tokio::test]
 async fn a_stream_has_signs_of_life_and_an_end() {
-    let (address, events, _requests) = serve_events(Limits {
+    let scene = Scene::new(Limits {
         stall: Duration::from_millis(100),
         longest: Duration::from_millis(700),
         ..Limits::default()
     });
-    let mut stream = open(address).await;
+    let mut stream = open(scene.address).await;
     let start = Instant::now();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(600));
     assert!(text.matches(":\n\n").count() >= 3, "{text}");
-    wait_for("the stream is forgotten", || events.receiver_count() == 0).await;
+    // Such an end is not the client's fault.
+    wait_for("the stream is forgotten", || scene.count() == (0, 0)).await;
 }
 
 #[tokio::test]
 async fn the_number_of_streams_is_bounded_and_others_are_still_served() {
-    let (address, events, requests) = serve_events(Limits::default());
-    answer(requests);
+    let scene = Scene::new(Limits::default());
+    let address = scene.address;
+    answer(scene.requests);
     let mut streams = Vec::new();
     for _ in 0..MAX_STREAMS {
         let mut stream = open(address).await;
@@ -108,22 +136,26 @@ async fn the_number_of_streams_is_bounded_and_others_are_still_served() {
         "{refused}"
     );
     assert!(fetch(address, "GET /healthz").await.ends_with("ok\n"));
+    assert_eq!(scene.streams.count().open, MAX_STREAMS);
     // A place is free again once a client is gone.
     streams.pop();
-    wait_for("a stream to end", || events.receiver_count() < MAX_STREAMS).await;
+    wait_for("a stream to end", || {
+        scene.streams.count().open < MAX_STREAMS
+    })
+    .await;
     read_until(&mut open(address).await, "to_client").await;
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_dropped_and_delays_nobody() {
-    let (address, events, _requests) = serve_events(Limits {
+    let scene = Scene::new(Limits {
         stall: Duration::from_millis(300),
         ..Limits::default()
     });
-    let silent = open(address).await;
-    let mut reader = open(address).await;
+    let silent = open(scene.address).await;
+    let mut reader = open(scene.address).await;
     read_until(&mut reader, "to_client").await;
-    wait_for("both to follow", || events.receiver_count() == 2).await;
+    wait_for("both to follow", || scene.count() == (2, 0)).await;
     let reading = tokio::spawn(async move { read_until(&mut reader, "\"time\":\"last\"").await });
     let mut number = 0;
     let mut slowest = Duration::ZERO;
@@ -131,10 +163,10 @@ async fn a_client_that_does_not_read_is_dropped_and_delays_nobody() {
         for _ in 0..200 {
             number += 1;
             let start = Instant::now();
-            let _ = events.send(event(number));
+            let _ = scene.events.send(event(number));
             slowest = slowest.max(start.elapsed());
         }
-        events.receiver_count() < 2
+        scene.count() == (1, 1)
     })
     .await;
     // The loop of the agent only ever puts an event into a queue of fixed length.
@@ -143,7 +175,9 @@ async fn a_client_that_does_not_read_is_dropped_and_delays_nobody() {
         time: "last".to_owned(),
         ..Event::default()
     };
-    events.send(Arc::new(Reply::Event(last))).unwrap();
+    scene.events.send(Arc::new(Reply::Event(last))).unwrap();
     reading.await.unwrap();
     drop(silent);
+    // A client that leaves by itself, as the reader did, was not dropped.
+    wait_for("the reader to be gone", || scene.count() == (0, 1)).await;
 }
