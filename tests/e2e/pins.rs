@@ -15,7 +15,7 @@ use mptcp_lab::traffic::Transfer;
 use mptcp_lab::{Agent, Container, Host, Lab, Process, require, wait};
 use nix::sys::signal::Signal;
 
-use crate::SOON;
+use crate::{SETTLE, SOON};
 use crate::support::{
     Watched, capped, failure_of, require_agent, scrape_until, two_paths, upload, wait_for_cap,
     wait_for_shares, weighted,
@@ -124,6 +124,40 @@ fn a_container_does_not_take_a_namespace_for_gone_that_it_cannot_see() -> Result
     assert_eq!(net.client.pins()?, before);
     let said = tell(&net.client, &binary, &["cleanup"])?;
     assert!(said.contains("removed 2 attached programs"), "{said}");
+    transfer.stop()?;
+    Ok(())
+}
+
+/// Like `ip netns exec`, this gives the agent a mount namespace with a /sys of its own.
+/// A BPF file system that it mounted there would go with it, and its programs too.
+#[test]
+fn an_agent_with_a_sys_of_its_own_promises_only_what_it_keeps() -> Result<()> {
+    let binary = require_agent!();
+    let lab = Lab::new()?;
+    let net = two_paths(&lab)?;
+    let mut command = net.client.command("unshare");
+    let script = r#"mount -t sysfs sysfs /sys && exec "$0" "$@""#;
+    command
+        .args(["--mount", "--", "sh", "-c", script])
+        .arg(&binary)
+        .args(["run", "--listen", "127.0.0.1:0"])
+        .args(weighted(&["p1=1", "p2=3"]));
+    let agent = Agent::launch(&net.client, command)?;
+    let (_sink, transfer) = upload(&net, 2)?;
+    wait_for_cap(&transfer)?;
+    let outlived = agent.scrape()?.value("mptcp_agent_outlived", &[]);
+    let said = agent.stderr();
+    agent.kill()?;
+    if outlived == Some(1.0) {
+        wait::try_until("no cap", SETTLE, || match transfer.subflows() {
+            Ok(subflows) if !capped(&subflows) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+    } else {
+        assert!(said.contains("nsenter --net=FILE"), "{said}");
+        tell(&net.client, &binary, &["cleanup"])?;
+        assert!(!capped(&transfer.subflows()?));
+    }
     transfer.stop()?;
     Ok(())
 }

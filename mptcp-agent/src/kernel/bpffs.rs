@@ -8,6 +8,8 @@
 //! Only entries of such directories are removed, and so never anything outside of
 //! the file system.
 
+use std::fs;
+use std::iter;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -41,6 +43,9 @@ const OTHERS_WRITE: u32 = 0o022;
 /// How often a directory that belongs to somebody else is moved out of the way,
 /// in case its owner keeps putting another in its place.
 const ATTEMPTS: u32 = 16;
+
+/// The most ancestors of this process that are looked at.
+const MAX_ANCESTORS: usize = 64;
 
 /// A directory of the BPF file system that nobody else may write to, or the
 /// root of it.
@@ -142,8 +147,9 @@ pub(super) fn find_or_mount() -> Result<Directory> {
     }
     ensure!(
         !in_mount_namespace_of_its_own(),
-        "no BPF file system is mounted for the host: mount -t bpf -o mode=0700 bpf {USUAL}, \
-         outside of `ip netns exec`"
+        "no BPF file system of the host is seen from this mount namespace: mount -t bpf -o \
+         mode=0700 bpf {USUAL}, outside of `ip netns exec`, if none is mounted there, or start \
+         the agent with `nsenter --net=FILE` instead"
     );
     mount("bpf", USUAL, "bpf", MountFlags::empty(), Some(c"mode=0700"))
         .with_context(|| format!("cannot mount the BPF file system at {USUAL}"))?;
@@ -348,12 +354,45 @@ fn is_ours(stat: &Stat) -> bool {
         || (own.is_root() && Some(stat.st_uid) == of_unit())
 }
 
-/// Returns whether this process and the first one are in different mount
-/// namespaces; false if that cannot be read.
+/// Returns whether this process is in another mount namespace than the first process,
+/// or, where that one's cannot be read, than one of its own ancestors; false if no
+/// ancestor's can be read. What is mounted in such a namespace goes with its last
+/// process.
 fn in_mount_namespace_of_its_own() -> bool {
-    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
-    match (of("1"), of("self")) {
-        (Ok(first), Ok(own)) => first != own,
-        _ => false,
+    let Ok(own) = mount_namespace("self") else {
+        return false;
+    };
+    if let Ok(first) = mount_namespace("1") {
+        return first != own;
+    }
+    let ancestors = iter::successors(parent("self"), |process| parent(process));
+    ancestors
+        .take(MAX_ANCESTORS)
+        .any(|process| mount_namespace(&process).is_ok_and(|theirs| theirs != own))
+}
+
+fn mount_namespace(process: &str) -> std::io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/mnt"))
+}
+
+/// Returns the parent of a process, as a name in /proc; `None` for the first one.
+fn parent(process: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    let parent = line.trim();
+    (parent != "0").then(|| parent.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ancestors_end_with_the_first_process() {
+        let own = parent("self").expect("a test has a parent");
+        assert_eq!(own, std::os::unix::process::parent_id().to_string());
+        let ancestors: Vec<String> = iter::successors(Some(own), |one| parent(one)).collect();
+        assert!(ancestors.len() < MAX_ANCESTORS, "{ancestors:?}");
+        assert_eq!(parent("none"), None);
     }
 }
