@@ -83,8 +83,8 @@ fn embed_preload_library(out_dir: &Path) -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", given.display());
         return fs::copy(given, embedded).map(drop);
     }
-    // Without the flags of the agent: a static agent, too, needs a library that is
-    // loaded at run time.
+    // Without the flags of the agent, except the one that says where `core` is: a
+    // static agent, too, needs a library that is loaded at run time.
     let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
     rustc
         .args(["--crate-name", "mptcp_preload", "--edition", "2024"])
@@ -99,6 +99,7 @@ fn embed_preload_library(out_dir: &Path) -> io::Result<()> {
         ])
         .args(["-C", "link-arg=-nostdlib"])
         .args(["-C", "link-arg=-Wl,-soname,libmptcp-preload.so"])
+        .args(sysroot())
         .arg("--target")
         .arg(env::var_os("TARGET").expect("cargo sets TARGET"))
         .arg("-o")
@@ -124,6 +125,15 @@ fn embed_preload_library(out_dir: &Path) -> io::Result<()> {
          name one that is compiled for this target in MPTCP_PRELOAD_LIBRARY"
     );
     fs::write(embedded, [])
+}
+
+/// Returns the compiler's flag `--sysroot=DIRECTORY`, if the agent is compiled with it.
+fn sysroot() -> Option<String> {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").ok()?;
+    let mut flags = flags.split('\x1f');
+    flags
+        .find(|flag| flag.starts_with("--sysroot="))
+        .map(str::to_owned)
 }
 
 /// Removes what packaging tools (dh_strip, cargo-deb) remove from libraries, so that

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use xtask::apt::{self, Apt, Source};
 use xtask::command;
+use xtask::cross::Arch;
 
 /// The name of a series that stands for the newest kernel of all.
 pub const NEWEST: &str = "backports";
@@ -21,9 +22,9 @@ const SOURCES: [Source; 2] = [
 
 /// The parts around the version in the name of a kernel's package, such as
 /// `linux-image-6.1.0-56-cloud-amd64`. The cloud flavour is the smallest, and
-/// has MPTCP and BTF like the others.
+/// has MPTCP and BTF like the others. The architecture follows.
 const PREFIX: &str = "linux-image-";
-const SUFFIX: &str = "-cloud-amd64";
+const FLAVOUR: &str = "-cloud-";
 
 /// The packages with the files of newer kernels, whose image packages only
 /// depend on them.
@@ -33,6 +34,7 @@ const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
 pub struct Archive {
     dir: PathBuf,
     apt: Apt,
+    arch: Arch,
     /// The names of all kernels' packages.
     names: Vec<String>,
 }
@@ -49,10 +51,11 @@ pub struct Kernel {
 
 impl Archive {
     /// Brings the package lists up to date and reads the names of kernels.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let apt = Apt::new(dir.join("apt"), &SOURCES, "amd64")?;
+    pub fn open(dir: &Path, arch: Arch) -> Result<Self> {
+        let apt = Apt::new(dir.join("apt"), &SOURCES, arch.debian())?;
         let updated = apt.update();
-        let search = ["search", "--names-only", "^linux-image-.*-cloud-amd64$"];
+        let pattern = format!("^{PREFIX}.*{FLAVOUR}{}$", arch.debian());
+        let search = ["search", "--names-only", &pattern];
         let found = command::output(apt.command("apt-cache").args(search)).unwrap_or_default();
         let names: Vec<String> = found
             .lines()
@@ -64,13 +67,14 @@ impl Archive {
         Ok(Self {
             dir: dir.to_owned(),
             apt,
+            arch,
             names,
         })
     }
 
     /// Returns the newest kernel of a series. Downloads it if it is not here yet.
     pub fn kernel(&self, series: &str) -> Result<Kernel> {
-        let packages = newest_first(&self.names, series)
+        let packages = newest_first(&self.names, series, self.arch)
             .into_iter()
             .find_map(|image| self.packages(image));
         let packages = packages.with_context(|| {
@@ -130,14 +134,15 @@ impl Kernel {
 }
 
 /// Returns the packages of the kernels whose version begins with `series`.
-fn newest_first<'a>(names: &'a [String], series: &str) -> Vec<&'a str> {
+fn newest_first<'a>(names: &'a [String], series: &str, arch: Arch) -> Vec<&'a str> {
+    let suffix = format!("{FLAVOUR}{}", arch.debian());
     let series = if series == NEWEST {
         Vec::new()
     } else {
         numbers(series)
     };
     let versions = names.iter().filter_map(|name| {
-        let version = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+        let version = name.strip_prefix(PREFIX)?.strip_suffix(&*suffix)?;
         Some((numbers(version), name.as_str()))
     });
     let mut found: Vec<_> = versions
@@ -199,9 +204,13 @@ mod tests {
             "linux-image-6.12.99+deb12-cloud-amd64",
             "linux-image-7.3.4+deb13-cloud-amd64",
             "linux-image-7.3.4+deb13-cloud-amd64-dbg",
+            "linux-image-6.1.0-57-cloud-arm64",
         ]
         .map(str::to_owned);
-        let newest = |series| newest_first(&names, series).first().copied();
+        let of = |series, arch| newest_first(&names, series, arch).first().copied();
+        let arm = of("6.1", Arch::Aarch64);
+        assert_eq!(arm, Some("linux-image-6.1.0-57-cloud-arm64"));
+        let newest = |series| of(series, Arch::X86_64);
         for (series, package) in [
             ("6.1", Some("linux-image-6.1.0-56-cloud-amd64")),
             ("6.12", Some("linux-image-6.12.117+deb12-cloud-amd64")),

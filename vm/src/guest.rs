@@ -13,15 +13,15 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::OFlags;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 
-pub use exec::{VERB as SOCKET_VERB, socket};
+use xtask::cross::Arch;
 
+use crate::platform::Platform;
 use crate::report;
 
 /// The verb that only a guest uses.
@@ -30,6 +30,8 @@ pub const VERB: &str = "vm-guest";
 pub const INIT: &str = "/bin/mptcp-vm";
 /// The path of the agent.
 pub const AGENT: &str = "/bin/mptcp-agent";
+/// The path of the program that shows what a TCP socket is.
+pub const SOCKET: &str = "/bin/mptcp-vm-socket";
 /// The path of iproute2's `ip`.
 pub const IP: &str = "/sbin/ip";
 /// The path of iproute2's `tc`.
@@ -40,21 +42,16 @@ pub const KMOD: [&str; 2] = ["/sbin/depmod", "/sbin/modprobe"];
 /// The directories that the initramfs must also have.
 pub const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
 
-/// How long a kernel may take to boot.
-pub const BOOT: Duration = Duration::from_secs(60);
-/// How long all checks together may take. This is long because the verifier
-/// runs a second time, to log its reasons, if it refuses a program.
-pub const LIMIT: Duration = Duration::from_secs(540);
-
 /// Runs the checks in the guest.
 pub fn run() -> Result<()> {
     ensure!(
         std::process::id() == 1,
         "only `cargo xtask vm` uses this verb"
     );
-    std::thread::spawn(|| {
-        std::thread::sleep(LIMIT);
-        report::send_check("in time", false, &format!("not finished after {LIMIT:?}"));
+    let limit = Platform::of(Arch::own()?).limit;
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        report::send_check("in time", false, &format!("not finished after {limit:?}"));
         reboot(RebootCommand::PowerOff)
     });
     match set_up().and_then(|()| checks::all()) {

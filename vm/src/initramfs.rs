@@ -30,13 +30,23 @@ const MODULES: [&str; 11] = [
     "kernel/net/sched/cls_bpf",
 ];
 
+/// The programs that are compiled for the guest.
+pub struct Compiled {
+    /// The agent.
+    pub agent: PathBuf,
+    /// This program.
+    pub init: PathBuf,
+    /// The program that shows what a TCP socket is. It is never static.
+    pub socket: PathBuf,
+}
+
 /// Writes the initramfs to the file `to`.
-pub fn write(to: &Path, agent: &Path, kernel: &Kernel, from: &Programs) -> Result<()> {
-    let guest = std::env::current_exe().context("find this program's file")?;
+pub fn write(to: &Path, compiled: &Compiled, kernel: &Kernel, from: &Programs) -> Result<()> {
     let kmod = from.program("kmod")?;
     let programs = [
-        (guest, guest::INIT),
-        (agent.to_owned(), guest::AGENT),
+        (compiled.init.clone(), guest::INIT),
+        (compiled.agent.clone(), guest::AGENT),
+        (compiled.socket.clone(), guest::SOCKET),
         (from.program("ip")?, guest::IP),
         (from.program("tc")?, guest::TC),
         (kmod.clone(), guest::KMOD[0]),

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the agent on other kernels, in virtual machines.
 //!
 //! ```text
+//!   platform    what differs between x86-64 and ARM
 //!   programs    QEMU, kmod, ip: this machine's, or from Debian, unpacked
 //!   archive     newest kernel of a series, from Debian, unpacked
 //!   initramfs   agent + this program + ip, and their libraries  --> qemu: boots it
@@ -9,11 +10,14 @@
 //! ```
 //!
 //! Nothing is installed, and root is not needed. The processor is emulated, so
-//! this runs on any machine. Expect a minute or two for each kernel.
+//! this runs on any machine, and boots kernels for x86-64 and for ARM. Expect a
+//! minute or two for each.
 
 mod archive;
 mod guest;
 mod initramfs;
+mod links;
+mod platform;
 mod programs;
 mod qemu;
 mod report;
@@ -44,9 +48,6 @@ enum Verb {
     /// Run the checks; the first process of such a machine does
     #[command(hide = true, name = guest::VERB)]
     Guest,
-    /// Print the protocol of a TCP socket; the checks of `mptcp-agent exec` do
-    #[command(hide = true, name = guest::SOCKET_VERB)]
-    Socket,
 }
 
 fn main() -> ExitCode {
@@ -54,9 +55,5 @@ fn main() -> ExitCode {
     xtask::report(match verb {
         Verb::Vm(args) => run::run(&machine, &args),
         Verb::Guest => guest::run(),
-        Verb::Socket => match guest::socket() {
-            Ok(code) => return ExitCode::from(code),
-            Err(error) => Err(error),
-        },
     })
 }

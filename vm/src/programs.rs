@@ -11,12 +11,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use xtask::apt::{Apt, Source, unpack};
+use xtask::cross::Arch;
 
-/// QEMU's name.
-const QEMU: &str = "qemu-system-x86_64";
-/// All programs, and the packages that contain them.
-const PROGRAMS: [&str; 4] = [QEMU, "kmod", "ip", "tc"];
-const PACKAGES: [&str; 3] = ["qemu-system-x86", "kmod", "iproute2"];
+use crate::links::Links;
+use crate::platform::Platform;
+
+/// The programs in the guest, and the packages that contain them.
+const PROGRAMS: [&str; 3] = ["kmod", "ip", "tc"];
+const PACKAGES: [&str; 2] = ["kmod", "iproute2"];
 /// The archives of the oldest release that we build on. Its libraries are no
 /// newer than this machine's C library, which some programs use in the guest.
 const SOURCES: [Source; 2] = [
@@ -24,16 +26,16 @@ const SOURCES: [Source; 2] = [
     ("/debian", "bookworm main"),
 ];
 
-/// The directories with programs, and those with libraries, in a root.
+/// The directories with programs in a root.
 const PROGRAM_DIRS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
-const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
-/// The loader's name, in one of the directories with libraries.
-const LOADER: &str = "ld-linux-x86-64.so.2";
 
-/// Finds the programs on this machine, or in a directory.
+/// Finds the programs on this machine, or in directories.
 pub struct Programs {
-    /// The unpacked packages. Does not exist if this machine has all programs.
-    root: PathBuf,
+    platform: &'static Platform,
+    /// QEMU, for this machine.
+    host: Root,
+    /// The guest's programs.
+    guest: Root,
 }
 
 /// A shared library, and the place where a guest needs it.
@@ -46,76 +48,150 @@ pub struct Library {
 }
 
 impl Programs {
-    /// Finds all programs, and unpacks missing ones below `tools`.
-    pub fn supply(tools: &Path) -> Result<Self> {
+    /// Finds all programs for guests of a platform, and unpacks missing ones below
+    /// `tools`.
+    pub fn supply(tools: &Path, platform: &'static Platform) -> Result<Self> {
+        let name = platform.arch.name();
+        let qemu = tools.join(format!("vm-qemu-{name}"));
+        let guest = tools.join(format!("vm-guest-{name}"));
         let programs = Self {
-            root: tools.join("vm"),
+            platform,
+            host: Root::new(qemu, Platform::of(Arch::own()?))?,
+            guest: Root::new(guest, platform)?,
         };
-        if programs.missing().is_some() {
-            programs.unpack(tools)?;
-        }
-        if let Some(name) = programs.missing() {
-            bail!("there is no {name} in {}", PACKAGES.join(", "));
-        }
+        let packages = [platform.qemu_package];
+        programs.host.supply(&[platform.qemu], &packages)?;
+        programs.guest.supply(&PROGRAMS, &PACKAGES)?;
         Ok(programs)
     }
 
-    fn missing(&self) -> Option<&str> {
-        PROGRAMS
-            .into_iter()
-            .find(|name| self.program(name).is_err())
-    }
-
-    fn unpack(&self, tools: &Path) -> Result<()> {
-        let apt = Apt::new(tools.join("vm-apt"), &SOURCES, "amd64")?;
-        apt.update()?;
-        let debs = apt.download_with_dependencies(&PACKAGES)?;
-        // An interrupted run must not leave something that looks complete.
-        let part = tools.join("vm-part");
-        for old in [&part, &self.root] {
-            if old.exists() {
-                fs::remove_dir_all(old)?;
-            }
-        }
-        unpack(&debs, &part)?;
-        fs::rename(&part, &self.root)?;
-        // The lists and packages are not needed any more.
-        Ok(fs::remove_dir_all(apt.dir())?)
-    }
-
-    /// Returns the file of a program.
+    /// Returns the file of a program that runs in the guest.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let machine = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-        let unpacked = PROGRAM_DIRS.map(|dir| self.root.join(dir));
-        let dirs = std::env::join_paths(machine.chain(unpacked))?;
-        which::which_in(name, Some(dirs), "/").with_context(|| format!("there is no {name}"))
+        self.guest.program(name)
+    }
+
+    /// Returns the shared libraries of a program that runs in the guest, including its
+    /// loader. The loader will find each at its place in the guest.
+    pub fn libraries(&self, program: &Path) -> Result<Vec<Library>> {
+        self.guest.libraries(program)
     }
 
     /// Returns a command that starts QEMU.
     pub fn qemu(&self) -> Result<Command> {
-        let program = self.program(QEMU)?;
-        if !program.starts_with(&self.root) {
+        let host = &self.host;
+        let program = host.program(self.platform.qemu)?;
+        if !program.starts_with(&host.dir) {
             return Ok(Command::new(program));
         }
         // Use the libraries, loader, modules and firmware that were unpacked
         // with it, and nothing of this machine.
-        let libraries = LIBRARY_DIRS.map(|dir| self.root.join(dir));
-        let mut command = Command::new(self.library(LOADER)?);
+        let loader = Links::of(&program)?.loader;
+        let loader = loader.as_deref().and_then(Path::file_name);
+        let loader = loader.context("QEMU has no loader")?.to_string_lossy();
+        let libraries = host.library_dirs();
+        let mut command = Command::new(host.library(&loader)?);
         command
             .arg("--library-path")
             .arg(std::env::join_paths(&libraries)?)
             .arg(program)
             .env("QEMU_MODULE_DIR", libraries[1].join("qemu"));
         for firmware in ["usr/share/seabios", "usr/share/qemu"] {
-            command.arg("-L").arg(self.root.join(firmware));
+            command.arg("-L").arg(host.dir.join(firmware));
         }
         Ok(command)
     }
+}
 
-    /// Returns the shared libraries of a program, including its loader. The loader
-    /// will find each at its place in the guest.
-    pub fn libraries(&self, program: &Path) -> Result<Vec<Library>> {
+/// Programs of an architecture: this machine's, if it has that architecture, and those
+/// of unpacked packages.
+struct Root {
+    /// The unpacked packages. Does not exist if this machine has all programs.
+    dir: PathBuf,
+    platform: &'static Platform,
+    is_own: bool,
+}
+
+impl Root {
+    fn new(dir: PathBuf, platform: &'static Platform) -> Result<Self> {
+        Ok(Self {
+            dir,
+            platform,
+            is_own: platform.arch == Arch::own()?,
+        })
+    }
+
+    /// Unpacks packages if one of the programs is missing.
+    fn supply(&self, programs: &[&str], packages: &[&str]) -> Result<()> {
+        let missing = || programs.iter().find(|name| self.program(name).is_err());
+        if missing().is_some() {
+            self.unpack(packages)?;
+        }
+        if let Some(name) = missing() {
+            bail!("there is no {name} in {}", packages.join(", "));
+        }
+        Ok(())
+    }
+
+    fn unpack(&self, packages: &[&str]) -> Result<()> {
+        let architecture = self.platform.arch.debian();
+        let apt = Apt::new(self.dir.with_extension("apt"), &SOURCES, architecture)?;
+        apt.update()?;
+        let debs = apt.download_with_dependencies(packages)?;
+        // An interrupted run must not leave something that looks complete.
+        let part = self.dir.with_extension("part");
+        for old in [&part, &self.dir] {
+            if old.exists() {
+                fs::remove_dir_all(old)?;
+            }
+        }
+        unpack(&debs, &part)?;
+        fs::rename(&part, &self.dir)?;
+        // The lists and packages are not needed any more.
+        Ok(fs::remove_dir_all(apt.dir())?)
+    }
+
+    /// Returns the file of a program.
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        let mut dirs = Vec::new();
+        if self.is_own {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            dirs.extend(std::env::split_paths(&path));
+            dirs.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+        }
+        dirs.extend(PROGRAM_DIRS.map(|dir| self.dir.join(dir)));
+        let dirs = std::env::join_paths(dirs)?;
+        which::which_in(name, Some(dirs), "/").with_context(|| format!("there is no {name}"))
+    }
+
+    /// Returns the directories with the unpacked libraries.
+    fn library_dirs(&self) -> [PathBuf; 2] {
+        let multiarch = self.platform.multiarch();
+        ["lib", "usr/lib"].map(|dir| self.dir.join(dir).join(&multiarch))
+    }
+
+    /// Returns the file of an unpacked library.
+    fn library(&self, name: &str) -> Result<PathBuf> {
+        let files = self.library_dirs().map(|dir| dir.join(name));
+        let file = files.into_iter().find(|file| file.exists());
+        file.with_context(|| format!("there is no {name}"))
+    }
+
+    /// Returns the place where a guest's loader looks for a library.
+    fn place(&self, name: &str) -> PathBuf {
+        Path::new("/lib").join(self.platform.multiarch()).join(name)
+    }
+
+    fn libraries(&self, program: &Path) -> Result<Vec<Library>> {
+        if self.is_own {
+            self.own_libraries(program)
+        } else {
+            self.foreign_libraries(program)
+        }
+    }
+
+    /// Returns the libraries that this machine's loader finds, and unpacked ones in
+    /// place of those that this machine lacks.
+    fn own_libraries(&self, program: &Path) -> Result<Vec<Library>> {
         let mut libraries = Vec::new();
         let mut unseen = vec![program.to_owned()];
         while let Some(file) = unseen.pop() {
@@ -132,7 +208,7 @@ impl Programs {
                 let file = self
                     .library(name)
                     .with_context(|| format!("ldd {shown}:\n{text}"))?;
-                let place = Path::new("/").join(LIBRARY_DIRS[0]).join(name);
+                let place = self.place(name);
                 let library = Library { file, place };
                 if !libraries.contains(&library) {
                     // The library may need others that this machine lacks.
@@ -144,11 +220,46 @@ impl Programs {
         Ok(libraries)
     }
 
-    /// Returns the file of an unpacked library.
-    fn library(&self, name: &str) -> Result<PathBuf> {
-        let files = LIBRARY_DIRS.map(|dir| self.root.join(dir).join(name));
-        let file = files.into_iter().find(|file| file.exists());
-        file.with_context(|| format!("there is no {name}"))
+    /// Returns the libraries that a program of another architecture names, and those
+    /// that these name in turn: the cross compiler's, with which some programs are
+    /// linked, before unpacked ones, which may be older.
+    fn foreign_libraries(&self, program: &Path) -> Result<Vec<Library>> {
+        let cross = Path::new("/usr")
+            .join(self.platform.multiarch())
+            .join("lib");
+        let find = |name: &str| {
+            let file = cross.join(name);
+            if file.exists() {
+                Ok(file)
+            } else {
+                self.library(name)
+            }
+        };
+        let mut libraries: Vec<Library> = Vec::new();
+        let mut unseen = vec![program.to_owned()];
+        while let Some(file) = unseen.pop() {
+            let links = Links::of(&file)?;
+            let mut wanted: Vec<(String, PathBuf)> = links
+                .needed
+                .into_iter()
+                .map(|name| {
+                    let place = self.place(&name);
+                    (name, place)
+                })
+                .collect();
+            if let Some(place) = links.loader {
+                let name = place.file_name().context("a loader without a name")?;
+                wanted.push((name.to_string_lossy().into_owned(), place));
+            }
+            for (name, place) in wanted {
+                if libraries.iter().all(|library| library.place != place) {
+                    let file = find(&name).with_context(|| file.display().to_string())?;
+                    unseen.push(file.clone());
+                    libraries.push(Library { file, place });
+                }
+            }
+        }
+        Ok(libraries)
     }
 }
 
@@ -189,14 +300,49 @@ mod tests {
     #[test]
     fn what_this_machine_lacks_comes_from_what_was_unpacked() -> Result<()> {
         let dir = std::env::temp_dir().join(format!("xtask-programs-{}", std::process::id()));
-        let programs = Programs { root: dir.clone() };
-        assert!(programs.library("libnone.so.1").is_err());
-        let library = dir.join("usr/lib/x86_64-linux-gnu/libnone.so.1");
+        let root = Root::new(dir.clone(), Platform::of(Arch::own()?))?;
+        assert!(root.library("libnone.so.1").is_err());
+        let library = root.library_dirs()[1].join("libnone.so.1");
         fs::create_dir_all(library.parent().context("a directory")?)?;
         fs::write(&library, "")?;
-        assert_eq!(programs.library("libnone.so.1")?, library);
+        assert_eq!(root.library("libnone.so.1")?, library);
         // A program of the machine comes before an unpacked one.
-        assert!(!programs.program("sh")?.starts_with(&dir));
+        assert!(!root.program("sh")?.starts_with(&dir));
         Ok(fs::remove_dir_all(dir)?)
+    }
+
+    #[test]
+    fn another_architecture_has_nothing_of_this_machine() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("xtask-foreign-{}", std::process::id()));
+        let other = match Arch::own()? {
+            Arch::X86_64 => Arch::Aarch64,
+            Arch::Aarch64 => Arch::X86_64,
+        };
+        let root = Root::new(dir.clone(), Platform::of(other))?;
+        assert!(root.program("sh").is_err());
+        // This test's own file stands in for a program of the other architecture: it
+        // names a loader and libraries, and they come from the unpacked files only.
+        let own = std::env::current_exe()?;
+        let links = Links::of(&own)?;
+        let loader = links.loader.context("a loader")?;
+        let name = loader.file_name().context("a name")?.to_string_lossy();
+        let unpacked = &root.library_dirs()[0];
+        fs::create_dir_all(unpacked)?;
+        for name in links.needed.iter().map(|name| &**name).chain([&*name]) {
+            // A file without sections names nothing.
+            fs::write(unpacked.join(name), minimal_elf())?;
+        }
+        let libraries = root.libraries(&own)?;
+        let of = |place: &Path| libraries.iter().find(|library| library.place == place);
+        assert!(of(&loader).is_some(), "{libraries:?}");
+        assert!(of(&root.place("libc.so.6")).is_some(), "{libraries:?}");
+        Ok(fs::remove_dir_all(dir)?)
+    }
+
+    /// Returns the header of an ELF file with 64 bits, and no more.
+    fn minimal_elf() -> [u8; 64] {
+        let mut header = [0; 64];
+        header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        header
     }
 }

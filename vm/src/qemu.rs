@@ -13,25 +13,27 @@ use mptcp_lab::cleanup::Cleanup;
 
 use crate::archive::Kernel;
 use crate::guest;
+use crate::platform::Platform;
 use crate::report::Report;
 
 /// Boots a kernel with the command `qemu` and waits until the guest is done.
 /// Copies the console into the report's file meanwhile.
 pub fn boot(
     mut qemu: Command,
+    platform: &Platform,
     kernel: &Kernel,
     initramfs: &Path,
     append: &str,
     report: &mut Report,
 ) -> Result<()> {
     let mut copy = File::create(&report.console).context("the copy of the console")?;
-    complete(&mut qemu, kernel, initramfs, append);
+    complete(&mut qemu, platform, kernel, initramfs, append);
     let mut child = qemu.spawn().with_context(|| format!("start {qemu:?}"))?;
     let lines = lines(child.stdout.take());
     let child = Arc::new(Mutex::new(child));
     let _end = end(&child);
     // The guest normally ends by itself before this deadline.
-    let deadline = Instant::now() + guest::LIMIT + guest::BOOT;
+    let deadline = Instant::now() + platform.limit + platform.boot;
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
@@ -48,13 +50,19 @@ pub fn boot(
 }
 
 /// Adds the arguments for the machine and for the kernel to boot.
-fn complete(qemu: &mut Command, kernel: &Kernel, initramfs: &Path, append: &str) {
-    let init = guest::INIT;
-    let verb = guest::VERB;
+fn complete(
+    qemu: &mut Command,
+    platform: &Platform,
+    kernel: &Kernel,
+    initramfs: &Path,
+    append: &str,
+) {
+    let (console, init, verb) = (platform.console, guest::INIT, guest::VERB);
     qemu
         // Use one thread for both processors: with two, a kernel that patches
         // its code may run QEMU's old translation of it (Oops: int3).
-        .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"])
+        .args(["-accel", "tcg,thread=single", "-smp", "2"])
+        .args(platform.board)
         .args(["-m", "1G", "-nodefaults", "-no-user-config", "-display"])
         .args(["none", "-serial", "stdio", "-no-reboot", "-kernel"])
         .arg(&kernel.image)
@@ -62,7 +70,7 @@ fn complete(qemu: &mut Command, kernel: &Kernel, initramfs: &Path, append: &str)
         .arg(initramfs)
         .arg("-append")
         .arg(format!(
-            "console=ttyS0 quiet panic=-1 {append} rdinit={init} -- {verb}"
+            "console={console} quiet panic=-1 {append} rdinit={init} -- {verb}"
         ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());

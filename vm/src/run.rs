@@ -9,10 +9,13 @@ use mptcp_lab::agent;
 use xtask::apt;
 use xtask::build;
 use xtask::command::Steps;
+use xtask::cross::{Arch, Cross};
 use xtask::machine::Machine;
 use xtask::workspace::Workspace;
 
 use crate::archive::{self, Archive, Kernel};
+use crate::initramfs::Compiled;
+use crate::platform::Platform;
 use crate::programs::Programs;
 use crate::report::{self, Report};
 use crate::{initramfs, qemu};
@@ -31,6 +34,12 @@ pub struct Args {
     /// it builds the agent first. The guests' output is in target/vm/*.log.
     #[arg(long = "kernel", value_name = "SERIES|PATH")]
     kernels: Vec<String>,
+    /// Boot kernels of this architecture, in target/vm-ARCH [default: this machine's]
+    ///
+    /// For another one, the verb checks the static agent, as `cargo xtask dist
+    /// --target` builds it.
+    #[arg(long, value_name = "ARCH", value_enum)]
+    arch: Option<Arch>,
     /// More parameters for the kernels: --append lockdown=confidentiality
     #[arg(long, value_name = "PARAMETERS", default_value = "")]
     append: String,
@@ -38,12 +47,14 @@ pub struct Args {
 
 /// Runs `cargo xtask vm`.
 pub fn run(machine: &Machine, args: &Args) -> Result<()> {
-    ensure!(
-        cfg!(target_arch = "x86_64"),
-        "this verb boots only Debian's kernels for x86-64"
-    );
     let workspace = Workspace::find()?;
-    let dir = workspace.target.join("vm");
+    let own = Arch::own()?;
+    let platform = Platform::of(args.arch.unwrap_or(own));
+    let foreign = Some(platform.arch).filter(|&arch| arch != own);
+    let dir = workspace.target.join(match foreign {
+        Some(arch) => format!("vm-{}", arch.name()),
+        None => "vm".to_owned(),
+    });
     let wanted = if args.kernels.is_empty() {
         KERNELS.map(str::to_owned).to_vec()
     } else {
@@ -52,25 +63,29 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 
     let given = agent::binary();
     let building = if given.is_some() { 0 } else { build::STEPS };
-    let mut steps = Steps::new(building + 1 + wanted.len() as u32);
-    let agent = match given {
-        Some(agent) => agent,
-        None => build::agent(machine, &workspace, &mut steps)?.agent,
-    };
+    let mut steps = Steps::new(building + 2 + wanted.len() as u32);
+    let compiled = compile(machine, &workspace, foreign, given, &mut steps)?;
 
     steps.next("QEMU, and kernels from Debian's archive");
     apt::supply_keyring(machine, &workspace)?;
-    let programs = Programs::supply(&workspace.tools())?;
-    let kernels = kernels(&dir, &wanted)?;
+    let programs = Programs::supply(&workspace.tools(), platform)?;
+    let kernels = kernels(&dir, platform.arch, &wanted)?;
     let names: Vec<&str> = kernels.iter().map(|kernel| &*kernel.name).collect();
     steps.done(names.join(", "));
 
+    let machines = Machines {
+        platform,
+        programs,
+        compiled,
+        dir,
+        append: &args.append,
+    };
     let mut reports = Vec::with_capacity(kernels.len());
     for kernel in &kernels {
         steps.next(format_args!("{}: boot and check", kernel.name));
-        let mut report = Report::new(&kernel.name, &dir);
+        let mut report = Report::new(&kernel.name, &machines.dir);
         // Go on after an error: other kernels may work.
-        if let Err(error) = boot(&programs, kernel, &agent, &dir, &args.append, &mut report) {
+        if let Err(error) = machines.boot(kernel, &mut report) {
             report.broke(&error);
         }
         steps.done(report.summary());
@@ -87,13 +102,46 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn kernels(dir: &Path, wanted: &[String]) -> Result<Vec<Kernel>> {
+/// Builds the agent, unless it is given, and the other programs of the guests.
+fn compile(
+    machine: &Machine,
+    workspace: &Workspace,
+    foreign: Option<Arch>,
+    given: Option<PathBuf>,
+    steps: &mut Steps,
+) -> Result<Compiled> {
+    let built = match given {
+        Some(_) => None,
+        None => Some(build::agent(machine, workspace, steps)?),
+    };
+    steps.next("programs for the guests");
+    let cross = Cross::supply(machine, workspace, foreign.map_or_else(Arch::own, Ok)?)?;
+    let (agent, init) = if foreign.is_some() {
+        let agent = match &built {
+            Some(built) => Some(cross.agent(workspace, built)?.program),
+            None => given,
+        };
+        (agent, cross.program(workspace, env!("CARGO_PKG_NAME"))?)
+    } else {
+        let own = std::env::current_exe().context("find this program's file")?;
+        (given.or(built.map(|built| built.agent)), own)
+    };
+    let compiled = Compiled {
+        agent: agent.context("no agent")?,
+        init,
+        socket: cross.dynamic(workspace, "mptcp-vm-socket")?,
+    };
+    steps.done("ok");
+    Ok(compiled)
+}
+
+fn kernels(dir: &Path, arch: Arch, wanted: &[String]) -> Result<Vec<Kernel>> {
     let is_file = |kernel: &str| kernel.ends_with(".deb");
     // Open the archive only if needed, since that needs a network.
     let archive = if wanted.iter().all(|kernel| is_file(kernel)) {
         None
     } else {
-        Some(Archive::open(dir)?)
+        Some(Archive::open(dir, arch)?)
     };
     let get = |kernel: &String| match &archive {
         Some(archive) if !is_file(kernel) => archive.kernel(kernel),
@@ -102,19 +150,25 @@ fn kernels(dir: &Path, wanted: &[String]) -> Result<Vec<Kernel>> {
     wanted.iter().map(get).collect()
 }
 
-fn boot(
-    programs: &Programs,
-    kernel: &Kernel,
-    agent: &Path,
-    dir: &Path,
-    append: &str,
-    report: &mut Report,
-) -> Result<()> {
-    let initramfs = dir.join("initramfs.cpio");
-    initramfs::write(&initramfs, agent, kernel, programs)
-        .with_context(|| format!("write {}", initramfs.display()))?;
-    let ended = qemu::boot(programs.qemu()?, kernel, &initramfs, append, report);
-    // Remove it: it has tens of megabytes and is quickly made again.
-    let _ = fs::remove_file(&initramfs);
-    ended
+/// What all machines of a run have in common.
+struct Machines<'a> {
+    platform: &'static Platform,
+    programs: Programs,
+    compiled: Compiled,
+    dir: PathBuf,
+    append: &'a str,
+}
+
+impl Machines<'_> {
+    /// Boots a kernel and collects what the guest reports.
+    fn boot(&self, kernel: &Kernel, report: &mut Report) -> Result<()> {
+        let initramfs = self.dir.join("initramfs.cpio");
+        initramfs::write(&initramfs, &self.compiled, kernel, &self.programs)
+            .with_context(|| format!("write {}", initramfs.display()))?;
+        let qemu = self.programs.qemu()?;
+        let ended = qemu::boot(qemu, self.platform, kernel, &initramfs, self.append, report);
+        // Remove it: it has tens of megabytes and is quickly made again.
+        let _ = fs::remove_file(&initramfs);
+        ended
+    }
 }

@@ -1,6 +1,9 @@
 //! Child processes: the user sees their output, and errors name the command.
 
-use std::{process::Command, time::Instant};
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -14,6 +17,18 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("{status} from `{}`", shell_form(command));
     }
     Ok(())
+}
+
+/// Runs a command whose complaints the user sees, and returns what it prints.
+pub fn printed(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{}`", shell_form(command)))?;
+    if !output.status.success() {
+        bail!("{} from `{}`", output.status, shell_form(command));
+    }
+    Ok(output.stdout)
 }
 
 /// Returns what a command prints, or `None` if it cannot be started or fails.

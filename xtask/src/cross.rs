@@ -1,16 +1,17 @@
 //! Builds for a machine of another architecture: a compiler whose standard library
 //! is that machine's, and Debian's cross linker.
 //!
-//! The programs are linked statically, with the C library of Debian's package
-//! `libc6-dev-arm64-cross`, so they need nothing on the machine that runs them.
+//! The agent is linked statically, with the C library of Debian's package
+//! `libc6-dev-arm64-cross`, so it needs nothing on the machine that runs it.
 
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cargo_metadata::Message;
 use clap::ValueEnum;
 
 use crate::apt::{self, Apt, Source};
@@ -27,6 +28,12 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_PACKAGE: &str = "rustc-web";
 const LIBRARIES: [&str; 2] = ["libstd-rust-web-dev", "libstd-rust-web"];
 const SOURCES: [Source; 1] = [("/debian-security", "bookworm-security main")];
+
+/// The compiler's flag for a static program.
+const STATIC: &str = "-Ctarget-feature=+crt-static";
+
+/// The library that the agent's build script compiles and embeds.
+const PRELOAD_LIBRARY: &str = "libmptcp-preload.so";
 
 /// An architecture for which an agent can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,7 +111,15 @@ enum Library {
     Debian(PathBuf),
 }
 
-/// Builds static programs for an architecture.
+/// The files of a static agent.
+pub struct StaticAgent {
+    /// The agent.
+    pub program: PathBuf,
+    /// The preload library that is embedded in it.
+    pub preload_library: PathBuf,
+}
+
+/// Builds programs for an architecture.
 pub struct Cross {
     /// The architecture.
     pub arch: Arch,
@@ -131,18 +146,56 @@ impl Cross {
         Ok(Self { arch, library })
     }
 
-    /// Returns the directory below the workspace's target directory to which
-    /// [`Cross::build`] builds.
+    /// Returns the directory below the workspace's target directory to which this
+    /// builds.
     pub fn out(&self, workspace: &Workspace) -> PathBuf {
         workspace.target.join(self.arch.target()).join("release")
     }
 
-    /// Builds a package of the workspace with the release profile, and without
-    /// symbols if it is for another architecture.
+    /// Builds a static agent, which embeds a build's eBPF object.
+    ///
+    /// # Errors
+    /// The compiler fails, or there is no preload library for the architecture.
+    pub fn agent(&self, workspace: &Workspace, built: &Built) -> Result<StaticAgent> {
+        let mut cargo = self.cargo(workspace, "mptcp-agent", &[STATIC])?;
+        built.embed(&mut cargo);
+        let messages = command::printed(cargo.arg("--message-format=json-render-diagnostics"))?;
+        let preload_library = preload_library(&messages).with_context(|| {
+            format!(
+                "the agent for {} was built without its preload library; the compiler's \
+                 warnings say why",
+                self.arch.name()
+            )
+        })?;
+        Ok(StaticAgent {
+            program: self.out(workspace).join("mptcp-agent"),
+            preload_library,
+        })
+    }
+
+    /// Builds a static program of the workspace. Returns its file.
     ///
     /// # Errors
     /// The compiler fails.
-    pub fn build(&self, workspace: &Workspace, built: &Built, package: &str) -> Result<()> {
+    pub fn program(&self, workspace: &Workspace, package: &str) -> Result<PathBuf> {
+        command::run(&mut self.cargo(workspace, package, &[STATIC])?)?;
+        Ok(self.out(workspace).join(package))
+    }
+
+    /// Builds a program of the workspace that is linked with the architecture's C
+    /// library at run time. Shares no compiled crate with static programs. Returns its
+    /// file.
+    ///
+    /// # Errors
+    /// The compiler fails.
+    pub fn dynamic(&self, workspace: &Workspace, package: &str) -> Result<PathBuf> {
+        command::run(&mut self.cargo(workspace, package, &[])?)?;
+        Ok(self.out(workspace).join(package))
+    }
+
+    /// Returns a cargo that builds a package of the workspace with the release profile
+    /// and these flags, and without symbols if it is for another architecture.
+    fn cargo(&self, workspace: &Workspace, package: &str, more: &[&str]) -> Result<Command> {
         let target = self.arch.target();
         let upper = target.to_uppercase().replace('-', "_");
         let mut flags: Vec<String> = Vec::new();
@@ -150,7 +203,7 @@ impl Cross {
             Library::Own => {
                 let own = env::var("RUSTFLAGS").unwrap_or_default();
                 flags.extend(own.split_whitespace().map(str::to_owned));
-                built.cargo(workspace)
+                workspace.cargo()
             }
             Library::Debian(sysroot) => {
                 flags.push(format!("--sysroot={}", sysroot.display()));
@@ -158,33 +211,42 @@ impl Cross {
                 cargo
                     .env("RUSTC", DEBIAN_RUSTC)
                     .env("CARGO_TARGET_DIR", &workspace.target);
-                built.embed(&mut cargo);
                 cargo
             }
         };
-        // The target is named even if it is this machine's. Otherwise the flags would
-        // also apply to procedural macros, which cannot be static.
-        flags.push("-Ctarget-feature=+crt-static".to_owned());
+        flags.extend(more.iter().map(|&flag| flag.to_owned()));
         cargo
-            .args([
-                "build",
-                "--locked",
-                "--release",
-                "-p",
-                package,
-                "--target",
-                &target,
-            ])
+            .args(["build", "--locked", "--release"])
+            // The target is named even if it is this machine's. Otherwise the flags would
+            // also apply to procedural macros, which cannot be static.
+            .args(["-p", package, "--target", &target])
             // This variable is encoded, so that a path may contain a space.
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         if self.arch != Arch::own()? {
             let gcc = self.arch.tool("gcc");
             cargo
                 .env(format!("CARGO_TARGET_{upper}_LINKER"), gcc)
+                // Without line tables, whose making would take time: they would be
+                // stripped, too.
+                .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
                 .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
         }
-        command::run(&mut cargo)
+        Ok(cargo)
     }
+}
+
+/// Returns the preload library that the agent's build script has made, from cargo's
+/// messages; `None` if it could not make one.
+fn preload_library(messages: &[u8]) -> Option<PathBuf> {
+    let mut scripts = Message::parse_stream(messages).filter_map(|message| match message.ok()? {
+        Message::BuildScriptExecuted(script) => Some(script.out_dir),
+        _ => None,
+    });
+    scripts.find_map(|out_dir| {
+        let library = Path::new(&out_dir).join(PRELOAD_LIBRARY);
+        let size = library.metadata().ok()?.len();
+        (size > 0).then_some(library)
+    })
 }
 
 /// Returns whether the toolchain that runs xtask has the standard library of an
@@ -259,6 +321,30 @@ fn debian_library(machine: &Machine, workspace: &Workspace, arch: Arch) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_preload_library_is_where_the_build_script_wrote_it() -> Result<()> {
+        let dir = env::temp_dir().join(format!("xtask-cross-{}", std::process::id()));
+        let line = |package: &str| {
+            let out_dir = dir.join(package);
+            fs::create_dir_all(&out_dir)?;
+            let message = serde_json::json!({
+                "reason": "build-script-executed",
+                "package_id": format!("path+file:///{package}#0.1.0"),
+                "linked_libs": [], "linked_paths": [], "cfgs": [], "env": [],
+                "out_dir": out_dir,
+            });
+            anyhow::Ok(format!("{message}\n"))
+        };
+        let messages = line("serde")? + &line("mptcp-agent")?;
+        assert_eq!(preload_library(messages.as_bytes()), None);
+        let library = dir.join("mptcp-agent").join(PRELOAD_LIBRARY);
+        fs::write(&library, "")?;
+        assert_eq!(preload_library(messages.as_bytes()), None, "it is empty");
+        fs::write(&library, "ELF")?;
+        assert_eq!(preload_library(messages.as_bytes()), Some(library));
+        Ok(fs::remove_dir_all(dir)?)
+    }
 
     #[test]
     fn an_architecture_has_the_names_of_each_project() {

@@ -79,19 +79,21 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     if is_static {
         steps.next(format_args!("static agent for {}", arch.name()));
         let found = Cross::supply(machine, &workspace, arch)?;
-        found.build(&workspace, &built, "mptcp-agent")?;
+        let agent = found.agent(&workspace, &built)?;
         steps.done("ok");
-        cross = Some(found);
+        cross = Some((found, agent));
     }
 
     steps.next("man pages, completions, configuration");
     // Where cargo-deb looks for them.
     let files = match &cross {
-        Some(cross) if is_foreign => cross.out(&workspace),
+        Some((cross, _)) if is_foreign => cross.out(&workspace),
         _ => workspace.target.join("release"),
     };
     let files = files.join("package");
-    stage::lay_out(&workspace, &built, &release, &files)?;
+    let foreign = cross.as_ref().filter(|_| is_foreign);
+    let library = foreign.map(|(_, agent)| &*agent.preload_library);
+    stage::lay_out(&workspace, &built, &release, library, &files)?;
     steps.done("ok");
 
     steps.next(format_args!("Debian package of version {}", release.debian));
@@ -99,10 +101,13 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let package = debian::build(machine, &workspace, version, &out, Packing::Small, arch)?;
     steps.done(package.display());
 
-    let mut agent = None;
-    if let Some(cross) = cross.as_ref().filter(|_| !args.only_deb) {
+    let mut packed = None;
+    if let Some((_, agent)) = cross.as_ref().filter(|_| !args.only_deb) {
         steps.next("archive of the static agent");
-        agent = Some(tarball::pack(&workspace, cross, &release, &files, &out)?);
+        let program = &agent.program;
+        packed = Some(tarball::pack(
+            program, &workspace, arch, &release, &files, &out,
+        )?);
         steps.done("ok");
         steps.next("software bill of materials");
         sbom::write(machine, &workspace, &release, &arch.target(), &out)?;
@@ -114,10 +119,10 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     if args.check {
         steps.next("check");
         if is_foreign {
-            check::elsewhere(machine, &workspace, arch, &package, agent.as_deref())?;
+            check::elsewhere(machine, &workspace, arch, &package, packed.as_deref())?;
         } else {
             check::run(machine, &workspace, &release, &package)?;
-            if let Some(agent) = &agent {
+            if let Some(agent) = &packed {
                 alone::check(&workspace, agent)?;
             }
         }

@@ -2,43 +2,25 @@
 //! by the preload library anywhere.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::loaded_programs;
 use mptcp_lab::wait;
-use socket2::{Domain, Socket, Type};
 
 use super::checks::check;
 use super::traffic::SOON;
-use super::{AGENT, INIT};
+use super::{AGENT, SOCKET};
 
-/// The verb that prints which protocol a TCP socket has.
-pub const VERB: &str = "vm-socket";
 /// The function that the BPF program is attached to.
 const FUNCTION: &str = "update_socket_protocol";
 /// The name of the BPF program.
 const PROGRAM: &str = "mptcp_exec_sk";
 const TCP: &str = "6";
 const MPTCP: &str = "262";
-/// The exit code of [`socket`].
+/// The exit code of [`SOCKET`].
 const CODE: u8 = 7;
-
-/// Prints the protocol of a new TCP socket, waits for the end of stdin, and prints it
-/// again. Returns the exit code.
-pub fn socket() -> Result<u8> {
-    let show = || -> Result<()> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        let protocol = socket.protocol()?.context("no protocol")?;
-        println!("{}", i32::from(protocol));
-        Ok(io::stdout().flush()?)
-    };
-    show()?;
-    io::stdin().read_to_end(&mut Vec::new())?;
-    show()?;
-    Ok(CODE)
-}
 
 /// Checks both ways.
 pub fn all() {
@@ -56,7 +38,7 @@ pub fn all() {
     });
 }
 
-/// A program under `exec`, which runs [`socket`].
+/// [`SOCKET`] under `exec`.
 struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -65,7 +47,7 @@ struct Program {
 impl Program {
     fn start(way: &str) -> Result<Self> {
         let mut child = Command::new(AGENT)
-            .args(["exec", "--way", way, "--", INIT, VERB])
+            .args(["exec", "--way", way, "--", SOCKET])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -98,7 +80,7 @@ impl Program {
 /// Checks that a kernel without the function is refused, by name.
 fn refused() -> Result<String> {
     let output = Command::new(AGENT)
-        .args(["exec", "--way", "bpf", "--", INIT, VERB])
+        .args(["exec", "--way", "bpf", "--", SOCKET])
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(125), "{}", output.status);
@@ -115,7 +97,7 @@ fn bpf() -> Result<String> {
         let line = program.line()?;
         ensure!(line == MPTCP, "a socket has the protocol {line:?}");
     }
-    let other = Command::new(INIT).arg(VERB).stdin(Stdio::null()).output()?;
+    let other = Command::new(SOCKET).stdin(Stdio::null()).output()?;
     let seen = String::from_utf8_lossy(&other.stdout).into_owned();
     ensure!(seen == format!("{TCP}\n{TCP}\n"), "outside: {seen:?}");
     let found = (groups()?.len(), loaded()?);

@@ -13,6 +13,8 @@ use xtask::command;
 use xtask::workspace::Workspace;
 
 const DOC: &str = "usr/share/doc/mptcp-agent";
+/// The preload library, as mptcp-generate names it.
+const LIBRARY: &str = "libmptcp-preload.so";
 
 /// Files of the repository, and where they go: into a directory if that ends in `/`.
 const FILES: [(&str, &str); 6] = [
@@ -44,7 +46,7 @@ const DIRECTORIES: [(&str, &str, &[&str]); 3] = [
 /// What mptcp-generate writes, and where it goes.
 const GENERATED: [(&str, &str); 5] = [
     ("config.toml", "etc/mptcp-agent/"),
-    ("libmptcp-preload.so", "usr/lib/mptcp-agent/"),
+    (LIBRARY, "usr/lib/mptcp-agent/"),
     (
         "completions/mptcp-agent.bash",
         "usr/share/bash-completion/completions/mptcp-agent",
@@ -59,11 +61,13 @@ const GENERATED: [(&str, &str); 5] = [
     ),
 ];
 
-/// Makes the tree of files anew, below a directory.
+/// Makes the tree of files anew, below a directory. The preload library is that of
+/// this machine's agent, unless there is a `library` of another architecture.
 pub fn lay_out(
     workspace: &Workspace,
     built: &Built,
     release: &Release,
+    library: Option<&Path>,
     package: &Path,
 ) -> Result<PathBuf> {
     if package.exists() {
@@ -78,6 +82,9 @@ pub fn lay_out(
             .args(["-p", "mptcp-generate", "--"])
             .arg(&generated),
     )?;
+    if let Some(library) = library {
+        copy(library, &generated, LIBRARY)?;
+    }
     for (from, to) in FILES {
         copy(&workspace.root.join(from), &root, to)?;
     }

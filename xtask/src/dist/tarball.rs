@@ -14,22 +14,22 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::release::Release;
 use xtask::command;
-use xtask::cross::{Arch, Cross};
+use xtask::cross::Arch;
 use xtask::workspace::Workspace;
 
-/// Packs the static agent that was built with its documentation, from a directory
-/// where the files are laid out. Returns the agent.
+/// Packs a static agent with its documentation, from a directory where the files are
+/// laid out. Returns the agent that was packed.
 pub fn pack(
+    agent: &Path,
     workspace: &Workspace,
-    cross: &Cross,
+    arch: Arch,
     release: &Release,
     package: &Path,
     out: &Path,
 ) -> Result<PathBuf> {
-    let agent = cross.out(workspace).join("mptcp-agent");
-    let name = format!("mptcp-agent-{}-{}", release.debian, cross.arch.name());
+    let name = format!("mptcp-agent-{}-{}", release.debian, arch.name());
     let tree = package.join(&name);
-    lay_out(workspace, cross.arch, &agent, package, &tree)?;
+    lay_out(workspace, arch, agent, package, &tree)?;
     let archive = out.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");
     // The same commit gives the same archive.
