@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`Web`] holds what the file says, and reads it anew when it or the files that
-//! it names change. A file that is wrong changes nothing.
+//! it names change. A file that is wrong changes nothing, and neither does one that
+//! would take TLS or the passwords away: it may have been emptied or cut by mistake.
 
 mod file;
 mod passwords;
@@ -43,6 +44,20 @@ pub struct Settings {
     pub tls: Option<TlsAcceptor>,
     /// The users, if requests need a password.
     pub passwords: Option<Passwords>,
+}
+
+impl Settings {
+    /// Returns what of these settings `fresh` would take away, if there is something.
+    fn lost_by(&self, fresh: &Self) -> Option<&'static str> {
+        let tls = self.tls.is_some() && fresh.tls.is_none();
+        let passwords = self.passwords.is_some() && fresh.passwords.is_none();
+        match (tls, passwords) {
+            (true, true) => Some("TLS and the passwords"),
+            (true, false) => Some("TLS"),
+            (false, true) => Some("the passwords"),
+            (false, false) => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Settings {
@@ -115,15 +130,27 @@ impl Web {
             };
             self.stamp = stamp;
             match settings {
-                Ok(settings) => {
-                    self.settings.send_replace(Arc::new(settings));
-                    tracing::info!(file = %path.display(), "read the web configuration anew");
-                }
+                Ok(settings) => self.put_in_force(settings, &path),
                 Err(error) => tracing::error!(
                     "the web configuration is not reloaded, what it said before holds: {error:#}"
                 ),
             }
         }
+    }
+
+    /// Puts settings in force, unless they would take TLS or the passwords away.
+    fn put_in_force(&self, fresh: Settings, path: &Path) {
+        let lost = self.settings.borrow().lost_by(&fresh);
+        let file = path.display();
+        if let Some(lost) = lost {
+            tracing::warn!(
+                "the web configuration is not reloaded, what it said before holds: {file} would \
+                 take {lost} away from a running agent. If that is meant, restart the agent"
+            );
+            return;
+        }
+        self.settings.send_replace(Arc::new(fresh));
+        tracing::info!(%file, "read the web configuration anew");
     }
 }
 

@@ -15,11 +15,11 @@ use mptcp_lab::traffic::Transfer;
 use mptcp_lab::{Agent, Container, Host, Lab, Process, require, wait};
 use nix::sys::signal::Signal;
 
-use crate::{SETTLE, SOON};
 use crate::support::{
     Watched, capped, failure_of, require_agent, scrape_until, two_paths, upload, wait_for_cap,
     wait_for_shares, weighted,
 };
+use crate::{SETTLE, SOON};
 
 /// Runs a command as the user `nobody`, without any rights.
 const NOBODY: [&str; 4] = [

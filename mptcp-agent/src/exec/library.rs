@@ -50,6 +50,9 @@ pub fn place() -> Result<PathBuf, String> {
             Err(error) => tried.push(format!("{}: {error}", directory.display())),
         }
     }
+    if tried.is_empty() {
+        tried.push("set HOME or XDG_CACHE_HOME to a directory, by its whole path".to_owned());
+    }
     Err(format!(
         "there is no place for the preload library: {}",
         tried.join("; ")
@@ -136,8 +139,14 @@ fn write(directory: &Path) -> io::Result<PathBuf> {
 }
 
 /// Makes a directory that only this user can write to, and from which libraries can
-/// be loaded; or checks that it is such a directory.
+/// be loaded; or checks that it is such a directory. Makes the one above it as well if
+/// that is missing, as `~/.cache` is for a new user.
 fn make_private(directory: &Path) -> io::Result<()> {
+    if let Some(above) = directory.parent()
+        && !above.exists()
+    {
+        DirBuilder::new().mode(0o700).create(above)?;
+    }
     match DirBuilder::new()
         .recursive(false)
         .mode(DIRECTORY_MODE)
@@ -208,6 +217,15 @@ mod tests {
         assert_eq!(mode(&write(&directory).unwrap()), 0o644);
         // Nothing but the library is left.
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_cache_that_is_missing_is_made() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join(".cache/mptcp-agent-exec");
+        assert!(write(&directory).is_ok());
+        let deeper = home.path().join("a/b/mptcp-agent-exec");
+        assert!(write(&deeper).is_err(), "only one directory is made");
     }
 
     #[test]

@@ -8,8 +8,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use btf_rs::{Btf, BtfType, Struct, Type};
 use object::{Object as _, ObjectSection as _};
 
+use super::file::read_whole;
+
 /// The kernel's own word on its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// The most bytes of a file of `--btf`: a vmlinux with all its debugging information
+/// is smaller.
+const LARGEST: u64 = 2 << 30;
 
 /// The section of an ELF file that has them.
 const SECTION: &str = ".BTF";
@@ -27,8 +33,8 @@ pub fn read(file: Option<&Path>) -> Result<Vec<u8>> {
         return fs::read(VMLINUX)
             .with_context(|| format!("cannot read the kernel's types from {VMLINUX}"));
     };
-    let bytes =
-        fs::read(file).with_context(|| format!("--btf {}: cannot read it", file.display()))?;
+    let bytes = read_whole(file, LARGEST)
+        .with_context(|| format!("--btf {}: cannot read it", file.display()))?;
     extract(bytes).with_context(|| format!("--btf {}", file.display()))
 }
 
@@ -232,6 +238,14 @@ mod tests {
         assert_eq!(extract(MAGIC.to_vec()).unwrap(), MAGIC);
         let cut = plausible(MAGIC.to_vec()).unwrap_err();
         assert!(format!("{cut:#}").contains("broken"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        for file in ["/dev/zero", "/sys"] {
+            let why = format!("{:#}", read(Some(Path::new(file))).unwrap_err());
+            assert!(why.contains("no regular file"), "{why}");
+        }
     }
 
     #[test]

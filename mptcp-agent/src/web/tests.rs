@@ -110,8 +110,45 @@ async fn a_change_is_seen_and_a_mistake_changes_nothing() {
     tokio::time::sleep(LOOK + Duration::from_millis(500)).await;
     assert!(!in_force.has_changed().unwrap());
     assert!(in_force.borrow().tls.is_some());
-    fs::write(&path, "# nothing\n").unwrap();
+    // So is a file that takes TLS away, as one that was emptied.
+    fs::write(&path, "").unwrap();
+    again.notify_one();
+    tokio::time::sleep(LOOK + Duration::from_millis(500)).await;
+    assert!(!in_force.has_changed().unwrap());
+    assert!(in_force.borrow().tls.is_some());
+    fs::write(&path, tls).unwrap();
     change(in_force.clone()).await;
-    assert!(in_force.borrow().tls.is_none());
+    assert!(in_force.borrow().tls.is_some());
     following.abort();
+}
+
+#[test]
+fn a_file_takes_neither_tls_nor_passwords_away() {
+    let tls = format!("tls_server_config:\n  cert_file: {CERT}\n  key_file: {KEY}\n");
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let users = format!("basic_auth_users:\n  me: {hash}\n");
+    let both = format!("{tls}{users}");
+    for (before, fresh, kept) in [
+        (&both[..], "", Some("TLS and the passwords")),
+        (&both, &tls, Some("the passwords")),
+        (&both, &users, Some("TLS")),
+        (&tls, "# nothing\n", Some("TLS")),
+        (&tls, &users, Some("TLS")),
+        (&users, "basic_auth_users:\n", Some("the passwords")),
+        (&both, &both, None),
+        (&tls, &both, None),
+        ("", &tls, None),
+        ("", "", None),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.yml");
+        fs::write(&path, before).unwrap();
+        let web = Web::read(Some(&path)).unwrap();
+        let mut in_force = web.in_force();
+        let fresh = said(fresh).unwrap();
+        assert_eq!(in_force.borrow().lost_by(&fresh), kept);
+        web.put_in_force(fresh, &path);
+        assert_eq!(in_force.has_changed().unwrap(), kept.is_none());
+        in_force.mark_unchanged();
+    }
 }

@@ -23,11 +23,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::source::Message;
 
 /// The signals that end the view.
-const ENDS: [Signal; 4] = [
+const ENDS: [Signal; 6] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
 ];
 
 /// How long the end waits for a drawing, and for a terminal that takes nothing.
