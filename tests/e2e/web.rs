@@ -108,9 +108,14 @@ fn tls_and_a_password_hold_for_the_address_and_follow_the_file() -> Result<()> {
     agent.process().signal(Signal::SIGHUP)?;
     wait_for_log(&agent, "web.yml:1:1: unknown field `nonsense`")?;
     get(&["--user", "me:secret", &https])?;
+    // So is a file that takes something away, as one that was cut.
     fs::write(&scene.file, tls(""))?;
+    wait_for_log(&agent, "would take the passwords away")?;
+    get(&[&https]).err().context("it needs the password")?;
+    fs::write(&scene.file, tls("") + USERS)?;
     wait::try_until("the new file to hold", SOON, || {
-        get(&["--tls-max", "1.2", &https]).map_err(|error| format!("{error:#}"))
+        get(&["--user", "me:secret", "--tls-max", "1.2", &https])
+            .map_err(|error| format!("{error:#}"))
     })?;
     agent.stop()
 }
