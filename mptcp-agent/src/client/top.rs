@@ -93,6 +93,7 @@ fn show(
                 Message::Resized => {}
                 Message::TerminalFailed(error) => return Err(error),
                 Message::Looked(look) => model.look(*look),
+                Message::Silent => model.silent = true,
                 Message::Gone(why) => model.gone(why),
                 Message::Event(event) => model.event(&event),
                 Message::Lost(lost) => model.lost(lost),

@@ -92,6 +92,8 @@ pub struct Model {
     pub status: Option<Status>,
     /// Why the agent cannot be reached.
     pub gone: Option<String>,
+    /// Whether the agent leaves a question without an answer.
+    pub silent: bool,
     /// All connections, sorted.
     pub connections: Vec<Connection>,
     /// The courses of the paths.
@@ -119,6 +121,7 @@ pub struct Model {
 impl Model {
     /// Takes in what the agent says.
     pub fn look(&mut self, look: Look) {
+        self.silent = false;
         let pid = |status: &Status| status.agent.pid;
         if self.gone.take().is_some() {
             self.note(format!("the agent is back (pid {})", pid(&look.status)));
@@ -135,6 +138,7 @@ impl Model {
 
     /// Notes that the agent cannot be reached.
     pub fn gone(&mut self, why: String) {
+        self.silent = false;
         if self.gone.replace(one_line(&why)).is_none() {
             self.note("the agent is gone".to_owned());
         }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const STEP: Duration = Duration::from_secs(1);
 /// took, so that an agent with very many connections is asked less often.
 const RESPITE: u32 = 4;
 
+/// A look that takes this long is reported as an agent that does not answer.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// How many messages wait for the view. If more come, the agent counts the
 /// events that this client is too slow for.
 const QUEUE: usize = 1024;
@@ -36,6 +40,8 @@ pub enum Message {
     TerminalFailed(std::io::Error),
     /// The agent's answers.
     Looked(Box<Look>),
+    /// The agent has not answered for [`SILENT`].
+    Silent,
     /// The agent cannot be reached, and why.
     Gone(String),
     /// An event.
@@ -54,8 +60,11 @@ pub fn channel() -> (SyncSender<Message>, Receiver<Message>) {
 /// Starts to ask the agent for its state and for events. Both go on with the next
 /// agent when this one ends.
 pub fn start(agent: Connection, control: Option<&Path>, sender: &SyncSender<Message>) {
-    let (path, to) = (control.map(Path::to_owned), sender.clone());
-    spawn(move || look(Some(agent), path, &to));
+    let asked = Asked::default();
+    let (path, to, since) = (control.map(Path::to_owned), sender.clone(), asked.clone());
+    spawn(move || look(Some(agent), path, &to, &since));
+    let to = sender.clone();
+    spawn(move || watch(&asked, &to));
     let (path, to) = (control.map(Path::to_owned), sender.clone());
     spawn(move || {
         loop {
@@ -80,10 +89,41 @@ pub fn change(request: Request, control: Option<&Path>, sender: &SyncSender<Mess
     });
 }
 
-fn look(mut agent: Option<Connection>, path: Option<PathBuf>, to: &SyncSender<Message>) {
+/// When the look that goes on began; none while none does.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Option<Instant>>>);
+
+impl Asked {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that the agent does not answer, for as long as that is so.
+fn watch(asked: &Asked, to: &SyncSender<Message>) {
+    loop {
+        sleep(STEP);
+        let late = asked.since().is_some_and(|since| since.elapsed() >= SILENT);
+        if late && to.send(Message::Silent).is_err() {
+            return;
+        }
+    }
+}
+
+fn look(
+    mut agent: Option<Connection>,
+    path: Option<PathBuf>,
+    to: &SyncSender<Message>,
+    since: &Asked,
+) {
     let begin = Instant::now();
     loop {
         let asked = Instant::now();
+        since.set(Some(asked));
         let kept = agent.is_some();
         let mut found = ask(&mut agent, path.as_deref(), begin);
         if kept && found.is_err() {
@@ -91,6 +131,7 @@ fn look(mut agent: Option<Connection>, path: Option<PathBuf>, to: &SyncSender<Me
             agent = None;
             found = ask(&mut agent, path.as_deref(), begin);
         }
+        since.set(None);
         let message = match found {
             Ok(look) => Message::Looked(Box::new(look)),
             Err(failure) => {

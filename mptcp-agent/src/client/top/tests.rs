@@ -285,6 +285,20 @@ fn an_agent_that_is_gone_is_told_and_forgotten_when_another_comes() {
 }
 
 #[test]
+fn an_agent_that_does_not_answer_is_told_until_it_does() {
+    let mut model = Model::default();
+    assert!(text(&model).contains("waiting for the agent"));
+    assert!(!text(&model).contains("no connections"));
+    model.silent = true;
+    assert!(text(&model).contains("The agent does not answer"));
+    model.look(look(1, [5, 5]));
+    assert!(!text(&model).contains("does not answer"));
+    model.silent = true;
+    let shown = text(&model);
+    assert!(shown.contains("The agent does not answer") && shown.contains("eth0"));
+}
+
+#[test]
 fn events_are_bounded_and_stay_in_sight() {
     let mut model = model();
     press(&mut model, "\t\t");

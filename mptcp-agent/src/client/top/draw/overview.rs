@@ -99,9 +99,10 @@ fn list(canvas: &mut Canvas<'_, '_>, area: Rect, model: &Model) {
     }
     let area = below(area, 1);
     if listed.is_empty() {
-        let text = match model.connections.is_empty() {
-            true => "no connections",
-            false => "none has all words of the filter",
+        let text = match (&model.status, model.connections.is_empty()) {
+            (None, _) => "waiting for the agent",
+            (_, true) => "no connections",
+            (_, false) => "none has all words of the filter",
         };
         canvas.write(area, 0, 0, Style::Plain, text);
         return;
