@@ -1,5 +1,6 @@
-//! What a program needs at run time, as its file says: for the programs of another
-//! architecture, whose loader this machine cannot run.
+//! Reads from a program's file which loader and libraries the program needs. A program
+//! of another architecture cannot be asked for them, because this machine cannot run
+//! its loader.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! `cargo xtask vm`: the agent on other kernels, in virtual machines.
 //!
 //! ```text
-//!   platform    what differs between x86-64 and ARM
+//!   platform    QEMU, board, console and time limits of x86-64 and of ARM
 //!   programs    QEMU, kmod, ip: this machine's, or from Debian, unpacked
 //!   archive     newest kernel of a series, from Debian, unpacked
 //!   initramfs   agent + this program + ip, and their libraries  --> qemu: boots it

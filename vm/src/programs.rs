@@ -165,7 +165,7 @@ impl Root {
 
     /// Returns the directories with the unpacked libraries.
     fn library_dirs(&self) -> [PathBuf; 2] {
-        let multiarch = self.platform.multiarch();
+        let multiarch = self.platform.arch.multiarch();
         ["lib", "usr/lib"].map(|dir| self.dir.join(dir).join(&multiarch))
     }
 
@@ -178,7 +178,9 @@ impl Root {
 
     /// Returns the place where a guest's loader looks for a library.
     fn place(&self, name: &str) -> PathBuf {
-        Path::new("/lib").join(self.platform.multiarch()).join(name)
+        Path::new("/lib")
+            .join(self.platform.arch.multiarch())
+            .join(name)
     }
 
     fn libraries(&self, program: &Path) -> Result<Vec<Library>> {
@@ -225,7 +227,7 @@ impl Root {
     /// linked, before unpacked ones, which may be older.
     fn foreign_libraries(&self, program: &Path) -> Result<Vec<Library>> {
         let cross = Path::new("/usr")
-            .join(self.platform.multiarch())
+            .join(self.platform.arch.multiarch())
             .join("lib");
         let find = |name: &str| {
             let file = cross.join(name);

@@ -50,10 +50,10 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let own = Arch::own()?;
     let platform = Platform::of(args.arch.unwrap_or(own));
-    let foreign = Some(platform.arch).filter(|&arch| arch != own);
-    let dir = workspace.target.join(match foreign {
-        Some(arch) => format!("vm-{}", arch.name()),
-        None => "vm".to_owned(),
+    let arch = platform.arch;
+    let dir = workspace.target.join(match arch == own {
+        true => "vm".to_owned(),
+        false => format!("vm-{}", arch.name()),
     });
     let wanted = if args.kernels.is_empty() {
         KERNELS.map(str::to_owned).to_vec()
@@ -64,12 +64,12 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
     let given = agent::binary();
     let building = if given.is_some() { 0 } else { build::STEPS };
     let mut steps = Steps::new(building + 2 + wanted.len() as u32);
-    let compiled = compile(machine, &workspace, foreign, given, &mut steps)?;
+    let compiled = compile(machine, &workspace, arch, given, &mut steps)?;
 
     steps.next("QEMU, and kernels from Debian's archive");
     apt::supply_keyring(machine, &workspace)?;
     let programs = Programs::supply(&workspace.tools(), platform)?;
-    let kernels = kernels(&dir, platform.arch, &wanted)?;
+    let kernels = kernels(&dir, arch, &wanted)?;
     let names: Vec<&str> = kernels.iter().map(|kernel| &*kernel.name).collect();
     steps.done(names.join(", "));
 
@@ -106,7 +106,7 @@ pub fn run(machine: &Machine, args: &Args) -> Result<()> {
 fn compile(
     machine: &Machine,
     workspace: &Workspace,
-    foreign: Option<Arch>,
+    arch: Arch,
     given: Option<PathBuf>,
     steps: &mut Steps,
 ) -> Result<Compiled> {
@@ -115,16 +115,17 @@ fn compile(
         None => Some(build::agent(machine, workspace, steps)?),
     };
     steps.next("programs for the guests");
-    let cross = Cross::supply(machine, workspace, foreign.map_or_else(Arch::own, Ok)?)?;
-    let (agent, init) = if foreign.is_some() {
-        let agent = match &built {
-            Some(built) => Some(cross.agent(workspace, built)?.program),
-            None => given,
-        };
-        (agent, cross.program(workspace, env!("CARGO_PKG_NAME"))?)
+    let cross = Cross::supply(machine, workspace, arch)?;
+    let is_own = arch == Arch::own()?;
+    let agent = match built {
+        None => given,
+        Some(built) if is_own => Some(built.agent),
+        Some(built) => Some(cross.agent(workspace, &built)?.program),
+    };
+    let init = if is_own {
+        std::env::current_exe().context("find this program's file")?
     } else {
-        let own = std::env::current_exe().context("find this program's file")?;
-        (given.or(built.map(|built| built.agent)), own)
+        cross.program(workspace, env!("CARGO_PKG_NAME"))?
     };
     let compiled = Compiled {
         agent: agent.context("no agent")?,
@@ -150,7 +151,7 @@ fn kernels(dir: &Path, arch: Arch, wanted: &[String]) -> Result<Vec<Kernel>> {
     wanted.iter().map(get).collect()
 }
 
-/// What all machines of a run have in common.
+/// The virtual machines of a run. They differ in their kernels only.
 struct Machines<'a> {
     platform: &'static Platform,
     programs: Programs,

@@ -33,7 +33,7 @@ const SOURCES: [Source; 1] = [("/debian-security", "bookworm-security main")];
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 
 /// The library that the agent's build script compiles and embeds.
-const PRELOAD_LIBRARY: &str = "libmptcp-preload.so";
+pub const PRELOAD_LIBRARY: &str = "libmptcp-preload.so";
 
 /// An architecture for which an agent can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,13 +85,18 @@ impl Arch {
         format!("{}-unknown-linux-gnu", self.name())
     }
 
+    /// Returns Debian's name of the directories with its libraries.
+    pub fn multiarch(self) -> String {
+        format!("{}-linux-gnu", self.name())
+    }
+
     /// Returns the name of one of its binutils or compilers: on a machine of another
     /// architecture it has a prefix.
     pub fn tool(self, name: &str) -> String {
         if self.name() == env::consts::ARCH {
             return name.to_owned();
         }
-        format!("{}-linux-gnu-{name}", self.name())
+        format!("{}-{name}", self.multiarch())
     }
 
     /// Returns the packages that link programs for it elsewhere.
@@ -354,6 +359,7 @@ mod tests {
         ] {
             assert_eq!((arch.name(), arch.debian()), (name, debian));
             assert_eq!(arch.target(), format!("{name}-unknown-linux-gnu"));
+            assert_eq!(arch.multiarch(), arch.target().replace("-unknown", ""));
             let own = name == env::consts::ARCH;
             let strip = if own {
                 "strip".to_owned()

@@ -18,12 +18,13 @@ use xtask::{
 
 /// The test that makes pictures of the page. It does nothing else, so it is ignored
 /// otherwise.
-const OF_THE_PAGE: [&str; 2] = ["--ignored", "page::screenshots::of_the_page"];
-/// The test that writes the screen of `top` to the file that this variable names.
-const OF_TOP: [&str; 2] = ["--exact", "top::what_is_shown_is_what_the_agent_says"];
+const OF_THE_PAGE: &[&str] = &["--ignored", "page::screenshots::of_the_page"];
+/// The test that writes the screen of `top` to the file that [`SCREEN`] names.
+const OF_TOP: &[&str] = &["top::what_is_shown_is_what_the_agent_says"];
+/// The variable that names that file.
 const SCREEN: &str = "MPTCP_TOP_CAPTURE";
 
-/// What is around the screen in docs/top.md.
+/// The lines before and after the screen in docs/top.md.
 const BEGIN: &str = "<!-- cargo xtask screenshots writes this screen -->\n\n```text\n";
 const END: &str = "```\n";
 
@@ -51,7 +52,7 @@ pub fn run(machine: &Machine) -> Result<()> {
             .env("PATH", tools::path(&workspace)?)
             .env(SCREEN, &screen)
             .args(["test", "--locked", "--release", "-p", "mptcp-tests"])
-            .args(["--test", "e2e", "--"])
+            .args(["--test", "e2e", "--", "--exact"])
             .args(test);
         command::run(&mut cargo)?;
     }

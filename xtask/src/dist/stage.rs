@@ -10,11 +10,10 @@ use anyhow::{Context as _, Result};
 use super::release::Release;
 use xtask::build::Built;
 use xtask::command;
+use xtask::cross::PRELOAD_LIBRARY;
 use xtask::workspace::Workspace;
 
 const DOC: &str = "usr/share/doc/mptcp-agent";
-/// The preload library, as mptcp-generate names it.
-const LIBRARY: &str = "libmptcp-preload.so";
 
 /// Files of the repository, and where they go: into a directory if that ends in `/`.
 const FILES: [(&str, &str); 6] = [
@@ -46,7 +45,7 @@ const DIRECTORIES: [(&str, &str, &[&str]); 3] = [
 /// What mptcp-generate writes, and where it goes.
 const GENERATED: [(&str, &str); 5] = [
     ("config.toml", "etc/mptcp-agent/"),
-    (LIBRARY, "usr/lib/mptcp-agent/"),
+    (PRELOAD_LIBRARY, "usr/lib/mptcp-agent/"),
     (
         "completions/mptcp-agent.bash",
         "usr/share/bash-completion/completions/mptcp-agent",
@@ -83,7 +82,7 @@ pub fn lay_out(
             .arg(&generated),
     )?;
     if let Some(library) = library {
-        copy(library, &generated, LIBRARY)?;
+        copy(library, &generated, PRELOAD_LIBRARY)?;
     }
     for (from, to) in FILES {
         copy(&workspace.root.join(from), &root, to)?;

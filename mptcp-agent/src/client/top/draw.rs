@@ -137,10 +137,12 @@ fn head(canvas: &mut Canvas<'_, '_>, area: Rect, model: &Model) {
 
 /// Says that the agent is gone or does not answer. Returns whether one is so.
 fn gone(canvas: &mut Canvas<'_, '_>, area: Rect, model: &Model) -> bool {
-    let text = match &model.gone {
-        _ if model.silent => "The agent does not answer, waiting: it may hang".to_owned(),
-        Some(why) => format!("The agent is gone, trying again: {why}"),
-        None => return false,
+    let text = if model.silent {
+        "The agent does not answer, waiting: it may hang".to_owned()
+    } else if let Some(why) = &model.gone {
+        format!("The agent is gone, trying again: {why}")
+    } else {
+        return false;
     };
     canvas.write(area, 1, 0, Style::Bad, &text);
     true
