@@ -29,7 +29,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 
-pub use passwords::Passwords;
+pub use passwords::{Passwords, Verdict};
 
 /// How often the agent looks whether the files have changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -139,8 +139,9 @@ impl Web {
     }
 
     /// Puts settings in force, unless they would take TLS or the passwords away.
-    fn put_in_force(&self, fresh: Settings, path: &Path) {
-        let lost = self.settings.borrow().lost_by(&fresh);
+    fn put_in_force(&self, mut fresh: Settings, path: &Path) {
+        let before = Arc::clone(&self.settings.borrow());
+        let lost = before.lost_by(&fresh);
         let file = path.display();
         if let Some(lost) = lost {
             tracing::warn!(
@@ -148,6 +149,9 @@ impl Web {
                  take {lost} away from a running agent. If that is meant, restart the agent"
             );
             return;
+        }
+        if let (Some(fresh), Some(before)) = (&mut fresh.passwords, &before.passwords) {
+            fresh.remember(before);
         }
         self.settings.send_replace(Arc::new(fresh));
         tracing::info!(%file, "read the web configuration anew");

@@ -229,6 +229,11 @@ fn the_terminal_is_left_as_it_was() -> Result<()> {
         top.shows(&["no connections", "q quit"])?;
         top.resize(10, 3)?;
         top.until("one line", |text| text.trim() == "too small")?;
+        // Far more than is drawn on, and than memory holds.
+        top.resize(u16::MAX, u16::MAX)?;
+        top.shows(&["no connections", "q quit"])?;
+        top.resize(10, 3)?;
+        top.until("one line", |text| text.trim() == "too small")?;
         top.resize(120, 30)?;
         top.shows(&["no connections", "q quit"])?;
         top.signal(signal)?;

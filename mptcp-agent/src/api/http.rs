@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::control::EventSender;
 use crate::host::Socket;
 use crate::state::snapshot::Snapshot;
-use crate::web::InForce;
+use crate::web::{InForce, Verdict};
 use listener::{Lease, Limits};
 use looks::Looks;
 pub use stream::Streams;
@@ -131,9 +131,18 @@ async fn guard(State(web): State<InForce>, request: HttpRequest, next: Next) -> 
     if let Some(passwords) = &settings.passwords {
         let header = request.headers().get(header::AUTHORIZATION);
         let header = header.map_or(&[][..], |header| header.as_bytes());
-        if !passwords.let_in(header).await {
-            let realm = (header::WWW_AUTHENTICATE, "Basic realm=\"mptcp-agent\"");
-            return (StatusCode::UNAUTHORIZED, [realm], "a password is needed\n").into_response();
+        match passwords.judge(header).await {
+            Verdict::LetIn => {}
+            Verdict::Refused => {
+                let realm = (header::WWW_AUTHENTICATE, "Basic realm=\"mptcp-agent\"");
+                let why = "a password is needed\n";
+                return (StatusCode::UNAUTHORIZED, [realm], why).into_response();
+            }
+            Verdict::Busy => {
+                let soon = (header::RETRY_AFTER, "1");
+                let why = "too many passwords are being checked for this name: try again\n";
+                return (StatusCode::TOO_MANY_REQUESTS, [soon], why).into_response();
+            }
         }
     }
     next.run(request).await

@@ -2,7 +2,9 @@
 //!
 //! A check takes a tenth of a second of CPU time or more: that is what bcrypt is
 //! for. So one check runs at a time, on a thread of its own, and the outcome of the
-//! last ones is kept under a keyed hash.
+//! last ones is kept under a keyed hash. Few checks of each name may wait, so that
+//! somebody who tries passwords, or names, keeps the other users waiting for a moment
+//! at most.
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
@@ -19,6 +21,9 @@ use tokio::task::spawn_blocking;
 /// How many outcomes are kept.
 const KEPT: usize = 64;
 
+/// How many checks may wait for each user, and for all names that no user has.
+const WAITING: usize = 4;
+
 /// The most bytes of a header that is looked at.
 const LONGEST: usize = 4096;
 
@@ -31,15 +36,38 @@ const NOBODY: &str = "$2b$10$................................................ByS
 
 /// The users. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Passwords(Arc<Inner>);
+pub struct Passwords {
+    users: Arc<BTreeMap<String, User>>,
+    /// The places of checks for names that no user has.
+    strangers: Arc<Semaphore>,
+    checks: Arc<Checks>,
+}
 
 #[derive(Debug)]
-struct Inner {
-    users: BTreeMap<String, String>,
+struct User {
+    hash: String,
+    /// The places of checks for this user.
+    places: Semaphore,
+}
+
+/// The checks that were made, and the one that is being made.
+#[derive(Debug)]
+struct Checks {
     /// A random number, for the hashes of `outcomes`.
     salt: [u8; 16],
     outcomes: Mutex<Vec<([u8; 32], bool)>>,
     turn: Semaphore,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It names a user with the right password.
+    LetIn,
+    /// It does not.
+    Refused,
+    /// Too many checks of this name are waiting, so this one was not made.
+    Busy,
 }
 
 impl Passwords {
@@ -71,49 +99,76 @@ impl Passwords {
     pub(super) fn new(users: BTreeMap<String, String>) -> Result<Self> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).context("cannot draw a random number")?;
-        Ok(Self(Arc::new(Inner {
-            users,
-            salt,
-            outcomes: Mutex::default(),
-            turn: Semaphore::new(1),
-        })))
+        let places = || Semaphore::new(WAITING);
+        let users = users.into_iter().map(|(name, hash)| {
+            let places = places();
+            (name, User { hash, places })
+        });
+        Ok(Self {
+            users: Arc::new(users.collect()),
+            strangers: Arc::new(places()),
+            checks: Arc::new(Checks {
+                salt,
+                outcomes: Mutex::default(),
+                turn: Semaphore::new(1),
+            }),
+        })
     }
 
-    /// Returns whether the value of a header `Authorization` names a user with the
-    /// right password.
-    pub async fn let_in(&self, header: &[u8]) -> bool {
-        let Some((user, password)) = credentials(header) else {
-            return false;
+    /// Takes over the checks that `earlier` has made. They hold for each user whose
+    /// hash is still the same.
+    pub(super) fn remember(&mut self, earlier: &Self) {
+        self.checks = Arc::clone(&earlier.checks);
+    }
+
+    /// Judges the value of a header `Authorization`.
+    pub async fn judge(&self, header: &[u8]) -> Verdict {
+        let Some((name, password)) = credentials(header) else {
+            return Verdict::Refused;
         };
-        let key = self.0.key(&user, &password);
-        if let Some(outcome) = self.0.outcome(&key) {
-            return outcome;
+        let user = self.users.get(&name);
+        let hash = user.map_or(NOBODY, |user| &user.hash);
+        let key = self.checks.key(hash, &name, &password);
+        if let Some(outcome) = self.checks.outcome(&key) {
+            return outcome.into();
         }
+        let places = user.map_or(&*self.strangers, |user| &user.places);
+        let Ok(_place) = places.try_acquire() else {
+            return Verdict::Busy;
+        };
         // The semaphore is never closed, so this always gets a permit.
-        let _turn = self.0.turn.acquire().await;
-        if let Some(outcome) = self.0.outcome(&key) {
-            return outcome;
+        let _turn = self.checks.turn.acquire().await;
+        if let Some(outcome) = self.checks.outcome(&key) {
+            return outcome.into();
         }
-        let own = Arc::clone(&self.0);
-        let checked = spawn_blocking(move || {
-            let hash = own.users.get(&user);
-            let right = bcrypt::verify(password, hash.map_or(NOBODY, String::as_str));
-            hash.is_some() && right.unwrap_or(false)
-        });
-        let outcome = checked.await.unwrap_or(false);
-        self.0.keep(key, outcome);
-        outcome
+        let hash = hash.to_owned();
+        let checked = spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
+        let outcome = checked.await.unwrap_or(false) && user.is_some();
+        self.checks.keep(key, outcome);
+        outcome.into()
     }
 }
 
-impl Inner {
-    fn key(&self, user: &str, password: &[u8]) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(self.salt);
-        hash.update(user.len().to_le_bytes());
-        hash.update(user);
-        hash.update(password);
-        hash.finalize().into()
+impl From<bool> for Verdict {
+    fn from(right: bool) -> Self {
+        match right {
+            true => Self::LetIn,
+            false => Self::Refused,
+        }
+    }
+}
+
+impl Checks {
+    /// Returns the key of an outcome: it holds for this hash of the user alone.
+    fn key(&self, hash: &str, user: &str, password: &[u8]) -> [u8; 32] {
+        let mut key = Sha256::new();
+        key.update(self.salt);
+        for part in [hash, user] {
+            key.update(part.len().to_le_bytes());
+            key.update(part);
+        }
+        key.update(password);
+        key.finalize().into()
     }
 
     fn outcome(&self, key: &[u8; 32]) -> Option<bool> {
@@ -156,32 +211,87 @@ mod tests {
         format!("Basic {}", BASE64_STANDARD.encode(text)).into_bytes()
     }
 
+    fn users(users: &[(&str, &str)]) -> Passwords {
+        let hashed = users.iter().map(|(name, password)| {
+            let hash = Passwords::hash(&bcrypt::hash(password, 4).unwrap()).unwrap();
+            ((*name).to_owned(), hash)
+        });
+        Passwords::new(hashed.collect()).unwrap()
+    }
+
     #[tokio::test]
     async fn only_the_right_password_lets_in() {
-        let hash = Passwords::hash(&bcrypt::hash("se:cret", 4).unwrap()).unwrap();
-        let passwords = Passwords::new(BTreeMap::from([("me".to_owned(), hash)])).unwrap();
+        let passwords = users(&[("me", "se:cret")]);
         for (text, expected) in [
-            ("me:se:cret", true),
-            ("me:se:cret", true),
-            ("me:secret", false),
-            ("me:", false),
-            ("you:se:cret", false),
-            ("me", false),
+            ("me:se:cret", Verdict::LetIn),
+            ("me:se:cret", Verdict::LetIn),
+            ("me:secret", Verdict::Refused),
+            ("me:", Verdict::Refused),
+            ("you:se:cret", Verdict::Refused),
+            ("me", Verdict::Refused),
         ] {
-            assert_eq!(passwords.let_in(&header(text)).await, expected, "{text}");
+            assert_eq!(passwords.judge(&header(text)).await, expected, "{text}");
         }
         for odd in [&b"Bearer x"[..], b"Basic !!", b"Basic", b""] {
-            assert!(!passwords.let_in(odd).await);
+            assert_eq!(passwords.judge(odd).await, Verdict::Refused);
         }
         // Many wrong ones do not drive the right one out.
+        let hash = &passwords.users["me"].hash;
+        let key = |password: &[u8]| passwords.checks.key(hash, "me", password);
         for number in 0..2 * KEPT {
-            passwords
-                .0
-                .keep(passwords.0.key("me", &number.to_le_bytes()), false);
+            passwords.checks.keep(key(&number.to_le_bytes()), false);
         }
-        assert_eq!(passwords.0.outcomes.lock().unwrap().len(), KEPT);
-        let key = passwords.0.key("me", b"se:cret");
-        assert_eq!(passwords.0.outcome(&key), Some(true));
+        assert_eq!(passwords.checks.outcomes.lock().unwrap().len(), KEPT);
+        assert_eq!(passwords.checks.outcome(&key(b"se:cret")), Some(true));
+    }
+
+    #[tokio::test]
+    async fn who_tries_many_passwords_keeps_no_other_user_waiting() {
+        let passwords = users(&[("me", "secret"), ("you", "other")]);
+        // No check ends while this test has the turn.
+        let turn = passwords.checks.turn.acquire().await.unwrap();
+        for name in ["me", "nobody"] {
+            let tried = (0..2 * WAITING).map(|number| {
+                // Strangers share their places, whatever names they try.
+                let text = match name {
+                    "me" => header(&format!("me:{number}")),
+                    _ => header(&format!("{name}{number}:x")),
+                };
+                let passwords = passwords.clone();
+                tokio::spawn(async move { passwords.judge(&text).await })
+            });
+            let tried: Vec<_> = tried.collect();
+            tokio::task::yield_now().await;
+            for (number, task) in tried.into_iter().enumerate() {
+                match number < WAITING {
+                    true => assert!(!task.is_finished(), "{name}: {number} waits"),
+                    false => assert_eq!(task.await.unwrap(), Verdict::Busy, "{name}: {number}"),
+                }
+            }
+        }
+        drop(turn);
+        assert_eq!(passwords.judge(&header("you:other")).await, Verdict::LetIn);
+        assert_eq!(passwords.judge(&header("me:secret")).await, Verdict::LetIn);
+    }
+
+    #[tokio::test]
+    async fn outcomes_outlive_a_reload_for_users_whose_hash_is_the_same() {
+        let earlier = users(&[("me", "secret"), ("you", "other")]);
+        for text in ["me:secret", "you:other", "me:wrong"] {
+            earlier.judge(&header(text)).await;
+        }
+        let kept = earlier.users["me"].hash.clone();
+        let changed = bcrypt::hash("new", 4).unwrap();
+        let hashes = [("me".to_owned(), kept), ("you".to_owned(), changed)];
+        let mut fresh = Passwords::new(hashes.into()).unwrap();
+        fresh.remember(&earlier);
+        // With the turn taken, only what is known already is answered at once.
+        let turn = fresh.checks.turn.acquire().await.unwrap();
+        assert_eq!(fresh.judge(&header("me:secret")).await, Verdict::LetIn);
+        assert_eq!(fresh.judge(&header("me:wrong")).await, Verdict::Refused);
+        drop(turn);
+        assert_eq!(fresh.judge(&header("you:other")).await, Verdict::Refused);
+        assert_eq!(fresh.judge(&header("you:new")).await, Verdict::LetIn);
     }
 
     #[test]

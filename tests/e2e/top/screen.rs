@@ -44,8 +44,9 @@ fn winsize(columns: u16, rows: u16) -> Winsize {
     }
 }
 
+/// Returns the size that is kept of a screen, which may claim more than memory holds.
 fn size(of: u16) -> NonZeroU16 {
-    NonZeroU16::new(of).unwrap_or(NonZeroU16::MIN)
+    NonZeroU16::new(of.min(1000)).unwrap_or(NonZeroU16::MIN)
 }
 
 impl Screen {

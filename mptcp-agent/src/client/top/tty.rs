@@ -9,7 +9,7 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal, raise};
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend as _, CrosstermBackend};
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use ratatui::crossterm::execute;
@@ -17,7 +17,8 @@ use ratatui::crossterm::style::ResetColor;
 use ratatui::crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
-use ratatui::{Frame, Terminal};
+use ratatui::layout::{Rect, Size};
+use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::source::Message;
@@ -35,6 +36,10 @@ const ENDS: [Signal; 6] = [
 /// How long the end waits for a drawing, and for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// The part of the terminal that is drawn on, from its upper left corner. A terminal
+/// may claim to have 65535x65535 characters, whose buffers no memory holds.
+const LARGEST: Size = Size::new(500, 250);
+
 /// The exit code of a program of Rust that panics.
 const PANICKED: i32 = 101;
 
@@ -45,7 +50,11 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 static DRAWING: Mutex<()> = Mutex::new(());
 
 /// The terminal in the modes of the view. Dropping it restores the modes.
-pub struct Tty(Terminal<CrosstermBackend<Stdout>>);
+pub struct Tty {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// The size of the terminal when it was last drawn on.
+    size: Size,
+}
 
 impl Tty {
     /// Takes the terminal, and sees to it that every end restores it. Call this
@@ -74,9 +83,16 @@ impl Tty {
         spawn(end_by_hangup);
         // The terminal is not asked where its cursor is, as `Terminal::clear` does:
         // some do not answer.
-        let taken = execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All))
-            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
-        taken.map(Self).inspect_err(|_| restore())
+        let taken = execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All));
+        taken.and_then(|()| Self::new()).inspect_err(|_| restore())
+    }
+
+    fn new() -> io::Result<Self> {
+        let backend = CrosstermBackend::new(stdout());
+        let size = backend.size()?;
+        let viewport = Viewport::Fixed(drawn_on(size));
+        let terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
+        Ok(Self { terminal, size })
     }
 
     /// Draws, unless the terminal is restored already.
@@ -86,10 +102,24 @@ impl Tty {
     pub fn draw(&mut self, with: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         let _drawing = DRAWING.lock();
         if TAKEN.load(Ordering::SeqCst) {
-            self.0.draw(with)?;
+            let size = self.terminal.size()?;
+            if size != self.size {
+                self.terminal.resize(drawn_on(size))?;
+                self.size = size;
+            }
+            self.terminal.draw(with)?;
         }
         Ok(())
     }
+}
+
+/// Returns the part of a terminal of this size that is drawn on.
+fn drawn_on(size: Size) -> Rect {
+    let (width, height) = (
+        size.width.min(LARGEST.width),
+        size.height.min(LARGEST.height),
+    );
+    Rect::new(0, 0, width, height)
 }
 
 impl Drop for Tty {
