@@ -63,6 +63,10 @@
 //!   connection uses each path as a whole or not at all: a path that leads is
 //!   held out when the next message begins, until it lags. A message then takes
 //!   as long as on that one path.
+//! * Objects of some hundred kilobytes, asked for one after the other, are too long
+//!   for one path and too short for a cap: each would wait for the last chunk that
+//!   is paced out. Most of them use all paths as under the default scheduler. Once
+//!   the host's lead on a path is large, the next object does without that path.
 //! * If few connections have a choice, and others without one take nearly all of
 //!   a path's share, even the least cap would be too much. The few do without
 //!   the path until it lags.
@@ -154,6 +158,8 @@ pub struct Controller {
     taken_ns: Word,
     /// When a step last found some.
     full_ns: Word,
+    /// The length of the answer before the one that is being sent, bytes.
+    answered: Word,
     /// When data was last given to a subflow after a pause, or after something
     /// was received.
     burst_ns: Word,
@@ -173,7 +179,7 @@ pub struct Controller {
 crate::layout::layout! {
     Controller {
         slots, tally, step_ns, backlogged, unassigned, clear, given, received, moved_ns, asked_ns, message_ns, send_buffer, unit, last_given,
-        given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns,
+        given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns, answered,
         burst_ns, burst_given, reported_ns, spill_until_ns, place, lot,
     }
 }
@@ -220,7 +226,10 @@ impl Controller {
             if self.clear.get() != 0 {
                 self.burst_ns.set(now_ns);
                 self.asked_ns.set(now_ns);
-                self.burst_given.set(self.given.get());
+                let given = self.given.get();
+                self.answered
+                    .set(given.wrapping_sub(self.burst_given.get()));
+                self.burst_given.set(given);
             }
         }
         if found.given != self.given.get() {
@@ -375,7 +384,10 @@ impl Controller {
         tally.free.set(tally.free.get() | u64::from(short));
         let full = now_ns.saturating_sub(self.full_ns.get()) < FULL_NS;
         let lately = |since: &Word| now_ns.saturating_sub(since.get()) < FRESH_NS;
-        let answers = lately(&self.asked_ns) && tally.unassigned.get() == 0;
+        let objects = (FRAME..OBJECT).contains(&self.answered.get()) && burst < OBJECT;
+        tally.objects.set(u64::from(objects));
+        let taken = tally.unassigned.get() == 0;
+        let answers = lately(&self.asked_ns) && (taken || objects);
         let messages = lately(&self.message_ns) && !full;
         let whole = tally.revives.get() != 0 && !alone && (answers || messages);
         tally.whole.set(u64::from(whole));

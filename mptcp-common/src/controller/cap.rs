@@ -23,7 +23,7 @@ impl Controller {
             Role::Active(weight) => {
                 self.judge_lead(slot, weight, fresh, now_ns, ledger);
                 self.note_idle(slot, now_ns);
-                self.active_cap(slot, now_ns, ledger.is_some())
+                self.active_cap(slot, weight, now_ns, ledger.is_some())
             }
         };
         if slot.is_held_out() && cap != HELD_OUT && slot.turned.get() == 0 {
@@ -105,7 +105,7 @@ impl Controller {
 
     /// Returns the cap of a path that takes part.
     #[inline(always)]
-    fn active_cap(&self, slot: &Slot, now_ns: u64, hosted: bool) -> u32 {
+    fn active_cap(&self, slot: &Slot, weight: u64, now_ns: u64, hosted: bool) -> u32 {
         let tally = &self.tally;
         let lead = tally.lead.get() as i64;
         let home = self.place.placed.get();
@@ -113,7 +113,9 @@ impl Controller {
             return HELD_OUT;
         }
         if tally.whole.get() != 0 && tally.free.get() == 0 {
-            return self.switch(slot, lead, now_ns);
+            if let Some(cap) = self.switch(slot, weight, lead, now_ns) {
+                return cap;
+            }
         }
         if tally.free.get() != 0
             || (hosted && tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
@@ -148,19 +150,29 @@ impl Controller {
     }
 
     /// Returns the cap of a path that the connection's messages use as a whole or
-    /// not at all.
+    /// not at all. An object that is being sent on a path that leads by too much has
+    /// the cap of other traffic (`None`).
     #[inline(always)]
-    fn switch(&self, slot: &Slot, lead: i64, now_ns: u64) -> u32 {
+    fn switch(&self, slot: &Slot, weight: u64, lead: i64, now_ns: u64) -> Option<u32> {
+        let objects = self.tally.objects.get() != 0;
+        let excess = OBJECT_EXCESS_PERMILLE * self.tally.weights.get() / weight.max(1);
+        let (most, least) = match objects {
+            true => (excess.min(OBJECT_LEAD_PERMILLE) as i64, 0),
+            false => (SWITCH_LEAD_PERMILLE, -SWITCH_LEAD_PERMILLE),
+        };
+        if slot.is_held_out() {
+            return Some(if lead > least { HELD_OUT } else { NO_CAP });
+        }
+        if lead <= most {
+            return Some(NO_CAP);
+        }
         // As long as a path is not used again, the connection needs the others.
         let swept = !self.slots.iter().any(|other| other.awaits_sweep(now_ns));
-        let most = if slot.is_held_out() {
-            -SWITCH_LEAD_PERMILLE
-        } else if self.clear.get() != 0 && swept {
-            SWITCH_LEAD_PERMILLE
-        } else {
-            i64::MAX
-        };
-        if lead > most { HELD_OUT } else { NO_CAP }
+        match (self.clear.get() != 0 && swept, objects) {
+            (true, _) => Some(HELD_OUT),
+            (false, true) => None,
+            (false, false) => Some(NO_CAP),
+        }
     }
 
     /// Leaves the connection alone for a while if holding back its other paths

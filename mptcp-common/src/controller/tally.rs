@@ -56,6 +56,9 @@ pub struct Tally {
     /// 1 if the connection's messages use one path after the other as a whole,
     /// rather than paths with caps.
     pub(super) whole: Word,
+    /// 1 if these messages are objects: answers longer than a frame, and not long
+    /// enough for caps.
+    pub(super) objects: Word,
     /// 1 if a path of the connection does not lead, over all connections, so
     /// that it can take what another path gives up.
     pub(super) relief: Word,
@@ -105,7 +108,7 @@ pub struct Tally {
 crate::layout::layout! {
     Tally {
         elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
-        ceiled, weights, rate, acked, excess, free, fresh, revives, whole, relief, choice, thin, starving, held, fits,
+        ceiled, weights, rate, acked, excess, free, fresh, revives, whole, objects, relief, choice, thin, starving, held, fits,
         spare, forget, room, steered_ns, lead, fair, floor, bulk, spared, coarse, few, leads, needless,
     }
 }

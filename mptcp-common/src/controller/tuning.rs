@@ -49,6 +49,18 @@ pub(super) const PAUSE_NS: u64 = 150_000_000;
 /// least this.
 pub(super) const FRESH_LEAD_PERMILLE: i64 = 200;
 
+/// An answer that is longer than [`FRAME`], and shorter than this, is an object:
+/// most of them use all paths, and a few make up for the ratio.
+pub(super) const OBJECT: u64 = 8 * FRAME;
+
+/// An object does without a path if the path's excess is more than all paths carry
+/// in this part of a horizon, so that few objects have to.
+pub(super) const OBJECT_EXCESS_PERMILLE: u64 = 300;
+
+/// An object does without a path in any case if the path's lead is larger than this,
+/// however small its weight. It is less than the two horizons beyond which a lead is forgotten.
+pub(super) const OBJECT_LEAD_PERMILLE: u64 = 1500;
+
 /// While the host's lead on a path is larger than this, more and more
 /// connections do without the path.
 pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
