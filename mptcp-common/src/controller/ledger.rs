@@ -439,6 +439,7 @@ impl Ledger {
             gained,
             fair,
             weights * self.unit.get(),
+            CHUNKS_PERMILLE,
         );
         account.fair.set(fair);
         account.spare(lead, self.users.get());

@@ -264,7 +264,7 @@ impl Slot {
     /// Adds `gained` to the excess and returns the lead: see [`lead_permille`].
     #[inline(always)]
     pub(super) fn lead_permille(&self, gained: i64, fair: u64, total: u64) -> i64 {
-        lead_permille(&self.excess_bytes, gained, fair, total)
+        lead_permille(&self.excess_bytes, gained, fair, total, 0)
     }
 }
 
@@ -286,17 +286,26 @@ pub(super) fn judge_ceiling(ceiled: &Word, ceiling: u64, rate: u64, share: u64) 
 /// in thousandths of what a path carries in a horizon at its rate `fair`.
 /// `total` is the rate of all paths.
 ///
-/// A lead is forgotten beyond two horizons. A lag is remembered for longer,
-/// because what one light path lacks is what holds all the others back.
+/// A lead is forgotten beyond two horizons, and so much of what all paths carry in
+/// a horizon (`chunks_permille`). A lag is remembered for longer, because what one
+/// light path lacks is what holds all the others back.
 #[inline(always)]
-pub(super) fn lead_permille(excess: &Word, gained: i64, fair: u64, total: u64) -> i64 {
+pub(super) fn lead_permille(
+    excess: &Word,
+    gained: i64,
+    fair: u64,
+    total: u64,
+    chunks_permille: u64,
+) -> i64 {
     let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
-    let longest_lag = 2 * horizon + (total / (NS_PER_SEC / TAU_NS)) as i64 / 2;
+    let carried = total / (NS_PER_SEC / TAU_NS);
+    let longest_lag = 2 * horizon + (carried / 2) as i64;
+    let longest_lead = 2 * horizon + (carried * chunks_permille / PERMILLE) as i64;
     // Not `clamp`: it can panic, which the verifier refuses.
     #[allow(clippy::manual_clamp, reason = "see above")]
     let bytes = (excess.get() as i64 + gained)
         .max(-longest_lag)
-        .min(2 * horizon);
+        .min(longest_lead);
     excess.set(bytes as u64);
     signed(bytes, bytes.unsigned_abs() * PERMILLE / horizon as u64)
 }

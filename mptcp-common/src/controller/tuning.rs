@@ -61,6 +61,12 @@ pub(super) const OBJECT_EXCESS_PERMILLE: u64 = 300;
 /// however small its weight. It is less than the two horizons beyond which a lead is forgotten.
 pub(super) const OBJECT_LEAD_PERMILLE: u64 = 1500;
 
+/// The host's lead on a path is remembered beyond two horizons by this part of what
+/// all paths carry in a horizon. Ten connections that each give a light path a
+/// chunk exceed its two horizons, and would exceed its share for ever if that were
+/// forgotten each time.
+pub(super) const CHUNKS_PERMILLE: u64 = 125;
+
 /// While the host's lead on a path is larger than this, more and more
 /// connections do without the path.
 pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
