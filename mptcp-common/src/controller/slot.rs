@@ -286,9 +286,10 @@ pub(super) fn judge_ceiling(ceiled: &Word, ceiling: u64, rate: u64, share: u64) 
 /// in thousandths of what a path carries in a horizon at its rate `fair`.
 /// `total` is the rate of all paths.
 ///
-/// A lead is forgotten beyond two horizons, and so much of what all paths carry in
-/// a horizon (`chunks_permille`). A lag is remembered for longer, because what one
-/// light path lacks is what holds all the others back.
+/// A lead is forgotten beyond two horizons of the path, or beyond this part of what
+/// all paths carry in a horizon (`chunks_permille`), if that is more. A lag is
+/// remembered for longer, because what one light path lacks is what holds all the
+/// others back.
 #[inline(always)]
 pub(super) fn lead_permille(
     excess: &Word,
@@ -300,12 +301,12 @@ pub(super) fn lead_permille(
     let horizon = (fair / (NS_PER_SEC / TAU_NS) + 1) as i64;
     let carried = total / (NS_PER_SEC / TAU_NS);
     let longest_lag = 2 * horizon + (carried / 2) as i64;
-    let longest_lead = 2 * horizon + (carried * chunks_permille / PERMILLE) as i64;
+    let chunks = (carried * chunks_permille / PERMILLE) as i64;
     // Not `clamp`: it can panic, which the verifier refuses.
     #[allow(clippy::manual_clamp, reason = "see above")]
     let bytes = (excess.get() as i64 + gained)
         .max(-longest_lag)
-        .min(longest_lead);
+        .min(chunks.max(2 * horizon));
     excess.set(bytes as u64);
     signed(bytes, bytes.unsigned_abs() * PERMILLE / horizon as u64)
 }

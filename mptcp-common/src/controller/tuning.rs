@@ -61,11 +61,11 @@ pub(super) const OBJECT_EXCESS_PERMILLE: u64 = 300;
 /// however small its weight. It is less than the two horizons beyond which a lead is forgotten.
 pub(super) const OBJECT_LEAD_PERMILLE: u64 = 1500;
 
-/// The host's lead on a path is remembered beyond two horizons by this part of what
-/// all paths carry in a horizon. Ten connections that each give a light path a
-/// chunk exceed its two horizons, and would exceed its share for ever if that were
-/// forgotten each time.
-pub(super) const CHUNKS_PERMILLE: u64 = 125;
+/// The host's lead on a path is remembered up to this part of what all paths carry
+/// in a horizon, even if that is more than two horizons of a light path. Ten
+/// connections that each give such a path a chunk exceed its two horizons. It would
+/// exceed its share for ever if what is beyond them were forgotten each time.
+pub(super) const CHUNKS_PERMILLE: u64 = 333;
 
 /// While the host's lead on a path is larger than this, more and more
 /// connections do without the path.

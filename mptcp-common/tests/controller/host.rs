@@ -265,6 +265,28 @@ fn objects_on_kept_connections_take_little_longer_under_spill() {
     objects_take_little_longer(Steering::Spill, false, &[SMALL, MIDDLE], 1.05);
 }
 
+/// Objects that are too long for one path and too short for caps: most of them use
+/// all paths as under the default scheduler, and a few make up for the ratio.
+#[test]
+fn most_objects_of_a_middle_size_take_little_longer() {
+    let links = [link(40.0, 20, 2), link(20.0, 60, 1)];
+    let mut cases = Cases::default();
+    for bytes in [MIDDLE, 400_000] {
+        let pair = Pair::run(&links, Steering::Strict, [2000, 60_000], |world| {
+            world.add(Load::Objects {
+                bytes,
+                pause_ms: 100,
+                fresh: false,
+            });
+        });
+        cases.note(
+            pair.ratio(0.9) < 1.2 && worst(&pair.steered.acked, &links) < 0.02,
+            format!("{bytes} bytes: {}; {}", pair.times(), pair.shares(&links)),
+        );
+    }
+    cases.assert();
+}
+
 /// Runs two bulk connections and fifty that are too thin to be steered. All of
 /// them count in the host's ratio. The thin ones use the first path, and their
 /// messages have so many bytes.
