@@ -112,10 +112,11 @@ impl Controller {
         if home != 0 && slot.path.get() != home {
             return HELD_OUT;
         }
-        if tally.whole.get() != 0 && tally.free.get() == 0 {
-            if let Some(cap) = self.switch(slot, weight, lead, now_ns) {
-                return cap;
-            }
+        if tally.whole.get() != 0
+            && tally.free.get() == 0
+            && let Some(cap) = self.switch(slot, weight, lead, now_ns)
+        {
+            return cap;
         }
         if tally.free.get() != 0
             || (hosted && tally.fresh.get() != 0 && lead < FRESH_LEAD_PERMILLE)
