@@ -168,9 +168,10 @@ fn over_thin_connections() -> Result<()> {
     let requests = Crowd::requests(30, 3000, Duration::from_millis(100));
     let crowd = requests.start(&net.client, echo.at(net.server_addr()))?;
     crowd.wait_for_joins(2, SOON)?;
+    // Requests come in pieces, so that the paths are not always full.
     wait_for_rates("thin connections", &crowd, &net, |rates| {
         let within = rates.iter().all(|rate| *rate < 2.0 * (1.0 + ERROR_MAX));
-        within && rates.iter().sum::<f64>() > 0.9 * 4.0
+        within && rates.iter().sum::<f64>() > 0.75 * 4.0
     })?;
     crowd.stop()?;
     echo.stop()?;
