@@ -59,7 +59,7 @@ struct Checks {
     turn: Semaphore,
 }
 
-/// What becomes of a request.
+/// Whether a request is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It names a user with the right password.
