@@ -16,11 +16,11 @@ const CONNECTIONS: usize = 60;
 /// How far the host's share may be off.
 const ERROR_MAX: f64 = 0.03;
 
+/// Makes two paths whose queues are in modems, where many connections lose packets as
+/// they would on real uplinks.
 fn two_paths(lab: &Lab) -> Result<TwoHosts> {
-    lab.two_hosts([
-        Path::new("p1").rate_mbit(40.0),
-        Path::new("p2").rate_mbit(20.0),
-    ])
+    let path = |name, rate_mbit| Path::new(name).rate_mbit(rate_mbit).modem();
+    lab.two_hosts([path("p1", 40.0), path("p2", 20.0)])
 }
 
 /// Waits for a window in which the host's share on the first path is `asked`.

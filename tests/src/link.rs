@@ -1,7 +1,9 @@
 //! Links: live paths between two hosts.
 //!
 //! A path without a delay is a veth pair with a TBF on both ends, so the
-//! sender's stack notices the queue (TCP small queues work). A path with a
+//! sender's stack notices the queue (TCP small queues work), and TCP knows at once
+//! which packets do not fit. With [`Path::modem`] the TBF is on a bridge between the
+//! hosts, and packets that do not fit are lost. A path with a
 //! delay is a user-space link over two TUN devices ([`delay`]). The sender does
 //! not see its queue, as with a modem.
 //!
@@ -33,7 +35,7 @@ pub use path::{Family, Path};
 pub use stacked::Over;
 
 use crate::host::Host;
-use veth::Impairment;
+use veth::{Impairment, Queue};
 
 /// The direction of packets on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +79,9 @@ pub struct Link {
 
 #[derive(Debug)]
 enum Kind {
-    /// A veth pair, or devices over one, with the impairments (up, down).
-    Veth(Mutex<[Impairment; 2]>),
+    /// A veth pair, or devices over one: each has the queue and the impairment of
+    /// each direction (up, down).
+    Veth(Box<[Queue; 2]>, Mutex<[Impairment; 2]>),
     Delay(Arc<DelayLink>),
 }
 
@@ -86,8 +89,8 @@ impl Link {
     pub(crate) fn create(client: &Host, server: &Host, path: Path, number: u8) -> Result<Self> {
         path.check()?;
         let kind = if path.delay.is_zero() {
-            veth::create(client, server, &path)?;
-            Kind::Veth(Mutex::new([Impairment::default(); 2]))
+            let queues = veth::create(client, server, &path)?;
+            Kind::Veth(Box::new(queues), Mutex::default())
         } else {
             Kind::Delay(Arc::new(DelayLink::start(
                 client,
@@ -109,7 +112,8 @@ impl Link {
             parent.name
         );
         stacked::create(parent, over, &path.name)?;
-        let kind = Kind::Veth(Mutex::new([Impairment::default(); 2]));
+        let queues = [&parent.client, &parent.server].map(|host| Queue::on(host, &path));
+        let kind = Kind::Veth(Box::new(queues), Mutex::default());
         Self::of_kind(&parent.client, &parent.server, path, number, kind)
     }
 
@@ -172,7 +176,7 @@ impl Link {
         ensure!(rate_mbit > 0.0, "a rate of {rate_mbit} Mbit/s");
         for &index in direction.indices() {
             match &self.kind {
-                Kind::Veth(_) => veth::set_rate(self.sender(index), &self.path, rate_mbit)?,
+                Kind::Veth(queues, _) => queues[index].set_rate(&self.path, rate_mbit)?,
                 Kind::Delay(link) => link.lane(index).set_rate_mbit(rate_mbit),
             }
         }
@@ -208,7 +212,7 @@ impl Link {
     ) -> Result<()> {
         for &index in direction.indices() {
             match &self.kind {
-                Kind::Veth(impairments) => {
+                Kind::Veth(_, impairments) => {
                     let mut all = impairments.lock().unwrap_or_else(PoisonError::into_inner);
                     on_veth(&mut all[index]);
                     veth::impair(self.sender(index), &self.name, all[index])?;
@@ -260,14 +264,14 @@ impl Link {
     /// link.
     pub fn cpu_time(&self) -> Result<std::time::Duration> {
         match &self.kind {
-            Kind::Veth(_) => Ok(std::time::Duration::ZERO),
+            Kind::Veth(..) => Ok(std::time::Duration::ZERO),
             Kind::Delay(link) => link.cpu_time().context("CPU time of a delay link"),
         }
     }
 
     pub(crate) fn delay_link(&self) -> Option<Arc<DelayLink>> {
         match &self.kind {
-            Kind::Veth(_) => None,
+            Kind::Veth(..) => None,
             Kind::Delay(link) => Some(Arc::clone(link)),
         }
     }

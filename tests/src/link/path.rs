@@ -66,6 +66,7 @@ pub struct Path {
     pub(crate) rate_mbit: Option<f64>,
     pub(crate) queue: Option<Duration>,
     pub(crate) gso: bool,
+    pub(crate) modem: bool,
 }
 
 impl Path {
@@ -80,6 +81,7 @@ impl Path {
             rate_mbit: None,
             queue: None,
             gso: true,
+            modem: false,
         }
     }
 
@@ -127,6 +129,17 @@ impl Path {
     #[must_use]
     pub fn no_gso(mut self) -> Self {
         self.gso = false;
+        self
+    }
+
+    /// Puts the queue of a veth link into a modem between the hosts: a packet that
+    /// finds it full is lost, and the sender is not told. Without a modem, the queue
+    /// is on the sender's own device, and TCP knows which of its packets did not fit.
+    /// After fifteen retransmissions in a row that did not fit, which take 8 s, it
+    /// ends the connection (`tcp_retransmit_timer`).
+    #[must_use]
+    pub fn modem(mut self) -> Self {
+        self.modem = true;
         self
     }
 

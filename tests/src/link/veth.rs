@@ -52,39 +52,97 @@ impl Impairment {
     }
 }
 
-pub(super) fn create(client: &Host, server: &Host, path: &Path) -> Result<()> {
+/// The queue of one direction, and what a TBF there needs to know of the sender.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// The host that has the device `device`: the sender, or a modem.
+    host: Host,
+    device: String,
+    sender: Host,
+}
+
+impl Queue {
+    /// Returns the queue on the sender's own device.
+    pub(super) fn on(sender: &Host, path: &Path) -> Self {
+        Self {
+            host: sender.clone(),
+            device: path.name.clone(),
+            sender: sender.clone(),
+        }
+    }
+
+    /// Sets the rate at which the queue empties.
+    pub(super) fn set_rate(&self, path: &Path, rate_mbit: f64) -> Result<()> {
+        let rate = bits_per_sec(rate_mbit);
+        let burst = (BURST_SECONDS * rate as f64 / 8.0) as u64;
+        let burst = burst.max(BURST_MIN + u64::from(path.mtu));
+        let limit = path.queue_bytes(rate) + burst;
+        // TBF splits larger segments. If it drops some packets of a segment, TCP
+        // believes that all are dropped and sends the segment again and again.
+        self.sender.run(&format!(
+            "ip link set dev {} gso_max_size {}",
+            path.name,
+            burst.min(GSO_MAX)
+        ))?;
+        let device = &self.device;
+        self.host
+            .run(&format!(
+                "tc qdisc replace dev {device} root tbf rate {rate}bit burst {burst} limit {limit}"
+            ))
+            .map(drop)
+    }
+}
+
+/// Makes the devices of both hosts. Returns the queues (up, down).
+pub(super) fn create(client: &Host, server: &Host, path: &Path) -> Result<[Queue; 2]> {
     let name = &path.name;
-    let peer = server.netns();
-    client.run(&format!(
-        "ip link add name {name} type veth peer name {name} netns {peer}"
-    ))?;
+    let queues = if path.modem {
+        create_modem(client, server, path)?
+    } else {
+        let peer = server.netns();
+        client.run(&format!(
+            "ip link add {name} type veth peer name {name} netns {peer}"
+        ))?;
+        [client, server].map(|host| Queue::on(host, path))
+    };
     for host in [client, server] {
         if !path.gso {
             host.run(&format!("ip link set dev {name} gso_max_segs 1"))?;
         }
-        if let Some(rate_mbit) = path.rate_mbit {
-            set_rate(host, path, rate_mbit)?;
+    }
+    if let Some(rate_mbit) = path.rate_mbit {
+        for queue in &queues {
+            queue.set_rate(path, rate_mbit)?;
         }
     }
-    Ok(())
+    Ok(queues)
 }
 
-/// Sets the rate at which `host` sends.
-pub(super) fn set_rate(host: &Host, path: &Path, rate_mbit: f64) -> Result<()> {
-    let rate = bits_per_sec(rate_mbit);
-    let burst = ((BURST_SECONDS * rate as f64 / 8.0) as u64).max(BURST_MIN + u64::from(path.mtu));
-    let limit = path.queue_bytes(rate) + burst;
-    let name = &path.name;
-    // TBF splits larger segments. If it drops some packets of a segment, TCP
-    // believes that all are dropped and sends the segment again and again.
-    host.run(&format!(
-        "ip link set dev {name} gso_max_size {}",
-        burst.min(GSO_MAX)
-    ))?;
-    host.run(&format!(
-        "tc qdisc replace dev {name} root tbf rate {rate}bit burst {burst} limit {limit}"
-    ))
-    .map(drop)
+/// Makes a modem: a host with a bridge between two ports, to which the hosts'
+/// devices lead. A direction's queue is on the port towards its receiver.
+fn create_modem(client: &Host, server: &Host, path: &Path) -> Result<[Queue; 2]> {
+    let modem = Host::create("modem")?;
+    // Nothing but what the hosts send may pass.
+    modem.run("ip link add bridge type bridge stp_state 0 mcast_snooping 0")?;
+    modem.run("ip link set dev bridge addrgenmode none up")?;
+    let ports = [("client", client), ("server", server)];
+    for (port, host) in ports {
+        let (name, netns) = (&path.name, host.netns());
+        for command in [
+            format!("ip link add {port} type veth peer name {name} netns {netns}"),
+            format!("ip link set dev {port} addrgenmode none mtu {}", path.mtu),
+            format!("ip link set dev {port} master bridge up"),
+        ] {
+            modem.run(&command)?;
+        }
+    }
+    Ok(
+        [("server", client), ("client", server)].map(|(port, sender)| Queue {
+            host: modem.clone(),
+            device: port.to_owned(),
+            sender: sender.clone(),
+        }),
+    )
 }
 
 /// Sets what happens to packets that `host` sends.

@@ -73,7 +73,7 @@ pub fn cases(quick: bool) -> Vec<Many> {
 
 /// Returns the links of this group and of the mixed one.
 pub fn links() -> Links {
-    Links::new("80+40", [path(1, 80.0), path(2, 40.0)])
+    Links::new("80+40", [path(1, 80.0).modem(), path(2, 40.0).modem()])
 }
 
 /// Waits until the connections have settled; returns how many of them have not
