@@ -18,7 +18,7 @@ impl Controller {
                 slot.set_excess_bytes(0);
                 slot.unowed_ns.set(now_ns);
                 slot.rested_ns.set(now_ns);
-                NO_CAP
+                self.idle_cap(slot)
             }
             Role::Active(weight) => {
                 self.judge_lead(slot, weight, fresh, now_ns, ledger);
@@ -31,6 +31,21 @@ impl Controller {
             slot.readmitted_ns.set(now_ns);
         }
         slot.cap.set(u64::from(cap));
+    }
+
+    /// Returns the cap of a path that takes no part. If it has died while another path
+    /// takes part, the cap keeps the scheduler from filling its queue: the kernel
+    /// would otherwise give it much data because of its old pacing rate, and all of
+    /// that would leave at once when the path returns. The cap does not keep it from
+    /// returning, because TCP does not pace the packet that it sends after a timeout
+    /// (`tcp_retransmit_timer`).
+    #[inline(always)]
+    fn idle_cap(&self, slot: &Slot) -> u32 {
+        if slot.dead.get() != 0 && self.tally.active.get() != 0 {
+            THIN_BYTES_PER_SEC as u32
+        } else {
+            NO_CAP
+        }
     }
 
     /// Works out how far a path that takes part leads, and what it may carry.
@@ -140,11 +155,13 @@ impl Controller {
         let tally = &self.tally;
         let (fair, floor) = (tally.fair.get(), tally.floor.get());
         let held_out = slot.is_held_out();
-        let coarse = fair < floor || (held_out && fair < 2 * floor);
-        tally.coarse.set(u64::from(coarse));
         let most = if held_out { 0 } else { FULL_LEAD_PERMILLE };
         let leads = tally.lead.get() as i64 > most;
         tally.leads.set(u64::from(leads));
+        // A path that is held out stays so until the ledger lets it in. Each time that
+        // it is let in or held out, the connection sends a chunk on it at once.
+        let coarse = fair < floor || held_out || leads;
+        tally.coarse.set(u64::from(coarse));
         let lots = tally.spared.get() & tally.coarse.get();
         let few = tally.few.get() & tally.leads.get();
         tally.needless.set(lots | few);

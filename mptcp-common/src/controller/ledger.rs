@@ -18,6 +18,9 @@ use super::unit::Unit;
 use super::{claim_step, smooth};
 use crate::word::Word;
 
+/// [`Account::spared`] if all connections do without the path.
+const ALL: u64 = LOTS * LOT_PARTS;
+
 /// The host's account of one path.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -47,7 +50,7 @@ pub struct Account {
     /// The load of connections that were placed on the path: what they have sent lately,
     /// and are expected to send, bytes. See [`Account::load_for`].
     load: Word,
-    /// How many of [`LOTS`] connections do without the path: see
+    /// How many of [`LOTS`] connections do without the path, times [`LOT_PARTS`]: see
     /// [`Account::is_spared`].
     spared: Word,
     /// The host's limit for the path, bytes per second; 0: none.
@@ -86,6 +89,10 @@ pub struct Ledger {
     /// last one.
     reported: Word,
     users: Word,
+    /// The sum of the least rates that these connections can be held to on a path,
+    /// likewise, bytes per second.
+    reported_least: Word,
+    least: Word,
     /// When this second began.
     second_ns: Word,
     /// Rate of one unit of weight.
@@ -104,7 +111,7 @@ crate::layout::layout! {
     }
     Ledger {
         paths, known, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
-        second_ns, unit,
+        reported_least, least, second_ns, unit,
         thin_ns, forget,
     }
 }
@@ -126,6 +133,8 @@ impl Default for Ledger {
             excess: Word::default(),
             reported: Word::default(),
             users: Word::default(),
+            reported_least: Word::default(),
+            least: Word::default(),
             second_ns: Word::default(),
             unit: Unit::default(),
             thin_ns: Word::default(),
@@ -180,29 +189,51 @@ impl Account {
     /// give the path more than its share, as none of them can give it little.
     #[inline(always)]
     pub(super) fn is_spared(&self, lot: u64) -> bool {
-        lot & (LOTS - 1) < self.spared.get()
+        (lot & (LOTS - 1)) * LOT_PARTS < self.spared.get()
     }
 
     /// Moves the number of connections that do without the path; none does if
-    /// fewer than [`MIN_USERS`] have a choice. The number follows the lead
-    /// slowly, because a connection that starts or ceases to use a path gives it
-    /// a few chunks at once.
+    /// fewer than [`MIN_USERS`] have a choice.
+    ///
+    /// As many use the path as fill three quarters of its share when each is held to
+    /// the least rate that it can be held to (`least`, the sum for all). The number
+    /// follows the lead within half and twice of that, or down to none while the lead
+    /// is more than two horizons, which is remembered for light paths only. It does so
+    /// slowly: a connection that begins or ceases to use a path gives it a chunk at
+    /// once, and in a step all such chunks are to be a quarter of what the path should
+    /// carry, or all of it while the path leads or lags by much.
     #[inline(always)]
-    fn spare(&self, lead_permille: i64, users: u64) {
+    fn spare(&self, lead_permille: i64, users: u64, least: u64) {
         if users < MIN_USERS {
             self.spared.set(0);
             return;
         }
-        let used = LOTS.saturating_sub(self.spared.get()).max(1);
-        let step = used / 32 + 1;
         let (rate, fair) = (self.rate.get(), self.fair.get());
+        let using = ALL.saturating_sub(self.spared.get());
+        let step = ALL * (fair / (NS_PER_SEC / STEP_NS)) / (4 * CHUNK * users).max(1) + 1;
+        // Kibibytes per second, so that the product fits.
+        let fitting = (ALL * (fair / 4 * 3 / 1024) / (least / 1024).max(1)).min(ALL);
+        let beyond = (ALL - fitting).min(fitting);
+        let large = lead_permille > 4 * SPARED_LEAD_PERMILLE;
+        let fewest = match large {
+            true => 0,
+            false => (fitting - beyond / 2).min(using + 4 * step),
+        };
         let falls = rate < fair / 8 * 7;
         let idles = rate < fair / 2 && lead_permille < 2 * SPARED_LEAD_PERMILLE;
-        if lead_permille > SPARED_LEAD_PERMILLE && !falls {
-            self.spared.set(LOTS - used.saturating_sub(step).max(1));
-        } else if lead_permille < 0 || idles {
-            self.spared.set(LOTS - (used + step).min(LOTS));
-        }
+        let moved = if large {
+            using.saturating_sub(4 * step)
+        } else if lead_permille > SPARED_LEAD_PERMILLE && !falls {
+            using.saturating_sub(step)
+        } else if idles || lead_permille < -SPARED_LEAD_PERMILLE {
+            using + 4 * step
+        } else if lead_permille < 0 {
+            using + step
+        } else {
+            using
+        };
+        let most = fitting + beyond;
+        self.spared.set(ALL - moved.max(fewest).min(most));
     }
 
     /// Returns the part of `rate`, a connection's rate on this path, that would
@@ -258,10 +289,12 @@ impl Ledger {
         }
     }
 
-    /// Counts a connection that has a choice. Each is counted once a second.
+    /// Counts a connection that has a choice, and the least rate that it can be held
+    /// to on a path, bytes per second. Each is counted once a second.
     #[inline(always)]
-    pub(super) fn count_user(&self) {
+    pub(super) fn count_user(&self, least: u64) {
         self.reported.add(1);
+        self.reported_least.add(least.max(MIN_CAP_BYTES_PER_SEC));
     }
 
     /// Returns the least rate of a connection on a path, bytes per second, that
@@ -382,6 +415,13 @@ impl Ledger {
             self.second_ns.set(now_ns);
             self.users.set(self.reported.get());
             self.reported.set(0);
+            let least = self.reported_least.get();
+            let before = match self.least.get() {
+                0 => least,
+                before => before,
+            };
+            self.least.set((before + least) / 2);
+            self.reported_least.set(0);
         }
         let young = now_ns.saturating_sub(self.thin_ns.get()) < YOUNG_NS;
         self.forget.set(u64::from(young));
@@ -442,7 +482,9 @@ impl Ledger {
             CHUNKS_PERMILLE,
         );
         account.fair.set(fair);
-        account.spare(lead, self.users.get());
+        let users = self.users.get().max(self.reported.get());
+        let least = self.least.get().max(self.reported_least.get());
+        account.spare(lead, users, least);
         account.lead_permille.set(lead as u64);
     }
 }

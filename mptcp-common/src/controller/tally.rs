@@ -290,7 +290,7 @@ impl Controller {
         let counted = now_ns.saturating_sub(self.reported_ns.get()) < NS_PER_SEC;
         if tally.choice.get() != 0 && !counted {
             self.reported_ns.set(now_ns);
-            ledger.count_user();
+            ledger.count_user(tally.spare.get());
         }
     }
 }

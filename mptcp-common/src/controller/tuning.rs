@@ -85,6 +85,9 @@ pub(super) const FULL_LEAD_PERMILLE: i64 = 800;
 /// Numbers that [`super::Controller::lot`] may have: a power of two.
 pub const LOTS: u64 = 1024;
 
+/// Parts of a lot in which the ledger counts.
+pub(super) const LOT_PARTS: u64 = 64;
+
 /// Fewer connections than this never do without a path: one connection more or
 /// less would change the ratio too much.
 pub(super) const MIN_USERS: u64 = 8;
