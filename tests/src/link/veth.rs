@@ -101,7 +101,7 @@ pub(super) fn create(client: &Host, server: &Host, path: &Path) -> Result<[Queue
     } else {
         let peer = server.netns();
         client.run(&format!(
-            "ip link add {name} type veth peer name {name} netns {peer}"
+            "ip link add name {name} type veth peer name {name} netns {peer}"
         ))?;
         [client, server].map(|host| Queue::on(host, path))
     };
@@ -123,13 +123,13 @@ pub(super) fn create(client: &Host, server: &Host, path: &Path) -> Result<[Queue
 fn create_modem(client: &Host, server: &Host, path: &Path) -> Result<[Queue; 2]> {
     let modem = Host::create("modem")?;
     // Nothing but what the hosts send may pass.
-    modem.run("ip link add bridge type bridge stp_state 0 mcast_snooping 0")?;
+    modem.run("ip link add name bridge type bridge stp_state 0 mcast_snooping 0")?;
     modem.run("ip link set dev bridge addrgenmode none up")?;
     let ports = [("client", client), ("server", server)];
     for (port, host) in ports {
         let (name, netns) = (&path.name, host.netns());
         for command in [
-            format!("ip link add {port} type veth peer name {name} netns {netns}"),
+            format!("ip link add name {port} type veth peer name {name} netns {netns}"),
             format!("ip link set dev {port} addrgenmode none mtu {}", path.mtu),
             format!("ip link set dev {port} master bridge up"),
         ] {
