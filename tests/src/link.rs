@@ -3,9 +3,9 @@
 //! A path without a delay is a veth pair with a TBF on both ends, so the
 //! sender's stack notices the queue (TCP small queues work), and TCP knows at once
 //! which packets do not fit. With [`Path::modem`] the TBF is on a bridge between the
-//! hosts, and packets that do not fit are lost. A path with a
-//! delay is a user-space link over two TUN devices ([`delay`]). The sender does
-//! not see its queue, as with a modem.
+//! hosts, and packets that do not fit are lost. A path with a delay is a
+//! user-space link over two TUN devices ([`delay`]). The sender does not see its
+//! queue either.
 //!
 //! Loss and blackholes act on the wire: after all tc programs of the sender and
 //! before all tc programs of the receiver. So a program copies a packet to

@@ -195,13 +195,17 @@ impl Account {
     /// Moves the number of connections that do without the path; none does if
     /// fewer than [`MIN_USERS`] have a choice.
     ///
-    /// As many use the path as fill three quarters of its share when each is held to
-    /// the least rate that it can be held to (`least`, the sum for all). The number
-    /// follows the lead within half and twice of that, or down to none while the lead
-    /// is more than two horizons, which is remembered for light paths only. It does so
-    /// slowly: a connection that begins or ceases to use a path gives it a chunk at
-    /// once, and in a step all such chunks are to be a quarter of what the path should
-    /// carry, or all of it while the path leads or lags by much.
+    /// `least` is the sum of the least rates that the connections can be held to. If
+    /// they all used the path at these rates and filled more than three quarters of
+    /// its share, only as many use it as fill three quarters. The lead moves this
+    /// number: at most to half of it or to twice, and down to none while the lead is
+    /// more than two horizons, which is remembered for light paths only.
+    ///
+    /// The number moves slowly, because a connection that begins or ceases to use a
+    /// path gives it a chunk at once. The chunks of one step are a quarter of what the
+    /// path should carry in that time. They are all of it while the lead is that
+    /// large, while the path lags by more than half a horizon, and while it carries
+    /// less than half of its share.
     #[inline(always)]
     fn spare(&self, lead_permille: i64, users: u64, least: u64) {
         if users < MIN_USERS {

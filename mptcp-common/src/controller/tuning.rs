@@ -78,14 +78,16 @@ pub(super) const SWITCH_LEAD_PERMILLE: i64 = 100;
 /// A sweep lets a subflow in again within this time.
 pub(super) const READMIT_NS: u64 = 100_000_000;
 
-/// While the host's lead on a path is larger than this, few connections do
-/// without the path altogether: the least cap would still be too much.
+/// While the host's lead on a path is larger than this, connections that the ledger
+/// has chosen do without the path even if their share of it is large, and so do all
+/// if there are few: the least cap would still be too much.
 pub(super) const FULL_LEAD_PERMILLE: i64 = 800;
 
 /// Numbers that [`super::Controller::lot`] may have: a power of two.
 pub const LOTS: u64 = 1024;
 
-/// Parts of a lot in which the ledger counts.
+/// The ledger counts in parts of a lot, so that the number of connections that do
+/// without a path can move by less than one lot in a step.
 pub(super) const LOT_PARTS: u64 = 64;
 
 /// Fewer connections than this never do without a path: one connection more or

@@ -169,7 +169,8 @@ fn a_dead_path_is_left_out_and_taken_back() {
     let acked = simulation.run(2000, Load::Bulk);
     let dead = &simulation.controller().slots[1];
     assert_eq!(dead.dead.get(), 1);
-    // Without a cap the kernel would fill the queue of a path with a fast past.
+    // Without a cap the kernel would fill the path's queue, because the path was fast
+    // until it died.
     assert!(dead.cap.get() < u64::from(NO_CAP));
     assert!(rate(&acked, 2000) > 0.8 * links[0].rate, "{acked:?}");
     simulation.link(1).rate = links[1].rate;
