@@ -17,6 +17,9 @@
 //!
 //!   lead_i     -1 ...... -1/2 ............ 0 .......... 0.8 .......
 //!   cap_i      none      none | 1.5 (1+eps) ..  1+eps  .. 0.2 (1+eps)   times w_i V
+//!
+//!   For one of many connections of a ledger, 0.1 instead of 0.2, and instead of none,
+//!   twice what the path should carry for all of them.
 //! ```
 //!
 //! With a ledger, `lead_i` is the host's, and the cap is the largest of these
@@ -55,9 +58,16 @@
 //!   has others that the host still uses. A hundred transfers over a short queue
 //!   always include some whose second subflow waits for a retransmission; if
 //!   these were free, they would take all that the others give up.
-//! * Under the ledger, connections so slow that the least cap for their send
-//!   buffer is above their share of a path do without that path: as many as
-//!   [`Account`] says. An idle subflow is let in again by a sweep only.
+//! * Under the ledger, each of many connections has a cap on every path, however low
+//!   (`MIN_USERS`). No path is held out of them, because MPTCP sends what a slow path
+//!   holds up once more on a subflow that has nothing to send
+//!   (`mptcp_subflow_get_retrans`): a hundred connections gave a light path several
+//!   times its share in this way. A chunk that a low cap paces out holds up the
+//!   connection only until MPTCP sends it once more on another path.
+//! * One of many has a cap even on a path that lags. Without one, the kernel's
+//!   scheduler gives a single connection a megabyte at once.
+//! * A path that has timed out holds data back. A connection with such a path is no
+//!   thin one, and its traffic does not begin anew afterwards.
 //! * Messages with gaps between them (frames of a video, or objects that are
 //!   asked for one after the other) would be paced out by a cap. Such a
 //!   connection uses each path as a whole or not at all: a path that leads is
@@ -69,7 +79,7 @@
 //!   the host's lead on a path is large, the next object does without that path.
 //! * If few connections have a choice, and others without one take nearly all of
 //!   a path's share, even the least cap would be too much. The few do without
-//!   the path until it lags.
+//!   the path until it lags. An idle subflow is let in again by a sweep only.
 //! * Traffic that begins is not capped at first, unless the host's lead is
 //!   large: a rate that was measured in slow start or over a pause says nothing
 //!   about what the connection could carry.
@@ -144,6 +154,8 @@ pub struct Controller {
     /// `given` at the last step, and when it last moved.
     last_given: Word,
     given_ns: Word,
+    /// When a subflow was last found to have timed out, which holds data back.
+    stuck_ns: Word,
     /// When the connection was last too thin to be steered.
     thin_ns: Word,
     /// Until when the connection is left alone, and for how long it was left
@@ -171,16 +183,13 @@ pub struct Controller {
     spill_until_ns: Word,
     /// Where the connection is placed while it is thin.
     pub place: Place,
-    /// A number from 0 to [`LOTS`] - 1 that the connection keeps. By this number
-    /// the ledger chooses connections that do without a path.
-    pub lot: Word,
 }
 
 crate::layout::layout! {
     Controller {
         slots, tally, step_ns, backlogged, unassigned, clear, given, received, moved_ns, asked_ns, message_ns, send_buffer, unit, last_given,
-        given_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns, answered,
-        burst_ns, burst_given, reported_ns, spill_until_ns, place, lot,
+        given_ns, stuck_ns, thin_ns, free_until_ns, free_ns, busy_permille, waited, taken_ns, full_ns, answered,
+        burst_ns, burst_given, reported_ns, spill_until_ns, place,
     }
 }
 

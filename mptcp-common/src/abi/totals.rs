@@ -213,8 +213,8 @@ pub struct Totals<T = u64> {
     /// because its lagging path was given nothing although the others were held
     /// back.
     pub left_alone: T,
-    /// How often a connection was made to do without a path that it could have
-    /// used in large parts only.
+    /// How often a connection was made to do without a path, so that the host keeps
+    /// its ratio.
     pub spared: T,
     /// How often a connection was let in again on such a path.
     pub readmitted: T,

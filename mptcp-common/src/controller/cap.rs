@@ -80,8 +80,8 @@ impl Controller {
         tally.floor.set(floor);
         tally.fair.set(fair);
         tally.lead.set(lead as u64);
-        tally.spared.set(0);
         tally.few.set(0);
+        tally.most.set(u64::from(NO_CAP));
         let account = ledger.and_then(|ledger| ledger.path(slot.path.get().wrapping_sub(1)));
         if let (Some(ledger), Some(account)) = (ledger, account) {
             let part = account.fair_part(slot.rate.get());
@@ -91,10 +91,14 @@ impl Controller {
             } else {
                 fair.max(part).max(ledger.even_part(account))
             });
-            tally
-                .spared
-                .set(u64::from(account.is_spared(self.lot.get())));
-            tally.few.set(u64::from(ledger.is_used_by_few()));
+            let few = ledger.is_used_by_few();
+            tally.few.set(u64::from(few));
+            if !few {
+                // A connection that waits for a chunk leaves the other paths to others,
+                // so the caps of many may be lower than their send buffers ask for.
+                tally.floor.set(least);
+                tally.most.set(account.most_for_one());
+            }
         }
     }
 
@@ -145,26 +149,19 @@ impl Controller {
             return HELD_OUT;
         }
         let room = tally.fair.get() * tally.room.get() / PERMILLE;
-        cap(room, lead).max(tally.floor.get() as u32)
+        let least = tally.floor.get().max(MIN_CAP_BYTES_PER_SEC);
+        cap(room, lead, least, tally.most.get())
     }
 
-    /// Notes whether the connection should rather do without a path than carry
-    /// the least that it can on it.
+    /// Notes whether the connection should do without a path: it is one of few, and the
+    /// least cap would still be too much.
     #[inline(always)]
     fn note_needless(&self, slot: &Slot) {
         let tally = &self.tally;
-        let (fair, floor) = (tally.fair.get(), tally.floor.get());
         let held_out = slot.is_held_out();
         let most = if held_out { 0 } else { FULL_LEAD_PERMILLE };
         let leads = tally.lead.get() as i64 > most;
-        tally.leads.set(u64::from(leads));
-        // A path that is held out stays so until the ledger lets it in. Each time that
-        // it is let in or held out, the connection sends a chunk on it at once.
-        let coarse = fair < floor || held_out || leads;
-        tally.coarse.set(u64::from(coarse));
-        let lots = tally.spared.get() & tally.coarse.get();
-        let few = tally.few.get() & tally.leads.get();
-        tally.needless.set(lots | few);
+        tally.needless.set(tally.few.get() & u64::from(leads));
     }
 
     /// Returns the cap of a path that the connection's messages use as a whole or
@@ -210,14 +207,19 @@ impl Controller {
     }
 }
 
-/// Returns `w V (1 + eps) (1 - lead)`, or no cap for a path that lags. `room`
-/// is the product without its last factor.
+/// Returns `w V (1 + eps) (1 - lead)`, but no less than `least`; or `most` for a path
+/// that lags. `room` is the product without its last factor, which is smaller for one
+/// of many connections: each of them has a `most`.
 #[inline(always)]
-fn cap(room: u64, lead_permille: i64) -> u32 {
-    if lead_permille <= -500 {
-        return NO_CAP;
-    }
-    let factor = (PERMILLE as i64 - lead_permille).max(200) as u64;
-    let cap = room * factor / PERMILLE;
-    cap.clamp(MIN_CAP_BYTES_PER_SEC, u64::from(NO_CAP)) as u32
+fn cap(room: u64, lead_permille: i64, least: u64, most: u64) -> u32 {
+    let lowest = match most == u64::from(NO_CAP) {
+        true => LEAST_PERMILLE,
+        false => LEAST_OF_MANY_PERMILLE,
+    };
+    let factor = (PERMILLE as i64 - lead_permille).max(lowest) as u64;
+    let cap = match lead_permille <= -500 {
+        true => most,
+        false => room * factor / PERMILLE,
+    };
+    cap.max(least).min(u64::from(NO_CAP)) as u32
 }

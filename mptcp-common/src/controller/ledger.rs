@@ -18,9 +18,6 @@ use super::unit::Unit;
 use super::{claim_step, smooth};
 use crate::word::Word;
 
-/// [`Account::spared`] if all connections do without the path.
-const ALL: u64 = LOTS * LOT_PARTS;
-
 /// The host's account of one path.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -50,9 +47,6 @@ pub struct Account {
     /// The load of connections that were placed on the path: what they have sent lately,
     /// and are expected to send, bytes. See [`Account::load_for`].
     load: Word,
-    /// How many of [`LOTS`] connections do without the path, times [`LOT_PARTS`]: see
-    /// [`Account::is_spared`].
-    spared: Word,
     /// The host's limit for the path, bytes per second; 0: none.
     pub(super) limit: Word,
     /// 1 if the path takes no part because of that limit: [`judge_ceiling`].
@@ -89,10 +83,6 @@ pub struct Ledger {
     /// last one.
     reported: Word,
     users: Word,
-    /// The sum of the least rates that these connections can be held to on a path,
-    /// likewise, bytes per second.
-    reported_least: Word,
-    least: Word,
     /// When this second began.
     second_ns: Word,
     /// Rate of one unit of weight.
@@ -107,11 +97,11 @@ pub struct Ledger {
 crate::layout::layout! {
     Account {
         acked_bytes, counted_bytes, fresh_bytes, rate, excess_bytes, used_ns, began_ns, progress_ns, weight,
-        lead_permille, fair, load, spared, limit, ceiled,
+        lead_permille, fair, load, limit, ceiled,
     }
     Ledger {
         paths, known, step_ns, elapsed_ns, longest_us, progress_ns, resumed_ns, unassigned, weights, rate, acked, excess, reported, users,
-        reported_least, least, second_ns, unit,
+        second_ns, unit,
         thin_ns, forget,
     }
 }
@@ -133,8 +123,6 @@ impl Default for Ledger {
             excess: Word::default(),
             reported: Word::default(),
             users: Word::default(),
-            reported_least: Word::default(),
-            least: Word::default(),
             second_ns: Word::default(),
             unit: Unit::default(),
             thin_ns: Word::default(),
@@ -184,60 +172,12 @@ impl Account {
         self.lead_permille.get() as i64
     }
 
-    /// Returns whether the connection with this lot does without the path, if it
-    /// can use it in large parts only. Many slow connections would otherwise
-    /// give the path more than its share, as none of them can give it little.
+    /// Returns the cap of one of many connections while the path lags, bytes per second:
+    /// twice the path's share. The kernel's scheduler can give a connection that has no
+    /// cap a megabyte at once, which may be more than a light path carries in a second.
     #[inline(always)]
-    pub(super) fn is_spared(&self, lot: u64) -> bool {
-        (lot & (LOTS - 1)) * LOT_PARTS < self.spared.get()
-    }
-
-    /// Moves the number of connections that do without the path; none does if
-    /// fewer than [`MIN_USERS`] have a choice.
-    ///
-    /// `least` is the sum of the least rates that the connections can be held to. If
-    /// they all used the path at these rates and filled more than three quarters of
-    /// its share, only as many use it as fill three quarters. The lead moves this
-    /// number: at most to half of it or to twice, and down to none while the lead is
-    /// more than two horizons, which is remembered for light paths only.
-    ///
-    /// The number moves slowly, because a connection that begins or ceases to use a
-    /// path gives it a chunk at once. The chunks of one step are a quarter of what the
-    /// path should carry in that time. They are all of it while the lead is that
-    /// large, while the path lags by more than half a horizon, and while it carries
-    /// less than half of its share.
-    #[inline(always)]
-    fn spare(&self, lead_permille: i64, users: u64, least: u64) {
-        if users < MIN_USERS {
-            self.spared.set(0);
-            return;
-        }
-        let (rate, fair) = (self.rate.get(), self.fair.get());
-        let using = ALL.saturating_sub(self.spared.get());
-        let step = ALL * (fair / (NS_PER_SEC / STEP_NS)) / (4 * CHUNK * users).max(1) + 1;
-        // Kibibytes per second, so that the product fits.
-        let fitting = (ALL * (fair / 4 * 3 / 1024) / (least / 1024).max(1)).min(ALL);
-        let beyond = (ALL - fitting).min(fitting);
-        let large = lead_permille > 4 * SPARED_LEAD_PERMILLE;
-        let fewest = match large {
-            true => 0,
-            false => (fitting - beyond / 2).min(using + 4 * step),
-        };
-        let falls = rate < fair / 8 * 7;
-        let idles = rate < fair / 2 && lead_permille < 2 * SPARED_LEAD_PERMILLE;
-        let moved = if large {
-            using.saturating_sub(4 * step)
-        } else if lead_permille > SPARED_LEAD_PERMILLE && !falls {
-            using.saturating_sub(step)
-        } else if idles || lead_permille < -SPARED_LEAD_PERMILLE {
-            using + 4 * step
-        } else if lead_permille < 0 {
-            using + step
-        } else {
-            using
-        };
-        let most = fitting + beyond;
-        self.spared.set(ALL - moved.max(fewest).min(most));
+    pub(super) fn most_for_one(&self) -> u64 {
+        2 * self.fair.get()
     }
 
     /// Returns the part of `rate`, a connection's rate on this path, that would
@@ -293,12 +233,10 @@ impl Ledger {
         }
     }
 
-    /// Counts a connection that has a choice, and the least rate that it can be held
-    /// to on a path, bytes per second. Each is counted once a second.
+    /// Counts a connection that has a choice. Each is counted once a second.
     #[inline(always)]
-    pub(super) fn count_user(&self, least: u64) {
+    pub(super) fn count_user(&self) {
         self.reported.add(1);
-        self.reported_least.add(least.max(MIN_CAP_BYTES_PER_SEC));
     }
 
     /// Returns the least rate of a connection on a path, bytes per second, that
@@ -310,11 +248,10 @@ impl Ledger {
         account.fair.get() / self.users.get().max(1) / 2
     }
 
-    /// Returns whether so few connections have a choice that none is chosen to do
-    /// without a path.
+    /// Returns whether fewer than [`MIN_USERS`] connections have a choice.
     #[inline(always)]
     pub(super) fn is_used_by_few(&self) -> bool {
-        self.users.get() < MIN_USERS
+        self.users.get().max(self.reported.get()) < MIN_USERS
     }
 
     /// Claims a step if one is due, so that only one caller runs it.
@@ -390,7 +327,6 @@ impl Ledger {
             account.used_ns.set(0);
             account.excess_bytes.set(0);
             account.lead_permille.set(0);
-            account.spared.set(0);
             return;
         }
         self.weights.add(account.weight.get());
@@ -419,13 +355,6 @@ impl Ledger {
             self.second_ns.set(now_ns);
             self.users.set(self.reported.get());
             self.reported.set(0);
-            let least = self.reported_least.get();
-            let before = match self.least.get() {
-                0 => least,
-                before => before,
-            };
-            self.least.set((before + least) / 2);
-            self.reported_least.set(0);
         }
         let young = now_ns.saturating_sub(self.thin_ns.get()) < YOUNG_NS;
         self.forget.set(u64::from(young));
@@ -486,9 +415,6 @@ impl Ledger {
             CHUNKS_PERMILLE,
         );
         account.fair.set(fair);
-        let users = self.users.get().max(self.reported.get());
-        let least = self.least.get().max(self.reported_least.get());
-        account.spare(lead, users, least);
         account.lead_permille.set(lead as u64);
     }
 }

@@ -20,6 +20,10 @@ pub struct Tally {
     pub(super) backlogged: Word,
     /// 1 if data waits that no subflow takes.
     pub(super) unassigned: Word,
+    /// 1 if a subflow has data that it has not sent.
+    pub(super) queued: Word,
+    /// 1 if a subflow has timed out since it last made progress.
+    pub(super) stuck: Word,
     /// Paths with a subflow.
     pub(super) open: Word,
     /// The longest round trip of these paths, microseconds.
@@ -92,24 +96,20 @@ pub struct Tally {
     /// 1 if the connection lately had data that no subflow took, and the ledger
     /// leaves out a path that nobody can use.
     pub(super) bulk: Word,
-    /// 1 if the ledger has chosen the connection to do without the path if its
-    /// share is coarse.
-    pub(super) spared: Word,
-    /// 1 if its share is below the least cap.
-    pub(super) coarse: Word,
-    /// 1 if the ledger chooses none, because few connections have a choice.
+    /// 1 if a ledger steers the connection, and few have a choice.
     pub(super) few: Word,
-    /// 1 if the path leads by so much that the least cap would be too much.
-    pub(super) leads: Word,
+    /// Its cap while it lags, bytes per second; [`NO_CAP`] but for one of many
+    /// connections.
+    pub(super) most: Word,
     /// 1 if the connection should do without the path.
     pub(super) needless: Word,
 }
 
 crate::layout::layout! {
     Tally {
-        elapsed_us, backlogged, unassigned, open, opened_us, longest_us, primary, weighted, active,
+        elapsed_us, backlogged, unassigned, queued, stuck, open, opened_us, longest_us, primary, weighted, active,
         ceiled, weights, rate, acked, excess, free, fresh, revives, whole, objects, relief, choice, thin, starving, held, fits,
-        spare, forget, room, steered_ns, lead, fair, floor, bulk, spared, coarse, few, leads, needless,
+        spare, forget, room, steered_ns, lead, fair, floor, bulk, few, most, needless,
     }
 }
 
@@ -159,6 +159,8 @@ impl Tally {
     pub(super) fn begin(&self, elapsed_ns: u64) {
         self.elapsed_us.set((elapsed_ns / 1000).max(1));
         let sums = [
+            &self.queued,
+            &self.stuck,
             &self.open,
             &self.opened_us,
             &self.longest_us,
@@ -185,6 +187,12 @@ impl Tally {
             self.open.set(self.open.get() + 1);
             let srtt_us = slot.srtt_us.get().min(MAX_SRTT_US);
             self.opened_us.set(self.opened_us.get().max(srtt_us));
+            if slot.queued.get() != 0 {
+                self.queued.set(1);
+            }
+            if slot.timeouts.get() != 0 {
+                self.stuck.set(1);
+            }
         }
     }
 
@@ -290,7 +298,7 @@ impl Controller {
         let counted = now_ns.saturating_sub(self.reported_ns.get()) < NS_PER_SEC;
         if tally.choice.get() != 0 && !counted {
             self.reported_ns.set(now_ns);
-            ledger.count_user(tally.spare.get());
+            ledger.count_user();
         }
     }
 }

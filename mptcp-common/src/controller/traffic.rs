@@ -11,10 +11,15 @@ impl Controller {
     pub(super) fn note_given(&self, now_ns: u64) {
         let given = self.given.get();
         let last = self.last_given.get();
+        // The application waits for a retransmission, and does not pause.
+        if self.tally.stuck.get() != 0 {
+            self.stuck_ns.set(now_ns);
+        }
         if given != last {
             self.last_given.set(given);
             let pause_ns = 2_000 * self.tally.longest_us.get() + PAUSE_NS;
-            let paused = now_ns.saturating_sub(self.given_ns.get()) > pause_ns;
+            let since_ns = self.given_ns.get().max(self.stuck_ns.get());
+            let paused = now_ns.saturating_sub(since_ns) > pause_ns;
             if paused && self.waited.get() == 0 {
                 self.burst_ns.set(now_ns);
                 self.burst_given.set(last);
@@ -29,7 +34,9 @@ impl Controller {
     pub(super) fn note_busy(&self, elapsed_ns: u64) {
         let elapsed_us = elapsed_ns.min(NS_PER_SEC) / 1000;
         let old = self.busy_permille.get().min(PERMILLE) * (1_000_000 - elapsed_us);
-        let now = self.waited.get() * PERMILLE * elapsed_us;
+        let tally = &self.tally;
+        let waited = self.waited.get() | tally.queued.get() | tally.stuck.get();
+        let now = waited * PERMILLE * elapsed_us;
         self.busy_permille.set((old + now) / 1_000_000);
     }
 

@@ -27,8 +27,8 @@ pub const THIN_BYTES_PER_SEC: u64 = 64_000;
 /// next ACK.
 pub const REST_NS: u64 = 1_000_000_000;
 
-/// No cap is lower: one full-size segment every 0.36 seconds.
-pub const MIN_CAP_BYTES_PER_SEC: u64 = 4_000;
+/// No cap is lower: one full-size segment every 0.7 seconds.
+pub const MIN_CAP_BYTES_PER_SEC: u64 = 2_000;
 
 /// A connection that the ledger steers is not capped for this long after it
 /// stopped being thin. The other connections make up for it.
@@ -67,10 +67,6 @@ pub(super) const OBJECT_LEAD_PERMILLE: u64 = 1500;
 /// exceed its share for ever if what is beyond them were forgotten each time.
 pub(super) const CHUNKS_PERMILLE: u64 = 333;
 
-/// While the host's lead on a path is larger than this, more and more
-/// connections do without the path.
-pub(super) const SPARED_LEAD_PERMILLE: i64 = 500;
-
 /// A message begins on another path once the host's lead on a path is larger
 /// than this, and may use that path again once the path lags by as much.
 pub(super) const SWITCH_LEAD_PERMILLE: i64 = 100;
@@ -78,21 +74,21 @@ pub(super) const SWITCH_LEAD_PERMILLE: i64 = 100;
 /// A sweep lets a subflow in again within this time.
 pub(super) const READMIT_NS: u64 = 100_000_000;
 
-/// While the host's lead on a path is larger than this, connections that the ledger
-/// has chosen do without the path even if their share of it is large, and so do all
-/// if there are few: the least cap would still be too much.
+/// While the host's lead on a path is larger than this, each of few connections does
+/// without the path: the least cap would still be too much.
 pub(super) const FULL_LEAD_PERMILLE: i64 = 800;
 
-/// Numbers that [`super::Controller::lot`] may have: a power of two.
-pub const LOTS: u64 = 1024;
+/// From so many connections with a choice on, each has a cap on every path, however
+/// low. Fewer connections do without a path that leads by too much, and have no cap on
+/// one that lags.
+pub(super) const MIN_USERS: u64 = 4;
 
-/// The ledger counts in parts of a lot, so that the number of connections that do
-/// without a path can move by less than one lot in a step.
-pub(super) const LOT_PARTS: u64 = 64;
+/// The least value of `1 - lead` in a cap.
+pub(super) const LEAST_PERMILLE: i64 = 200;
 
-/// Fewer connections than this never do without a path: one connection more or
-/// less would change the ratio too much.
-pub(super) const MIN_USERS: u64 = 8;
+/// The same for one of many connections: what a hundred of them carry on a light path
+/// before they are steered would take seconds to work off otherwise.
+pub(super) const LEAST_OF_MANY_PERMILLE: i64 = 100;
 
 /// `spill` lets a connection exceed its ratio after data has waited for this
 /// long that no subflow takes.

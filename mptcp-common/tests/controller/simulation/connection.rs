@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mptcp_common::abi::{MAX_PATHS, Policy};
 use mptcp_common::controller::overflow::Overflow;
 use mptcp_common::controller::{
-    Asked, Controller, Found, LOTS, Limits, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
+    Asked, Controller, Found, Limits, NO_CAP, REST_NS, STEP_NS, Slot, is_quiet,
 };
 
 use super::MS;
@@ -20,6 +20,10 @@ const BURST: u64 = 32_768;
 
 /// Timeouts in a row after which a path is stale (mptcp_pm_subflow_chk_stale).
 const STALE_TIMEOUTS: u32 = 4;
+
+/// The connection's retransmission timer if no subflow has one that runs
+/// (`TCP_RTO_MIN`).
+const RTO_MIN_MS: u64 = 200;
 
 /// A connection of a host.
 pub struct Connection {
@@ -43,6 +47,9 @@ pub struct Connection {
     /// number.
     outstanding: BTreeMap<u64, u64>,
     backlog: f64,
+    /// The oldest data that is not acked yet, and when the connection's own timer sends
+    /// it once more.
+    head: (Option<u64>, u64),
     /// Data that timed out. It is sent once more where a path is idle.
     reinject: VecDeque<Piece>,
     /// Data that a stale path has not delivered. It is scheduled once more.
@@ -78,6 +85,7 @@ impl Connection {
             received: 0,
             outstanding: BTreeMap::new(),
             backlog: 0.0,
+            head: (None, 0),
             reinject: VecDeque::new(),
             recover: VecDeque::new(),
             random: Random::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64) << 32),
@@ -109,6 +117,7 @@ impl Connection {
         self.next_seq = 0;
         self.outstanding.clear();
         self.backlog = 0.0;
+        self.head = (None, 0);
         self.reinject.clear();
         self.recover.clear();
         self.take_slot(0, links, host);
@@ -264,6 +273,7 @@ impl Connection {
     /// Retransmits as mptcp_subflow_get_retrans does: on a path that has
     /// nothing of its own to send, even if it is held out.
     pub(super) fn retransmit(&mut self, host: &Host) {
+        self.run_timer(host);
         while let Some(piece) = first_unacked(&mut self.reinject, &self.outstanding) {
             let idle = |path: &&mut Path| {
                 path.opens_ms <= host.now_ms && path.backoff == 0 && path.memory() == 0
@@ -273,6 +283,25 @@ impl Connection {
             };
             path.give(piece);
             self.reinject.pop_front();
+        }
+    }
+
+    /// Runs the connection's own retransmission timer as mptcp_retransmit_timer does: it
+    /// starts anew whenever the oldest data is acked, and takes as long as the timer of
+    /// a subflow that has data in flight.
+    fn run_timer(&mut self, host: &Host) {
+        let oldest = self.outstanding.first_key_value();
+        let oldest = oldest.map(|(&seq, &bytes)| Piece { seq, bytes });
+        let head = oldest.as_ref().map(|piece| piece.seq);
+        let (last, due_ms) = self.head;
+        if head == last && host.now_ms < due_ms {
+            return;
+        }
+        let paths = self.paths.iter();
+        let longest_ms = paths.filter_map(|path| path.timer_in_ms(host.now_ms)).max();
+        self.head = (head, host.now_ms + longest_ms.unwrap_or(RTO_MIN_MS));
+        if head == last {
+            self.reinject.extend(oldest);
         }
     }
 
@@ -409,9 +438,6 @@ impl Connection {
             place: host.steering == Steering::Place,
             revives: true,
         };
-        // The kernel's tokens are random. These spread as evenly.
-        let lot = (self.name.connection * 633 + self.name.life as usize * 389) as u64;
-        self.controller.lot.set(lot % LOTS);
         self.controller
             .step(now_ns, elapsed_ns, asked, host.ledger.as_ref());
         let readmitted = |slot: &Slot| slot.turned.get() == Slot::READMITTED;

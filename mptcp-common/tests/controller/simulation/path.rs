@@ -347,6 +347,11 @@ impl Path {
         fresh
     }
 
+    /// Returns how long the retransmission timer still runs, if it does.
+    pub(super) fn timer_in_ms(&self, now_ms: u64) -> Option<u64> {
+        (self.in_flight != 0).then(|| self.timer_ms.saturating_sub(now_ms).max(1))
+    }
+
     /// Returns whether the retransmission timer fires.
     pub(super) fn times_out(&mut self, now_ms: u64) -> bool {
         if self.in_flight == 0 {

@@ -29,8 +29,6 @@ pub(super) extern "C" fn step(
     };
     weigh_all(connection);
     let controller = &connection.controller;
-    let token = connection.token.get() as u32;
-    controller.lot.set(u64::from(token));
     let asked = Asked {
         spill: capabilities & capability::SPILLS != 0,
         place: capabilities & capability::PLACES != 0,
