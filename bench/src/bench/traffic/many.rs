@@ -18,6 +18,11 @@ use crate::bench::plan::{Links, path};
 /// How many connections there are.
 const COUNTS: [usize; 5] = [1, 10, 30, 100, 300];
 const QUICK_COUNTS: [usize; 2] = [10, 100];
+/// The same over links with a delay.
+const FAR_COUNTS: [usize; 3] = [30, 100, 300];
+const QUICK_FAR_COUNTS: [usize; 2] = [30, 100];
+/// The one-way delay of these links, milliseconds.
+const FAR_MS: f64 = 10.0;
 /// The weights that are asked for.
 const WEIGHTS: [&[u16]; 3] = [&[1, 1], &[4, 1], &[1, 9]];
 const QUICK_WEIGHTS: [&[u16]; 2] = [&[1, 1], &[1, 9]];
@@ -45,6 +50,9 @@ const STARVING: f64 = 0.01;
 /// So many uploads.
 pub struct Many {
     connections: usize,
+    /// Whether the links have a delay. Without one, TCP sends 32 kB in one piece, however
+    /// low its pacing rate (`tcp_tso_autosize`).
+    far: bool,
     congestion: &'static str,
     weights: Vec<&'static [u16]>,
     windows: u32,
@@ -52,16 +60,19 @@ pub struct Many {
 
 /// Returns the cases.
 pub fn cases(quick: bool) -> Vec<Many> {
-    let (counts, weights, windows) = if quick {
-        (&QUICK_COUNTS[..], &QUICK_WEIGHTS[..], 1)
+    let (near, far, weights, windows) = if quick {
+        let weights = &QUICK_WEIGHTS[..];
+        (&QUICK_COUNTS[..], &QUICK_FAR_COUNTS[..], weights, 1)
     } else {
-        (&COUNTS[..], &WEIGHTS[..], 2)
+        (&COUNTS[..], &FAR_COUNTS[..], &WEIGHTS[..], 2)
     };
+    let near = near.iter().map(|&count| (count, false));
     let mut cases = Vec::new();
-    for &connections in counts {
+    for (connections, far) in near.chain(far.iter().map(|&count| (count, true))) {
         for congestion in ["cubic", "bbr"] {
             cases.push(Many {
                 connections,
+                far,
                 congestion,
                 weights: weights.to_vec(),
                 windows,
@@ -71,7 +82,7 @@ pub fn cases(quick: bool) -> Vec<Many> {
     cases
 }
 
-/// Returns the links of this group and of the mixed one.
+/// Returns the links of this group without a delay, and of the mixed one.
 pub fn links() -> Links {
     Links::new("80+40", [path(1, 80.0).modem(), path(2, 40.0).modem()])
 }
@@ -81,6 +92,7 @@ pub fn links() -> Links {
 pub fn settle(crowds: &[(&Crowding, usize)]) -> Result<usize> {
     let mut alone = 0;
     for (crowd, count) in crowds {
+        // All links of this group have two paths.
         alone += count - crowd.wait_for_joins(links().paths.len(), JOINS)?;
     }
     sleep(SETTLE);
@@ -96,6 +108,16 @@ pub struct Measured {
     cpu_per_gigabyte: f64,
 }
 
+impl Many {
+    fn links(&self) -> Links {
+        if !self.far {
+            return links();
+        }
+        let far = |number, rate| path(number, rate).delay_ms(FAR_MS).queue_ms(50.0);
+        Links::new("80@20+40@20", [far(1, 80.0), far(2, 40.0)])
+    }
+}
+
 impl Case for Many {
     type Measured = Measured;
 
@@ -109,11 +131,16 @@ impl Case for Many {
          weights allow (at least 0.95); slowest: the slowest connection by the mean; / default (at \
          least 0.5); CPU s/GB: CPU seconds of both hosts, their kernel and the agent for each \
          gigabyte, and CPU /: by that of the default scheduler (from 100 connections on at most \
-         1.05); alone: connections with one path"
+         1.05); alone: connections with one path; far: a round trip of 20 ms, by links whose \
+         own CPU time is not told from the rest"
     }
 
     fn label(&self, policy: Policy) -> String {
-        format!("many {} {policy} {}", self.connections, self.congestion)
+        let far = if self.far { " far" } else { "" };
+        format!(
+            "many {}{far} {policy} {}",
+            self.connections, self.congestion
+        )
     }
 
     fn policies(&self) -> Vec<Policy> {
@@ -125,7 +152,7 @@ impl Case for Many {
     }
 
     fn measure(&self, agent: &FilePath, policy: Policy) -> Result<Measured> {
-        let side = Side::new(agent, &links(), Sender::Client, policy)?;
+        let side = Side::new(agent, &self.links(), Sender::Client, policy)?;
         let net = &side.rig.net;
         let sink = PollServer::spawn(&net.server, ANY, Service::Sink, &Sockets::default())?;
         let crowd = Crowd::uploads(self.connections).congestion(self.congestion);
@@ -158,9 +185,13 @@ impl Case for Many {
             Policy::Default => [Vec::new(), Vec::new()],
             _ => [ratios(&fed(&slow), &fed(&fair)), ratios(&busy, &usual)],
         };
-        let most = (self.connections >= CPU_JUDGED_FROM).then_some(Target::AtMost(CPU_MAX));
+        // The threads that delay packets need more CPU time than all the rest.
+        let judged = self.connections >= CPU_JUDGED_FROM && !self.far;
+        let most = judged.then_some(Target::AtMost(CPU_MAX));
+        let told = |all: Vec<f64>| if self.far { Vec::new() } else { all };
         let alone = mine.iter().map(|one| one.alone as f64).collect();
-        let [share, window, bound] = shares(weights, mine.iter().map(|one| &one.watched));
+        let watched = mine.iter().map(|one| &one.watched);
+        let [share, window, bound] = shares(&self.links(), weights, watched);
         vec![
             share,
             window,
@@ -168,8 +199,8 @@ impl Case for Many {
             bound,
             Column::new("slowest", 2, slow),
             Column::judged("/ default", 2, compared, Some(Target::AtLeast(SLOWEST_MIN))),
-            Column::new("CPU s/GB", 2, busy),
-            Column::judged("CPU /", 2, busier, most),
+            Column::new("CPU s/GB", 2, told(busy)),
+            Column::judged("CPU /", 2, told(busier), most),
             Column::new("alone", 0, alone),
         ]
     }
@@ -182,6 +213,7 @@ fn goodputs<'a>(all: impl Iterator<Item = &'a Watched>) -> Vec<f64> {
 /// Returns the columns of the share, its error and the bound; the last two are
 /// empty without weights.
 fn shares<'a>(
+    links: &Links,
     weights: Option<&[u16]>,
     all: impl Iterator<Item = &'a Watched> + Clone,
 ) -> [Column; 3] {
@@ -191,7 +223,7 @@ fn shares<'a>(
     if let Some(weights) = weights {
         error = all.clone().map(|one| one.worst_window(weights)).collect();
         // The links have rates, so there is a bound.
-        let bound = share::bound_mbit(&links().paths, weights).unwrap_or(f64::NAN);
+        let bound = share::bound_mbit(&links.paths, weights).unwrap_or(f64::NAN);
         part = goodputs(all).iter().map(|mbit| mbit / bound).collect();
     }
     [
