@@ -197,7 +197,7 @@ impl Ceiling {
         // once.
         let highest = level + level * self.elapsed_us.get().min(US_PER_SEC) / RISE_US + 1;
         self.level.set(self.level.get().min(highest));
-        let level = self.level.get().max(MIN_CAP_BYTES_PER_SEC);
+        let level = self.level.get().max(MIN_LEVEL_BYTES_PER_SEC);
         self.level.set(level.min(u64::from(NO_CAP) - 1));
     }
 
@@ -335,7 +335,7 @@ mod tests {
             ceiling.step(limit, 20 * MS);
             run(&ceiling, limit, 10, 1000, 100);
             let acked = run(&ceiling, limit, 10, 1000, 250);
-            let least = (10 * MIN_CAP_BYTES_PER_SEC).max(limit) * 5;
+            let least = (10 * MIN_LEVEL_BYTES_PER_SEC).max(limit) * 5;
             let mean = acked as f64 / least as f64;
             assert!((mean - 1.0).abs() < 0.02, "{limit}: {mean}");
         }
@@ -414,7 +414,7 @@ mod tests {
                 for acked in [0, 1, 1 << 40] {
                     ceiling.progress(acked, u64::MAX);
                     ceiling.step(limit, elapsed_ns);
-                    assert!(ceiling.level() >= MIN_CAP_BYTES_PER_SEC as u32);
+                    assert!(ceiling.level() >= MIN_LEVEL_BYTES_PER_SEC as u32);
                 }
             }
         }

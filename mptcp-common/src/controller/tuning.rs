@@ -30,6 +30,10 @@ pub const REST_NS: u64 = 1_000_000_000;
 /// No cap is lower: one full-size segment every 0.7 seconds.
 pub const MIN_CAP_BYTES_PER_SEC: u64 = 2_000;
 
+/// No host's limit lets a subflow carry less: one full-size segment every 0.36 seconds.
+/// With a lower level, what many thin connections carry under a limit swings by more.
+pub const MIN_LEVEL_BYTES_PER_SEC: u64 = 4_000;
+
 /// A connection that the ledger steers is not capped for this long after it
 /// stopped being thin. The other connections make up for it.
 pub(super) const FRESH_NS: u64 = 250_000_000;
