@@ -163,12 +163,12 @@ fn ten_bulk_connections_keep_an_uneven_ratio() {
 
 #[test]
 fn thirty_bulk_connections_keep_uneven_ratios() {
-    bulk_keeps_the_hosts_ratio(30, &RATIOS[1..], 0.02);
+    bulk_keeps_the_hosts_ratio(30, &RATIOS[1..], 0.01);
 }
 
 #[test]
 fn a_hundred_bulk_connections_keep_the_ratio() {
-    bulk_keeps_the_hosts_ratio(100, &RATIOS, 0.04);
+    bulk_keeps_the_hosts_ratio(100, &RATIOS, 0.01);
 }
 
 #[test]
